@@ -1,0 +1,428 @@
+"""The register tile: the one inner loop of every dense product, written as LLVM vector code.
+
+A tile keeps `rows x (vectors * lanes)` numbers of C in vector registers and walks k over the whole depth, one
+fused multiply-add per number and step:
+
+    C[r, j] = first[r, j] + A[r, 0] B[0, j] + A[r, 1] B[1, j] + ...
+
+Each number is one chain of fused multiply-adds in the order of k, whichever tile computes it: the bits of a product
+do not depend on how it is cut into tiles, panels or threads. Pointers enter and leave as Numba's `CPointer`; vectors
+never leave an intrinsic.
+"""
+
+from __future__ import annotations
+
+import os
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+def _vector_bits() -> int:
+    """Width of the widest vector registers, from the CPU's features (virtual machines misreport its name)."""
+    features = os.environ.get("NUMBA_CPU_FEATURES") or llvm.get_host_cpu_features().flatten()
+    enabled = set(features.split(","))
+    return 512 if "+avx512f" in enabled else 256 if "+avx" in enabled else 128
+
+
+VECTOR_BITS = _vector_bits()
+# 8 x 2 vectors: 16 accumulators hide the latency of two FMA units, and 8 divides most layers and batches evenly.
+# AVX2 has 16 registers, so 6 x 2. What is left of the rows is done by the next smaller tiles.
+TILE_ROWS = (6, 4, 2, 1) if VECTOR_BITS == 256 else (8, 4, 2, 1)
+TILE_VECTORS = 2
+PANEL_BYTES = TILE_VECTORS * VECTOR_BITS // 8  # one row of a panel of B
+DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows give 100 GFLOP/s, 256: 109, 512: 107.
+
+LISTED_TILES = 32  # tiles whose lists of steps are held at once
+
+I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType()
+
+
+class _Vectors:
+    """Vector instructions for one element type, emitted through one builder."""
+
+    def __init__(self, builder, pointer_type, lanes=None):
+        self.builder = builder
+        self.bits = pointer_type.dtype.bitwidth
+        self.lanes = lanes or VECTOR_BITS // self.bits
+        self.scalar = {32: ir.FloatType(), 64: ir.DoubleType()}[self.bits]
+        self.type = ir.VectorType(self.scalar, self.lanes)
+
+    def _call(self, name, result, *arguments):
+        # The name is built by hand: llvmlite's declare_intrinsic knows no vector types.
+        function_type = ir.FunctionType(result, [a.type for a in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
+        return self.builder.call(function, arguments)
+
+    def _suffix(self):
+        return f"v{self.lanes}f{self.bits}"
+
+    def address(self, pointer, offset):
+        return self.builder.bitcast(self.builder.gep(pointer, [offset]), self.type.as_pointer())
+
+    def load(self, pointer, offset, mask=None):
+        address, align = self.address(pointer, offset), self.bits // 8
+        if mask is not None:
+            zero = ir.Constant(self.type, [0.0] * self.lanes)
+            name = f"llvm.masked.load.{self._suffix()}.p0"
+            return self._call(name, self.type, address, I32(align), mask, zero)
+        value = self.builder.load(address)
+        value.align = align
+        return value
+
+    def store(self, value, pointer, offset, mask=None):
+        address, align = self.address(pointer, offset), self.bits // 8
+        if mask is not None:
+            self._call(f"llvm.masked.store.{self._suffix()}.p0", VOID, value, address, I32(align), mask)
+        else:
+            self.builder.store(value, address).align = align
+
+    def splat(self, value):
+        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
+        single = self.builder.insert_element(undefined, value, I32(0))
+        lane_zero = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(single, undefined, lane_zero)
+
+    def shuffle(self, u, v, lanes):
+        return self.builder.shuffle_vector(u, v, ir.Constant(ir.VectorType(I32, self.lanes), lanes))
+
+    def masks(self, n, vectors):
+        """For each of `vectors` registers side by side: the lanes whose column is below `n`."""
+        numbers = [ir.Constant(ir.VectorType(I64, self.lanes), [v * self.lanes + i for i in range(self.lanes)])
+                   for v in range(vectors)]
+        return [self.builder.icmp_signed("<", number, self.splat(n)) for number in numbers]
+
+    def fma(self, x, y, z):
+        return self._call(f"llvm.fma.{self._suffix()}", self.type, x, y, z)
+
+
+class _Loop:
+    """`for counter in range(n)` with values carried from step to step in registers."""
+
+    def __init__(self, builder, n, carried):
+        self.builder, self.n, self.carried = builder, n, carried
+        self.entry = builder.block
+        self.body = builder.append_basic_block("step")
+        self.end = builder.append_basic_block("end")
+
+    def __enter__(self):
+        b = self.builder
+        b.cbranch(b.icmp_signed(">", self.n, I64(0)), self.body, self.end)
+        b.position_at_end(self.body)
+        self.counter = b.phi(I64)
+        self.values = [b.phi(value.type) for value in self.carried]
+        return self
+
+    def next(self, values):
+        """Close the body; afterwards `result` holds the carried values as the last step left them."""
+        b, last = self.builder, self.builder.block
+        counter = b.add(self.counter, I64(1))
+        b.cbranch(b.icmp_signed("<", counter, self.n), self.body, self.end)
+        b.position_at_end(self.end)
+        self.counter.add_incoming(I64(0), self.entry)
+        self.counter.add_incoming(counter, last)
+        self.result = []
+        for phi, before, after in zip(self.values, self.carried, values, strict=True):
+            phi.add_incoming(before, self.entry)
+            phi.add_incoming(after, last)
+            out = b.phi(phi.type)
+            out.add_incoming(before, self.entry)
+            out.add_incoming(after, last)
+            self.result.append(out)
+
+    def __exit__(self, *exception):
+        return False
+
+
+def _emit_tile(b, x, rows, vectors, p, listed):
+    """One tile: load `first`, walk the depth, store C. `p` names the intrinsic's arguments."""
+    columns = [I64(v * x.lanes) for v in range(vectors)]
+    cells = [(r, v) for r in range(rows) for v in range(vectors)]
+    a_rows = [b.mul(p["a_row"], I64(r)) for r in range(rows)]
+    whole = b.icmp_signed("==", p["n_columns"], I64(vectors * x.lanes))
+
+    def per_cell(action):
+        """Run `action(cell, offset of its row, mask)`: unmasked where the panel is whole."""
+        with b.if_else(whole) as (then, otherwise):
+            with then:
+                plain = [action(r, v, None) for r, v in cells]
+                end_plain = b.block
+            with otherwise:
+                masks = x.masks(p["n_columns"], vectors)
+                masked = [action(r, v, masks[v]) for r, v in cells]
+                end_masked = b.block
+        return plain, end_plain, masked, end_masked
+
+    def at(row_stride, r, v):
+        return b.add(b.mul(row_stride, I64(r)), columns[v])
+
+    plain, end_plain, masked, end_masked = per_cell(
+        lambda r, v, mask: x.load(p["first"], at(p["first_row"], r, v), mask))
+    accumulators = []
+    for value, edge in zip(plain, masked, strict=True):
+        accumulators.append(b.phi(x.type))
+        accumulators[-1].add_incoming(value, end_plain)
+        accumulators[-1].add_incoming(edge, end_masked)
+
+    walk = [] if listed else [p["a"], p["panel"]]
+    with _Loop(b, p["depth"], walk + accumulators) as loop:
+        if listed:
+            k = b.sext(b.load(b.gep(p["list"], [loop.counter])), I64)
+            a, panel = b.gep(p["a"], [b.mul(k, p["a_k"])]), b.gep(p["panel"], [b.mul(k, p["panel_k"])])
+            sums = loop.values
+        else:
+            a, panel, *sums = loop.values
+        b_row = [x.load(panel, column) for column in columns]
+        sent = [x.splat(b.load(b.gep(a, [offset]))) for offset in a_rows]
+        sums = [x.fma(sent[r], b_row[v], total) for (r, v), total in zip(cells, sums, strict=True)]
+        walked = [] if listed else [b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]])]
+        loop.next(walked + sums)
+    total = dict(zip(cells, loop.result[len(walk):], strict=True))
+    per_cell(lambda r, v, mask: x.store(total[r, v], p["c"], at(p["c_row"], r, v), mask))
+
+
+_ARGUMENTS = ("c", "c_row", "first", "first_row", "a", "a_row", "a_k", "panel", "panel_k", "n_rows", "n_columns",
+              "depth")
+
+
+@intrinsic
+def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_rows, n_columns, depth):
+    """C[:n_rows, :n_columns] = first + A B, all rows of one panel, by tiles of falling height.
+
+    c, first, a, panel: pointers; *_row, *_k: strides in elements; n_columns <= one panel. `first` may be C itself
+    (strides alike: the sum goes on) or a single row (first_row = 0). Rows of `panel` hold whole vectors.
+    """
+    def emit(context, b, signature, arguments):
+        x = _Vectors(b, c)
+        p = dict(zip(_ARGUMENTS, arguments, strict=True))
+        narrow = b.icmp_signed("<=", p["n_columns"], I64(x.lanes))
+        with b.if_else(narrow) as (then, otherwise):
+            for branch, vectors in ((then, 1), (otherwise, TILE_VECTORS)):
+                with branch:
+                    _emit_rows(b, x, vectors, p)
+        return context.get_dummy_value()
+
+    def _emit_rows(b, x, vectors, p):
+        moving = ("c", "first", "a")
+        state = [p[name] for name in moving]
+        left = p["n_rows"]
+        for rows in TILE_ROWS:
+            n = b.sdiv(left, I64(rows))
+            with _Loop(b, n, state) as loop:
+                now = dict(p, **dict(zip(moving, loop.values, strict=True)))
+                _emit_tile(b, x, rows, vectors, now, listed=False)
+                loop.next([b.gep(now[name], [b.mul(p[f"{name}_row"], I64(rows))]) for name in moving])
+            state, left = loop.result, b.srem(left, I64(rows))
+
+    return types.void(*[c, types.int64, c, types.int64, c, types.int64, types.int64, c] + [types.int64] * 4), emit
+
+
+@intrinsic
+def tile_listed(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_columns, list, depth):
+    """One tile of full height over the `depth` steps k that `list` (pointer to int32) names: those left out add 0."""
+    names = _ARGUMENTS[:9] + ("n_columns", "list", "depth")
+
+    def emit(context, b, signature, arguments):
+        x = _Vectors(b, c)
+        p = dict(zip(names, arguments, strict=True))
+        narrow = b.icmp_signed("<=", p["n_columns"], I64(x.lanes))
+        with b.if_else(narrow) as (then, otherwise):
+            for branch, vectors in ((then, 1), (otherwise, TILE_VECTORS)):
+                with branch:
+                    _emit_tile(b, x, TILE_ROWS[0], vectors, p, listed=True)
+        return context.get_dummy_value()
+
+    return types.void(c, types.int64, c, types.int64, c, types.int64, types.int64, c, types.int64, types.int64, list,
+                      types.int64), emit
+
+
+@intrinsic
+def pack_rows(typing, panel, b, b_k, n_columns, depth, scale):
+    """panel[k, :] = scale * B[k, :n_columns], padded with zeros to whole vectors; B's columns lie side by side."""
+    def emit(context, builder, signature, arguments):
+        x = _Vectors(builder, panel)
+        target, source, b_k, n_columns, depth, scale = arguments
+        factor = x.splat(scale)
+        width = I64(TILE_VECTORS * x.lanes)
+        masks = x.masks(n_columns, TILE_VECTORS)
+        with _Loop(builder, depth, [target, source]) as loop:
+            to, row = loop.values
+            for v, mask in enumerate(masks):
+                column = I64(v * x.lanes)
+                x.store(builder.fmul(x.load(row, column, mask), factor), to, column)
+            loop.next([builder.gep(to, [width]), builder.gep(row, [b_k])])
+        return context.get_dummy_value()
+
+    return types.void(panel, panel, types.int64, types.int64, types.int64, panel.dtype), emit
+
+
+@intrinsic
+def pack_columns(typing, panel, b, b_column, n_columns, depth, scale):
+    """panel[k, :] = scale * B[k, :n_columns], padded with zeros, where B's columns are `b_column` apart and k runs side by side.
+
+    Squares of lanes x lanes numbers are turned in registers, by swapping halves, quarters, ... of pairs of rows.
+    """
+    def turn(x, rows):
+        half = x.lanes // 2
+        while half:
+            for i in range(x.lanes):
+                if not i & half:
+                    u, v = rows[i], rows[i + half]
+                    low = [lane if not lane & half else lane - half + x.lanes for lane in range(x.lanes)]
+                    high = [lane + half if not lane & half else lane + x.lanes for lane in range(x.lanes)]
+                    rows[i], rows[i + half] = x.shuffle(u, v, low), x.shuffle(u, v, high)
+            half //= 2
+        return rows
+
+    def emit(context, builder, signature, arguments):
+        x = _Vectors(builder, panel)
+        target, source, b_column, n_columns, depth, scale = arguments
+        factor = x.splat(scale)
+        lanes = I64(x.lanes)
+        squares_across = builder.sdiv(builder.add(n_columns, I64(x.lanes - 1)), lanes)
+        squares_down = builder.sdiv(builder.add(depth, I64(x.lanes - 1)), lanes)
+        with _Loop(builder, squares_across, [target, source]) as across:
+            column_left = builder.sub(n_columns, builder.mul(across.counter, lanes))
+            with _Loop(builder, squares_down, across.values) as down:
+                to, corner = down.values
+                inside = x.masks(builder.sub(depth, builder.mul(down.counter, lanes)), 1)[0]
+                rows = []
+                for i in range(x.lanes):
+                    exists = x.splat(builder.icmp_signed("<", I64(i), column_left))
+                    mask = builder.and_(inside, exists)
+                    rows.append(x.load(corner, builder.mul(b_column, I64(i)), mask))
+                for i, row in enumerate(turn(x, rows)):
+                    x.store(builder.fmul(row, factor), to, I64(i * TILE_VECTORS * x.lanes))
+                down.next([builder.gep(to, [I64(TILE_VECTORS * x.lanes * x.lanes)]), builder.gep(corner, [lanes])])
+            to, corner = across.values
+            across.next([builder.gep(to, [lanes]), builder.gep(corner, [builder.mul(b_column, lanes)])])
+        return context.get_dummy_value()
+
+    return types.void(panel, panel, types.int64, types.int64, types.int64, panel.dtype), emit
+
+
+@intrinsic
+def out_of_line(typing):
+    """Keeps the function that calls this from being inlined into its callers: its code is compiled once in each."""
+    def emit(context, builder, signature, arguments):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def lanes_of(typing, pointer):
+    """Numbers of the pointer's type that one vector register holds."""
+    def emit(context, builder, signature, arguments):
+        return I64(_Vectors(builder, pointer).lanes)
+
+    return types.int64(pointer), emit
+
+
+@intrinsic
+def nonzero_bits(typing, pointer, n):
+    """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
+    def emit(context, builder, signature, arguments):
+        x = _Vectors(builder, pointer, lanes=16)
+        values = x.load(arguments[0], I64(0), x.masks(arguments[1], 1)[0])
+        bits = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
+        return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
+
+    return types.int64(pointer, types.int64), emit
+
+
+@intrinsic
+def prefetch(typing, address):
+    """Ask for the cache line at an address (int64); no fault if there is none."""
+    def emit(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], cgutils.voidptr_t)
+        function_type = ir.FunctionType(VOID, [pointer.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        builder.call(function, [pointer, I32(0), I32(3), I32(1)])  # to be read, in all caches, data
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
+@intrinsic
+def lowest_bit(typing, bits):
+    """Number of the lowest bit that is set."""
+    def emit(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], I1(1))
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def power_of_two(typing, n):
+    """2**n for a float that holds a whole number within the range of normal exponents."""
+    def emit(context, builder, signature, arguments):
+        x = _Vectors(builder, types.CPointer(n))
+        integer, bias, fraction = {32: (I32, 127, 23), 64: (I64, 1023, 52)}[x.bits]
+        exponent = builder.add(builder.fptosi(arguments[0], integer), integer(bias))
+        return builder.bitcast(builder.shl(exponent, integer(fraction)), x.scalar)
+
+    return n(n), emit
+
+
+@intrinsic
+def pointer_from(typing, address, like):
+    """Pointer to elements of the type of `like` at an address that Python gave as an integer."""
+    def emit(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(types.int64, like), emit
+
+
+@intrinsic
+def at(typing, array, offset):
+    """Pointer to `array[offset]` of a contiguous one-dimensional array."""
+    def emit(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.gep(data, [arguments[1]])
+
+    return types.CPointer(array.dtype)(array, types.int64), emit
+
+
+@intrinsic
+def ahead(typing, pointer, offset):
+    """`pointer` moved on by `offset` elements."""
+    def emit(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, types.int64), emit
+
+
+@intrinsic
+def zero_panel_row(typing, like):
+    """Pointer to one panel row of zeros, a constant of the compiled module."""
+    def emit(context, builder, signature, arguments):
+        row = ir.Constant(ir.ArrayType(ir.IntType(8), PANEL_BYTES), bytearray(PANEL_BYTES))
+        memory = cgutils.global_constant(builder.module, "zero_panel_row", row)
+        return builder.bitcast(memory, context.get_value_type(like))
+
+    return like(like), emit
+
+
+def _on_stack(n_bytes, pointer_of):
+    """An intrinsic that gives `n_bytes` of the caller's stack: private to the thread, and nothing is allocated."""
+    @intrinsic
+    def room(typing, like):
+        def emit(context, builder, signature, arguments):
+            with builder.goto_entry_block():
+                memory = builder.alloca(ir.ArrayType(ir.IntType(8), n_bytes))
+                memory.align = 64
+            return builder.bitcast(memory, context.get_value_type(signature.return_type))
+
+        return pointer_of(like)(like), emit
+
+    return room
+
+
+panel_on_stack = _on_stack(DEPTH * PANEL_BYTES, lambda like: like)
+lists_on_stack = _on_stack(LISTED_TILES * DEPTH * 4, lambda like: types.CPointer(types.int32))
+counts_on_stack = _on_stack(LISTED_TILES * 8, lambda like: types.CPointer(types.int64))

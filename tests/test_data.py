@@ -1,0 +1,554 @@
+"""fastbp.data: MNIST as published, IDX and NPZ there and back, a DataError for every way in which a file is wrong."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastbp.data
+from fastbp.data import DataError, Dataset, load, mnist, read_idx
+
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+IDX_CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+IMAGES = np.arange(5 * 2 * 3, dtype=np.uint8).reshape(5, 2, 3)
+LABELS = np.array([0, 1, 2, 1, 0], dtype=np.uint8)
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """The IDX file of `array`, written from the format's description."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, IDX_CODES[array.dtype.str[1:]], array.ndim, *array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write_folder(folder: Path, sep: str = "-", gz: str = "", **replaced: np.ndarray) -> Path:
+    """A folder with the four files; the test set is the first three training samples."""
+    arrays = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:3], "y_test": LABELS[:3]} | replaced
+    names = {"x_train": "train-images", "y_train": "train-labels", "x_test": "t10k-images", "y_test": "t10k-labels"}
+    for name, array in arrays.items():
+        content = idx_bytes(array)
+        file = folder / f"{names[name]}{sep}idx{3 if name[0] == 'x' else 1}-ubyte{gz}"
+        file.write_bytes(gzip.compress(content) if gz else content)
+    return folder
+
+
+def npz_arrays(**replaced: np.ndarray) -> dict[str, np.ndarray]:
+    return {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:3], "y_test": LABELS[:3]} | replaced
+
+
+def assert_same(array: np.ndarray | None, expected: np.ndarray) -> None:
+    assert array is not None
+    assert array.dtype == expected.dtype
+    assert array.dtype.isnative
+    assert array.flags.c_contiguous
+    assert array.shape == expected.shape
+    assert array.tobytes() == expected.tobytes()
+
+
+@contextlib.contextmanager
+def peak_below(limit: int):
+    """Python and NumPy may hold at most `limit` bytes more than before, at any moment."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < limit
+
+
+# MNIST
+
+
+@pytest.mark.parametrize("name", MNIST_SHA256)
+def test_packaged_files_are_the_published_ones(name):
+    file = Path(fastbp.data.__file__).parent / "mnist" / f"{name}.gz"
+    assert hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest() == MNIST_SHA256[name]
+
+
+def test_mnist_arrays_hold_the_published_bytes_in_order():
+    data = mnist()
+    headers = (
+        struct.pack(">4I", 0x803, 60000, 28, 28),
+        struct.pack(">2I", 0x801, 60000),
+        struct.pack(">4I", 0x803, 10000, 28, 28),
+        struct.pack(">2I", 0x801, 10000),
+    )
+    for array, header, digest in zip(data, headers, MNIST_SHA256.values(), strict=True):
+        assert hashlib.sha256(header + array.tobytes()).hexdigest() == digest
+
+
+def test_mnist_shapes():
+    data = mnist()
+    assert isinstance(data, Dataset)
+    assert [array.shape for array in data] == [(60000, 784), (60000,), (10000, 784), (10000,)]
+    assert all(array.dtype == np.uint8 and array.flags.c_contiguous for array in data)
+
+
+def test_load_mnist_is_mnist():
+    for loaded, expected in zip(load("mnist"), mnist(), strict=True):
+        assert_same(loaded, expected)
+
+
+def test_mnist_is_never_held_twice():
+    samples = 70000 * (784 + 1)
+    with peak_below(samples + (2 << 20)):
+        mnist()
+
+
+# IDX, whole files
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (1,), (7,), (0, 5), (3, 4, 5), (1, 2, 1, 2, 1, 2, 1, 2), (601, 512)], ids=str
+)
+@pytest.mark.parametrize("dtype", IDX_CODES)
+def test_idx_round_trip(tmp_path, dtype, shape, compressed):
+    rng = np.random.default_rng(0)
+    # Random bytes: for floats that includes NaN with a payload and infinities.
+    array = np.frombuffer(rng.bytes(int(np.prod(shape)) * np.dtype(dtype).itemsize), dtype).reshape(shape)
+    content = idx_bytes(array)
+    file = tmp_path / "array"
+    file.write_bytes(gzip.compress(content, 1) if compressed else content)
+    assert_same(read_idx(file), array)
+    assert_same(read_idx(str(file)), array)
+
+
+def test_idx_elements_are_big_endian(tmp_path):
+    file = tmp_path / "array"
+    file.write_bytes(bytes([0, 0, 0x0C, 1, 0, 0, 0, 2, 0, 0, 1, 2, 255, 255, 255, 254]))
+    assert read_idx(file).tolist() == [258, -2]
+
+
+@pytest.mark.parametrize("name", ["plain.gz", "packed.idx"])
+def test_idx_compression_is_told_by_content(tmp_path, name):
+    content = idx_bytes(IMAGES)
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(content) if name == "packed.idx" else content)
+    assert_same(read_idx(file), IMAGES)
+
+
+def test_idx_in_several_gzip_members(tmp_path):
+    content = idx_bytes(IMAGES)
+    file = tmp_path / "array.gz"
+    file.write_bytes(b"".join(gzip.compress(content[lo : lo + 11]) for lo in range(0, len(content), 11)))
+    assert_same(read_idx(file), IMAGES)
+
+
+# IDX, wrong files
+
+GOOD = idx_bytes(IMAGES)
+GOOD_GZ = gzip.compress(GOOD, mtime=0)
+BAD_IDX = {
+    "empty": (b"", "empty, found 0 bytes"),
+    "empty in gzip": (gzip.compress(b""), "empty, found 0 bytes"),
+    "too short for a magic number": (GOOD[:3], r"not an IDX file: starts with 00 00 08; expected 00 00, a type code"),
+    "another format": (b"\x89PNG\r\n\x1a\n", r"not an IDX file: starts with 89 50 4e 47; expected 00 00"),
+    "type code 0x0A": (b"\0\0\x0a" + GOOD[3:], r"starts with 00 00 0a 03; .* out of 08, 09, 0b, 0c, 0d, 0e"),
+    "header cut": (GOOD[:14], r"truncated header: expected 12 bytes for 3 dimensions, found 10 bytes"),
+    "header cut, gzip": (gzip.compress(GOOD[:14]), r"truncated header: expected 12 bytes for 3 dim.*found 10 bytes"),
+    "no element": (GOOD[:16], r"expected 30 bytes of elements \(dtype uint8, shape \(5, 2, 3\)\), found"),
+    "one byte short": (GOOD[:-1], r"truncated: expected 30 bytes .*, found 29 bytes"),
+    "one byte short in gzip": (gzip.compress(GOOD[:-1]), r"truncated: expected 30 bytes .*, found 29 bytes"),
+    "one byte long": (GOOD + b"\0", r"trailing bytes: expected 30 bytes .*, found more than 30"),
+    "one byte long in gzip": (gzip.compress(GOOD + b"\0"), r"trailing bytes: expected 30 bytes .*, found more than 30"),
+    "gzip cut in its header": (GOOD_GZ[:5], "gzip stream is truncated or damaged .*expected a whole one"),
+    "gzip cut in its data": (GOOD_GZ[:30], "gzip stream is truncated or damaged .*expected a whole one"),
+    "gzip cut in its checksum": (GOOD_GZ[:-6], "gzip stream is truncated or damaged .*expected a whole one"),
+    "gzip with a wrong checksum": (
+        GOOD_GZ[:-8] + b"\0\0\0\0" + GOOD_GZ[-4:],
+        "truncated or damaged .*CRC check failed",
+    ),
+    "gzip with a wrong length": (GOOD_GZ[:-4] + b"\xff\0\0\0", "gzip stream is truncated or damaged"),
+    "gzip with a bad deflate block": (GOOD_GZ[:10] + b"\xff" * 20, "gzip stream is truncated or damaged"),
+    "bytes after the gzip stream": (GOOD_GZ + b"more", "gzip stream is truncated or damaged"),
+    "65 dimensions": (b"\0\0\x08\x41" + b"\0\0\0\1" * 65 + b"\7", "expected dimensions that NumPy supports, found 65"),
+    "no element in absurd dimensions": (
+        b"\0\0\x08\x04" + b"\0\0\0\0" + b"\xff" * 12,
+        "expected dimensions that NumPy supports, found 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("content, message", BAD_IDX.values(), ids=BAD_IDX)
+def test_bad_idx(tmp_path, content, message):
+    file = tmp_path / "bad-file"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=f"bad-file: .*{message}"):
+        read_idx(file)
+
+
+def test_missing_idx(tmp_path):
+    with pytest.raises(DataError, match="nowhere: no such file; expected an IDX file"):
+        read_idx(tmp_path / "nowhere")
+
+
+def test_folder_for_idx(tmp_path):
+    with pytest.raises(DataError, match=r"cannot be read \(.+\); expected an IDX file"):
+        read_idx(tmp_path)
+
+
+def test_data_error_is_a_value_error():
+    assert issubclass(DataError, ValueError)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("sizes", [(0xFFFFFFFF,) * 255, (0xFFFFFFFF,) * 2, (1 << 30,), (1 << 20,)], ids=len)
+def test_absurd_idx_dimensions_take_no_memory(tmp_path, sizes, compressed):
+    content = struct.pack(f">HBB{len(sizes)}I", 0, 0x0E, len(sizes), *sizes) + bytes(100)
+    file = tmp_path / "bad-file"
+    file.write_bytes(gzip.compress(content) if compressed else content)
+    with peak_below(1 << 20), pytest.raises(DataError, match=r"expected \d+ bytes of elements .*, found .* \d+ bytes"):
+        read_idx(file)
+
+
+def test_gzip_bomb_is_not_unpacked(tmp_path):
+    """256 MiB of zeros behind a header that promises ten bytes."""
+    file = tmp_path / "bomb.gz"
+    with gzip.open(file, "wb", compresslevel=1) as stream:
+        stream.write(bytes([0, 0, 8, 1, 0, 0, 0, 10]))
+        for _ in range(256):
+            stream.write(bytes(1 << 20))
+    with peak_below(1 << 20), pytest.raises(DataError, match="trailing bytes: expected 10 bytes"):
+        read_idx(file)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """One file for all the examples of a property."""
+    return tmp_path_factory.mktemp("scratch") / "file"
+
+
+def read_or_none(file: Path) -> np.ndarray | None:
+    """The array, or None for a DataError; whatever else is raised fails the test."""
+    try:
+        return read_idx(file)
+    except DataError:
+        return None
+
+
+@st.composite
+def idx_arrays(draw):
+    dtype = np.dtype(draw(st.sampled_from(sorted(IDX_CODES))))
+    shape = draw(st.lists(st.integers(0, 5), max_size=4))
+    size = int(np.prod(shape)) * dtype.itemsize
+    return np.frombuffer(draw(st.binary(min_size=size, max_size=size)), dtype).reshape(shape)
+
+
+@st.composite
+def damaged(draw, content):
+    """`content` cut short, with bytes replaced, inserted at a place or appended."""
+    kind = draw(st.sampled_from(["cut", "replace", "insert"]))
+    at = draw(st.integers(0, len(content) - 1))
+    if kind == "cut":
+        return content[:at]
+    some = draw(st.binary(min_size=1, max_size=8))
+    return content[:at] + some + content[at + (len(some) if kind == "replace" else 0) :]
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data(), array=idx_arrays())
+def test_damaged_gzip_is_noticed_or_harmless(scratch, data, array):
+    scratch.write_bytes(data.draw(damaged(gzip.compress(idx_bytes(array), mtime=0))))
+    found = read_or_none(scratch)
+    if found is not None:
+        assert_same(found, array)
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data(), array=idx_arrays())
+def test_damaged_plain_idx_is_noticed_or_all_there(scratch, data, array):
+    """Plain IDX has no checksum: an altered element is an element. What is read must be all that the file holds."""
+    content = data.draw(damaged(idx_bytes(array)))
+    scratch.write_bytes(content)
+    found = read_or_none(scratch)
+    if found is not None:
+        assert idx_bytes(found) == content
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data(), array=idx_arrays(), compressed=st.booleans())
+def test_every_truncation_is_noticed(scratch, data, array, compressed):
+    content = gzip.compress(idx_bytes(array), mtime=0) if compressed else idx_bytes(array)
+    scratch.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    assert read_or_none(scratch) is None
+
+
+def test_every_flipped_bit_of_gzip_is_noticed_or_harmless(scratch):
+    noticed = 0
+    for bit in range(8 * len(GOOD_GZ)):
+        content = bytearray(GOOD_GZ)
+        content[bit // 8] ^= 1 << bit % 8
+        scratch.write_bytes(content)
+        found = read_or_none(scratch)
+        if found is None:
+            noticed += 1
+        else:
+            assert_same(found, IMAGES)
+    # Harmless are time, extra flags and system (6 bytes), text flag and reserved flags: the rest of the bits count.
+    assert noticed > 8 * (len(GOOD_GZ) - 8)
+
+
+# Folders
+
+
+@pytest.mark.parametrize("gz", ["", ".gz"])
+@pytest.mark.parametrize("sep", ["-", "."])
+def test_folder(tmp_path, sep, gz):
+    folder = write_folder(tmp_path, sep, gz)
+    for source in (folder, str(folder)):
+        data = load(source)
+        assert_same(data.x_train, IMAGES.reshape(5, 6))
+        assert_same(data.y_train, LABELS)
+        assert_same(data.x_test, IMAGES[:3].reshape(3, 6))
+        assert_same(data.y_test, LABELS[:3])
+
+
+def test_folder_says_which_files_are_missing(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte").unlink()
+    (tmp_path / "t10k-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError) as error:
+        load(tmp_path)
+    message = str(error.value)
+    assert str(tmp_path) in message
+    assert "found 2 of the four" in message
+    assert "train-labels-idx1-ubyte" in message
+    assert "t10k-images-idx3-ubyte" in message
+    assert "train-images" not in message
+    assert "t10k-labels" not in message
+
+
+def test_empty_folder(tmp_path):
+    with pytest.raises(DataError, match=r"found 0 of the four IDX files .*train-images-idx3-ubyte, .*t10k-labels"):
+        load(tmp_path)
+
+
+def test_folder_with_a_damaged_file_names_the_file(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"")
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte: empty"):
+        load(tmp_path)
+
+
+# NPZ, whole files
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz(tmp_path, save):
+    file = tmp_path / "data.npz"
+    save(file, **npz_arrays(), unrelated=np.zeros(2))
+    for source in (file, str(file)):
+        data = load(source)
+        assert_same(data.x_train, IMAGES.reshape(5, 6))
+        assert_same(data.y_train, LABELS)
+        assert_same(data.x_test, IMAGES[:3].reshape(3, 6))
+        assert_same(data.y_test, LABELS[:3])
+
+
+def test_npz_without_test_samples(tmp_path):
+    file = tmp_path / "data.NPZ"
+    with file.open("wb") as stream:
+        np.savez(stream, x_train=IMAGES, y_train=LABELS)
+    data = load(file)
+    assert_same(data.x_train, IMAGES.reshape(5, 6))
+    assert data.x_test is None
+    assert data.y_test is None
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "u2", "i8", "f2", "<f4", ">f4", "<f8", ">i4"])
+def test_npz_comes_native_and_contiguous(tmp_path, dtype):
+    x = IMAGES.astype(dtype)
+    y = np.arange(10).reshape(5, 2).astype(dtype)
+    file = tmp_path / "data.npz"
+    np.savez(file, x_train=np.asfortranarray(x), y_train=np.asfortranarray(y))
+    data = load(file)
+    assert_same(data.x_train, x.astype(x.dtype.newbyteorder("=")).reshape(5, 6))
+    assert_same(data.y_train, y.astype(y.dtype.newbyteorder("=")))
+
+
+# NPZ, wrong files
+
+TEXT = np.array(list("abcde"))
+DATES = np.arange(5).astype("datetime64[D]")
+RECORDS = np.zeros(5, dtype=[("pixel", "u1")])
+BAD_NPZ = {
+    "no x_train": ({"y_train": LABELS, "pictures": IMAGES}, "no x_train; found the keys y_train, pictures; expected"),
+    "no y_train": ({"x_train": IMAGES}, "no y_train; found the keys x_train; expected x_train and y_train"),
+    "neither": ({"a": LABELS}, "no x_train and no y_train; found the keys a;"),
+    "nothing": ({}, r"no x_train and no y_train; found the keys \(none\);"),
+    "train lengths": (npz_arrays(y_train=LABELS[:4]), "x_train has 5 samples, y_train 4; expected as many"),
+    "test lengths": (npz_arrays(x_test=IMAGES[:2]), "x_test has 2 samples, y_test 3; expected as many"),
+    "x_test alone": ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}, "found x_test alone; expected both"),
+    "y_test alone": ({"x_train": IMAGES, "y_train": LABELS, "y_test": LABELS}, "found y_test alone; expected both"),
+    "features": (npz_arrays(x_test=np.zeros((3, 7))), r"x_train has features of shape \(6,\), one of x_test \(7,\)"),
+    "targets": (npz_arrays(y_test=np.zeros((3, 2))), r"y_train has target of shape \(\), one of y_test \(2,\)"),
+    "x of one dimension": (npz_arrays(x_train=LABELS), r"x_train has shape \(5,\); expected \(n_samples, n_features\)"),
+    "x without dimension": (npz_arrays(x_train=np.float32(1)), r"x_train has shape \(\); expected"),
+    "y without dimension": (npz_arrays(y_train=np.float32(1)), r"y_train has shape \(\); expected \(n_samples,\)"),
+    "y of three dimensions": (npz_arrays(y_train=IMAGES), r"y_train has shape \(5, 2, 3\); expected \(n_samples,\)"),
+    "no sample": (npz_arrays(x_test=IMAGES[:0], y_test=LABELS[:0]), r"x_test is empty, of shape \(0, 2, 3\); expected"),
+    "no feature": (npz_arrays(x_train=np.zeros((5, 0))), r"x_train is empty, of shape \(5, 0\); expected"),
+    "strings": (npz_arrays(y_train=TEXT), "y_train has dtype <U1; expected real numbers"),
+    "bytes": (npz_arrays(y_train=TEXT.astype("S")), r"y_train has dtype \|S1; expected real numbers"),
+    "complex": (npz_arrays(x_train=IMAGES * 1j), "x_train has dtype complex128; expected real numbers"),
+    "datetime": (npz_arrays(y_train=DATES), r"y_train has dtype datetime64\[D\]; expected real numbers"),
+    "timedelta": (npz_arrays(y_train=DATES - DATES), r"y_train has dtype timedelta64\[D\]; expected real numbers"),
+    "records": (npz_arrays(y_train=RECORDS), r"y_train has dtype \[\('pixel', 'u1'\)\]; expected real numbers"),
+    "objects": (
+        npz_arrays(y_test=LABELS[:3].astype(object)),
+        "y_test is no array that can be read safely .*Object arr",
+    ),
+}
+
+
+@pytest.mark.parametrize("arrays, message", BAD_NPZ.values(), ids=BAD_NPZ)
+def test_bad_npz(tmp_path, arrays, message):
+    file = tmp_path / "bad.npz"
+    np.savez(file, **arrays)
+    with pytest.raises(DataError, match=f"bad.npz: .*{message}"):
+        load(file)
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_npz_never_unpickles(tmp_path):
+    sprung = tmp_path / "sprung"
+    file = tmp_path / "trap.npz"
+    trap = np.empty(5, dtype=object)
+    trap[:] = [Trap(sprung) for _ in range(5)]
+    np.savez(file, x_train=IMAGES, y_train=trap)
+    with pytest.raises(DataError, match="y_train is no array that can be read safely"):
+        load(file)
+    assert not sprung.exists()
+    # The trap does work.
+    np.load(file, allow_pickle=True)["y_train"]
+    assert sprung.exists()
+
+
+def npz_bytes(save=np.savez) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, **npz_arrays())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\3\4", b"not a zip archive", npz_bytes()[:-30], npz_bytes()[:100], npz_bytes()[200:]],
+    ids=["empty", "magic number only", "text", "end cut", "one header", "start cut"],
+)
+def test_corrupt_npz(tmp_path, content):
+    file = tmp_path / "bad.npz"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="bad.npz: cannot be read as an NPZ archive: "):
+        load(file)
+
+
+def test_npy_is_no_npz(tmp_path):
+    file = tmp_path / "bad.npz"
+    with file.open("wb") as stream:
+        np.save(stream, IMAGES)
+    with pytest.raises(DataError, match="bad.npz: cannot be read as an NPZ archive: BadZipFile"):
+        load(file)
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "member, message",
+    [
+        (b"", "x_train is no array that can be read safely"),
+        (b"text", "x_train is no array that can be read safely"),
+        (npy_bytes(IMAGES)[:-1], "x_train is no array that can be read safely"),
+        (npy_bytes(IMAGES) + b"\0", "x_train has bytes after its 30 bytes of elements"),
+        (npy_bytes(IMAGES).replace(b"(5, 2, 3)", b"(4, 2, 3)"), "x_train has bytes after its 24 bytes of elements"),
+        (npy_bytes(IMAGES).replace(b"(5, 2, 3), }" + b" " * 14, b"(9999999999, 99999999999), "), "x_train|archive"),
+    ],
+    ids=["empty", "text", "short", "long", "smaller shape", "absurd shape"],
+)
+def test_bad_npz_member(tmp_path, member, message):
+    file = tmp_path / "bad.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x_train.npy", member)
+        archive.writestr("y_train.npy", npy_bytes(LABELS))
+    with pytest.raises(DataError, match=f"bad.npz: .*{message}"):
+        load(file)
+
+
+def test_missing_npz(tmp_path):
+    with pytest.raises(DataError, match="nowhere.npz: no such file; expected an NPZ archive"):
+        load(tmp_path / "nowhere.npz")
+
+
+def assert_noticed_or_same_arrays(file: Path) -> None:
+    """The arrays carry checksums; the archive's directory has none, so damage there can hide the test samples."""
+    try:
+        data = load(file)
+    except DataError:
+        return
+    assert_same(data.x_train, IMAGES.reshape(5, 6))
+    assert_same(data.y_train, LABELS)
+    if data.x_test is not None or data.y_test is not None:
+        assert_same(data.x_test, IMAGES[:3].reshape(3, 6))
+        assert_same(data.y_test, LABELS[:3])
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), save=st.sampled_from([np.savez, np.savez_compressed]))
+def test_damaged_npz_is_noticed_or_the_same(scratch, data, save):
+    file = scratch.with_suffix(".npz")
+    file.write_bytes(data.draw(damaged(npz_bytes(save))))
+    assert_noticed_or_same_arrays(file)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_every_flipped_bit_of_npz_is_noticed_or_the_same(scratch, save):
+    file = scratch.with_suffix(".npz")
+    content = npz_bytes(save)
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        assert_noticed_or_same_arrays(file)
+
+
+# Anything else
+
+
+@pytest.mark.parametrize("source", ["cifar", "data.csv", "MNIST", None, 3, b"mnist", IMAGES], ids=repr)
+def test_unknown_source_names_the_accepted_forms(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as error:
+        load(source)
+    message = str(error.value)
+    assert message.startswith(str(source))
+    assert '"mnist"' in message
+    assert "folder" in message
+    assert ".npz" in message
