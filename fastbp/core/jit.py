@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import llvmlite
+import llvmlite.binding as llvm
 import numba
+import numpy as np
 from numba import types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
@@ -35,7 +38,7 @@ DIGEST = _digest()
 _announced = False
 
 
-class _Cache(FunctionCache):
+class _Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
     """Numba's cache on disk, with a key that also covers callees and flags.
 
     Numba stamps an entry with the function's own file, so that editing a callee in another file would reuse stale code
@@ -55,10 +58,6 @@ class _Cache(FunctionCache):
             _announce()
         return overload
 
-    def holds(self, sig: Any, target_context: Any) -> bool:
-        """Whether machine code for this signature is on disk."""
-        return self._cache_file.load(self._index_key(sig, target_context.codegen())) is not None
-
 
 def _announce() -> None:
     global _announced
@@ -69,10 +68,8 @@ def _announce() -> None:
 
 def _compiled(function: Callable[..., Any], **flags: Any) -> Any:
     dispatcher = numba.njit(**FLAGS, **flags)(function)
-    try:
+    with contextlib.suppress(RuntimeError):  # raised where no folder can be written: then each process compiles
         dispatcher._cache = _Cache(function, "parallel" in flags)
-    except RuntimeError:  # no folder can be written: compile in each process
-        pass
     return dispatcher
 
 
@@ -122,7 +119,7 @@ _entry = threading.Lock()
 _owner: int | None = None
 
 
-@contextmanager
+@contextlib.contextmanager
 def team(threads: int) -> Iterator[int]:
     """How many threads the compiled code entered in this block may use: `threads`, or 1 where more are not safe.
 
@@ -142,3 +139,39 @@ def team(threads: int) -> Iterator[int]:
     finally:
         numba.set_num_threads(before)
         _entry.release()
+
+
+# Multiply-adds of a step (parameters x samples, three times over in training) from which a second thread pays.
+WORTH_THREADS = 1_000_000
+
+
+def is_cached(dispatcher: Any, *examples: Any) -> bool:
+    """Whether machine code of a function for arguments of the examples' types is on disk."""
+    cache = dispatcher._cache
+    if not isinstance(cache, _Cache):
+        return False
+    signature = tuple(numba.typeof(example) for example in examples)
+    return cache._cache_file.load(cache._index_key(signature, dispatcher.targetctx.codegen())) is not None
+
+
+def environment() -> dict[str, Any]:
+    """What decides which machine code runs, and how: versions, CPU, threads, threading layer, cache directory."""
+    features = llvm.get_host_cpu_features()
+    vectors = ("sse2", "sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")
+    with team(2):  # the layer is known once it runs
+        pass
+    return {
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "numpy": np.__version__,
+        "cpu": numba.config.CPU_NAME or llvm.get_host_cpu_name(),
+        "cpu_features": [name for name in vectors if features.get(name)],
+        "threads": available_threads(),
+        "threading_layer": numba.threading_layer(),
+        "cache_directory": share._cache.cache_path,
+    }
+
+
+def available_threads() -> int:
+    """Threads that Numba may use: the processors this process may run on, or NUMBA_NUM_THREADS."""
+    return int(numba.config.NUMBA_NUM_THREADS)

@@ -51,7 +51,10 @@ def forward_block(theta, layers, buffers, l, lo, hi):
 
 @jit.serial
 def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
-    """delta[L] = dE/dz[L] and each cost for samples lo..hi: both overwritten. targets (n, n_out), costs (n,) float64."""
+    """delta[L] = dE/dz[L] and the cost of each of the samples lo..hi: both overwritten.
+
+    targets (n, n_out); costs (n,) float64.
+    """
     out_of_line()
     last = len(layers) - 1
     n_out, ld, activation = layers[last, N_OUT], layers[last, LD], layers[last, ACTIVATION]
@@ -190,15 +193,25 @@ def weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, sett
             update_block(theta, gradient, state, settings, eta, step, b + lo, b + hi)
 
 
+def _examples(dtype: str) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """Arguments of the types that samples_block and weights_block are compiled for."""
+    vector, matrix, costs = np.empty(1, dtype), np.empty((1, 1), dtype), np.empty(1)
+    table, order, samples = np.empty((1, 12), np.int64), np.empty(1, np.int64), Samples(0, 0, 0, 0)
+    return ((vector, table, vector, matrix, costs, samples, samples, order, 0, 0, 0, 0, 0, 0),
+            (vector, vector, matrix, table, vector, 0, 0.0, 0, costs, 0.0, 0, 0, 0))
+
+
 @functools.cache
 def blocks(dtype: str) -> tuple[int, int]:
     """Addresses of the machine code of samples_block and weights_block for float32 or float64; compiles at need."""
-    vector, table, whole = np.empty(1, dtype), np.empty((1, 12), np.int64), np.empty(1, np.int64)
-    matrix, costs, samples = np.empty((1, 1), dtype), np.empty(1), Samples(0, 0, 0, 0)
-    return (
-        jit.machine_code(samples_block, vector, table, vector, matrix, costs, samples, samples, whole, 0, 0, 0, 0, 0, 0),
-        jit.machine_code(weights_block, vector, vector, matrix, table, vector, 0, 0.0, 0, costs, 0.0, 0, 0, 0),
-    )
+    of_samples, of_weights = _examples(dtype)
+    return jit.machine_code(samples_block, *of_samples), jit.machine_code(weights_block, *of_weights)
+
+
+def cached(dtype: str) -> bool:
+    """Whether the machine code of `blocks` is on disk."""
+    of_samples, of_weights = _examples(dtype)
+    return jit.is_cached(samples_block, *of_samples) and jit.is_cached(weights_block, *of_weights)
 
 
 def _train(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t, order, batch_size, loss, settings,
@@ -213,7 +226,8 @@ def _train(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t
         n = min(batch_size, len(order) - first)
         for c in prange(threads):
             lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
-            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss, 1, lo, hi))
+            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss, 1,
+                                 lo, hi))
         step_costs[s] = _mean(costs, n)
         if not math.isfinite(step_costs[s]):
             return s
@@ -232,7 +246,8 @@ def _cost_and_gradient(blocks, theta, gradient, state, layers, buffers, targets,
         n = min(len(costs), n_samples - first)
         for c in prange(threads):
             lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
-            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, len(costs), loss, 1, lo, hi))
+            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, len(costs), loss, 1,
+                                 lo, hi))
         total += _mean(costs, n) * n
         fresh = np.int64(first == 0)
         for c in prange(threads):
@@ -248,7 +263,8 @@ def _infer(blocks, theta, layers, buffers, targets, costs, x, t, order, loss, ou
         n = min(len(costs), len(outputs) - first)
         for c in prange(threads):
             lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
-            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, len(costs), loss, 0, lo, hi))
+            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, len(costs), loss, 0,
+                                 lo, hi))
             for i in range(lo, hi):
                 a = layers[last, A] + i * layers[last, LD]
                 for j in range(layers[last, N_OUT]):

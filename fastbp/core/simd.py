@@ -38,6 +38,13 @@ DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows giv
 
 LISTED_TILES = 32  # tiles whose lists of steps are held at once
 
+
+
+def tile_shape(dtype: str) -> str:
+    """The tile as rows x columns, for people."""
+    return f"{TILE_ROWS[0]}x{TILE_VECTORS * VECTOR_BITS // (32 if dtype == 'float32' else 64)}"
+
+
 I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType()
 
 
@@ -261,7 +268,7 @@ def pack_rows(typing, panel, b, b_k, n_columns, depth, scale):
 
 @intrinsic
 def pack_columns(typing, panel, b, b_column, n_columns, depth, scale):
-    """panel[k, :] = scale * B[k, :n_columns], padded with zeros, where B's columns are `b_column` apart and k runs side by side.
+    """panel[k, :] = scale * B[k, :n_columns], padded with zeros; B's columns are `b_column` apart and contiguous.
 
     Squares of lanes x lanes numbers are turned in registers, by swapping halves, quarters, ... of pairs of rows.
     """

@@ -1,0 +1,299 @@
+"""The command `fastbp`: parses, calls, prints; no numerics."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import fastbp
+from fastbp import data
+from fastbp.core import activations, jit, kernels, simd
+from fastbp.files import check_folder, write_whole
+from fastbp.inputs import classifies
+from fastbp.network import Network
+from fastbp.trainer import SCHEDULES, DivergenceError, History, Trainer
+from fastbp.workspace import Array
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, or 2 with one line on standard error for what the user can mend."""
+    options = _parser().parse_args(arguments)
+    try:
+        run: Callable[[argparse.Namespace], None] = options.run
+        run(options)
+    except (ValueError, TypeError, OSError, MemoryError, DivergenceError) as error:
+        print(f"fastbp: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fastbp: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fastbp", description="Train dense neural networks on the CPU.",
+                                     allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_predict(commands)
+
+    info = commands.add_parser("info", help="versions, CPU, threads, cache", allow_abbrev=False)
+    info.add_argument("--json", metavar="FILE", help="write it as JSON (-: standard output)")
+    info.set_defaults(run=_info)
+
+    warmup = commands.add_parser("warmup", help="compile everything now", allow_abbrev=False)
+    warmup.set_defaults(run=_warmup)
+    return parser
+
+
+DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; or an .npz with x_train, y_train and "
+             "optionally x_test, y_test")
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser("train", help="train a network", allow_abbrev=False,
+                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    train.add_argument("data", metavar="DATA", help=DATA_HELP)
+    train.add_argument("--hidden", type=_sizes, default="128", metavar="N,N,...",
+                       help="neurons of each hidden layer; an empty text for none")
+    hidden = [name for name in activations.CODES if name != "softmax"]
+    train.add_argument("--activation", choices=hidden, default="relu", help="of the hidden layers")
+    train.add_argument("--epochs", type=int, default=5, help="times through the training samples")
+    train.add_argument("--batch-size", type=int, default=128, help="samples of a mini-batch")
+    train.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd", help="sgd is with Nesterov's momentum")
+    train.add_argument("--eta", type=float, help="learning rate (default: 0.2 for sgd on classes, 0.01 for sgd on "
+                                                 "values, 0.001 for adam)", default=argparse.SUPPRESS)
+    train.add_argument("--momentum", type=float, default=argparse.SUPPRESS, help="of sgd (default: 0.9)")
+    train.add_argument("--schedule", choices=["constant", *SCHEDULES], default="linear",
+                       help="of the learning rate; linear: warm-up over 15%% of the steps, then decay to 0")
+    train.add_argument("--seed", type=int, default=0, help="of the initial weights and the order of samples")
+    train.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="(default: as many as pay)")
+    train.add_argument("--save", metavar="FILE", default=argparse.SUPPRESS, help="write the network (safetensors)")
+    train.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS,
+                       help="write the results as JSON (-: standard output)")
+    train.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    train.set_defaults(run=_train)
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="apply a saved network", allow_abbrev=False,
+                                  description="Apply a saved network to the test samples, or where DATA has none to "
+                                              "the training samples.")
+    predict.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
+    predict.add_argument("data", metavar="DATA", help=DATA_HELP)
+    predict.add_argument("--json", metavar="FILE", help="write a summary as JSON (-: standard output)")
+    predict.add_argument("--out", metavar="FILE.csv", help="write one line a sample: label or values")
+    predict.set_defaults(run=_predict)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None
+
+
+def _train(options: argparse.Namespace) -> None:
+    given = vars(options)
+    outputs = {name: given.get(name) for name in ("save", "json")}
+    for path in outputs.values():
+        if path not in (None, "-"):
+            check_folder(path)
+    say = _silent if options.quiet or outputs["json"] == "-" else print
+
+    started = time.perf_counter()
+    dataset = data.load(options.data)
+    load_seconds = time.perf_counter() - started
+
+    network, trainer = _set_up(options, dataset)
+    say(f"{options.data}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
+        f"{'-'.join(map(str, network.layer_sizes))}, {network.n_parameters:,} parameters")
+    started = time.perf_counter()
+    trainer.compile()
+    compile_seconds = time.perf_counter() - started
+
+    validation = None
+    if dataset.x_test is not None and dataset.y_test is not None:
+        validation = dataset.x_test, dataset.y_test
+    history = trainer.fit(dataset.x_train, dataset.y_train, options.epochs, validation,
+                          progress=False if options.quiet else None)
+    if outputs["save"]:
+        network.save(outputs["save"])
+    result = _result(options, dataset, trainer, history, load_seconds, compile_seconds)
+    for line in _lines(history, result):
+        say(line)
+    if outputs["json"]:
+        _write_json(outputs["json"], result)
+
+
+def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network, Trainer]:
+    """The network and trainer that fit the targets: labels get softmax and cross-entropy, values least squares."""
+    given = vars(options)
+    y = dataset.y_train
+    labels = y.ndim == 1 and y.dtype.kind in "bui"
+    if labels:
+        highest = max(int(part.max()) for part in (y, dataset.y_test) if part is not None)
+        n_out, output, loss = max(2, highest + 1), "softmax", "cross_entropy"
+    else:
+        n_out, output, loss = (1 if y.ndim == 1 else y.shape[1]), "identity", "quadratic"
+    if options.optimizer == "adam":
+        if "momentum" in given:
+            raise ValueError("--momentum belongs to --optimizer sgd; adam has its own")
+        optimizer: fastbp.SGD | fastbp.Adam = fastbp.Adam(eta=given.get("eta", 0.001))
+    else:
+        momentum = given.get("momentum", 0.9)
+        optimizer = fastbp.SGD(given.get("eta", 0.2 if labels else 0.01), momentum, nesterov=momentum > 0)
+    sizes = [dataset.x_train.shape[1], *options.hidden, n_out]
+    network = Network(sizes, options.activation, output, seed=options.seed)
+    schedule = None if options.schedule == "constant" else options.schedule
+    return network, Trainer(network, loss, optimizer, options.batch_size, options.seed, given.get("threads"), schedule)
+
+
+def _count(x: Array | None) -> str:
+    return "no" if x is None else f"{len(x):,}"
+
+
+def _result(options: argparse.Namespace, dataset: data.Dataset, trainer: Trainer, history: History,
+            load_seconds: float, compile_seconds: float) -> dict[str, Any]:
+    train_seconds = sum(history.seconds)
+    n_train = len(dataset.x_train)
+    return {
+        "dataset": options.data,
+        "n_train": n_train,
+        "n_test": 0 if dataset.x_test is None else len(dataset.x_test),
+        "layer_sizes": list(trainer.network.layer_sizes),
+        "n_parameters": trainer.network.n_parameters,
+        "epochs": options.epochs,
+        "batch_size": trainer.batch_size,
+        "seed": options.seed,
+        "threads": trainer.threads,
+        "load_seconds": load_seconds,
+        "compile_seconds": compile_seconds,
+        "train_seconds": train_seconds,
+        "samples_per_second": n_train * options.epochs / train_seconds,
+        "train_loss": history.loss,
+        "test_loss": history.validation_loss,
+        "test_accuracy": history.validation_accuracy,
+        "final_test_accuracy": history.validation_accuracy[-1] if history.validation_accuracy else None,
+    }
+
+
+def _lines(history: History, result: dict[str, Any]) -> list[str]:
+    """The report: a line an epoch, and what it took."""
+    lines = []
+    for epoch, loss in enumerate(history.loss):
+        line = f"epoch {epoch + 1:>2}   train loss {loss:.4f}"
+        if history.validation_loss:
+            line += f"   test loss {history.validation_loss[epoch]:.4f}"
+        if history.validation_accuracy:
+            line += f"   test accuracy {history.validation_accuracy[epoch]:.2%}"
+        lines.append(line)
+    threads = result["threads"]
+    lines.append(f"trained in {result['train_seconds']:.2f} s ({result['samples_per_second']:,.0f} samples/s, "
+                 f"{threads} thread{'s' if threads > 1 else ''}); "
+                 f"loading took {result['load_seconds']:.2f} s, compiling {result['compile_seconds']:.2f} s")
+    return lines
+
+
+def _predict(options: argparse.Namespace) -> None:
+    for path in (options.json, options.out):
+        if path not in (None, "-"):
+            check_folder(path)
+    network = Network.load(options.model)
+    dataset = data.load(options.data)
+    x, y = dataset.x_train, dataset.y_train
+    if dataset.x_test is not None and dataset.y_test is not None:
+        x, y = dataset.x_test, dataset.y_test
+    predictions = network.predict(x)
+    result = {"model": options.model, "dataset": options.data, "n_samples": len(x),
+              "layer_sizes": list(network.layer_sizes), **_score(network, predictions, y)}
+    if options.out:
+        write_whole(options.out, _table(predictions).encode())
+    if options.json:
+        _write_json(options.json, result)
+    if options.json != "-":
+        print(f"{len(x):,} samples, " + ", ".join(f"{name} {value:.4g}" for name, value in result.items()
+                                                  if name in ("accuracy", "mean_squared_error")))
+
+
+def _score(network: Network, predictions: Array, y: Array) -> dict[str, float]:
+    if classifies(network.activations[-1]):
+        labels = y if y.ndim == 1 else y.argmax(axis=1)
+        return {"accuracy": float(np.mean(predictions == labels))}
+    return {"mean_squared_error": float(np.mean((predictions - y.reshape(len(y), -1)) ** 2))}
+
+
+def _table(predictions: Array) -> str:
+    """CSV of the predictions, one line a sample, numbered from 0."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = ["label"] if predictions.ndim == 1 else [f"output{j}" for j in range(predictions.shape[1])]
+    writer.writerow(["sample", *columns])
+    for i, row in enumerate(predictions.reshape(len(predictions), -1).tolist()):
+        writer.writerow([i, *row])
+    return text.getvalue()
+
+
+def _info(options: argparse.Namespace) -> None:
+    result = {
+        "fastbp": fastbp.__version__,
+        "python": platform.python_version(),
+        **jit.environment(),
+        "vector_bits": simd.VECTOR_BITS,
+        "tile_float32": simd.tile_shape("float32"),
+        "tile_float64": simd.tile_shape("float64"),
+        "cached": {dtype: kernels.cached(dtype) for dtype in ("float32", "float64")},
+    }
+    if options.json:
+        _write_json(options.json, result)
+    if options.json != "-":
+        for name, value in result.items():
+            print(f"{name.replace('_', ' '):16} {_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _warmup(options: argparse.Namespace) -> None:
+    started = time.perf_counter()
+    for dtype in ("float32", "float64"):
+        network = Network([2, 2], dtype=dtype)
+        for threads in (1, 2):
+            Trainer(network, threads=threads).compile()
+            fastbp.cost_and_gradient(network, np.zeros((1, 2)), [0], threads=threads)
+    print(f"ready after {time.perf_counter() - started:.1f} s; machine code in {jit.environment()['cache_directory']}")
+
+
+def _write_json(path: str, result: dict[str, Any]) -> None:
+    text = json.dumps(result, indent=2) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        write_whole(path, text.encode())
+
+
+def _silent(*_: object) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

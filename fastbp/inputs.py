@@ -1,0 +1,168 @@
+"""What users hand in, checked before anything is changed, and described to the kernels where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp.core import activations, losses
+from fastbp.core.samples import KINDS, LABELS, NONE, Samples, describe
+
+Array = npt.NDArray[Any]
+BLOCK = 1 << 20  # numbers looked at in one go: checking a large or memory-mapped array takes little memory
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An array that the kernels can read and its description; the array is kept alive with it."""
+
+    array: Array
+    samples: Samples
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
+@dataclass(frozen=True)
+class Targets(Inputs):
+    """Targets, and for a classification the label of each sample (n,), None for a regression."""
+
+    labels: Array | None
+
+
+NO_TARGETS = Samples(0, 0, 0, NONE)
+
+
+def one_of(what: str, name: str, valid: Any) -> str:
+    """`name` if it is one of the valid ones; otherwise a ValueError that lists them."""
+    if name not in valid:
+        raise ValueError(f"unknown {what} {name!r}; valid: {', '.join(valid)}")
+    return name
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """`value` as an int of at least `least`; otherwise a TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return int(value)
+
+
+def as_inputs(x: npt.ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Inputs:
+    """Check samples (n, n_features); uint8 is intensity x / 255, every other number is itself.
+
+    uint8, float32 and float64 are read in place whatever their strides, read-only or memory-mapped; other types are
+    copied to `dtype`.
+    """
+    array = _numeric(x, name)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have 2 dimensions (samples, features), got shape {array.shape}")
+    if array.shape[1] != n_features:
+        raise ValueError(f"{name} has {array.shape[1]} features, the network takes {n_features}")
+    if len(array) == 0:
+        raise ValueError(f"{name} is empty: shape {array.shape}")
+    _check_finite(array, dtype, name)
+    array = _readable(array, dtype)
+    return Inputs(array, describe(array))
+
+
+def as_targets(y: npt.ArrayLike, n_samples: int, n_out: int, output: str, loss: str, dtype: np.dtype[Any],
+               name: str = "y") -> Targets:
+    """Check targets: labels (n,), or rows (n, n_out); for one output also values (n,)."""
+    array = _numeric(y, name)
+    if len(array.shape) == 0 or len(array) != n_samples:
+        raise ValueError(f"{name} has shape {array.shape}, but there are {n_samples} samples")
+    if array.ndim == 1 and _means_labels(array, n_out, output):
+        return _labels(array, n_out, name)
+    if array.ndim == 1 and n_out == 1:
+        array = array[:, np.newaxis]
+    if array.shape != (n_samples, n_out):
+        raise ValueError(f"{name} must hold {n_samples} labels or have shape ({n_samples}, {n_out}), "
+                         f"got shape {array.shape}")
+    _check_finite(array, dtype, name)
+    _check_range(array, loss, name)
+    array = _readable(array, dtype, bytes_are_intensity=False)
+    return Targets(array, describe(array), _labels_of_rows(array, output))
+
+
+def _numeric(x: npt.ArrayLike, name: str) -> Array:
+    array = np.asarray(x)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    return array
+
+
+def _readable(array: Array, dtype: np.dtype[Any], bytes_are_intensity: bool = True) -> Array:
+    """The array itself where the kernels can read it, else a copy as `dtype`."""
+    whole_strides = all(stride % array.itemsize == 0 for stride in array.strides)
+    known = array.dtype in KINDS and (bytes_are_intensity or array.dtype != np.uint8)
+    if known and array.dtype.isnative and array.flags.aligned and whole_strides:
+        return array
+    return array.astype(dtype)
+
+
+def _check_finite(array: Array, dtype: np.dtype[Any], name: str) -> None:
+    """Every number, once it is a `dtype`, must be finite."""
+    if array.dtype.kind != "f":
+        return
+    rows = max(1, BLOCK // array.shape[1])
+    limit = np.finfo(dtype).max
+    for first in range(0, len(array), rows):
+        good = np.abs(array[first : first + rows]) <= limit  # false for NaN too
+        if not good.all():
+            i, j = np.argwhere(~good)[0]
+            raise ValueError(f"{name}[{first + i}, {j}] is {array[first + i, j]}; every number must be finite and at "
+                             f"most {limit:.4g}, the largest {dtype}")
+
+
+def _check_range(rows: Array, loss: str, name: str) -> None:
+    if losses.CODES[loss] == losses.QUADRATIC:
+        return
+    if rows.min() < 0 or rows.max() > 1:
+        raise ValueError(f"{name} must lie in [0, 1] for {loss}, found {rows.min()} to {rows.max()}")
+    if losses.CODES[loss] == losses.CROSS_ENTROPY:
+        sums = rows.sum(axis=1, dtype=np.float64)
+        worst = int(np.argmax(np.abs(sums - 1)))
+        if abs(sums[worst] - 1) > 1e-3:
+            raise ValueError(f"rows of {name} must each sum to 1 for {loss}, row {worst} sums to {sums[worst]:.6g}")
+
+
+def _means_labels(array: Array, n_out: int, output: str) -> bool:
+    """A vector of targets means labels unless there is a single output that takes values."""
+    if n_out == 1:
+        return activations.CODES[output] == activations.SIGMOID and array.dtype.kind != "f"
+    return True
+
+
+def _labels(array: Array, n_out: int, name: str) -> Targets:
+    classes = max(n_out, 2)
+    if array.dtype.kind == "f":
+        whole = array == np.floor(array)  # false for NaN; infinities fail the range below
+        if not whole.all():
+            i = int(np.argmin(whole))
+            raise ValueError(f"{name} must hold whole labels 0 to {classes - 1}, {name}[{i}] is {array[i]}")
+    low, high = array.min(), array.max()
+    if low < 0 or high >= classes:
+        raise ValueError(f"{name} must hold labels 0 to {classes - 1} for {n_out} outputs, found {low} to {high}")
+    labels = np.ascontiguousarray(array, np.int64)
+    return Targets(labels, describe(labels, LABELS), labels)
+
+
+def _labels_of_rows(rows: Array, output: str) -> Array | None:
+    return decide(rows, output) if classifies(output) else None
+
+
+def classifies(output: str) -> bool:
+    """Whether outputs of this activation are read as classes."""
+    return activations.CODES[output] in (activations.SIGMOID, activations.SOFTMAX)
+
+
+def decide(outputs: Array, output: str) -> Array:
+    """Labels (n,) from outputs (n, n_out): the largest, or for a single output whether it is at least 1/2."""
+    if outputs.shape[1] == 1:
+        return (outputs[:, 0] >= 0.5).astype(np.int64)
+    return np.asarray(np.argmax(outputs, axis=1))

@@ -1,0 +1,318 @@
+"""Network: layer sizes → one flat parameter vector with views into it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp.core import activations, jit, kernels, losses
+from fastbp.files import write_whole
+from fastbp.inputs import NO_TARGETS, Inputs, Targets, as_inputs, as_targets, classifies, decide, one_of, whole_number
+from fastbp.workspace import Array, Workspace, aligned, mostly_zeros, parameter_offsets
+
+CAPACITY = 256  # samples in flight outside of training
+NO_ORDER = np.empty(0, np.int64)
+FORMAT = "fastbp-network-1"
+
+
+class Network:
+    """A dense network: neurons of each layer, activations, and all parameters in one flat vector.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+        Neurons of the input, of each hidden layer and of the output: at least two numbers, each >= 1.
+    hidden : str or sequence of str
+        Activation of the hidden layers, one for all or one each: identity, sigmoid, tanh, relu.
+    output : str
+        Activation of the output: those and softmax.
+    dtype : "float32" or "float64"
+    seed : int
+        >= 0. Of the initial weights: He's for relu, N(0, 2 / n_in); Glorot's for the others, uniform within
+        ±√(6 / (n_in + n_out)). Biases start at 0.
+
+    Attributes
+    ----------
+    theta : ndarray (n_parameters,)
+        All parameters, W[0], b[0], W[1], ...: contiguous, aligned to 64 bytes. Assigning copies into it.
+    W, b : lists of ndarray (n_in, n_out) and (n_out,)
+        Views into theta: a change of one is a change of the other.
+    n_parameters : int
+    layer_sizes : tuple of int
+    activations : tuple of str
+
+    Raises
+    ------
+    ValueError, TypeError
+        A size, an activation, the dtype or the seed is not one of those above.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Delving Deep into Rectifiers (ICCV 2015), equation 10.
+    Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010),
+    equation 16.
+
+    Examples
+    --------
+    >>> net = Network([4, 8, 3], hidden="tanh", output="softmax", seed=0)
+    >>> net.n_parameters, net.W[1].shape
+    (67, (8, 3))
+    >>> net.forward(np.zeros((5, 4))).shape
+    (5, 3)
+    """
+
+    def __init__(self, layer_sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "softmax",
+                 dtype: npt.DTypeLike = "float32", seed: int = 0):
+        self.layer_sizes = tuple(whole_number("a layer size", n, 1) for n in layer_sizes)
+        if len(self.layer_sizes) < 2:
+            raise ValueError(f"layer_sizes must name at least an input and an output, got {list(layer_sizes)}")
+        self.activations = _activations(hidden, output, len(self.layer_sizes) - 2)
+        self.dtype = _dtype(dtype)
+        self._allocate()
+        self._initialise(whole_number("seed", seed, 0))
+
+    def _allocate(self) -> None:
+        *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
+        self._theta = aligned(self.n_parameters, self.dtype)
+        self.W, self.b = self.views(self._theta)
+        self._workspace: Workspace | None = None
+
+    def _initialise(self, seed: int) -> None:
+        for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
+            draw = np.random.default_rng([seed, l])
+            n_in, n_out = W.shape
+            if activation == "relu":
+                W[:] = draw.normal(0, np.sqrt(2 / n_in), W.shape)
+            else:
+                limit = np.sqrt(6 / (n_in + n_out))
+                W[:] = draw.uniform(-limit, limit, W.shape)
+
+    @property
+    def theta(self) -> Array:
+        return self._theta
+
+    @theta.setter
+    def theta(self, values: npt.ArrayLike) -> None:
+        if np.shape(values) != self._theta.shape:
+            raise ValueError(f"theta has {self.n_parameters} numbers, got shape {np.shape(values)}")
+        self._theta[:] = values
+
+    def views(self, vector: Array) -> tuple[list[Array], list[Array]]:
+        """Weights (n_in, n_out) and biases (n_out,) of each layer, as views into a vector laid out like theta.
+
+        Examples
+        --------
+        >>> net = Network([2, 3, 1], output="identity")
+        >>> cost, gradient = cost_and_gradient(net, np.ones((4, 2)), np.zeros(4), loss="quadratic")
+        >>> dW, db = net.views(gradient)
+        >>> dW[0].shape, db[0].shape
+        ((2, 3), (3,))
+        """
+        if vector.shape != (self.n_parameters,):
+            raise ValueError(f"expected a vector of {self.n_parameters} numbers, got shape {vector.shape}")
+        *offsets, _ = parameter_offsets(self.layer_sizes)
+        sizes = list(zip(self.layer_sizes, self.layer_sizes[1:], strict=False))
+        weights = [vector[w:b].reshape(shape) for (w, b), shape in zip(offsets, sizes, strict=True)]
+        biases = [vector[b : b + n_out] for (_, b), (_, n_out) in zip(offsets, sizes, strict=True)]
+        return weights, biases
+
+    def workspace(self, capacity: int) -> Workspace:
+        """Buffers for up to `capacity` samples at a time, for users of the kernels."""
+        return Workspace(self.layer_sizes, self.activations, self.dtype, whole_number("capacity", capacity, 1))
+
+    def forward(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
+        """Outputs a[L] (n, n_out) of the samples X (n, n_in); uint8 means intensity x / 255.
+
+        Raises ValueError or TypeError where X does not fit the network or is not finite.
+        """
+        return infer(self, as_inputs(X, self.layer_sizes[0], self.dtype), None, None, threads)[0]
+
+    def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
+        """Labels (n,) for sigmoid and softmax outputs, else the outputs themselves (n, n_out).
+
+        A single sigmoid output gives label 1 from 1/2 on. Raises as `forward` does.
+
+        Examples
+        --------
+        >>> Network([4, 3], output="softmax").predict(np.zeros((2, 4)))
+        array([0, 0])
+        """
+        outputs = self.forward(X, threads)
+        return decide(outputs, self.activations[-1]) if classifies(self.activations[-1]) else outputs
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a safetensors file: W1, b1, W2, ... and its description.
+
+        Raises OSError where the file cannot be written; an old file at `path` then stays whole.
+        """
+        from safetensors.numpy import save
+
+        tensors = {}
+        for l, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
+            tensors[f"W{l}"], tensors[f"b{l}"] = np.ascontiguousarray(W), np.ascontiguousarray(b)
+        description = {"format": FORMAT, "layer_sizes": json.dumps(self.layer_sizes),
+                       "activations": json.dumps(self.activations), "dtype": self.dtype.name}
+        write_whole(path, save(tensors, metadata=description))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Network:
+        """Read a network that `save` wrote.
+
+        Raises FileNotFoundError where there is no file, ValueError where it is damaged or not a fastbp network.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no file {os.fspath(path)}")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                description = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (SafetensorError, TypeError) as error:
+            raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from None
+        if description.get("format") != FORMAT:
+            raise ValueError(f"{os.fspath(path)} is not a fastbp network: format {description.get('format')!r}, "
+                             f"expected {FORMAT!r}")
+        try:
+            *hidden, output = json.loads(description["activations"])
+            network = cls(json.loads(description["layer_sizes"]), hidden, output, description["dtype"])
+            network._fill(tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)} holds no valid fastbp network: {error}") from None
+        return network
+
+    def _fill(self, tensors: dict[str, Array]) -> None:
+        for l, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
+            for name, view in ((f"W{l}", W), (f"b{l}", b)):
+                tensor = tensors[name]
+                if tensor.shape != view.shape or tensor.dtype != view.dtype:
+                    raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, expected {view.dtype} {view.shape}")
+                view[:] = tensor
+        if not np.isfinite(self._theta).all():
+            raise ValueError("some parameters are not finite")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"layer_sizes": self.layer_sizes, "activations": self.activations, "dtype": self.dtype,
+                "theta": self._theta}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.layer_sizes, self.activations, self.dtype = state["layer_sizes"], state["activations"], state["dtype"]
+        self._allocate()
+        self._theta[:] = state["theta"]
+
+    def __repr__(self) -> str:
+        return (f"Network({list(self.layer_sizes)}, hidden={list(self.activations[:-1])}, "
+                f"output={self.activations[-1]!r}, dtype={self.dtype.name!r})")
+
+
+def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tuple[str, ...]:
+    names = [hidden] * n_hidden if isinstance(hidden, str) else list(hidden)
+    if len(names) != n_hidden:
+        raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden layers")
+    within = [name for name in activations.CODES if name != "softmax"]
+    one_of("hidden activation", hidden if isinstance(hidden, str) else "identity", within)
+    return (*(one_of("hidden activation", name, within) for name in names),
+            one_of("output activation", output, activations.CODES))
+
+
+def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.dtype("float32"), np.dtype("float64")):
+        raise ValueError(f"unknown dtype {dtype!r}; valid: float32, float64")
+    return found
+
+
+def check_loss(loss: str | None, output: str) -> str:
+    """The loss by name, or for None the one that matches the output activation; raises where they do not fit."""
+    output_code = activations.CODES[output]
+    if loss is None:
+        return next((name for name, code in losses.CODES.items() if losses.MATCHING[code] == output_code), "quadratic")
+    needed = losses.MATCHING[losses.CODES[one_of("loss", loss, losses.CODES)]]
+    if needed not in (None, output_code):
+        name = next(name for name, code in activations.CODES.items() if code == needed)
+        raise ValueError(f"loss {loss} needs {name} outputs, the network has {output}; quadratic takes any output")
+    return loss
+
+
+def choose_threads(threads: int | None, work: float) -> int:
+    """Threads for a step of `work` multiply-adds: as asked for, or as many as there are where it is worth it."""
+    if threads is not None:
+        return whole_number("threads", threads, 1)
+    return jit.available_threads() if work >= jit.WORTH_THREADS else 1
+
+
+def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
+          threads: int | None) -> tuple[Array, Array]:
+    """Outputs (n, n_out) and, with targets, each sample's cost (n,), of inputs already checked."""
+    rows = min(len(x), CAPACITY)
+    workspace, network._workspace = network._workspace, None  # two Python threads never share one
+    if workspace is None or workspace.capacity < rows:
+        workspace = network.workspace(rows)
+    workspace.skip_zeros(mostly_zeros(x.array))
+    outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
+    costs = np.empty(len(x) if t else 0)
+    with jit.team(choose_threads(threads, rows * network.n_parameters)) as n_threads:
+        kernel = kernels.infer if n_threads > 1 else kernels.infer_serial
+        kernel(kernels.blocks(network.dtype.name), network.theta, workspace.layers, workspace.buffers,
+               workspace.targets, workspace.costs, x.samples, t.samples if t else NO_TARGETS, NO_ORDER,
+               losses.CODES[loss] if loss else 0, outputs, costs, n_threads)
+    network._workspace = workspace
+    return outputs, costs
+
+
+def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | None = None,
+                      threads: int | None = None) -> tuple[float, Array]:
+    """Mean cost over all samples and its gradient with respect to theta.
+
+    Parameters
+    ----------
+    network : Network
+    X : array_like (n, n_in)
+    y : array_like
+        Labels (n,), or rows of targets (n, n_out).
+    loss : str, optional
+        quadratic (½ Σ (a − t)²), binary_cross_entropy, cross_entropy; None: the one that matches the output.
+    threads : int, optional
+        The result is bitwise the same for every number.
+
+    Returns
+    -------
+    cost : float
+        In the unit of the loss (nats for the cross-entropies).
+    gradient : ndarray (n_parameters,)
+        Laid out like theta; `network.views` gives it layer by layer.
+
+    Raises
+    ------
+    ValueError, TypeError
+        X, y or the loss do not fit the network.
+
+    Examples
+    --------
+    >>> net = Network([3, 2], output="softmax", dtype="float64")
+    >>> cost, gradient = cost_and_gradient(net, np.eye(3), [0, 1, 1])
+    >>> gradient.shape == net.theta.shape
+    True
+    """
+    loss = check_loss(loss, network.activations[-1])
+    x = as_inputs(X, network.layer_sizes[0], network.dtype)
+    t = as_targets(y, len(x), network.layer_sizes[-1], network.activations[-1], loss, network.dtype)
+    workspace = network.workspace(min(len(x), CAPACITY))
+    workspace.skip_zeros(mostly_zeros(x.array))
+    gradient = aligned(network.n_parameters, network.dtype)
+    no_state, no_settings = np.empty((0, 0), network.dtype), np.zeros(4)
+    with jit.team(choose_threads(threads, 3 * workspace.capacity * network.n_parameters)) as n_threads:
+        kernel = kernels.cost_and_gradient if n_threads > 1 else kernels.cost_and_gradient_serial
+        cost = kernel(kernels.blocks(network.dtype.name), network.theta, gradient, no_state, workspace.layers,
+                      workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, NO_ORDER, len(x),
+                      losses.CODES[loss], no_settings, n_threads)
+    return float(cost), gradient

@@ -1,0 +1,324 @@
+"""Trainer: shuffled mini-batches, epochs, history; a thin loop around the compiled steps."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp.core import jit, kernels, losses
+from fastbp.core.optimizers import SGD, Adam
+from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
+from fastbp.network import Network, check_loss, choose_threads, infer
+from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
+
+SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
+KEEP_SECONDS = 1.0  # from copy to copy of the parameters, so that divergence can be undone
+WARM_UP = 0.15  # of all steps, in the "linear" schedule
+
+Schedule = Callable[[int, int], float]
+
+
+class DivergenceError(ArithmeticError):
+    """The cost is no longer finite; the network holds the last finite parameters."""
+
+
+def linear(step: int, steps: int) -> float:
+    """Factor of the learning rate: up in equal steps over the first 15 % of a fit, then down to 0 at its end.
+
+    Examples
+    --------
+    >>> [round(linear(step, 100), 3) for step in (0, 14, 15, 57, 99)]
+    [0.067, 1.0, 1.0, 0.506, 0.012]
+    """
+    rising = max(1, round(WARM_UP * steps))
+    return (step + 1) / rising if step < rising else (steps - step) / max(1, steps - rising)
+
+
+SCHEDULES: dict[str, Schedule] = {"linear": linear}
+
+
+@dataclass
+class History:
+    """What a fit did, one number an epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        Mean cost of the training samples, each taken when its mini-batch was trained on.
+    validation_loss, validation_accuracy : lists of float
+        After the epoch, on validation_data; accuracy is a fraction in [0, 1]. Empty without them.
+    seconds : list of float
+        Spent on shuffling and training, not on evaluating.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a network by gradient descent on shuffled mini-batches.
+
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    loss : str, optional
+        quadratic, binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs); None: the match.
+    optimizer : SGD or Adam
+    batch_size : int
+        Samples of a mini-batch, >= 1; the last of an epoch may be smaller.
+    seed : int
+        >= 0. The order of samples is a function of the seed and the epoch's number alone.
+    threads : int, optional
+        >= 1; None: as many as there are, where a step is worth it. The result is the same to the bit.
+    schedule : str or callable, optional
+        Factor of the learning rate at each step: None for 1, "linear" for warm-up over 15 % of a fit's steps and
+        decay to 0, or a function (step, steps) -> factor, step counting from 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from fastbp import Adam, Network, Trainer
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> net = Network([2, 16, 2], hidden="tanh", output="softmax")
+    >>> history = Trainer(net, optimizer=Adam(eta=0.03), batch_size=20).fit(X, y, epochs=40)
+    >>> bool(np.mean(net.predict(X) == y) > 0.95)
+    True
+    """
+
+    def __init__(self, network: Network, loss: str | None = None, optimizer: SGD | Adam | None = None,
+                 batch_size: int = 128, seed: int = 0, threads: int | None = None,
+                 schedule: str | Schedule | None = None):
+        self.network = network
+        self.loss = check_loss(loss, network.activations[-1])
+        self.optimizer = SGD() if optimizer is None else optimizer
+        if not isinstance(self.optimizer, (SGD, Adam)):
+            raise TypeError(f"optimizer must be an SGD or an Adam, got {optimizer!r}")
+        self.batch_size = whole_number("batch_size", batch_size, 1)
+        self.seed = whole_number("seed", seed, 0)
+        self.threads = choose_threads(threads, 3 * self.batch_size * network.n_parameters)
+        if isinstance(schedule, str):
+            schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
+        self.schedule = schedule
+        self.epochs_done = 0
+        self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
+        self._gradient = aligned(network.n_parameters, network.dtype)
+        self._state = aligned(self.optimizer.n_moments * network.n_parameters, network.dtype)
+        self._state = self._state.reshape(self.optimizer.n_moments, network.n_parameters)
+
+    @property
+    def steps_done(self) -> int:
+        """Updates of the parameters so far."""
+        return int(self._clock[0])
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 1,
+            validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+            progress: bool | None = None) -> History:
+        """Train for `epochs` more epochs; a further call goes on from where the last one ended.
+
+        Parameters
+        ----------
+        X : array_like (n, n_in)
+            uint8 means intensity x / 255 and stays uint8 in memory.
+        y : array_like
+            Labels (n,), or rows of targets (n, n_out).
+        epochs : int
+            >= 1.
+        validation_data : (X, y), optional
+            Evaluated after each epoch.
+        progress : bool, optional
+            Show a bar on standard error; None: where that is a terminal.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The data do not fit; nothing has been changed.
+        DivergenceError
+            The cost became NaN or infinite; the network holds the last finite parameters.
+        """
+        epochs = whole_number("epochs", epochs, 1)
+        x, t = self._check(X, y, "X", "y")
+        validation = None
+        if validation_data is not None:
+            validation = self._check(*validation_data, "validation X", "validation y")
+        if self.batch_size > len(x):
+            print(f"fastbp: batch_size {self.batch_size} is more than the {len(x)} samples; each batch is all of them",
+                  file=sys.stderr)
+        run = _Fit(self, x, t, epochs)
+        history = History()
+        with _bar(run.total, progress) as bar:
+            for _ in range(epochs):
+                started = time.perf_counter()
+                history.loss.append(run.epoch(bar))
+                history.seconds.append(time.perf_counter() - started)
+                if validation is not None:
+                    cost, accuracy = self._evaluate(*validation)
+                    history.validation_loss.append(cost)
+                    if accuracy is not None:
+                        history.validation_accuracy.append(accuracy)
+        return history
+
+    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float | None]:
+        """Mean cost and, for sigmoid and softmax outputs, accuracy in [0, 1] (else None). Raises as `fit` does."""
+        return self._evaluate(*self._check(X, y, "X", "y"))
+
+    def compile(self) -> None:
+        """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does."""
+        net = self.network
+        x = as_inputs(np.zeros((1, net.layer_sizes[0])), net.layer_sizes[0], net.dtype)
+        rows = np.eye(1, net.layer_sizes[-1])
+        t = as_targets(rows, 1, net.layer_sizes[-1], net.activations[-1], self.loss, net.dtype)
+        self._evaluate(x, t)
+        self._steps(x, t, np.empty(0, np.int64), 1, np.empty(0), np.empty(0), net.workspace(1))
+
+    def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str) -> tuple[Inputs, Targets]:
+        net = self.network
+        x = as_inputs(X, net.layer_sizes[0], net.dtype, x_name)
+        return x, as_targets(y, len(x), net.layer_sizes[-1], net.activations[-1], self.loss, net.dtype, y_name)
+
+    def _evaluate(self, x: Inputs, t: Targets) -> tuple[float, float | None]:
+        outputs, costs = infer(self.network, x, t, self.loss, self.threads)
+        accuracy = None
+        if t.labels is not None:
+            accuracy = float(np.mean(decide(outputs, self.network.activations[-1]) == t.labels))
+        return float(np.mean(costs)), accuracy
+
+    def _steps(self, x: Inputs, t: Targets, order: Array, batch_size: int, etas: Array, costs: Array,
+               workspace: Workspace) -> int:
+        """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
+        net = self.network
+        with jit.team(self.threads) as threads:
+            kernel = kernels.train if threads > 1 else kernels.train_serial
+            return int(kernel(kernels.blocks(net.dtype.name), net.theta, self._gradient, self._state,
+                              workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
+                              t.samples, order, batch_size, losses.CODES[self.loss], self.optimizer.settings(), etas,
+                              self._clock, costs, threads))
+
+
+class _Fit:
+    """One call of fit: the samples' order, the learning rates, and steps made a slice of time at a time."""
+
+    def __init__(self, trainer: Trainer, x: Inputs, t: Targets, epochs: int):
+        self.trainer, self.x, self.t = trainer, x, t
+        self.batch_size = min(trainer.batch_size, len(x))
+        self.steps = -(-len(x) // self.batch_size)  # an epoch
+        self.total = epochs * self.steps
+        self.done = 0
+        self.slice = 1  # steps; adapted to the machine as it runs
+        self.workspace = trainer.network.workspace(self.batch_size)
+        self.workspace.skip_zeros(mostly_zeros(x.array))
+        self.kept = _Snapshot(trainer)
+
+    def epoch(self, bar: Any) -> float:
+        """Go through all samples once; returns their mean cost."""
+        order = np.random.default_rng([self.trainer.seed, self.trainer.epochs_done]).permutation(len(self.x))
+        etas = self.trainer.optimizer.eta * self._factors()
+        costs = np.empty(self.steps)
+        self._keep(order, etas, costs, 0)
+        step = 0
+        while step < self.steps:
+            steps = min(self.slice, self.steps - step)
+            started = time.perf_counter()
+            made = self._make(order, etas, costs, step, steps)
+            seconds = time.perf_counter() - started
+            if made < steps:
+                self._diverged(order, etas, costs, step + made)
+            self.slice = max(1, min(2 * self.slice, round(steps * SLICE_SECONDS / max(seconds, 1e-9))))
+            step += steps
+            if started - self.kept.time > KEEP_SECONDS:
+                self._keep(order, etas, costs, step)
+            if bar is not None:
+                bar.set_postfix(self._report(costs[step - steps : step]), refresh=False)
+                bar.update(steps)
+        self._keep(order, etas, costs, step)
+        self.done += self.steps
+        self.trainer.epochs_done += 1
+        last = len(self.x) - (self.steps - 1) * self.batch_size
+        return float((costs[:-1].sum() * self.batch_size + costs[-1] * last) / len(self.x))
+
+    def _factors(self) -> Array:
+        schedule = self.trainer.schedule
+        if schedule is None:
+            return np.ones(self.steps)
+        factors = np.array([schedule(self.done + step, self.total) for step in range(self.steps)], np.float64)
+        if not (np.isfinite(factors).all() and (factors >= 0).all()):
+            raise ValueError(f"schedule must give finite factors >= 0, got {factors.min()} to {factors.max()}")
+        return factors
+
+    def _make(self, order: Array, etas: Array, costs: Array, step: int, steps: int) -> int:
+        samples = order[step * self.batch_size : (step + steps) * self.batch_size]
+        part = slice(step, step + steps)
+        return self.trainer._steps(self.x, self.t, samples, self.batch_size, etas[part], costs[part], self.workspace)
+
+    def _keep(self, order: Array, etas: Array, costs: Array, step: int) -> None:
+        """Remember the parameters before `step`, if they are finite."""
+        if not np.isfinite(self.trainer.network.theta).all():
+            self._diverged(order, etas, costs, step)
+        self.kept.take(step)
+
+    def _diverged(self, order: Array, etas: Array, costs: Array, end: int) -> None:
+        """Go back to the last parameters kept, and step by step forward to the last finite ones before `end`."""
+        self.kept.restore()
+        step = self.kept.step
+        while step < end:
+            self.kept.take(step)
+            if self._make(order, etas, costs, step, 1) == 0 or not np.isfinite(self.trainer.network.theta).all():
+                self.kept.restore()
+                break
+            step += 1
+        raise DivergenceError(
+            f"the cost is no longer finite: epoch {self.trainer.epochs_done + 1}, step {step + 1} of {self.steps}, "
+            f"at a learning rate of {etas[min(step, self.steps - 1)]:.4g}; the network holds its last finite "
+            "parameters; try a smaller eta")
+
+    def _report(self, costs: Array) -> dict[str, str]:
+        """What the bar shows: mean loss of the last steps, accuracy on the last mini-batch."""
+        shown = {"loss": f"{costs.mean():.4f}"}
+        if self.t.labels is not None:
+            output = self.trainer.network.activations[-1]
+            hits = decide(self.workspace.a[-1], output) == decide(self.workspace.targets, output)
+            shown["accuracy"] = f"{hits.mean():.3f}"
+        return shown
+
+
+class _Snapshot:
+    """A copy of all that a step changes."""
+
+    def __init__(self, trainer: Trainer):
+        self.live = (trainer.network.theta, trainer._state, trainer._clock)
+        self.copies = tuple(part.copy() for part in self.live)
+        self.step, self.time = 0, 0.0
+
+    def take(self, step: int) -> None:
+        for copy, part in zip(self.copies, self.live, strict=True):
+            copy[...] = part
+        self.step, self.time = step, time.perf_counter()
+
+    def restore(self) -> None:
+        for copy, part in zip(self.copies, self.live, strict=True):
+            part[...] = copy
+
+
+def _bar(total: int, progress: bool | None) -> Any:
+    """A tqdm bar on standard error, or a context of None."""
+    if progress is None:
+        progress = sys.stderr.isatty()
+    if not progress:
+        return contextlib.nullcontext()
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="step")
