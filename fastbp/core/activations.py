@@ -47,14 +47,14 @@ def _exp_parts_of(x):
     return parts
 
 
-@jit.serial
+@jit.inner
 def exp(x):
     """e**x for x <= 88 (float32) or 709 (float64), branch-free; within 1.5 ulp of the true value."""
     s, p = _exp_parts(x)
     return s + s * p
 
 
-@jit.serial
+@jit.inner
 def sigmoid(x):
     """1 / (1 + e**-x), from e**-|x| so that nothing overflows; within 3 ulp."""
     one = type(x)(1)
@@ -62,7 +62,7 @@ def sigmoid(x):
     return (one if x >= 0 else e) / (one + e)
 
 
-@jit.serial
+@jit.inner
 def tanh(x):
     """-m / (2 + m) with m = e**(-2|x|) - 1 taken without cancellation, and the sign of x; within 4 ulp."""
     two = type(x)(2)
@@ -72,7 +72,7 @@ def tanh(x):
     return -t if x < 0 else t
 
 
-@jit.serial
+@jit.inner
 def activate(code, z, a):
     """a = f(z) for one row of neurons: z, a (n_out,); `a` is overwritten."""
     out_of_line()
@@ -92,7 +92,7 @@ def activate(code, z, a):
             a[j] = z[j]
 
 
-@jit.serial
+@jit.inner
 def _softmax(z, a):
     highest = z[0]
     for j in range(1, z.size):
@@ -106,7 +106,7 @@ def _softmax(z, a):
         a[j] /= total
 
 
-@jit.serial
+@jit.inner
 def multiply_by_prime(code, a, delta):
     """delta = delta ∘ f'(z) for one row, f' written in a = f(z); for softmax delta's product with its Jacobian.
 

@@ -17,13 +17,15 @@ import numba
 import numpy as np
 from numba import types
 from numba.core.caching import FunctionCache
+from numba.core.cpu_options import ParallelOptions
 from numba.extending import intrinsic
 
 # fastmath off: NaN must survive to be noticed, and no compiler may reorder a sum. Fused multiply-adds are explicit.
 FLAGS = dict(nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
 # Of what parallel=True can do only prange is wanted: the rest would make loops parallel that are meant to be serial.
-ONLY_PRANGE = dict(comprehension=False, reduction=False, inplace_binop=False, setitem=False, numpy=False, stencil=False,
-                   fusion=False, prange=True)
+# An object, not a dict, which Numba would empty at its first use and read as "all on" at the next.
+ONLY_PRANGE = ParallelOptions(dict(comprehension=False, reduction=False, inplace_binop=False, setitem=False,
+                                   numpy=False, stencil=False, fusion=False, prange=True))
 
 
 def _digest() -> str:
@@ -76,6 +78,16 @@ def _compiled(function: Callable[..., Any], **flags: Any) -> Any:
 def serial(function: Callable[..., Any]) -> Any:
     """Compile for one thread; `prange` is `range`. What users call inside their own compiled code."""
     return _compiled(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile into each caller, never on its own: for what is small or has one caller, it saves compile time."""
+    return _compiled(function, inline="always")
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """Compile for one thread and only for compiled callers: no entry point for Python is built."""
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def twins(function: Callable[..., Any]) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from fastbp.core.losses import cost_and_error
 from fastbp.core.optimizers import update_block
 from fastbp.core.product import TILE_HEIGHT, Matrix, product, repeated_zero, transposed
 from fastbp.core.samples import LABELS, NONE, Samples, gather_row, prefetch_row, target_row
-from fastbp.core.simd import at, out_of_line
+from fastbp.core.simd import at
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
@@ -28,16 +28,15 @@ N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = ra
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 
 
-@jit.serial
+@jit.inlined
 def _rows(vector, offset, stride, lo):
     """The matrix at `offset` of a flat vector, rows `stride` apart, from its row `lo` on."""
     return Matrix(at(vector, offset + lo * stride), stride, np.int64(1))
 
 
-@jit.serial
+@jit.inlined
 def forward_block(theta, layers, buffers, l, lo, hi):
     """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]) for samples lo..hi: both overwritten."""
-    out_of_line()
     n_in, n_out, ld = layers[l, N_IN], layers[l, N_OUT], layers[l, LD]
     z, a = layers[l, Z], layers[l, A]
     sent = _rows(buffers, layers[l, INPUT], layers[l, LD_INPUT], lo)
@@ -49,13 +48,12 @@ def forward_block(theta, layers, buffers, l, lo, hi):
                  buffers[a + i * ld : a + i * ld + n_out])
 
 
-@jit.serial
+@jit.inlined
 def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
     """delta[L] = dE/dz[L] and the cost of each of the samples lo..hi: both overwritten.
 
     targets (n, n_out); costs (n,) float64.
     """
-    out_of_line()
     last = len(layers) - 1
     n_out, ld, activation = layers[last, N_OUT], layers[last, LD], layers[last, ACTIVATION]
     for i in range(lo, hi):
@@ -64,10 +62,9 @@ def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
                                   buffers[delta : delta + n_out])
 
 
-@jit.serial
+@jit.inlined
 def backward_block(theta, layers, buffers, l, lo, hi):
     """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]) for samples lo..hi: overwritten."""
-    out_of_line()
     n, ld, n_next = layers[l, N_OUT], layers[l, LD], layers[l + 1, N_OUT]
     delta, a = layers[l, DELTA], layers[l, A]
     received = _rows(buffers, layers[l + 1, DELTA], layers[l + 1, LD], lo)
@@ -79,11 +76,10 @@ def backward_block(theta, layers, buffers, l, lo, hi):
                           buffers[delta + i * ld : delta + i * ld + n])
 
 
-@jit.serial
+@jit.inlined
 def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi):
     """dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples, for rows lo..hi (sending neurons): overwritten, or, unless
     `fresh`, added to."""
-    out_of_line()
     n_out = layers[l, N_OUT]
     dW = _rows(gradient, layers[l, W], n_out, lo)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
@@ -92,10 +88,9 @@ def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi
             gradient.dtype.type(scale), layers[l, SKIP_ZEROS])
 
 
-@jit.serial
+@jit.inlined
 def bias_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi):
     """db[l] = scale times the sum of delta[l] over `n` samples, for receiving neurons lo..hi, as above."""
-    out_of_line()
     db = gradient[layers[l, B] + lo : layers[l, B] + hi]
     factor = gradient.dtype.type(scale)
     if fresh:
@@ -273,7 +268,7 @@ def _infer(blocks, theta, layers, buffers, targets, costs, x, t, order, loss, ou
                     sample_costs[first + i] = costs[i]
 
 
-@jit.serial
+@jit.inlined
 def _mean(costs, n):
     total = 0.0
     for i in range(n):

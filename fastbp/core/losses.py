@@ -14,7 +14,7 @@ CODES = {"quadratic": QUADRATIC, "binary_cross_entropy": BINARY_CROSS_ENTROPY, "
 MATCHING = {QUADRATIC: None, BINARY_CROSS_ENTROPY: SIGMOID, CROSS_ENTROPY: SOFTMAX}
 
 
-@jit.serial
+@jit.inner
 def cost_and_error(loss, activation, z, a, t, delta):
     """Return one sample's cost; delta (n_out,) is overwritten with its output error.
 

@@ -131,7 +131,7 @@ def _check_fraction(name: str, value: float) -> None:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
 
 
-@jit.serial
+@jit.inner
 def update_block(theta, gradient, state, settings, eta, step, lo, hi):
     """theta ← theta − eta · (the rule's direction) over [lo, hi); `state` (n_moments, theta.size) moves along.
 
@@ -158,7 +158,7 @@ def update_block(theta, gradient, state, settings, eta, step, lo, hi):
                 t[i] -= rate * (g[i] + momentum * v[i])
 
 
-@jit.serial
+@jit.inner
 def _adam(t, g, m, v, settings, eta, step):
     number = t.dtype.type
     beta1, beta2, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])

@@ -34,24 +34,24 @@ TILE_HEIGHT = TILE_ROWS[0]
 FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B costs more than it saves
 
 
-@jit.serial
+@jit.inlined
 def transposed(m):
     return Matrix(m.data, m.column, m.row)
 
 
-@jit.serial
+@jit.inlined
 def element(m, i, j):
     """Pointer to m[i, j]."""
     return ahead(m.data, i * m.row + j * m.column)
 
 
-@jit.serial
+@jit.inlined
 def repeated_zero(m):
     """A matrix of zeros of any size, of the type of `m`."""
     return Matrix(zero_panel_row(m.data), np.int64(0), np.int64(0))
 
 
-@jit.serial
+@jit.inlined
 def _pack(panel, b, k, j, n_columns, depth, scale):
     """Copy B[k:k + depth, j:j + n_columns], scaled, into a panel whose rows lie side by side."""
     if b.column == 1:
@@ -60,7 +60,7 @@ def _pack(panel, b, k, j, n_columns, depth, scale):
         pack_columns(panel, element(b, k, j), b.column, n_columns, depth, scale)
 
 
-@jit.serial
+@jit.inlined
 def _list_steps(lists, counts, n_tiles, a, i, k, depth):
     """For each of the tiles of A from row i on, list the steps k + 0, 1, ... at which its rows are not all zero.
 
@@ -86,7 +86,7 @@ def _list_steps(lists, counts, n_tiles, a, i, k, depth):
                 counts[t] += bits != 0
 
 
-@jit.serial
+@jit.inner
 def product(c, a, b, n_rows, n_columns, depth, first, scale, skip_zeros):
     """C = first + scale A B, with C (n_rows, n_columns), A (n_rows, depth), B (depth, n_columns).
 

@@ -26,7 +26,7 @@ def describe(array, kind=None):
     return Samples(array.ctypes.data, array.strides[0], column, KINDS[array.dtype] if kind is None else kind)
 
 
-@jit.serial
+@jit.inner
 def gather_row(x, i, row):
     """row = sample i of x, as floats; uint8 is intensity: x / 255 (taken as x times 1/255, within 1 ulp)."""
     out_of_line()
@@ -39,7 +39,7 @@ def gather_row(x, i, row):
         _copy(pointer_from(address, np.float64(0)), x.column, row.dtype.type(1), row)
 
 
-@jit.serial
+@jit.inner
 def prefetch_row(x, i, n_columns):
     """Fetch sample i of x into the cache ahead of its use: rows drawn at random miss every cache and the TLB.
 
@@ -52,7 +52,7 @@ def prefetch_row(x, i, n_columns):
             prefetch(address + byte)
 
 
-@jit.serial
+@jit.inner
 def _copy(source, stride, scale, row):
     if stride == 1:
         for j in range(row.size):
@@ -62,7 +62,7 @@ def _copy(source, stride, scale, row):
             row[j] = row.dtype.type(source[j * stride]) * scale
 
 
-@jit.serial
+@jit.inner
 def target_row(t, i, row):
     """row = target i: given values, or 1 at the label (with a single output, the label itself)."""
     if t.kind != LABELS:

@@ -106,6 +106,14 @@ class _Vectors:
         return self._call(f"llvm.fma.{self._suffix()}", self.type, x, y, z)
 
 
+def _keep_as_written(module):
+    """Loop metadata: no unrolling. A tile is unrolled already; more only took a third of the compile time."""
+    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = module.add_metadata([ir.MetaDataString(module, f"loop {len(module.metadata)}")])
+    loop.operands = (loop, rule)
+    return loop
+
+
 class _Loop:
     """`for counter in range(n)` with values carried from step to step in registers."""
 
@@ -127,7 +135,8 @@ class _Loop:
         """Close the body; afterwards `result` holds the carried values as the last step left them."""
         b, last = self.builder, self.builder.block
         counter = b.add(self.counter, I64(1))
-        b.cbranch(b.icmp_signed("<", counter, self.n), self.body, self.end)
+        branch = b.cbranch(b.icmp_signed("<", counter, self.n), self.body, self.end)
+        branch.set_metadata("llvm.loop", _keep_as_written(b.module))
         b.position_at_end(self.end)
         self.counter.add_incoming(I64(0), self.entry)
         self.counter.add_incoming(counter, last)
@@ -202,27 +211,35 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_r
     c, first, a, panel: pointers; *_row, *_k: strides in elements; n_columns <= one panel. `first` may be C itself
     (strides alike: the sum goes on) or a single row (first_row = 0). Rows of `panel` hold whole vectors.
     """
+    moving = ("c", "first", "a")
+
+    def emit_rows(b, x, p, state, rows, vectors):
+        """Tiles of `rows` rows for as long as there are as many; returns the pointers to what is left."""
+        with _Loop(b, b.sdiv(p["n_rows"], I64(rows)), state) as loop:
+            _emit_tile(b, x, rows, vectors, dict(p, **dict(zip(moving, loop.values, strict=True))), listed=False)
+            loop.next([b.gep(pointer, [b.mul(p[f"{name}_row"], I64(rows))])
+                       for name, pointer in zip(moving, loop.values, strict=True)])
+        return loop.result
+
     def emit(context, b, signature, arguments):
         x = _Vectors(b, c)
         p = dict(zip(_ARGUMENTS, arguments, strict=True))
+        state = [p[name] for name in moving]
         narrow = b.icmp_signed("<=", p["n_columns"], I64(x.lanes))
         with b.if_else(narrow) as (then, otherwise):
-            for branch, vectors in ((then, 1), (otherwise, TILE_VECTORS)):
-                with branch:
-                    _emit_rows(b, x, vectors, p)
+            with then:
+                narrow_state, end_narrow = emit_rows(b, x, p, state, TILE_ROWS[0], 1), b.block
+            with otherwise:
+                wide_state, end_wide = emit_rows(b, x, p, state, TILE_ROWS[0], TILE_VECTORS), b.block
+        state = []
+        for after_narrow, after_wide in zip(narrow_state, wide_state, strict=True):
+            state.append(b.phi(after_wide.type))
+            state[-1].add_incoming(after_narrow, end_narrow)
+            state[-1].add_incoming(after_wide, end_wide)
+        for taller, rows in zip(TILE_ROWS, TILE_ROWS[1:], strict=False):  # the few rows left: wide, whatever n_columns
+            p["n_rows"] = b.srem(p["n_rows"], I64(taller))
+            state = emit_rows(b, x, p, state, rows, TILE_VECTORS)
         return context.get_dummy_value()
-
-    def _emit_rows(b, x, vectors, p):
-        moving = ("c", "first", "a")
-        state = [p[name] for name in moving]
-        left = p["n_rows"]
-        for rows in TILE_ROWS:
-            n = b.sdiv(left, I64(rows))
-            with _Loop(b, n, state) as loop:
-                now = dict(p, **dict(zip(moving, loop.values, strict=True)))
-                _emit_tile(b, x, rows, vectors, now, listed=False)
-                loop.next([b.gep(now[name], [b.mul(p[f"{name}_row"], I64(rows))]) for name in moving])
-            state, left = loop.result, b.srem(left, I64(rows))
 
     return types.void(*[c, types.int64, c, types.int64, c, types.int64, types.int64, c] + [types.int64] * 4), emit
 
@@ -235,11 +252,7 @@ def tile_listed(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_
     def emit(context, b, signature, arguments):
         x = _Vectors(b, c)
         p = dict(zip(names, arguments, strict=True))
-        narrow = b.icmp_signed("<=", p["n_columns"], I64(x.lanes))
-        with b.if_else(narrow) as (then, otherwise):
-            for branch, vectors in ((then, 1), (otherwise, TILE_VECTORS)):
-                with branch:
-                    _emit_tile(b, x, TILE_ROWS[0], vectors, p, listed=True)
+        _emit_tile(b, x, TILE_ROWS[0], TILE_VECTORS, p, listed=True)
         return context.get_dummy_value()
 
     return types.void(c, types.int64, c, types.int64, c, types.int64, types.int64, c, types.int64, types.int64, list,
