@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 
-.PHONY: mnist test slow lint clean
+.PHONY: mnist test slow lint bench-tile bench-process bench-peers clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -17,8 +18,21 @@ lint: $(VENV)/installed-test
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m mypy
 
+bench-tile: $(VENV)/installed
+	$(BIN)/python benchmarks/tile.py
+
+bench-process: $(VENV)/installed
+	$(BIN)/python benchmarks/process.py
+
+# PyTorch and JAX in an environment of their own; also the figures and the picture that the README shows.
+bench-peers: $(PEERS)/installed
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/peers.py --json benchmarks/results/mnist.json --plot benchmarks/results/mnist.svg \
+		| tee benchmarks/results/mnist.md
+	$(PEERS)/bin/python benchmarks/process.py | tee benchmarks/results/process.md
+
 clean:
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -31,4 +45,9 @@ $(VENV)/installed: pyproject.toml | $(VENV)/pyvenv.cfg
 
 $(VENV)/installed-test: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(PEERS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet torch==2.13.0 jax optax matplotlib --editable .
 	touch $@

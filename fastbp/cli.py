@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
@@ -18,8 +19,8 @@ import fastbp
 from fastbp import data
 from fastbp.core import activations, jit, kernels, simd
 from fastbp.files import check_folder, write_whole
-from fastbp.inputs import classifies
-from fastbp.network import Network
+from fastbp.inputs import as_targets, decide
+from fastbp.network import Network, check_loss
 from fastbp.trainer import SCHEDULES, DivergenceError, History, Trainer
 from fastbp.workspace import Array
 
@@ -28,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, or 2 with one line on standard error for what the user can mend."""
     options = _parser().parse_args(arguments)
     try:
-        run: Callable[[argparse.Namespace], None] = options.run
-        run(options)
+        _run(options)
     except (ValueError, TypeError, OSError, MemoryError, DivergenceError) as error:
         print(f"fastbp: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -37,6 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("fastbp: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Run, and write out what standard output holds back, so that a full disk is noticed here and not at exit."""
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    finally:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                sys.stdout.close()  # or it would be tried again at exit
+            raise
 
 
 def _one_line(error: BaseException) -> str:
@@ -146,7 +161,7 @@ def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network
     y = dataset.y_train
     labels = y.ndim == 1 and y.dtype.kind in "bui"
     if labels:
-        highest = max(int(part.max()) for part in (y, dataset.y_test) if part is not None)
+        highest = max(int(part.max()) for part in (y, dataset.y_test) if part is not None and part.dtype.kind in "bui")
         n_out, output, loss = max(2, highest + 1), "softmax", "cross_entropy"
     else:
         n_out, output, loss = (1 if y.ndim == 1 else y.shape[1]), "identity", "quadratic"
@@ -231,10 +246,12 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _score(network: Network, predictions: Array, y: Array) -> dict[str, float]:
-    if classifies(network.activations[-1]):
-        labels = y if y.ndim == 1 else y.argmax(axis=1)
-        return {"accuracy": float(np.mean(predictions == labels))}
-    return {"mean_squared_error": float(np.mean((predictions - y.reshape(len(y), -1)) ** 2))}
+    n_out, output = network.layer_sizes[-1], network.activations[-1]
+    targets = as_targets(y, len(predictions), n_out, output, check_loss(None, output), network.dtype)
+    if targets.labels is not None:
+        labels = predictions if predictions.ndim == 1 else decide(predictions, output)
+        return {"accuracy": float(np.mean(labels == targets.labels))}
+    return {"mean_squared_error": float(np.mean((predictions - y.reshape(predictions.shape)) ** 2))}
 
 
 def _table(predictions: Array) -> str:
@@ -286,7 +303,7 @@ def _warmup(options: argparse.Namespace) -> None:
 def _write_json(path: str, result: dict[str, Any]) -> None:
     text = json.dumps(result, indent=2) + "\n"
     if path == "-":
-        sys.stdout.write(text)
+        print(text, end="")
     else:
         write_whole(path, text.encode())
 

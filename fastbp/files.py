@@ -21,7 +21,8 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write `content` to `path`; whatever fails on the way, an old file there stays whole.
 
-    Written beside it, flushed to the disk, then renamed.
+    Written beside it, flushed to the disk, then renamed; a link is followed. A device or a pipe is written to, not
+    replaced.
 
     Raises
     ------
@@ -30,8 +31,19 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     OSError
         The disk is full, or the folder may not be written.
     """
-    target = check_folder(path)
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    target = Path(os.path.realpath(check_folder(path)))
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)
+        else:
+            _replace(target, content)
+    except OSError as error:
+        error.filename = os.fspath(path)  # the file asked for, whatever lies beside it
+        raise
+
+
+def _replace(target: Path, content: bytes) -> None:
+    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=".fastbp.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

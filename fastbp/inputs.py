@@ -38,7 +38,7 @@ NO_TARGETS = Samples(0, 0, 0, NONE)
 
 def one_of(what: str, name: str, valid: Any) -> str:
     """`name` if it is one of the valid ones; otherwise a ValueError that lists them."""
-    if name not in valid:
+    if not isinstance(name, str) or name not in valid:
         raise ValueError(f"unknown {what} {name!r}; valid: {', '.join(valid)}")
     return name
 
@@ -90,6 +90,8 @@ def as_targets(y: npt.ArrayLike, n_samples: int, n_out: int, output: str, loss: 
 
 
 def _numeric(x: npt.ArrayLike, name: str) -> Array:
+    if np.ma.is_masked(x):
+        raise ValueError(f"{name} has masked values; fill them or leave their samples out")
     array = np.asarray(x)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fastbp.inputs import NO_TARGETS, Inputs, Targets, as_inputs, as_targets, cl
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros, parameter_offsets
 
 CAPACITY = 256  # samples in flight outside of training
+MOST_THREADS = 1024
 NO_ORDER = np.empty(0, np.int64)
 FORMAT = "fastbp-network-1"
 
@@ -69,9 +71,11 @@ class Network:
 
     def __init__(self, layer_sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "softmax",
                  dtype: npt.DTypeLike = "float32", seed: int = 0):
+        if not isinstance(layer_sizes, Iterable):
+            raise TypeError(f"layer_sizes must be a sequence of whole numbers, got {layer_sizes!r}")
         self.layer_sizes = tuple(whole_number("a layer size", n, 1) for n in layer_sizes)
         if len(self.layer_sizes) < 2:
-            raise ValueError(f"layer_sizes must name at least an input and an output, got {list(layer_sizes)}")
+            raise ValueError(f"layer_sizes must name at least an input and an output, got {list(self.layer_sizes)}")
         self.activations = _activations(hidden, output, len(self.layer_sizes) - 2)
         self.dtype = _dtype(dtype)
         self._allocate()
@@ -149,10 +153,12 @@ class Network:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: W1, b1, W2, ... and its description.
 
-        Raises OSError where the file cannot be written; an old file at `path` then stays whole.
+        Raises OSError where the file cannot be written, ValueError where a parameter is not finite; an old file at
+        `path` then stays whole.
         """
         from safetensors.numpy import save
 
+        check_theta(self)
         tensors = {}
         for l, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
             tensors[f"W{l}"], tensors[f"b{l}"] = np.ascontiguousarray(W), np.ascontiguousarray(b)
@@ -173,17 +179,24 @@ class Network:
         try:
             with safe_open(path, framework="numpy") as file:
                 description = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, TypeError) as error:
+                names = file.keys() if description.get("format") == FORMAT else ()
+                tensors = {name: file.get_tensor(name) for name in names}
+        except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a type that NumPy lacks
             raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from None
         if description.get("format") != FORMAT:
             raise ValueError(f"{os.fspath(path)} is not a fastbp network: format {description.get('format')!r}, "
                              f"expected {FORMAT!r}")
         try:
             *hidden, output = json.loads(description["activations"])
-            network = cls(json.loads(description["layer_sizes"]), hidden, output, description["dtype"])
+            layer_sizes = json.loads(description["layer_sizes"])
+            held, needed = sum(tensor.size for tensor in tensors.values()), parameter_offsets(layer_sizes)[-1][0]
+            if held != needed:  # found before memory is taken for it
+                raise ValueError(f"{held} parameters, layer sizes {layer_sizes} need {needed}")
+            network = cls(layer_sizes, hidden, output, description["dtype"])
             network._fill(tensors)
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
+            raise ValueError(f"{os.fspath(path)} holds no valid fastbp network: it lacks {error}") from None
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{os.fspath(path)} holds no valid fastbp network: {error}") from None
         return network
 
@@ -194,8 +207,7 @@ class Network:
                 if tensor.shape != view.shape or tensor.dtype != view.dtype:
                     raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, expected {view.dtype} {view.shape}")
                 view[:] = tensor
-        if not np.isfinite(self._theta).all():
-            raise ValueError("some parameters are not finite")
+        check_theta(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layer_sizes": self.layer_sizes, "activations": self.activations, "dtype": self.dtype,
@@ -212,23 +224,34 @@ class Network:
 
 
 def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tuple[str, ...]:
-    names = [hidden] * n_hidden if isinstance(hidden, str) else list(hidden)
+    within = [name for name in activations.CODES if name != "softmax"]
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        hidden = [one_of("hidden activation", hidden, within)] * n_hidden
+    names = [one_of("hidden activation", name, within) for name in hidden]
     if len(names) != n_hidden:
         raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden layers")
-    within = [name for name in activations.CODES if name != "softmax"]
-    one_of("hidden activation", hidden if isinstance(hidden, str) else "identity", within)
-    return (*(one_of("hidden activation", name, within) for name in names),
-            one_of("output activation", output, activations.CODES))
+    return (*names, one_of("output activation", output, activations.CODES))
 
 
 def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = None
-    if found not in (np.dtype("float32"), np.dtype("float64")):
-        raise ValueError(f"unknown dtype {dtype!r}; valid: float32, float64")
-    return found
+    with contextlib.suppress(TypeError):
+        if dtype is not None and np.dtype(dtype) in (np.dtype("float32"), np.dtype("float64")):  # None means float64
+            return np.dtype(dtype)
+    raise ValueError(f"unknown dtype {dtype!r}; valid: float32, float64")
+
+
+def check_network(network: Network) -> Network:
+    """`network`, if it is one; otherwise a TypeError."""
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be a Network, got {network!r}")
+    return network
+
+
+def check_theta(network: Network) -> None:
+    """Raise ValueError unless every parameter is finite."""
+    if not np.isfinite(network.theta).all():
+        i = int(np.argmin(np.isfinite(network.theta)))
+        raise ValueError(f"theta[{i}] of the network is {network.theta[i]}; every parameter must be finite")
 
 
 def check_loss(loss: str | None, output: str) -> str:
@@ -246,7 +269,9 @@ def check_loss(loss: str | None, output: str) -> str:
 def choose_threads(threads: int | None, work: float) -> int:
     """Threads for a step of `work` multiply-adds: as asked for, or as many as there are where it is worth it."""
     if threads is not None:
-        return whole_number("threads", threads, 1)
+        if whole_number("threads", threads, 1) > MOST_THREADS:
+            raise ValueError(f"threads must be at most {MOST_THREADS}, got {threads}")
+        return int(threads)
     return jit.available_threads() if work >= jit.WORTH_THREADS else 1
 
 
@@ -303,7 +328,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     >>> gradient.shape == net.theta.shape
     True
     """
-    loss = check_loss(loss, network.activations[-1])
+    loss = check_loss(loss, check_network(network).activations[-1])
     x = as_inputs(X, network.layer_sizes[0], network.dtype)
     t = as_targets(y, len(x), network.layer_sizes[-1], network.activations[-1], loss, network.dtype)
     workspace = network.workspace(min(len(x), CAPACITY))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy.typing as npt
 from fastbp.core import jit, kernels, losses
 from fastbp.core.optimizers import SGD, Adam
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
-from fastbp.network import Network, check_loss, choose_threads, infer
+from fastbp.network import Network, check_loss, check_network, check_theta, choose_threads, infer
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
+TRIAL_SLICES, TRIAL_EVERY = 8, 16  # the first so many slices, and every so many-th after, try another thread count
 KEEP_SECONDS = 1.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
 
@@ -79,7 +80,7 @@ class Trainer:
     seed : int
         >= 0. The order of samples is a function of the seed and the epoch's number alone.
     threads : int, optional
-        >= 1; None: as many as there are, where a step is worth it. The result is the same to the bit.
+        >= 1; None: one or all, whichever is measured to be faster as it runs. The result is the same to the bit.
     schedule : str or callable, optional
         Factor of the learning rate at each step: None for 1, "linear" for warm-up over 15 % of a fit's steps and
         decay to 0, or a function (step, steps) -> factor, step counting from 0.
@@ -103,16 +104,20 @@ class Trainer:
     def __init__(self, network: Network, loss: str | None = None, optimizer: SGD | Adam | None = None,
                  batch_size: int = 128, seed: int = 0, threads: int | None = None,
                  schedule: str | Schedule | None = None):
-        self.network = network
+        self.network = check_network(network)
         self.loss = check_loss(loss, network.activations[-1])
         self.optimizer = SGD() if optimizer is None else optimizer
         if not isinstance(self.optimizer, (SGD, Adam)):
             raise TypeError(f"optimizer must be an SGD or an Adam, got {optimizer!r}")
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
-        self.threads = choose_threads(threads, 3 * self.batch_size * network.n_parameters)
+        work = 3 * self.batch_size * network.n_parameters
+        self.threads = choose_threads(threads, work)
+        self._thread_counts = sorted({1 if threads is None else self.threads, self.threads})
         if isinstance(schedule, str):
             schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
+        if not (schedule is None or callable(schedule)):
+            raise TypeError(f"schedule must be None, a name or a function (step, steps) -> factor, got {schedule!r}")
         self.schedule = schedule
         self.epochs_done = 0
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
@@ -154,7 +159,10 @@ class Trainer:
         x, t = self._check(X, y, "X", "y")
         validation = None
         if validation_data is not None:
+            if not (isinstance(validation_data, (tuple, list)) and len(validation_data) == 2):
+                raise TypeError(f"validation_data must be a pair (X, y), got {_kind(validation_data)}")
             validation = self._check(*validation_data, "validation X", "validation y")
+        check_theta(self.network)
         if self.batch_size > len(x):
             print(f"fastbp: batch_size {self.batch_size} is more than the {len(x)} samples; each batch is all of them",
                   file=sys.stderr)
@@ -183,7 +191,8 @@ class Trainer:
         rows = np.eye(1, net.layer_sizes[-1])
         t = as_targets(rows, 1, net.layer_sizes[-1], net.activations[-1], self.loss, net.dtype)
         self._evaluate(x, t)
-        self._steps(x, t, np.empty(0, np.int64), 1, np.empty(0), np.empty(0), net.workspace(1))
+        for threads in self._thread_counts:
+            self._steps(x, t, np.empty(0, np.int64), 1, np.empty(0), np.empty(0), net.workspace(1), threads)
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str) -> tuple[Inputs, Targets]:
         net = self.network
@@ -198,10 +207,10 @@ class Trainer:
         return float(np.mean(costs)), accuracy
 
     def _steps(self, x: Inputs, t: Targets, order: Array, batch_size: int, etas: Array, costs: Array,
-               workspace: Workspace) -> int:
+               workspace: Workspace, threads: int) -> int:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
-        with jit.team(self.threads) as threads:
+        with jit.team(threads) as threads:
             kernel = kernels.train if threads > 1 else kernels.train_serial
             return int(kernel(kernels.blocks(net.dtype.name), net.theta, self._gradient, self._state,
                               workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
@@ -218,7 +227,7 @@ class _Fit:
         self.steps = -(-len(x) // self.batch_size)  # an epoch
         self.total = epochs * self.steps
         self.done = 0
-        self.slice = 1  # steps; adapted to the machine as it runs
+        self.pace = _Pace(trainer._thread_counts)
         self.workspace = trainer.network.workspace(self.batch_size)
         self.workspace.skip_zeros(mostly_zeros(x.array))
         self.kept = _Snapshot(trainer)
@@ -231,13 +240,12 @@ class _Fit:
         self._keep(order, etas, costs, 0)
         step = 0
         while step < self.steps:
-            steps = min(self.slice, self.steps - step)
+            steps, threads = self.pace.next_slice(self.steps - step)
             started = time.perf_counter()
-            made = self._make(order, etas, costs, step, steps)
-            seconds = time.perf_counter() - started
+            made = self._make(order, etas, costs, step, steps, threads)
             if made < steps:
                 self._diverged(order, etas, costs, step + made)
-            self.slice = max(1, min(2 * self.slice, round(steps * SLICE_SECONDS / max(seconds, 1e-9))))
+            self.pace.took(steps, threads, time.perf_counter() - started)
             step += steps
             if started - self.kept.time > KEEP_SECONDS:
                 self._keep(order, etas, costs, step)
@@ -254,15 +262,16 @@ class _Fit:
         schedule = self.trainer.schedule
         if schedule is None:
             return np.ones(self.steps)
-        factors = np.array([schedule(self.done + step, self.total) for step in range(self.steps)], np.float64)
+        factors = np.fromiter((schedule(self.done + step, self.total) for step in range(self.steps)), np.float64)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"schedule must give finite factors >= 0, got {factors.min()} to {factors.max()}")
         return factors
 
-    def _make(self, order: Array, etas: Array, costs: Array, step: int, steps: int) -> int:
+    def _make(self, order: Array, etas: Array, costs: Array, step: int, steps: int, threads: int) -> int:
         samples = order[step * self.batch_size : (step + steps) * self.batch_size]
         part = slice(step, step + steps)
-        return self.trainer._steps(self.x, self.t, samples, self.batch_size, etas[part], costs[part], self.workspace)
+        return self.trainer._steps(self.x, self.t, samples, self.batch_size, etas[part], costs[part], self.workspace,
+                                   threads)
 
     def _keep(self, order: Array, etas: Array, costs: Array, step: int) -> None:
         """Remember the parameters before `step`, if they are finite."""
@@ -276,7 +285,7 @@ class _Fit:
         step = self.kept.step
         while step < end:
             self.kept.take(step)
-            if self._make(order, etas, costs, step, 1) == 0 or not np.isfinite(self.trainer.network.theta).all():
+            if self._make(order, etas, costs, step, 1, self.trainer.threads) == 0 or not np.isfinite(self.trainer.network.theta).all():
                 self.kept.restore()
                 break
             step += 1
@@ -293,6 +302,35 @@ class _Fit:
             hits = decide(self.workspace.a[-1], output) == decide(self.workspace.targets, output)
             shown["accuracy"] = f"{hits.mean():.3f}"
         return shown
+
+
+class _Pace:
+    """How many steps the next slice makes, and on how many threads: as many as have been measured to be fastest.
+
+    On a machine where others compute too, two threads that wait for each other can be much slower than one; as the
+    bits are the same, the choice is free at any time.
+    """
+
+    def __init__(self, thread_counts: list[int]):
+        self.seconds = dict.fromkeys(thread_counts, 0.0)  # a step's, by threads, as last measured
+        self.longest = dict.fromkeys(thread_counts, 1)  # steps of the next slice at the most: no leaps on one figure
+        self.slices = 0
+
+    def next_slice(self, most: int) -> tuple[int, int]:
+        """(steps, threads)."""
+        self.slices += 1
+        by_speed = sorted(self.seconds, key=self.seconds.__getitem__)
+        starting = self.slices <= TRIAL_SLICES
+        trial = starting or self.slices % TRIAL_EVERY == 0
+        threads = list(self.seconds)[self.slices % len(by_speed)] if starting else by_speed[-1 if trial else 0]
+        wanted = SLICE_SECONDS / (8 if trial else 1) / max(self.seconds[threads], 1e-9)
+        return max(1, min(most, self.longest[threads], round(wanted))), threads
+
+    def took(self, steps: int, threads: int, seconds: float) -> None:
+        """Take note of a slice's time, half with what was known: one disturbance does not decide."""
+        known = self.seconds[threads]
+        self.seconds[threads] = (known + seconds / steps) / 2 if known else seconds / steps
+        self.longest[threads] = max(self.longest[threads], 2 * steps)
 
 
 class _Snapshot:
@@ -313,10 +351,16 @@ class _Snapshot:
             part[...] = copy
 
 
+def _kind(value: object) -> str:
+    """What to call a value whose text may be long."""
+    length = f" of length {len(value)}" if isinstance(value, Sized) else ""
+    return type(value).__name__ + length
+
+
 def _bar(total: int, progress: bool | None) -> Any:
     """A tqdm bar on standard error, or a context of None."""
     if progress is None:
-        progress = sys.stderr.isatty()
+        progress = sys.stderr is not None and sys.stderr.isatty()
     if not progress:
         return contextlib.nullcontext()
     from tqdm import tqdm

@@ -18,6 +18,7 @@ import numpy as np
 from numba import types
 from numba.core.caching import FunctionCache
 from numba.core.cpu_options import ParallelOptions
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 # fastmath off: NaN must survive to be noticed, and no compiler may reorder a sum. Fused multiply-adds are explicit.
@@ -85,9 +86,16 @@ def inlined(function: Callable[..., Any]) -> Any:
     return _compiled(function, inline="always")
 
 
+class _Inner(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
+    def __call__(self, *arguments: Any) -> Any:  # without an entry point for Python, Numba would crash
+        raise TypeError(f"{self.__name__} can be called from compiled code only")
+
+
 def inner(function: Callable[..., Any]) -> Any:
     """Compile for one thread and only for compiled callers: no entry point for Python is built."""
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    dispatcher = _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    dispatcher.__class__ = _Inner
+    return dispatcher
 
 
 def twins(function: Callable[..., Any]) -> tuple[Any, Any]:
@@ -153,8 +161,8 @@ def team(threads: int) -> Iterator[int]:
         _entry.release()
 
 
-# Multiply-adds of a step (parameters x samples, three times over in training) from which a second thread pays.
-WORTH_THREADS = 1_000_000
+# Multiply-adds of a step (parameters x samples, three times over in training) below which no second thread pays.
+WORTH_THREADS = 500_000
 
 
 def is_cached(dispatcher: Any, *examples: Any) -> bool:

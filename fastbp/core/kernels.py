@@ -174,17 +174,17 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
 
 @jit.serial
 def weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, settings, eta, step, c, shares):
-    """The part of a step that belongs to the c-th share of every layer's rows and biases: gradients and, if eta > 0,
-    the update."""
+    """The part of a step that belongs to the c-th share of every layer's rows and biases: gradients and, if step > 0,
+    the update (also with eta = 0: the optimiser's state moves along)."""
     for l in range(len(layers)):
         n_out, w, b = layers[l, N_OUT], layers[l, W], layers[l, B]
         lo, hi = jit.share(layers[l, N_IN], c, shares, ROW_GRAIN)
         weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi)
-        if eta > 0:
+        if step > 0:
             update_block(theta, gradient, state, settings, eta, step, w + lo * n_out, w + hi * n_out)
         lo, hi = jit.share(n_out, c, shares, ROW_GRAIN)
         bias_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi)
-        if eta > 0:
+        if step > 0:
             update_block(theta, gradient, state, settings, eta, step, b + lo, b + hi)
 
 

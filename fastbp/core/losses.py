@@ -36,11 +36,12 @@ def cost_and_error(loss, activation, z, a, t, delta):
         for j in range(a.size):
             cost += max(z[j], 0.0) - z[j] * t[j] + math.log1p(math.exp(-abs(z[j])))
     else:
-        # e^(z - highest) was divided by its sum to give a, so log(sum e^z) = z_j - log a_j at the highest z_j.
+        # e^(z - highest) was divided by its sum to give a, so log(sum e^z) = z_h - log a_h at the highest z_h. The
+        # difference of two z comes first: at z = 10,000 a float32 sum keeps no more than three decimals of log a_h.
         h = 0
         for j in range(1, a.size):
             h = j if z[j] > z[h] else h
-        log_sum = z[h] - math.log(a[h])
+        log_highest = math.log(a[h])
         for j in range(a.size):
-            cost += t[j] * (log_sum - z[j])
+            cost += t[j] * ((z[h] - z[j]) - log_highest)
     return cost

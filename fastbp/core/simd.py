@@ -379,11 +379,14 @@ def lowest_bit(typing, bits):
 
 @intrinsic
 def power_of_two(typing, n):
-    """2**n for a float that holds a whole number within the range of normal exponents."""
+    """2**n, n within the range of normal exponents, for the float n + 1.5 * 2**23 (float64: 2**52): n is its last bits.
+
+    No conversion to an integer, whose result for NaN is undefined: the optimiser made numbers of it.
+    """
     def emit(context, builder, signature, arguments):
         x = _Vectors(builder, types.CPointer(n))
         integer, bias, fraction = {32: (I32, 127, 23), 64: (I64, 1023, 52)}[x.bits]
-        exponent = builder.add(builder.fptosi(arguments[0], integer), integer(bias))
+        exponent = builder.add(builder.bitcast(arguments[0], integer), integer(bias))
         return builder.bitcast(builder.shl(exponent, integer(fraction)), x.scalar)
 
     return n(n), emit

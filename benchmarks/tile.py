@@ -1,0 +1,125 @@
+"""How near dense products come to the processor's peak: python benchmarks/tile.py
+
+One thread, operands in cache. The peak is a loop of independent fused multiply-adds on registers, measured in the
+same rounds; each product's figure is its share of the peak of its own round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+from llvmlite import ir
+from machine import describe, interleave
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.core import jit
+from fastbp.core.product import Matrix, product, repeated_zero, transposed
+from fastbp.core.simd import I64, VECTOR_BITS, _Loop, _Vectors, at
+from fastbp.workspace import aligned
+
+CHAINS = 12  # enough to hide the latency of two units; few enough for the 16 registers of AVX2
+
+# name: (rows, depth, columns, whether A is given as its transpose)
+SHAPES = {
+    "forward 128x784x128": (128, 784, 128, False),
+    "weight gradient 784x128x128": (784, 128, 128, True),
+    "forward 128x512x512": (128, 512, 512, False),
+}
+
+
+@intrinsic
+def fma_chains(typing, steps, x):
+    """CHAINS sums s = x s + x, each its own register, `steps` times; returns one number of them."""
+    def emit(context, builder, signature, arguments):
+        vectors = _Vectors(builder, types.CPointer(x))
+        factor = vectors.splat(arguments[1])
+        starts = [ir.Constant(vectors.type, [float(i)] * vectors.lanes) for i in range(CHAINS)]  # all different
+        with _Loop(builder, arguments[0], starts) as loop:
+            loop.next([vectors.fma(factor, s, factor) for s in loop.values])
+        total = loop.result[0]
+        for s in loop.result[1:]:
+            total = builder.fadd(total, s)
+        return builder.extract_element(total, I64(0))
+
+    return x(types.int64, x), emit
+
+
+@jit.serial
+def chains(steps, x):
+    return fma_chains(steps, x)
+
+
+@jit.serial
+def multiply(c, c_row, a, a_row, b, b_row, n_rows, depth, n_columns, a_transposed, times):
+    """C = A B, `times` over."""
+    one = np.int64(1)
+    target, left, right = Matrix(at(c, 0), c_row, one), Matrix(at(a, 0), a_row, one), Matrix(at(b, 0), b_row, one)
+    if a_transposed:
+        left = transposed(left)
+    for _ in range(times):
+        product(target, left, right, n_rows, n_columns, depth, repeated_zero(target), c.dtype.type(1), np.int64(0))
+
+
+def peak(dtype: str, seconds: float):
+    """A measure of fused multiply-adds in GFLOP/s."""
+    lanes = VECTOR_BITS // (8 * np.dtype(dtype).itemsize)
+    x = np.dtype(dtype).type(0.5)
+    steps = 1000
+
+    def run(steps: int) -> float:
+        started = time.perf_counter()
+        chains(steps, x)
+        return time.perf_counter() - started
+
+    run(steps)  # compiles
+    while run(steps) < seconds:
+        steps *= 2
+    return lambda: 2 * lanes * CHAINS * steps / run(steps) / 1e9
+
+
+def rate(dtype: str, rows: int, depth: int, columns: int, turned: bool, seconds: float):
+    """A measure of one product in GFLOP/s, with the row lengths that a workspace gives, and W's own for the rest."""
+    draw = np.random.default_rng(0)
+    a_shape = (depth, rows) if turned else (rows, depth)
+    a_row, c_row, b_row = a_shape[1] + 16, columns if turned else columns + 16, columns + 16 if turned else columns
+    a, b, c = aligned(a_shape[0] * a_row, dtype), aligned(depth * b_row, dtype), aligned(rows * c_row, dtype)
+    a[:], b[:] = draw.random(a.size), draw.random(b.size)
+    times = 1
+
+    def run(times: int) -> float:
+        started = time.perf_counter()
+        multiply(c, c_row, a, a_row, b, b_row, rows, depth, columns, turned, times)
+        return time.perf_counter() - started
+
+    left = a.reshape(a_shape[0], a_row)[:, : a_shape[1]].astype(float)
+    expected = (left.T if turned else left) @ b.reshape(depth, b_row)[:, :columns].astype(float)
+    run(1)
+    np.testing.assert_allclose(c.reshape(rows, c_row)[:, :columns], expected, rtol=1e-4)
+    while run(times) < seconds:
+        times *= 2
+    return lambda: 2 * rows * depth * columns * times / run(times) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.02, help="of each measurement")
+    options = parser.parse_args()
+    print(f"{describe()}; one thread, {options.rounds} interleaved rounds\n")
+    print("| product | type | GFLOP/s, median | share of the FMA peak, median (range) |\n|---|---|---|---|")
+    for dtype in ("float32", "float64"):
+        measures = {"peak": peak(dtype, options.seconds)}
+        measures |= {name: rate(dtype, *shape, options.seconds) for name, shape in SHAPES.items()}
+        figures = interleave(measures, options.rounds)
+        for name, values in figures.items():
+            shares = [value / top for value, top in zip(values, figures["peak"], strict=True)]
+            print(f"| {name} | {dtype} | {statistics.median(values):.1f} | {statistics.median(shares):.1%} "
+                  f"({min(shares):.1%}–{max(shares):.1%}) |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The five equations in plain NumPy: the oracle of the tests, and the page to read first.
+
+Names, arguments and memory are those of the compiled kernels, and nothing of their code is used: only the codes and
+the columns of the table of layers. What they compute in a = f(z), such as f', is computed here from z. Any `threads`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastbp.core import kernels
+from fastbp.core.activations import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
+from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC
+from fastbp.core.optimizers import ADAM_RULE, MOMENTUM_RULE, SGD_RULE
+
+
+def identity(z):
+    return z
+
+
+def identity_prime(z):
+    return np.ones_like(z)
+
+
+def sigmoid(z):
+    return np.exp(-np.logaddexp(0, -z))  # logaddexp(0, -z) = log(1 + e^-z), and it does not overflow
+
+
+def sigmoid_prime(z):
+    return sigmoid(z) * sigmoid(-z)
+
+
+def tanh(z):
+    return np.tanh(z)
+
+
+def tanh_prime(z):
+    return 4 * sigmoid_prime(2 * z)  # since tanh(z) = 2 sigmoid(2z) - 1; 1 / cosh(z)^2 overflows
+
+
+def relu(z):
+    return np.maximum(z, 0)
+
+
+def relu_prime(z):
+    return (z > 0).astype(z.dtype)
+
+
+def softmax(z):
+    return np.exp(z - log_sum_exp(z)[:, np.newaxis])
+
+
+def softmax_jacobian(z):
+    """da_j / dz_k = a_j (1[j = k] - a_k) of each sample: (n, n_out, n_out)."""
+    a = softmax(z)
+    return a[:, :, np.newaxis] * (np.eye(z.shape[1], dtype=z.dtype) - a[:, np.newaxis, :])
+
+
+def log_sum_exp(z):
+    """log(sum over j of e^z_j) of each sample, (n,)."""
+    return np.logaddexp.reduce(z, axis=1)
+
+
+F = {IDENTITY: identity, SIGMOID: sigmoid, TANH: tanh, RELU: relu, SOFTMAX: softmax}
+F_PRIME = {IDENTITY: identity_prime, SIGMOID: sigmoid_prime, TANH: tanh_prime, RELU: relu_prime}
+
+
+def through_activation(activation, z, slope):
+    """dE/dz from slope = dE/da: slope ∘ f'(z); for softmax, whose a_j depend on every z_k, slope times the Jacobian."""
+    if activation == SOFTMAX:
+        return np.einsum("ij,ijk->ik", slope, softmax_jacobian(z))
+    return slope * F_PRIME[activation](z)
+
+
+def cost(loss, z, a, t):
+    """Cost of each sample, (n,)."""
+    if loss == QUADRATIC:
+        return ((a - t) ** 2).sum(axis=1) / 2
+    if loss == BINARY_CROSS_ENTROPY:  # -t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)
+        return (np.logaddexp(0, z) - t * z).sum(axis=1)
+    if loss == CROSS_ENTROPY:  # -sum t log(a) at a = softmax(z)
+        return log_sum_exp(z) - (t * z).sum(axis=1)
+    raise ValueError(f"unknown loss {loss}")
+
+
+def parameters(vector, layer):
+    """W (n_in, n_out) and b (n_out,) of one layer, views into theta; into a gradient: dW and db."""
+    n_in, n_out, w, b = layer[[kernels.N_IN, kernels.N_OUT, kernels.W, kernels.B]]
+    return vector[w : w + n_in * n_out].reshape(n_in, n_out), vector[b : b + n_out]
+
+
+def neurons(buffers, layer, n):
+    """a[l-1] (n, n_in) and z[l], a[l], delta[l] (n, n_out) of one layer: views into buffers."""
+    n_in, n_out, ld_input, ld = layer[[kernels.N_IN, kernels.N_OUT, kernels.LD_INPUT, kernels.LD]]
+
+    def rows(offset, stride, size):
+        return buffers[offset : offset + n * stride].reshape(n, stride)[:, :size]
+
+    return rows(layer[kernels.INPUT], ld_input, n_in), *(
+        rows(layer[column], ld, n_out) for column in (kernels.Z, kernels.A, kernels.DELTA))
+
+
+def forward(theta, layers, buffers, n, threads=1):
+    """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l])."""
+    for layer in layers:
+        W, b = parameters(theta, layer)
+        sent, z, a, _ = neurons(buffers, layer, n)
+        z[:] = sent @ W + b
+        a[:] = F[layer[kernels.ACTIVATION]](z)
+
+
+def output_error(layers, buffers, targets, costs, loss, n, threads=1):
+    """delta[L] = dE/da[L] ∘ f'(z[L]); for the cross-entropies, whose dE/da cancels f', a[L] - t."""
+    _, z, a, delta = neurons(buffers, layers[-1], n)
+    t = targets[:n]
+    costs[:n] = cost(loss, z, a, t)
+    delta[:] = through_activation(layers[-1, kernels.ACTIVATION], z, a - t) if loss == QUADRATIC else a - t
+
+
+def backward(theta, layers, buffers, n, threads=1):
+    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]), from the last hidden layer down."""
+    for l in reversed(range(len(layers) - 1)):
+        _, z, _, delta = neurons(buffers, layers[l], n)
+        W_next, _ = parameters(theta, layers[l + 1])
+        *_, delta_next = neurons(buffers, layers[l + 1], n)
+        delta[:] = through_activation(layers[l, kernels.ACTIVATION], z, delta_next @ W_next.T)
+
+
+def weight_gradients(gradient, layers, buffers, n, threads=1):
+    """dE/dW[l] = a[l-1]ᵀ delta[l] / n, dE/db[l] = mean over samples of delta[l]."""
+    for layer in layers:
+        dW, db = parameters(gradient, layer)
+        sent, _, _, delta = neurons(buffers, layer, n)
+        dW[:] = sent.T @ delta / n
+        db[:] = delta.mean(axis=0)
+
+
+def update(theta, gradient, state, settings, eta, step, threads=1):
+    """theta ← theta − eta · dE/dtheta, or the step of the optimiser's rule; step counts from 1."""
+    rule, first, second, epsilon = settings
+    if rule == SGD_RULE:
+        theta -= eta * gradient
+    elif rule == ADAM_RULE:
+        m, v = state
+        m[:] = first * m + (1 - first) * gradient
+        v[:] = second * v + (1 - second) * gradient**2
+        m_hat, v_hat = m / (1 - first**step), v / (1 - second**step)
+        theta -= eta * m_hat / (np.sqrt(v_hat) + epsilon)
+    else:
+        (v,) = state
+        v[:] = first * v + gradient
+        theta -= eta * (v if rule == MOMENTUM_RULE else gradient + first * v)

@@ -1,0 +1,467 @@
+"""The command `fastbp`: what it prints and writes, and one line with status 2 for whatever the user can mend.
+
+A process of its own costs most of a second, so only what depends on one gets one (`run`); the rest is called (`call`).
+"""
+
+import csv
+import gzip
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import SGD, Adam, Network, Trainer
+from fastbp.cli import main
+from fastbp.data import load
+
+try:
+    import resource
+except ImportError:
+    resource = None
+
+KEYS = ["dataset", "n_train", "n_test", "layer_sizes", "n_parameters", "epochs", "batch_size", "seed", "threads",
+        "load_seconds", "compile_seconds", "train_seconds", "samples_per_second", "train_loss", "test_loss",
+        "test_accuracy", "final_test_accuracy"]  # fmt: skip
+COMMAND = [sys.executable, "-m", "fastbp.cli"]
+QUICK = ["--batch-size", "10", "--hidden", "8"]
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+POSIX = pytest.mark.skipif(os.name != "posix", reason="streams and signals are those of POSIX")
+
+
+def environment(**more):
+    """Ours, but output is held back as it is by default."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | more
+
+
+def run(*arguments, **settings):
+    """A process of its own."""
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, text=True, timeout=120, env=environment(), check=False, **settings)
+
+
+@pytest.fixture
+def call(capfd):
+    """Like `run`, in this process."""
+
+    def called(*arguments):
+        try:
+            status = main([*map(str, arguments)])
+        except SystemExit as end:
+            status = end.code
+        return subprocess.CompletedProcess(arguments, status, *capfd.readouterr())
+
+    return called
+
+
+def ok(done):
+    """Standard output of a run that succeeded and had nothing to complain about."""
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def refused(done, message):
+    """Status 2 and exactly one line, no traceback; returns standard output."""
+    assert done.returncode == 2
+    assert re.fullmatch(f"fastbp: .*{message}.*\n", done.stderr), done.stderr
+    return done.stdout
+
+
+def idx_bytes(array):
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Data sets and files to run the command on; machine code is in the cache, so that it is quiet about that."""
+    for threads in (1, 2):
+        Trainer(Network([2, 2]), threads=threads).compile()
+    folder = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 4))
+    y = np.argmax(x[:, :3], axis=1)
+    values = x @ [1.0, -2.0, 0.5, 0.0]
+    sets = {
+        "labels": {"x_train": x[:50], "y_train": y[:50], "x_test": x[50:], "y_test": y[50:]},
+        "train-only": {"x_train": x, "y_train": y},
+        "values": {"x_train": x[:50], "y_train": values[:50], "x_test": x[50:], "y_test": values[50:]},
+        "rows": {"x_train": x, "y_train": x[:, :2] / 2},
+        "features": {"x_train": x[:, :3], "y_train": y},
+        "negative": {"x_train": x, "y_train": y - 1},
+        "many-classes": {"x_train": x, "y_train": y * 2**40},
+        "nan": {"x_train": x * np.nan, "y_train": y},
+        "nan-values": {"x_train": x, "y_train": values * np.nan},
+        "nan-test": {"x_train": x, "y_train": y, "x_test": x, "y_test": y * np.nan},
+        "infinite-test": {"x_train": x, "y_train": y, "x_test": x, "y_test": y + np.inf},
+        "strings": {"x_train": x, "y_train": y.astype(str)},
+        "lengths": {"x_train": x, "y_train": y[:5]},
+        "nothing": {"a": x},
+    }
+    for name, arrays in sets.items():
+        np.savez(folder / f"{name}.npz", **arrays)
+    (folder / "corrupt.npz").write_bytes((folder / "labels.npz").read_bytes()[:1000])
+    (folder / "corrupt.safetensors").write_bytes(b"no network")
+    images = np.clip(x * 40 + 128, 0, 255).astype(np.uint8).reshape(80, 2, 2)
+    (folder / "idx").mkdir()
+    for part, rows in (("train", slice(60)), ("t10k", slice(60, None))):
+        (folder / "idx" / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images[rows]))
+        labels = gzip.compress(idx_bytes(y[rows].astype(np.uint8)))
+        (folder / "idx" / f"{part}-labels-idx1-ubyte.gz").write_bytes(labels)
+    (folder / "damaged-idx").mkdir()
+    for file in (folder / "idx").iterdir():
+        (folder / "damaged-idx" / file.name).write_bytes(file.read_bytes()[:-3])
+    (folder / "empty").mkdir()
+    net = Network([4, 8, 3], seed=1)
+    Trainer(net, optimizer=Adam(0.02), batch_size=10).fit(x[:50], y[:50], 30)
+    net.save(folder / "net.safetensors")
+    return folder
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    """The current folder: an empty one, with links to the data sets."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path, target_is_directory=path.is_dir())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Training
+
+
+def test_train_on_labels(here):
+    out = ok(run("train", "labels.npz", *QUICK, "--epochs", 3, "--json", "result.json"))
+    lines = out.splitlines()
+    assert lines[0] == "labels.npz: 50 training and 30 test samples; 4-8-3, 67 parameters"
+    assert [line.split()[:2] for line in lines[1:4]] == [["epoch", "1"], ["epoch", "2"], ["epoch", "3"]]
+    epoch = r"epoch  \d   train loss \d\.\d{4}   test loss \d\.\d{4}   test accuracy \d?\d\d\.\d\d%"
+    assert all(re.fullmatch(epoch, line) for line in lines[1:4])
+    assert re.fullmatch(r"trained in \d+\.\d\d s \([\d,]+ samples/s, 1 thread\); loading took \d+\.\d\d s, "
+                        r"compiling \d+\.\d\d s", lines[4])
+    assert len(lines) == 5
+
+    result = json.loads((here / "result.json").read_text())
+    assert list(result) == KEYS
+    expected = {"dataset": "labels.npz", "n_train": 50, "n_test": 30, "layer_sizes": [4, 8, 3], "n_parameters": 67,
+                "epochs": 3, "batch_size": 10, "seed": 0, "threads": 1}  # fmt: skip
+    assert {name: result[name] for name in expected} == expected
+    for name in ("train_loss", "test_loss", "test_accuracy"):
+        assert len(result[name]) == 3
+        assert all(isinstance(value, float) for value in result[name])
+    assert result["final_test_accuracy"] == result["test_accuracy"][-1]
+    assert min(result[name] for name in KEYS if name.endswith("seconds")) >= 0
+    assert result["samples_per_second"] == pytest.approx(150 / result["train_seconds"])
+    assert f"train loss {result['train_loss'][2]:.4f}   test loss {result['test_loss'][2]:.4f}" in lines[3]
+
+
+def test_json_on_standard_output_is_alone_there(here):
+    result = json.loads(ok(run("train", "train-only.npz", *QUICK, "--json", "-")))
+    assert list(result) == KEYS
+    assert result["n_test"] == 0
+    assert result["test_loss"] == result["test_accuracy"] == []
+    assert result["final_test_accuracy"] is None
+    assert len(result["train_loss"]) == result["epochs"] == 5
+
+
+def test_quiet(here):
+    assert ok(run("train", "labels.npz", *QUICK, "--quiet", "--save", "net", "--json", "result.json")) == ""
+    assert (here / "net").is_file()
+    assert list(json.loads((here / "result.json").read_text())) == KEYS
+
+
+def test_without_test_samples(here, call):
+    lines = ok(call("train", "train-only.npz", *QUICK, "--epochs", 1)).splitlines()
+    assert lines[0] == "train-only.npz: 80 training and no test samples; 4-8-3, 67 parameters"
+    assert re.fullmatch(r"epoch  1   train loss \d\.\d{4}", lines[1])
+
+
+def test_idx_folder(here, call):
+    done = call("train", "idx", "--batch-size", 10, "--epochs", 40, "--hidden", 16, "--json", "-")
+    result = json.loads(ok(done))
+    assert result["dataset"] == "idx"
+    assert (result["n_train"], result["n_test"], result["layer_sizes"]) == (60, 20, [4, 16, 3])
+    assert result["final_test_accuracy"] >= 0.8
+
+
+def test_train_on_values(here, call):
+    done = call("train", "values.npz", "--batch-size", 10, "--epochs", 40, "--json", "result.json", "--save", "net")
+    out = ok(done)
+    result = json.loads((here / "result.json").read_text())
+    assert list(result) == KEYS
+    assert result["layer_sizes"] == [4, 128, 1]
+    assert result["test_accuracy"] == []
+    assert result["final_test_accuracy"] is None
+    assert result["test_loss"][-1] < 0.05 * result["test_loss"][0]
+    assert re.fullmatch(r"epoch 40   train loss \d\.\d{4}   test loss \d\.\d{4}", out.splitlines()[40])
+    assert Network.load("net").activations == ("relu", "identity")
+
+
+# Options; and of the network that they mean the hidden layers and their activation, the optimiser, the schedule, the
+# seed, the epochs and the batch size.
+CHOICES = {
+    "nothing hidden": ("--hidden= --momentum 0.5", [], "relu", SGD(0.2, 0.5, True), "linear", 0, 5, 128),
+    "no momentum": ("--hidden 5 --momentum 0 --batch-size 7", [5], "relu", SGD(0.2), "linear", 0, 5, 7),
+    "sgd": ("--optimizer sgd --eta 0.05 --activation sigmoid --epochs 2",
+            [128], "sigmoid", SGD(0.05, 0.9, True), "linear", 0, 2, 128),
+    "adam": ("--hidden 64,32 --activation tanh --optimizer adam --schedule constant --seed 3 --threads 2 --batch-size 9",
+             [64, 32], "tanh", Adam(0.001), None, 3, 5, 9),
+    "rate of adam": ("--hidden 3 --optimizer adam --eta 0.03", [3], "relu", Adam(0.03), "linear", 0, 5, 128),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_options_mean_what_they_mean_in_python(here, call, choice):
+    """The saved network is to the bit the one that the same settings give in Python."""
+    options, hidden, activation, optimizer, schedule, seed, epochs, batch_size = CHOICES[choice]
+    done = call("train", "train-only.npz", "--save", "net", "--quiet", *options.split())
+    assert done.returncode == 0
+    x, y, _, _ = load("train-only.npz")
+    net = Network([4, *hidden, 3], activation, "softmax", seed=seed)
+    Trainer(net, None, optimizer, batch_size, seed, schedule=schedule).fit(x, y, epochs)
+    saved = Network.load("net")
+    assert repr(saved) == repr(net)
+    assert saved.theta.tobytes() == net.theta.tobytes()
+    if batch_size > 80:
+        assert done.stderr == "fastbp: batch_size 128 is more than the 80 samples; each batch is all of them\n"
+
+
+def test_default_rate_of_values(here, call):
+    ok(call("train", "rows.npz", "--save", "net", "--quiet", *QUICK, "--epochs", 2))
+    x, y, _, _ = load("rows.npz")
+    net = Network([4, 8, 2], output="identity")
+    Trainer(net, "quadratic", SGD(0.01, 0.9, True), 10, schedule="linear").fit(x, y, 2)
+    assert Network.load("net").theta.tobytes() == net.theta.tobytes()
+
+
+def test_mnist(here):
+    result = json.loads(ok(run("train", "mnist", "--epochs", 1, "--json", "-")))
+    assert (result["n_train"], result["n_test"], result["batch_size"]) == (60000, 10000, 128)
+    assert (result["layer_sizes"], result["n_parameters"]) == ([784, 128, 10], 101770)
+    assert result["final_test_accuracy"] > 0.95
+
+
+# Prediction
+
+
+def test_predict_labels(here):
+    out = ok(run("predict", "net.safetensors", "labels.npz", "--out", "labels.csv", "--json", "result.json"))
+    _, _, x, y = load("labels.npz")
+    labels = Network.load("net.safetensors").predict(x)
+    with open("labels.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["sample", "label"]
+    assert rows[1:] == [[str(i), str(label)] for i, label in enumerate(labels)]
+    result = json.loads((here / "result.json").read_text())
+    accuracy = np.mean(labels == y)
+    assert accuracy > 0.8
+    assert result == {"model": "net.safetensors", "dataset": "labels.npz", "n_samples": 30, "layer_sizes": [4, 8, 3],
+                      "accuracy": accuracy}  # fmt: skip
+    assert out == f"30 samples, accuracy {accuracy:.4g}\n"
+
+
+def test_predict_values(here, call):
+    x, y, _, _ = load("rows.npz")
+    net = Network([4, 3, 2], output="identity", seed=2)
+    net.save("net")
+    result = json.loads(ok(call("predict", "net", "rows.npz", "--out", "values.csv", "--json", "-")))
+    with open("values.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["sample", "output0", "output1"]
+    assert [row[0] for row in rows[1:]] == [str(i) for i in range(80)]
+    assert np.array([row[1:] for row in rows[1:]], "f4").tobytes() == net.predict(x).tobytes()
+    assert result["mean_squared_error"] == pytest.approx(np.mean((net.predict(x) - y) ** 2))
+    assert "accuracy" not in result
+
+
+def test_train_then_predict(here, call):
+    trained = json.loads(ok(call("train", "labels.npz", *QUICK, "--json", "-", "--save", "net")))
+    predicted = json.loads(ok(call("predict", "net", "labels.npz", "--json", "-")))
+    assert predicted["accuracy"] == trained["final_test_accuracy"]
+
+
+# The rest
+
+
+def test_info(here, call):
+    lines = ok(run("info", "--json", "info.json")).splitlines()
+    info = json.loads((here / "info.json").read_text())
+    assert info["fastbp"] == fastbp.__version__
+    assert info["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert info["numpy"] == np.__version__
+    assert info["threads"] >= 1
+    assert info["threading_layer"] in ("omp", "tbb", "workqueue")
+    assert info["vector_bits"] in (128, 256, 512)
+    assert info["cached"]["float32"] is True
+    assert len(lines) == len(info)
+    assert lines[0].split() == ["fastbp", fastbp.__version__]
+    assert json.loads(ok(call("info", "--json", "-"))) == info
+
+
+def test_version_and_help(call):
+    assert ok(call("--version")) == f"fastbp {fastbp.__version__}\n"
+    out = ok(call("train", "--help"))
+    assert all(f"--{name}" in out for name in ("hidden", "activation", "epochs", "batch-size", "optimizer", "eta"))
+
+
+@pytest.mark.slow
+def test_warmup(tmp_path):
+    """In an empty cache; afterwards nothing is left to compile."""
+    settings = {"env": environment(NUMBA_CACHE_DIR=str(tmp_path)), "capture_output": True, "text": True, "timeout": 600}
+    done = subprocess.run([*COMMAND, "warmup"], check=True, **settings)
+    assert re.fullmatch(rf"ready after \d+\.\d s; machine code in {re.escape(str(tmp_path))}\S*\n", done.stdout)
+    assert done.stderr == "fastbp: compiling for this machine; the result is kept, so this happens once\n"
+    again = subprocess.run([*COMMAND, "warmup"], check=True, **settings)
+    assert again.stderr == ""
+    info = subprocess.run([*COMMAND, "info", "--json", "-"], check=True, **settings)
+    assert json.loads(info.stdout)["cached"] == {"float32": True, "float64": True}
+
+
+# Mistakes
+
+BAD_COMMANDS = {
+    # Options
+    "no epoch": ("epochs must be at least 1, got 0", "train labels.npz --epochs 0"),
+    "no sample a batch": ("batch_size must be at least 1, got 0", "train labels.npz --batch-size 0"),
+    "negative seed": ("seed must be at least 0, got -1", "train labels.npz --seed -1"),
+    "no thread": ("threads must be at least 1, got 0", "train labels.npz --threads 0"),
+    "threads without end": ("threads must be at most 1024, got 9+", "train labels.npz --threads 99999999999999999999"),
+    "no rate": (r"eta must be a finite number > 0, got 0\.0", "train labels.npz --eta 0"),
+    "rate that is no number": ("eta must be a finite number > 0, got nan", "train labels.npz --eta nan"),
+    "momentum": (r"momentum must be in \[0, 1\), got 1\.0", "train labels.npz --momentum 1"),
+    "momentum for adam": ("--momentum belongs to --optimizer sgd", "train labels.npz --optimizer adam --momentum 0.5"),
+    "empty layer": ("a layer size must be at least 1, got 0", "train labels.npz --hidden 8,0"),
+    "layer for no memory": (".", "train labels.npz --hidden 99999999999999"),
+    # Data
+    "unknown data": ("cifar: not a data source that fastbp can load", "train cifar"),
+    "missing npz": (r"missing\.npz: no such file", "train missing.npz"),
+    "corrupt npz": (r"corrupt\.npz: cannot be read as an NPZ archive", "train corrupt.npz"),
+    "npz of nothing": (r"nothing\.npz: no x_train and no y_train", "train nothing.npz"),
+    "lengths": ("x_train has 80 samples, y_train 5", "train lengths.npz"),
+    "strings": ("y_train has dtype <U21; expected real numbers", "train strings.npz"),
+    "empty folder": ("empty: .*found 0 of the four IDX files", "train empty"),
+    "damaged idx": (r"damaged-idx/.*: ", "train damaged-idx"),
+    "negative labels": ("y must hold labels 0 to 1 for 2 outputs, found -1 to 1", "train negative.npz"),
+    "classes for no memory": (".", "train many-classes.npz"),
+    "NaN": (r"X\[0, 0\] is nan; every number must be finite", "train nan.npz"),
+    "NaN to learn": (r"y\[0, 0\] is nan; every number must be finite", "train nan-values.npz"),
+    "NaN to test": (r"validation y\[0\] is nan", "train nan-test.npz"),
+    "infinity to test": ("validation y must hold labels 0 to 2 for 3 outputs, found inf", "train infinite-test.npz"),
+    # Places
+    "no folder to save in": ("cannot write missing/net: there is no folder missing", "train mnist --save missing/net"),
+    "saving onto a folder": ("cannot write empty: it is a folder", "train mnist --save empty"),
+    "no folder for JSON": ("cannot write missing/r: there is no folder missing", "train mnist --json missing/r"),
+    "no folder for CSV": ("cannot write missing/o: there is no", "predict net.safetensors mnist --out missing/o"),
+    "no folder for info": ("cannot write missing/i: there is no folder missing", "info --json missing/i"),
+    # Models
+    "missing model": ("there is no file missing", "predict missing labels.npz"),
+    "corrupt model": ("corrupt.safetensors is not a whole safetensors file", "predict corrupt.safetensors labels.npz"),
+    "other features": ("X has 3 features, the network takes 4", "predict net.safetensors features.npz"),
+    "other classes": (r"labels 0 to 2 for 3 outputs, found -1 to 1", "predict net.safetensors negative.npz"),
+    "other targets": (r"y must hold 80 labels or have shape \(80, 3\)", "predict net.safetensors rows.npz"),
+    "no data": (r"missing\.npz: no such file", "predict net.safetensors missing.npz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message, command", BAD_COMMANDS.values(), ids=BAD_COMMANDS)
+def test_mistakes(here, call, message, command):
+    before = sorted(path.name for path in here.iterdir())
+    out = refused(call(*command.split()), message)
+    assert "epoch" not in out
+    assert sorted(path.name for path in here.iterdir()) == before
+
+
+@pytest.mark.parametrize("mistake", ["no epoch", "corrupt npz", "no folder to save in", "other features"])
+def test_mistakes_of_a_process(here, mistake):
+    message, command = BAD_COMMANDS[mistake]
+    refused(run(*command.split()), message)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "fly", "train", "train labels.npz --bogus", "train labels.npz --epochs x", "train labels.npz --hidden 8,x",
+     "train labels.npz --epoch 3", "train labels.npz --optimizer rmsprop", "train labels.npz --schedule cosine",
+     "train labels.npz --activation softmax"],
+)  # fmt: skip
+def test_what_argparse_refuses(here, call, command):
+    done = call(*command.split())
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("usage: fastbp")
+    assert re.search(r"\nfastbp.*: error: .*\n$", done.stderr)
+
+
+def test_divergence(here, call):
+    done = call("train", "labels.npz", *QUICK, "--eta", "1e30", "--save", "net")
+    out = refused(done, r"the cost is no longer finite: epoch \d, step \d of 5, .*; try a smaller eta")
+    assert out.count("\n") == 1
+    assert not (here / "net").exists()
+
+
+@FULL
+@pytest.mark.parametrize("option", ["--save", "--json"])
+def test_full_disk(here, call, option):
+    refused(call("train", "labels.npz", *QUICK, option, "/dev/full"), "No space left on device: '/dev/full'")
+
+
+@FULL
+def test_full_disk_for_predictions(here, call):
+    done = call("predict", "net.safetensors", "labels.npz", "--out", "/dev/full")
+    refused(done, "No space left on device: '/dev/full'")
+
+
+@FULL
+@pytest.mark.parametrize("command", ["info", "train labels.npz --batch-size 10 --json -"])
+def test_full_disk_behind_standard_output(here, command):
+    with open("/dev/full", "w") as full:
+        refused(run(*command.split(), stdout=full), "No space left on device")
+
+
+@pytest.mark.skipif(resource is None, reason="this system has no limit on the size of files")
+def test_a_disk_that_fills_up_leaves_the_old_network_whole(here, call):
+    ok(call("train", "labels.npz", *QUICK, "--save", "net", "--quiet"))
+    before = (here / "net").read_bytes()
+    names = sorted(path.name for path in here.iterdir())
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    done = run("train", "labels.npz", "--batch-size", 10, "--save", "net",
+               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard)))  # fmt: skip
+    refused(done, "File too large: 'net'")
+    assert (here / "net").read_bytes() == before
+    assert sorted(path.name for path in here.iterdir()) == names
+
+
+@POSIX
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(here, closed):
+    command = f'"$0" -m fastbp.cli train labels.npz --batch-size 10 --hidden 8 --json result.json {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.stdout == "") == (" >&-" in f" {closed}")
+    assert list(json.loads((here / "result.json").read_text())) == KEYS
+
+
+@POSIX
+def test_ctrl_c(here):
+    command = [*COMMAND, "train", "labels.npz", *QUICK, "--epochs", "100000000", "--save", "net"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             env=environment(PYTHONUNBUFFERED="1"), preexec_fn=default_sigint)  # fmt: skip
+    with child:
+        try:
+            assert child.stdout.readline().startswith("labels.npz: 50 training")
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=20)
+        finally:
+            child.kill()
+    assert (child.returncode, out, err) == (130, "", "fastbp: interrupted\n")
+    assert not (here / "net").exists()
+
+
+def default_sigint():
+    """A shell's background jobs, and what they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

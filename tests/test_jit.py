@@ -1,0 +1,342 @@
+"""fastbp.core.jit: what is cached, what a step costs beside its arithmetic, threads and forks beside parallel code."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from numba.core import event
+
+import fastbp.core
+from fastbp.core import activations, jit, kernels, optimizers
+from fastbp.core.optimizers import SGD
+from fastbp.core.samples import LABELS, describe
+from fastbp.workspace import Workspace, parameter_offsets
+
+CORE = Path(fastbp.core.__path__[0])
+ANNOUNCEMENT = "fastbp: compiling for this machine"
+
+
+def python(script, *arguments, path=CORE.parents[1], **environment):
+    """Run `script` in a Python of its own that finds fastbp in `path`; the finished process."""
+    return subprocess.run([sys.executable, "-W", "error", "-c", script, *arguments], capture_output=True, text=True,
+                          timeout=300, cwd=path, env=os.environ | {"PYTHONPATH": str(path)} | environment)
+
+
+def output(script, *arguments, **environment):
+    """What a script that must succeed printed."""
+    done = python(script, *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# The cache on disk.
+
+COMPUTE = """
+import numpy as np
+from fastbp.core import jit, kernels
+from fastbp.core.activations import TANH
+from fastbp.core.losses import QUADRATIC
+from fastbp.core.optimizers import update, update_serial
+
+layers = np.zeros((1, 12), np.int64)
+for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=1, DELTA=2, LD=3).items():
+    layers[0, getattr(kernels, column)] = value
+buffers, theta = np.array([0, 0.5, 0]), np.ones(1)
+error = layers, buffers, np.zeros((1, 1)), np.empty(1), QUADRATIC, 1, 1
+cached = jit.is_cached(kernels.output_error_serial, *error)
+kernels.output_error_serial(*error)
+for kernel in (update, update_serial):
+    kernel(theta, buffers[2:], np.empty((0, 1)), np.zeros(4), 1.0, 1, 1)
+compiled = [sum(k.stats.cache_misses.values()) for k in (kernels.output_error_serial, update, update_serial)]
+print(theta[0], cached, *compiled)
+"""
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of fastbp/core that may be edited; returns a function that runs COMPUTE on it, with a cache of its own."""
+    (tmp_path / "fastbp").mkdir()
+    (tmp_path / "fastbp" / "__init__.py").touch()
+    shutil.copytree(CORE, tmp_path / "fastbp" / "core", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run():
+        # Python keeps no bytecode: it too would go by the time of a file.
+        done = python(COMPUTE, path=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split(), done.stderr
+
+    return run
+
+
+def edit(file, old, new):
+    """Replace `old`, which must be there once, and leave size and time of the file as they were."""
+    text, status = file.read_text(encoding="utf-8"), file.stat()
+    assert text.count(old) == 1
+    assert len(old) == len(new)
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_cache(copied, tmp_path):
+    """Compiled once, announced once, loaded by the next process; parallel and serial builds are kept apart; and an edit
+    of a callee in another file (kernels.py calls losses.py, which calls activations.py) is seen even if the clock does
+    not tell it."""
+    (result, cached, *misses), error = copied()
+    assert float(result) == 1 - 2 * 0.375  # two steps of delta = (a - t) (1 - a^2) = 0.5 (1 - 0.25)
+    assert cached == "False"
+    assert misses == ["1", "1", "1"]
+    assert error.count(ANNOUNCEMENT) == 1
+    assert len(error.splitlines()) == 1
+
+    (result, cached, *misses), error = copied()
+    assert float(result) == 1 - 2 * 0.375
+    assert cached == "True"
+    assert misses == ["0", "0", "0"]
+    assert error == ""
+
+    edit(tmp_path / "fastbp" / "core" / "activations.py", "delta[j] *= one - a[j] * a[j]",
+         "delta[j] *= one + a[j] * a[j]")
+    (result, cached, *misses), error = copied()
+    assert float(result) == 1 - 2 * 0.625
+    assert cached == "False"
+    assert misses == ["1", "1", "1"]
+    assert error.count(ANNOUNCEMENT) == 1
+
+
+def twice(x):
+    return 2 * x
+
+
+def test_no_folder_to_cache_in(monkeypatch):
+    """Then each process compiles for itself."""
+    def refuse(*arguments):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(jit, "_Cache", refuse)
+    assert jit.serial(twice)(21) == 42
+
+
+def test_inner_functions_refuse_python():
+    """They have no entry point for it, and Numba on its own would jump to nowhere."""
+    for _ in range(2):
+        with pytest.raises(TypeError, match="exp can be called from compiled code only"):
+            activations.exp(1.0)
+
+
+# What a step costs beyond its arithmetic.
+
+
+class Steps:
+    """A network, 40 samples of it, and the compiled training of any number of steps of 10 samples."""
+
+    def __init__(self, sizes=(6, 9, 4), dtype="float32"):
+        draw = np.random.default_rng(0)
+        self.x, self.t = draw.normal(size=(40, sizes[0])), draw.integers(0, sizes[-1], 40)
+        self.workspace = Workspace(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], dtype, 10)
+        self.theta = draw.normal(0, 0.3, parameter_offsets(sizes)[-1][0]).astype(dtype)
+        self.gradient, self.state = np.zeros_like(self.theta), np.zeros((1, self.theta.size), dtype)
+        self.clock, self.settings = np.zeros(1, np.int64), SGD(0.1, momentum=0.5).settings()
+        self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
+        self.samples = describe(self.x), describe(self.t, LABELS)
+        self.blocks = kernels.blocks(dtype)
+
+    def __call__(self, kernel, steps, threads=1):
+        w = self.workspace
+        return kernel(self.blocks, self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets, w.costs,
+                      *self.samples, self.order, 10, 2, self.settings, self.etas[:steps], self.clock, self.costs,
+                      threads)
+
+
+def use_all(sizes):
+    """Train, and call each of the five kernels, serial and parallel."""
+    steps = Steps(sizes)
+    for kernel, threads in ((kernels.train_serial, 1), (kernels.train, 2)):
+        assert steps(kernel, 2, threads) == 2
+    w = steps.workspace
+    for name in ("forward", "output_error", "backward", "weight_gradients", "update"):
+        arguments = {
+            "forward": (steps.theta, w.layers, w.buffers, 10),
+            "output_error": (w.layers, w.buffers, w.targets, w.costs, 2, 10),
+            "backward": (steps.theta, w.layers, w.buffers, 10),
+            "weight_gradients": (steps.gradient, w.layers, w.buffers, 10),
+            "update": (steps.theta, steps.gradient, steps.state, steps.settings, 0.1, 1),
+        }[name]
+        module = optimizers if name == "update" else kernels
+        getattr(module, name)(*arguments, 2)
+        getattr(module, f"{name}_serial")(*arguments, 1)
+
+
+def test_a_new_architecture_compiles_nothing():
+    use_all((6, 9, 4))
+    with event.install_recorder("numba:compile") as compiled:
+        use_all((6, 9, 4))
+        use_all((1, 1))
+        use_all((20, 3, 40, 7, 5, 300, 2))
+    assert compiled.buffer == []
+    with event.install_recorder("numba:compile") as compiled:
+        numba.njit(twice)(1)
+    assert compiled.buffer != []  # the recorder records
+
+
+ALLOCATIONS = """
+import sys
+import tracemalloc
+
+import numba
+import numpy as np
+from numba.core.runtime import rtsys
+
+sys.path.insert(0, sys.argv[1])
+from test_jit import Steps, kernels
+
+@numba.njit
+def allocate(n):
+    for i in range(n):
+        np.empty(i + 1)[0] = i
+
+def allocations(call, n):
+    before = rtsys.get_allocation_stats().alloc
+    call(n)
+    return rtsys.get_allocation_stats().alloc - before
+
+steps = Steps((200, 100, 10))
+train = lambda n: steps(kernels.train_serial, n)
+for call in (train, allocate):
+    call(1)
+    print(*(allocations(call, n) for n in (1, 2, 40)))
+
+def python_memory(call, n):
+    tracemalloc.start()
+    call(n)
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
+    call(n)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak - before
+
+def allocate_in_python(n):
+    for i in range(n):
+        np.empty(10_000)
+
+print(steps.theta.nbytes, python_memory(train, 40), python_memory(allocate_in_python, 40))
+"""
+
+
+def test_a_step_allocates_nothing():
+    """Forty steps take as many allocations as one: those with which a call from Python hands over its arrays."""
+    lines = output(ALLOCATIONS, str(Path(__file__).parent), NUMBA_NRT_STATS="1").splitlines()
+    (one, two, forty), (counted_one, counted_two, counted_forty) = (map(int, line.split()) for line in lines[:2])
+    assert one == two == forty
+    assert counted_two == counted_one + 1  # the counter counts
+    assert counted_forty == counted_one + 39
+    bytes_of_theta, peak, counted_peak = map(int, lines[2].split())
+    assert peak < 5000 < bytes_of_theta  # a few objects of the call itself
+    assert counted_peak >= 80_000
+
+
+# Threads and forks beside parallel code.
+
+
+def test_team():
+    before = numba.get_num_threads()
+    with jit.team(1) as threads:
+        assert threads == 1
+    with jit.team(2) as threads:
+        assert threads == 2
+        seen = []
+        other = threading.Thread(target=lambda: seen.append(enter(2)))
+        other.start()
+        other.join()
+        assert seen == [1]  # while one thread is in, another runs serially
+        assert enter(2) == 1  # and so does a second entry of the same thread
+    assert enter(2) == 2
+    with pytest.raises(KeyError), jit.team(2):
+        raise KeyError
+    assert enter(2) == 2
+    assert numba.get_num_threads() == before
+
+
+def enter(threads):
+    with jit.team(threads) as allowed:
+        return allowed
+
+
+SETUP = """
+import os
+import sys
+import threading
+
+import numba
+
+sys.path.insert(0, sys.argv[1])
+from test_jit import Steps, jit, kernels
+
+def train():
+    '''Bits of theta after five rounds of 40 steps, and the team sizes that were allowed.'''
+    steps, seen = Steps((100, 64, 10)), set()
+    for _ in range(5):
+        with jit.team(2) as threads:
+            seen.add(threads)
+            steps(kernels.train if threads > 1 else kernels.train_serial, 40, threads)
+    return steps.theta.tobytes(), seen
+
+expected, seen = train()
+assert seen == {2}
+assert numba.threading_layer() == os.environ.get("NUMBA_THREADING_LAYER", numba.threading_layer())
+serial = Steps((100, 64, 10))
+for _ in range(5):
+    serial(kernels.train_serial, 40)
+assert serial.theta.tobytes() == expected
+"""
+
+IN_THREADS = SETUP + """
+results, everyone = [], threading.Barrier(4)
+
+def work():
+    everyone.wait()
+    results.append(train())
+
+workers = [threading.Thread(target=work) for _ in range(4)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+assert len(results) == 4
+assert all(bits == expected for bits, _ in results)
+print("same bits")
+"""
+
+IN_A_FORK = SETUP + """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # a fork of a process that has threads is what is tried here
+child = os.fork()
+if child == 0:
+    bits, seen = train()
+    os._exit(0 if bits == expected and seen == {1} else 3)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+bits, seen = train()
+assert bits == expected
+assert seen == {2}  # the parent goes on in parallel
+print("same bits")
+"""
+
+LAYERS = [{}, {"NUMBA_THREADING_LAYER": "workqueue"}]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=["default", "workqueue"])
+def test_several_python_threads_at_once(layer):
+    assert output(IN_THREADS, str(Path(__file__).parent), NUMBA_NUM_THREADS="2", **layer) == "same bits\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("layer", LAYERS, ids=["default", "workqueue"])
+def test_a_forked_child(layer):
+    assert output(IN_A_FORK, str(Path(__file__).parent), NUMBA_NUM_THREADS="2", **layer) == "same bits\n"

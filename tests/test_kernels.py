@@ -1,0 +1,466 @@
+"""fastbp.core.kernels against the equations in plain NumPy; every number of threads gives the same bits."""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastbp.core import jit, kernels, losses, optimizers, reference
+from fastbp.core.activations import SOFTMAX
+from fastbp.core.optimizers import SGD, Adam
+from fastbp.core.samples import LABELS, NONE, Samples, describe
+from fastbp.workspace import Workspace, aligned, parameter_offsets
+
+DTYPES = ["float32", "float64"]
+CAPACITY = 41
+BATCHES = [1, 2, 16, 37, CAPACITY]
+# Sizes but for the output's, and the hidden activations. The tiles are 6 or 8 samples high and 4 to 32 neurons wide,
+# the panels 256 deep.
+NETWORKS = {
+    "no hidden layer": ([7], []),
+    "width 1": ([1, 1, 1], ["sigmoid", "tanh"]),
+    "deep": ([6, 9, 5, 17, 4, 11, 8], ["relu", "tanh", "softmax", "sigmoid", "identity", "relu"]),
+    "wide": ([280, 260], ["relu"]),
+    "whole tiles": ([16, 32, 64], ["tanh", "relu"]),
+    "one above": ([17, 33, 65], ["sigmoid", "softmax"]),
+    "one below": ([15, 31, 63], ["relu", "tanh"]),
+}
+# Loss, output activation, neurons of the output.
+PAIRS = [
+    ("quadratic", "identity", 1), ("quadratic", "sigmoid", 3), ("quadratic", "tanh", 16), ("quadratic", "relu", 5),
+    ("quadratic", "softmax", 4), ("binary_cross_entropy", "sigmoid", 2), ("cross_entropy", "softmax", 10),
+]
+OPTIMIZERS = [SGD(0.1), SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9, nesterov=True), Adam(0.01)]
+SERIAL = SimpleNamespace(forward=kernels.forward_serial, output_error=kernels.output_error_serial,
+                         backward=kernels.backward_serial, weight_gradients=kernels.weight_gradients_serial,
+                         update=optimizers.update_serial)
+PARALLEL = SimpleNamespace(forward=kernels.forward, output_error=kernels.output_error, backward=kernels.backward,
+                           weight_gradients=kernels.weight_gradients, update=optimizers.update)
+
+
+def draw_targets(draw, loss, n, n_out):
+    t = draw.normal(size=(n, n_out))
+    if loss == "binary_cross_entropy":
+        return (t > 0) * 1.0
+    return reference.softmax(3 * t) if loss == "cross_entropy" else t
+
+
+class Net:
+    """A network with random parameters, inputs and targets; NaN in all memory that is not its own or not set yet."""
+
+    def __init__(self, sizes, activations, loss, dtype, n, capacity=CAPACITY):
+        draw = np.random.default_rng(sum(sizes) + n)
+        self.n, self.loss, self.dtype = n, losses.CODES[loss], np.dtype(dtype)
+        workspace = Workspace(sizes, activations, dtype, capacity)
+        self.layers, self.buffers = workspace.layers, workspace.buffers
+        self.buffers[:] = np.nan
+        workspace.a[0][:n] = draw.normal(size=(n, sizes[0]))
+        self.targets, self.costs = np.full((capacity, sizes[-1]), np.nan, dtype), np.full(capacity, np.nan)
+        self.targets[:n] = draw_targets(draw, loss, n, sizes[-1])
+        size = parameter_offsets(sizes)[-1][0]
+        self.memory = np.full((4, size + 32), np.nan, dtype)  # 16 numbers of no man's land on either side
+        self.theta, self.gradient, *_ = self.memory[:, 16:-16]
+        self.state = np.zeros((2, size), dtype)
+        for layer in self.layers:
+            W, b = reference.parameters(self.theta, layer)
+            W[:], b[:] = draw.normal(0, 1 / np.sqrt(len(W)), W.shape), draw.normal(0, 0.1, b.shape)
+
+    def equations(self, by, threads):
+        """All five, by the kernels `by`."""
+        by.forward(self.theta, self.layers, self.buffers, self.n, threads)
+        by.output_error(self.layers, self.buffers, self.targets, self.costs, self.loss, self.n, threads)
+        by.backward(self.theta, self.layers, self.buffers, self.n, threads)
+        by.weight_gradients(self.gradient, self.layers, self.buffers, self.n, threads)
+        by.update(self.theta, self.gradient, self.state, Adam(0.01).settings(), 0.01, 1, threads)
+
+    def bits(self):
+        return b"".join(x.tobytes() for x in (self.buffers, self.costs, self.memory, self.state))
+
+
+def cases(network):
+    """The network with each pair of loss and output, and the numbers of samples."""
+    sizes, hidden = NETWORKS[network]
+    for loss, output, n_out in PAIRS:
+        for n in BATCHES:
+            yield [*sizes, n_out], [*hidden, output], loss, n
+
+
+def in_float64(*arrays):
+    """Copies for the reference. Its own error is far below float32's, and for float64 the bounds count it in."""
+    return [array.astype(np.float64) for array in arrays]
+
+
+def assert_within(got, want, bound, what):
+    difference = np.abs(got - want)
+    assert (difference <= bound).all(), f"{what}: off by up to {(difference / bound).max():.3g} times the bound"
+
+
+def last(values):
+    """The largest of each row, (n, 1)."""
+    return values.max(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_forward(network, dtype):
+    """A chain of n_in + 1 roundings errs by (n_in + 1) eps times the sum of its terms' sizes; what the layer below errs
+    by is carried on by |W|; no f stretches an error, softmax by the largest of the row."""
+    eps = 2 * np.finfo(dtype).eps
+    for sizes, activations, loss, n in cases(network):
+        net = Net(sizes, activations, loss, dtype, n)
+        theta, buffers = in_float64(net.theta, net.buffers)
+        kernels.forward_serial(net.theta, net.layers, net.buffers, n, 1)
+        reference.forward(theta, net.layers, buffers, n)
+        error = 0.0
+        for l, layer in enumerate(net.layers):
+            W, b = reference.parameters(theta, layer)
+            sent, z, a, _ = reference.neurons(buffers, layer, n)
+            _, z_got, a_got, _ = reference.neurons(net.buffers, layer, n)
+            error = (len(W) + 1) * eps * (np.abs(sent) @ np.abs(W) + np.abs(b)) + error * np.ones_like(sent) @ np.abs(W)
+            assert_within(z_got, z, error, f"z[{l}] {activations[l]} {n}")
+            if layer[kernels.ACTIVATION] == SOFTMAX:
+                error = last(error) + len(b) * eps
+            error = error + 4 * eps * np.maximum(np.abs(a), eps)
+            assert_within(a_got, a, error, f"a[{l}] {activations[l]} {n}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_output_error(network, dtype):
+    eps = 2 * np.finfo(dtype).eps
+    for sizes, activations, loss, n in cases(network):
+        net = Net(sizes, activations, loss, dtype, n)
+        kernels.forward_serial(net.theta, net.layers, net.buffers, n, 1)
+        kernels.output_error_serial(net.layers, net.buffers, net.targets, net.costs, net.loss, n, 1)
+        buffers, targets, costs = in_float64(net.buffers, net.targets, net.costs)
+        reference.output_error(net.layers, buffers, targets, costs, net.loss, n)
+        _, z, a, delta = reference.neurons(buffers, net.layers[-1], n)
+        delta_got = reference.neurons(net.buffers, net.layers[-1], n)[-1]
+        size = 1 + np.abs(z) + np.abs(a) + np.abs(targets[:n])
+        assert_within(delta_got, delta, 4 * sizes[-1] * eps * last(size), f"delta {loss} {activations[-1]} {n}")
+        assert_within(net.costs[:n], costs[:n], 8 * eps * (size**2).sum(axis=1), f"costs {loss} {activations[-1]} {n}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_backward(network, dtype):
+    """As in forward, with |W|ᵀ; |f'| <= 1, and f' written in a errs by some eps where f' written in z does not."""
+    eps = 2 * np.finfo(dtype).eps
+    for sizes, activations, loss, n in cases(network):
+        net = Net(sizes, activations, loss, dtype, n)
+        kernels.forward_serial(net.theta, net.layers, net.buffers, n, 1)
+        kernels.output_error_serial(net.layers, net.buffers, net.targets, net.costs, net.loss, n, 1)
+        theta, buffers = in_float64(net.theta, net.buffers)
+        kernels.backward_serial(net.theta, net.layers, net.buffers, n, 1)
+        reference.backward(theta, net.layers, buffers, n)
+        error = 0.0
+        for l in reversed(range(len(sizes) - 2)):
+            W, _ = reference.parameters(theta, net.layers[l + 1])
+            delta_next = reference.neurons(buffers, net.layers[l + 1], n)[-1]
+            terms = np.abs(delta_next) @ np.abs(W.T)
+            error = (sizes[l + 2] + 1) * eps * terms + error * np.ones_like(delta_next) @ np.abs(W.T) + 8 * eps * terms
+            if activations[l] == "softmax":
+                error = 2 * last(error) + sizes[l + 1] * eps * last(terms)
+            delta, delta_got = (reference.neurons(x, net.layers[l], n)[-1] for x in (buffers, net.buffers))
+            assert_within(delta_got, delta, error, f"delta[{l}] {activations[l]} {n}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_weight_gradients(network, dtype):
+    eps = 2 * np.finfo(dtype).eps
+    for sizes, activations, loss, n in cases(network):
+        net = Net(sizes, activations, loss, dtype, n)
+        net.equations(SERIAL, 1)
+        gradient, buffers = in_float64(net.gradient, net.buffers)
+        reference.weight_gradients(gradient, net.layers, buffers, n)
+        for l, layer in enumerate(net.layers):
+            sent, _, _, delta = (np.abs(x) for x in reference.neurons(buffers, layer, n))
+            (dW, db), (dW_got, db_got) = (reference.parameters(x, layer) for x in (gradient, net.gradient))
+            assert_within(dW_got, dW, (n + 3) * eps * (sent.T @ delta / n), f"dW[{l}] {n}")
+            assert_within(db_got, db, (n + 3) * eps * delta.mean(axis=0), f"db[{l}] {n}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_number_of_threads_gives_the_same_bits(network, dtype):
+    for sizes, activations, loss, n in list(cases(network))[::4]:  # every pair and every n among them
+        net = Net(sizes, activations, loss, dtype, n)
+        net.equations(SERIAL, 1)
+        for threads in (1, 2, 3):
+            other = Net(sizes, activations, loss, dtype, n)
+            other.equations(PARALLEL, threads)
+            assert other.bits() == net.bits(), (loss, activations[-1], n, threads)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_only_its_own_memory_is_read_and_written(network, dtype):
+    """What is NaN at the start, samples past the n-th, the ends of rows and both sides of theta, is so at the end, and
+    nothing else is."""
+    for sizes, activations, loss, n in cases(network):
+        net = Net(sizes, activations, loss, dtype, n)
+        net.equations(SERIAL, 1)
+        foreign = np.ones(net.buffers.shape, bool)
+        for layer in net.layers:
+            for rows in reference.neurons(foreign, layer, n):
+                rows[:] = False
+        np.testing.assert_array_equal(np.isnan(net.buffers), foreign)
+        np.testing.assert_array_equal(np.isnan(net.costs), np.arange(CAPACITY) >= n)
+        foreign = np.ones(net.memory.shape, bool)
+        foreign[:2, 16:-16] = False
+        np.testing.assert_array_equal(np.isnan(net.memory), foreign)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 32, 1001])
+def test_update(size, dtype, optimizer):
+    draw = np.random.default_rng(size)
+    theta = draw.normal(size=size).astype(dtype)
+    state = np.zeros((optimizer.n_moments, size), dtype)
+    serial = theta.copy(), state.copy()
+    by_threads = {threads: (theta.copy(), state.copy()) for threads in (1, 2, 3)}
+    exact = in_float64(theta, state)
+    eps = np.finfo(dtype).eps
+    for step in range(1, 8):
+        gradient = draw.normal(size=size).astype(dtype)
+        arguments = optimizer.settings(), optimizer.eta / step, step
+        optimizers.update_serial(serial[0], gradient, serial[1], *arguments, 1)
+        reference.update(exact[0], gradient.astype(float), exact[1], *arguments)
+        assert_within(serial[0], exact[0], 8 * step * eps * (1 + np.abs(exact[0])), f"theta, step {step}")
+        assert_within(serial[1], exact[1], 8 * step * eps * 10, f"state, step {step}")
+        for threads, (theta, state) in by_threads.items():
+            optimizers.update(theta, gradient, state, *arguments, threads)
+            assert theta.tobytes() == serial[0].tobytes()
+            assert state.tobytes() == serial[1].tobytes()
+
+
+@settings(deadline=None)  # the first call compiles
+@given(n=st.integers(0, 10_000), shares=st.integers(1, 70), grain=st.integers(1, 40))
+def test_shares_cover_the_range_in_whole_grains(n, shares, grain):
+    bounds = [jit.share(n, c, shares, grain) for c in range(shares)]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == n
+    assert all(hi == lo for (_, hi), (lo, _) in zip(bounds, bounds[1:], strict=False))
+    assert all(lo % grain == 0 or lo == n for lo, _ in bounds)
+    sizes = [hi - lo for lo, hi in bounds]
+    assert min(sizes) >= 0
+    assert max(sizes) <= -(-n // (shares * grain)) * grain  # none has more than its share, rounded up
+
+
+# Whole mini-batches: train, cost_and_gradient, infer.
+
+N_SAMPLES, BATCH, N_STEPS = 75, 8, 10  # the last mini-batch has 3
+TRAINED = [14, 40, 9, 5]
+
+
+def inputs(kind):
+    """Samples as they may lie: an array (75, 14) and the same as the network's floats."""
+    draw = np.random.default_rng(5)
+    if kind == "uint8":
+        x = draw.integers(0, 256, (N_SAMPLES, 14), dtype=np.uint8) * (draw.random((N_SAMPLES, 14)) < 0.2)
+        return x.astype(np.uint8), x / 255
+    x = draw.normal(size=(2 * N_SAMPLES, 28))
+    x = {"float32": x[:N_SAMPLES, :14].astype("float32"), "float64 by columns": np.asfortranarray(x[:N_SAMPLES, :14]),
+         "float64 backwards": x[::-2, ::-2], "float32 one for all": np.broadcast_to(x[0, :14].astype("float32"),
+                                                                                    (N_SAMPLES, 14))}[kind]
+    return x, x.astype(np.float64)
+
+
+def targets_of(kind):
+    """Targets (75,) labels or (75, 5) rows, the loss and output they fit, and the same as rows of floats."""
+    draw = np.random.default_rng(6)
+    labels = draw.integers(0, 5, N_SAMPLES)
+    if kind == "labels":
+        return describe(labels, LABELS), labels, "cross_entropy", "softmax", np.eye(5)[labels]
+    rows = np.asfortranarray(draw.random((N_SAMPLES, 5)))
+    return describe(rows), rows, "quadratic", "tanh", rows
+
+
+class Run:
+    """Ten steps of the network TRAINED, compiled and in plain NumPy."""
+
+    def __init__(self, x_kind, t_kind, dtype, optimizer, skip_zeros=False, etas=None):
+        self.dtype, self.optimizer = dtype, optimizer
+        self.array, self.floats = inputs(x_kind)
+        self.t, self.kept_alive, loss, output, self.rows = targets_of(t_kind)
+        self.loss = losses.CODES[loss]
+        self.workspace = Workspace(TRAINED, ["relu", "tanh", output], dtype, BATCH)
+        self.workspace.skip_zeros(skip_zeros)
+        size = parameter_offsets(TRAINED)[-1][0]
+        self.theta, self.gradient = aligned(size, dtype), aligned(size, dtype)
+        self.theta[:] = np.random.default_rng(8).normal(0, 0.3, size)
+        self.start = self.theta.astype(np.float64)
+        self.state = np.zeros((optimizer.n_moments, size), dtype)
+        self.order = np.random.default_rng(9).permutation(N_SAMPLES)
+        self.etas = np.full(N_STEPS, optimizer.eta) if etas is None else etas
+        self.clock, self.costs = np.zeros(1, np.int64), np.full(N_STEPS, np.nan)
+
+    def train(self, kernel, threads):
+        w = self.workspace
+        return kernel(kernels.blocks(self.dtype), self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets,
+                      w.costs, describe(self.array), self.t, self.order, BATCH, self.loss, self.optimizer.settings(),
+                      self.etas, self.clock, self.costs, threads)
+
+    def by_reference(self):
+        """theta and the mean cost of each step, in float64."""
+        layers = self.workspace.layers
+        theta, gradient, buffers = in_float64(self.start, self.gradient, self.workspace.buffers)
+        state, costs, means = np.zeros(self.state.shape), np.zeros(BATCH), []
+        for step, eta in enumerate(self.etas):
+            batch = self.order[step * BATCH : (step + 1) * BATCH]
+            n = len(batch)
+            reference.neurons(buffers, layers[0], n)[0][:] = self.floats[batch]
+            reference.forward(theta, layers, buffers, n)
+            reference.output_error(layers, buffers, self.rows[batch], costs, self.loss, n)
+            reference.backward(theta, layers, buffers, n)
+            reference.weight_gradients(gradient, layers, buffers, n)
+            reference.update(theta, gradient, state, self.optimizer.settings(), eta, step + 1)
+            means.append(costs[:n].mean())
+        return theta, np.array(means)
+
+
+RUNS = [
+    ("uint8", "labels", SGD(0.5), False), ("uint8", "labels", SGD(0.1, momentum=0.9), True),
+    ("float32", "rows", SGD(0.1, momentum=0.9, nesterov=True), False),
+    ("float64 by columns", "rows", Adam(0.01, epsilon=1e-3), False), ("float64 backwards", "labels", SGD(0.2), True),
+    ("float32 one for all", "labels", SGD(0.2), False),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("x", "t", "optimizer", "skip_zeros"), RUNS, ids=lambda v: str(v))
+def test_ten_steps(x, t, optimizer, skip_zeros, dtype):
+    run = Run(x, t, dtype, optimizer, skip_zeros)
+    assert run.train(kernels.train_serial, 1) == N_STEPS
+    theta, costs = run.by_reference()
+    eps = np.finfo(dtype).eps
+    assert abs(costs - costs[0]).max() > 1e-3  # it learns, so the steps are compared and not only the first
+    np.testing.assert_allclose(run.costs, costs, rtol=100 * eps)
+    np.testing.assert_allclose(run.theta, theta, rtol=0, atol=100 * eps * np.abs(theta).max())
+    assert run.clock == [N_STEPS]
+    for threads in (1, 2, 3):
+        other = Run(x, t, dtype, optimizer, skip_zeros)
+        other.train(kernels.train, threads)
+        assert other.theta.tobytes() == run.theta.tobytes(), threads
+        assert other.state.tobytes() == run.state.tobytes(), threads
+        assert other.costs.tobytes() == run.costs.tobytes(), threads
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(0.01, epsilon=1e-3)], ids=repr)
+def test_a_step_with_learning_rate_zero_moves_the_state(optimizer):
+    """As `update` does: a schedule may start at 0, and momentum is gathered from the first step on."""
+    etas = optimizer.eta * np.linspace(0, 1, N_STEPS)
+    run = Run("float32", "rows", "float64", optimizer, etas=etas)
+    run.train(kernels.train_serial, 1)
+    theta, costs = run.by_reference()
+    np.testing.assert_allclose(run.costs, costs, rtol=1e-12)
+    np.testing.assert_allclose(run.theta, theta, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_stops_before_a_cost_that_is_not_finite(threads):
+    good = Run("float32", "labels", "float32", SGD(0.1, momentum=0.9))
+    bad = Run("float32", "labels", "float32", SGD(0.1, momentum=0.9))
+    good.etas = good.etas[:4]
+    bad.array[bad.order[4 * BATCH + 3], 5] = np.nan
+    kernel = kernels.train_serial if threads == 1 else kernels.train
+    assert good.train(kernel, threads) == 4
+    assert bad.train(kernel, threads) == 4
+    assert bad.theta.tobytes() == good.theta.tobytes()
+    assert bad.state.tobytes() == good.state.tobytes()
+    assert bad.clock == [4]
+    assert np.isnan(bad.costs[4])
+
+
+@pytest.mark.parametrize("order", [False, True], ids=["as they lie", "in order"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cost_and_gradient_of_more_samples_than_fit(dtype, order):
+    """75 samples, 8 at a time, against all at once."""
+    run = Run("uint8", "labels", dtype, SGD(), skip_zeros=True)
+    order = run.order[:70] if order else run.order[:0]
+    chosen = order if order.size else np.arange(N_SAMPLES)
+    w, n = run.workspace, len(chosen)
+
+    def compiled(kernel, threads):
+        run.gradient[:] = np.nan
+        cost = kernel(kernels.blocks(dtype), run.theta, run.gradient, run.state, w.layers, w.buffers, w.targets,
+                      w.costs, describe(run.array), run.t, order, n, run.loss, run.optimizer.settings(), threads)
+        return cost, run.gradient.tobytes()
+
+    cost, bits = compiled(kernels.cost_and_gradient_serial, 1)
+    got = run.gradient.copy()
+    for threads in (1, 2, 3):
+        assert compiled(kernels.cost_and_gradient, threads) == (cost, bits)
+    assert run.theta.tobytes() == run.start.astype(dtype).tobytes()
+
+    all_at_once = Workspace(TRAINED, ["relu", "tanh", "softmax"], "float64", n)
+    all_at_once.a[0][:] = run.floats[chosen]
+    gradient = np.zeros(run.start.size)
+    arrays = all_at_once.layers, all_at_once.buffers
+    reference.forward(run.start, *arrays, n)
+    reference.output_error(*arrays, run.rows[chosen], all_at_once.costs, run.loss, n)
+    reference.backward(run.start, *arrays, n)
+    reference.weight_gradients(gradient, *arrays, n)
+    eps = np.finfo(dtype).eps
+    assert cost == pytest.approx(all_at_once.costs.mean(), rel=float(20 * eps))
+    np.testing.assert_allclose(got, gradient, rtol=0, atol=20 * eps * np.abs(gradient).max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_infer(dtype):
+    run = Run("float64 backwards", "labels", dtype, SGD())
+    w = run.workspace
+    no_targets = Samples(0, 0, 0, NONE)
+
+    def compiled(kernel, t, threads):
+        outputs, costs = np.full((N_SAMPLES, 5), np.nan, dtype), np.full(N_SAMPLES, np.nan)
+        kernel(kernels.blocks(dtype), run.theta, w.layers, w.buffers, w.targets, w.costs, describe(run.array), t,
+               run.order[:0], run.loss, outputs, costs, threads)
+        return outputs, costs
+
+    outputs, costs = compiled(kernels.infer_serial, run.t, 1)
+    for threads in (1, 2, 3):
+        for got, want in zip(compiled(kernels.infer, run.t, threads), (outputs, costs), strict=True):
+            assert got.tobytes() == want.tobytes()
+    without, nothing = compiled(kernels.infer_serial, no_targets, 1)
+    assert without.tobytes() == outputs.tobytes()
+    assert np.isnan(nothing).all()
+
+    all_at_once = Workspace(TRAINED, ["relu", "tanh", "softmax"], "float64", N_SAMPLES)
+    all_at_once.a[0][:] = run.floats
+    reference.forward(run.start, all_at_once.layers, all_at_once.buffers, N_SAMPLES)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(outputs, all_at_once.a[-1], rtol=0, atol=20 * eps)
+    np.testing.assert_allclose(costs, -np.log(all_at_once.a[-1][run.rows == 1]), rtol=0, atol=50 * eps)
+
+
+def digest():
+    """Fingerprint of all that the runs above come to."""
+    total = hashlib.sha256()
+    for dtype in DTYPES:
+        for x, t, optimizer, skip_zeros in RUNS:
+            run = Run(x, t, dtype, optimizer, skip_zeros)
+            run.train(kernels.train_serial, 1)
+            total.update(run.theta.tobytes() + run.costs.tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names features of x86-64 CPUs")
+@pytest.mark.parametrize("features", ["+sse4.2,+avx,+avx2,+fma", "+sse4.2,+avx", "+sse2"])
+def test_every_width_of_vectors_gives_the_same_bits(features):
+    """A CPU of fewer features has other tiles, and the same chains of multiply-adds."""
+    done = subprocess.run([sys.executable, "-c", "import test_kernels; print(test_kernels.digest())"],
+                          capture_output=True, text=True, timeout=600, check=False,
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CPU_NAME": "generic",
+                                            "NUMBA_CPU_FEATURES": features})
+    assert done.stdout == digest() + "\n", done.stderr

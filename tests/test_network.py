@@ -1,0 +1,718 @@
+"""fastbp.Network: one flat vector and its views, initial weights, forward, predict, files, copies, Python threads."""
+
+import copy
+import json
+import os
+import pickle
+import stat
+import threading
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from fastbp import Network, Trainer, Workspace
+
+try:
+    import resource
+except ImportError:
+    resource = None
+
+FUNCTIONS = {
+    "identity": lambda z: z,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+    "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
+}
+DTYPES = ["float32", "float64"]
+
+
+def numpy_forward(net, x):
+    a = np.asarray(x, np.float64)
+    for W, b, name in zip(net.W, net.b, net.activations, strict=True):
+        a = FUNCTIONS[name](a @ W.astype(np.float64) + b)
+    return a
+
+
+def with_biases(net, seed=0):
+    """The network, its biases no longer 0."""
+    for b in net.b:
+        b[:] = np.random.default_rng(seed).normal(size=b.shape)
+    return net
+
+
+def assert_one_flat_vector(net):
+    """theta is flat, contiguous and aligned, and W[0], b[0], W[1], ... are its parts in this order."""
+    assert net.theta.shape == (net.n_parameters,)
+    assert net.theta.dtype == net.dtype
+    assert net.theta.flags.c_contiguous
+    assert net.theta.flags.writeable
+    assert net.theta.ctypes.data % 64 == 0
+    shapes = list(zip(net.layer_sizes, net.layer_sizes[1:], strict=False))
+    assert [W.shape for W in net.W] == shapes
+    assert [b.shape for b in net.b] == [(n_out,) for _, n_out in shapes]
+    parts = [part for pair in zip(net.W, net.b, strict=True) for part in pair]
+    assert all(np.shares_memory(part, net.theta) for part in parts)
+    assert np.concatenate([part.ravel() for part in parts]).tobytes() == net.theta.tobytes()
+
+
+# Description
+
+
+@pytest.mark.parametrize("sizes", [[1, 1], [3, 2], [5, 7, 4, 3], (784, 128, 10), np.array([3, 4])], ids=str)
+@pytest.mark.parametrize("dtype", [*DTYPES, np.float32, np.dtype("float64"), float])
+def test_description(sizes, dtype):
+    net = Network(sizes, dtype=dtype)
+    assert net.layer_sizes == tuple(sizes)
+    assert all(type(n) is int for n in net.layer_sizes)
+    assert net.dtype == np.dtype(dtype)
+    assert net.n_parameters == sum((m + 1) * n for m, n in zip(sizes, sizes[1:], strict=False))
+    assert net.activations == ("relu",) * (len(sizes) - 2) + ("softmax",)
+    assert_one_flat_vector(net)
+
+
+def test_layer_sizes_may_come_from_a_generator():
+    assert Network(n for n in (3, 4, 2)).layer_sizes == (3, 4, 2)
+
+
+@pytest.mark.parametrize("hidden", ["tanh", ["sigmoid", "identity"], ("relu", "tanh")], ids=str)
+@pytest.mark.parametrize("output", FUNCTIONS)
+def test_activations(hidden, output):
+    net = Network([3, 5, 4, 2], hidden, output)
+    assert net.activations == (*([hidden] * 2 if isinstance(hidden, str) else hidden), output)
+
+
+def test_repr_rebuilds_the_description():
+    net = Network([3, 5, 2], "tanh", "sigmoid", "float64")
+    again = eval(repr(net))  # noqa: S307 (our own text)
+    assert (again.layer_sizes, again.activations, again.dtype) == (net.layer_sizes, net.activations, net.dtype)
+
+
+# theta and its views
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_views_go_both_ways(dtype):
+    net = Network([3, 4, 2], dtype=dtype)
+    net.theta[:] = np.arange(net.n_parameters)
+    assert net.W[0][0, 0] == 0 and net.W[0][1, 2] == 6 and net.b[0][0] == 12
+    assert net.W[1][0, 0] == 16 and net.b[1][-1] == 25
+    net.W[1][2, 1] = -1
+    net.b[0][3] = -2
+    assert net.theta[16 + 2 * 2 + 1] == -1
+    assert net.theta[15] == -2
+    assert_one_flat_vector(net)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_assigning_theta_copies(dtype):
+    net = Network([3, 4, 2], dtype=dtype)
+    before, address = net.W[0], net.theta.ctypes.data
+    values = np.arange(26.0)
+    net.theta = values
+    values[:] = -1
+    assert net.theta.tolist() == list(range(26))
+    assert net.theta.ctypes.data == address
+    assert before[1, 2] == 6
+    net.theta *= 2
+    assert net.theta[25] == 50
+    assert_one_flat_vector(net)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (25,), (27,), (26, 1), (2, 13)], ids=str)
+def test_theta_of_another_shape_is_refused(shape):
+    values = np.zeros(shape)
+    net = Network([3, 4, 2])
+    before = net.theta.copy()
+    with pytest.raises(ValueError, match=r"theta has 26 numbers, got shape \("):
+        net.theta = values
+    assert net.theta.tobytes() == before.tobytes()
+
+
+def test_views_of_another_vector():
+    net = Network([3, 4, 2], dtype="float64")
+    gradient = np.arange(26.0)
+    dW, db = net.views(gradient)
+    assert [part.shape for part in (*dW, *db)] == [(3, 4), (4, 2), (4,), (2,)]
+    dW[1][0, 1] = 100
+    db[1][0] = 200
+    assert gradient[17] == 100
+    assert gradient[24] == 200
+    with pytest.raises(ValueError, match=r"expected a vector of 26 numbers, got shape \(25,\)"):
+        net.views(gradient[1:])
+
+
+def test_workspace():
+    net = Network([3, 4, 2], dtype="float64")
+    workspace = net.workspace(7)
+    assert isinstance(workspace, Workspace)
+    assert [a.shape for a in workspace.a] == [(7, 3), (7, 4), (7, 2)]
+    assert workspace.buffers.dtype == "float64"
+
+
+# Initial weights
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_he_for_relu(dtype):
+    W = Network([400, 300, 2], "relu", dtype=dtype, seed=1).W[0].ravel()
+    sigma = np.sqrt(2 / 400)
+    # The standard errors of these over 120,000 draws are 0.3 %, 0.2 % and 0.06 %.
+    assert abs(W.mean()) < 0.015 * sigma
+    assert W.std() == pytest.approx(sigma, rel=0.01)
+    assert np.mean(np.abs(W) > 2 * sigma) == pytest.approx(0.0455, abs=0.003)
+    assert np.abs(W).max() > 3.5 * sigma
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["identity", "sigmoid", "tanh", "softmax"])
+def test_glorot_for_the_others(name, dtype):
+    hidden = name if name != "softmax" else "tanh"
+    net = Network([400, 300, 200], hidden, name, dtype, seed=1)
+    for W, limit in zip(net.W, (np.sqrt(6 / 700), np.sqrt(6 / 500)), strict=True):
+        assert np.abs(W).max() <= limit * (1 + 1e-7)
+        assert W.max() > 0.999 * limit
+        assert W.min() < -0.999 * limit
+        assert abs(W.mean()) < 0.02 * limit
+        assert W.std() == pytest.approx(limit / np.sqrt(3), rel=0.01)
+
+
+def test_each_layer_after_its_own_activation():
+    net = Network([500, 400, 400, 2], ["relu", "tanh"])
+    assert np.abs(net.W[0]).max() > 3 * np.sqrt(2 / 500)
+    assert np.abs(net.W[1]).max() <= np.sqrt(6 / 800) * (1 + 1e-7)
+
+
+def test_relu_as_output_is_he_too():
+    assert Network([400, 300], output="relu").W[0].std() == pytest.approx(np.sqrt(2 / 400), rel=0.01)
+
+
+def test_biases_start_at_zero():
+    assert not any(b.any() for b in Network([30, 20, 10], "sigmoid").b)
+
+
+def test_seed():
+    theta = {seed: Network([6, 5, 4], seed=seed).theta for seed in (0, 1, 2, 2**70)}
+    again = Network([6, 5, 4], seed=np.int64(1)).theta
+    assert theta[1].tobytes() == again.tobytes()
+    assert len({values.tobytes() for values in theta.values()}) == 4
+    assert Network([6, 5, 4]).theta.tobytes() == theta[0].tobytes()
+
+
+def test_layers_are_independent():
+    net = Network([60, 60, 60, 60], "tanh", "tanh")
+    W = [W.ravel() for W in net.W] + [Network([60, 60], output="tanh", seed=1).W[0].ravel()]
+    correlations = np.corrcoef(W) - np.eye(4)
+    assert np.abs(correlations).max() < 5 / 60  # five standard errors of 3,600 draws
+    # What a layer is given depends on the seed, its number and its shape alone.
+    assert Network([60, 60, 7], "tanh").W[0].tobytes() == net.W[0].tobytes()
+
+
+def test_both_dtypes_start_from_the_same_numbers():
+    wide = Network([30, 20, 10], dtype="float64").theta
+    assert Network([30, 20, 10]).theta.tobytes() == wide.astype("float32").tobytes()
+
+
+# Forward
+
+
+@pytest.mark.parametrize("n", [1, 2, 300])
+@pytest.mark.parametrize("hidden", ["identity", "sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("output", FUNCTIONS)
+def test_forward_against_numpy(hidden, output, n):
+    X = np.random.default_rng(0).normal(size=(n, 5))
+    for dtype, tolerance in (("float32", 2e-6), ("float64", 2e-15)):
+        net = with_biases(Network([5, 17, 9, 3], hidden, output, dtype))
+        outputs = net.forward(X)
+        assert outputs.shape == (n, 3)
+        assert outputs.dtype == dtype
+        expected = numpy_forward(net, X)
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
+
+
+def test_two_neurons_by_hand():
+    net = Network([2, 2, 1], "relu", "identity", "float64")
+    net.theta = [1, -1, 2, 3, 0.5, -0.5, 10, 100, 7]
+    # z = (1 + 2·2 + 0.5, -1 + 2·3 - 0.5) = (5.5, 4.5); 10·5.5 + 100·4.5 + 7 = 512
+    assert net.forward([[1, 2]]).tolist() == [[512]]
+    assert net.forward([[-1, -2]]).tolist() == [[7]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sample_gives_the_same_bits_alone_in_any_batch_and_on_any_thread(dtype):
+    X = np.random.default_rng(0).normal(size=(515, 30))
+    net = with_biases(Network([30, 40, 3], dtype=dtype))
+    outputs = net.forward(X, threads=1)
+    for threads in (1, 2, 3, None):
+        assert net.forward(X, threads=threads).tobytes() == outputs.tobytes()
+        assert net.forward(X[100:107], threads=threads).tobytes() == outputs[100:107].tobytes()
+    alone = np.concatenate([net.forward(X[i : i + 1]) for i in range(0, 515, 50)])
+    assert alone.tobytes() == outputs[::50].tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_skipping_zeros_is_exact(dtype):
+    """Mostly zeros they are skipped, in company of enough other samples they are not: the same bits."""
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((60, 50)) < 0.9, 0, rng.normal(size=(60, 50)))
+    X[:20, 7] = -0.0
+    net = with_biases(Network([50, 40, 3], dtype=dtype))
+    company = np.concatenate([X, rng.normal(size=(200, 50))])
+    assert net.forward(X).tobytes() == net.forward(company)[:60].tobytes()
+
+
+class ArrayLike:
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+def unaligned(x):
+    memory = np.zeros(x.nbytes + 1, np.uint8)
+    array = memory[1:].view(x.dtype).reshape(x.shape)
+    array[:] = x
+    assert array.flags.aligned == (x.itemsize == 1)
+    return array
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def memory_mapped(x, folder):
+    np.save(folder / "x.npy", x)
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+def field_of_records(x):
+    """Rows 13 bytes apart, or so: no whole number of elements."""
+    records = np.zeros(len(x), [("x", x.dtype, x.shape[1]), ("tag", np.uint8)])
+    records["x"] = x
+    return records["x"]
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "Fortran": np.asfortranarray,
+    "transposed": lambda x: x.T.copy().T,
+    "rows backwards": lambda x: x[::-1].copy()[::-1],
+    "columns backwards": lambda x: x[:, ::-1].copy()[:, ::-1],
+    "every third row": lambda x: np.repeat(x, 3, axis=0)[::3],
+    "every second column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "part of a wider array": lambda x: np.pad(x, 3)[3:-3, 3:-3],
+    "read-only": read_only,
+    "unaligned": unaligned,
+    "field of records": field_of_records,
+    "subclass": lambda x: x.view(Subclass),
+    "masked, nothing hidden": np.ma.masked_array,
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "array-like": ArrayLike,
+    "list": lambda x: x.tolist(),
+    "tuples": lambda x: tuple(map(tuple, x.tolist())),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_forward_reads_any_layout(layout, dtype):
+    """Small whole numbers are the same number in every type, so the outputs are the same to the bit."""
+    X = np.random.default_rng(0).integers(-9, 10, size=(300, 7))
+    net = with_biases(Network([7, 12, 3], dtype=dtype))
+    expected = net.forward(X.astype(dtype)).tobytes()
+    for kind in ("f4", "f8", "f2", "i1", "i2", "i4", "i8", "g"):
+        array = LAYOUTS[layout](X.astype(kind))
+        kept = copy.deepcopy(array)
+        assert net.forward(array).tobytes() == expected, kind
+        assert np.array_equal(np.asarray(array), np.asarray(kept)), kind
+
+
+@pytest.mark.parametrize("kind", ["u1", "f4", "f8", ">f4", "i4"])
+def test_forward_reads_memory_maps(tmp_path, kind):
+    X = np.random.default_rng(0).integers(0, 100, size=(300, 7)).astype(kind)
+    net = with_biases(Network([7, 12, 3]))
+    assert net.forward(memory_mapped(X, tmp_path)).tobytes() == net.forward(X).tobytes()
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name not in ("list", "tuples", "unaligned")])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bytes_are_intensity(layout, dtype):
+    X = np.random.default_rng(0).integers(0, 256, size=(300, 7), dtype=np.uint8)
+    X[0], X[1] = 0, 255
+    net = with_biases(Network([7, 12, 3], dtype=dtype))
+    outputs = net.forward(LAYOUTS[layout](X))
+    scale = np.dtype(dtype).type(1 / 255)
+    assert outputs.tobytes() == net.forward(X.astype(dtype) * scale).tobytes()
+    np.testing.assert_allclose(outputs, net.forward(X / 255), rtol=1e-5 if dtype == "float32" else 1e-14)
+
+
+def test_other_bytes_and_truth_values_are_themselves():
+    X = np.random.default_rng(0).integers(0, 2, size=(30, 7))
+    net = with_biases(Network([7, 12, 3]))
+    expected = net.forward(X.astype("f4")).tobytes()
+    for kind in ("?", "i1", "u2", "u4", "u8"):
+        assert net.forward(X.astype(kind)).tobytes() == expected, kind
+    assert net.forward(X.astype("u1")).tobytes() != expected
+
+
+def test_repeated_rows_and_columns_of_no_stride():
+    net = with_biases(Network([7, 12, 3]))
+    row = np.random.default_rng(0).normal(size=7).astype("f4")
+    for X in (np.broadcast_to(row, (30, 7)), np.broadcast_to(row[:1], (30, 7)), np.broadcast_to(row[:, None], (7, 7))):
+        assert net.forward(X).tobytes() == net.forward(X.copy()).tobytes()
+
+
+def test_forward_follows_every_change_of_theta():
+    X = np.random.default_rng(0).normal(size=(10, 4))
+    net = Network([4, 6, 2])
+    for _ in range(3):
+        net.theta = np.random.default_rng(1).normal(size=net.n_parameters)
+        net.W[0][:] *= 2
+        net.b[1][0] += 1
+        np.testing.assert_allclose(net.forward(X), numpy_forward(net, X), atol=1e-6)
+
+
+def test_earlier_outputs_stay():
+    net = Network([4, 6, 2])
+    first = net.forward(np.ones((3, 4)))
+    kept = first.copy()
+    net.forward(-np.ones((3, 4)))
+    assert first.tobytes() == kept.tobytes()
+
+
+# Predict
+
+
+def output_of(z, output):
+    """A network of no hidden layer whose one weight is 1, so that z is its input."""
+    net = Network([np.shape(z)[1]] * 2, output=output, dtype="float64")
+    net.W[0][:] = np.eye(len(net.W[0]))
+    return net
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_predict_is_the_largest_output(output):
+    z = [[0.0, 2.0, 1.0], [3.0, 2.0, 1.0], [-3.0, -2.0, -1.0], [1.0, 1.0, 1.0], [0.0, 5.0, 5.0]]
+    labels = output_of(z, output).predict(z)
+    assert labels.tolist() == [1, 0, 2, 0, 1]  # the first of equals
+    assert labels.shape == (5,)
+    assert labels.dtype == np.int64
+
+
+def test_predict_of_one_sigmoid_is_from_one_half_on():
+    z = [[-1.0], [-1e-9], [0.0], [-0.0], [1e-9], [1.0]]
+    labels = output_of(z, "sigmoid").predict(z)
+    assert labels.tolist() == [0, 0, 1, 1, 1, 1]
+    assert labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("output", ["identity", "tanh", "relu"])
+@pytest.mark.parametrize("n_out", [1, 3])
+def test_predict_of_values_is_forward(output, n_out):
+    X = np.random.default_rng(0).normal(size=(9, 4))
+    net = Network([4, 6, n_out], output=output)
+    assert net.predict(X, threads=2).tobytes() == net.forward(X).tobytes()
+    assert net.predict(X).shape == (9, n_out)
+
+
+# Files
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "sizes, hidden, output",
+    [([1, 1], "relu", "identity"), ([3, 5, 4, 2], ["tanh", "sigmoid"], "softmax"), ([2, 300, 1], "relu", "relu")],
+    ids=["least", "mixed", "wide"],
+)
+def test_save_and_load(tmp_path, sizes, hidden, output, dtype):
+    net = with_biases(Network(sizes, hidden, output, dtype, seed=3))
+    net.theta[0] = -0.0
+    net.theta[-1] = np.finfo(dtype).tiny / 8  # a subnormal number
+    for path in (tmp_path / "net.safetensors", str(tmp_path / "no suffix, ä and blanks")):
+        net.save(path)
+        again = Network.load(path)
+        assert again.theta.tobytes() == net.theta.tobytes()
+        assert repr(again) == repr(net)
+        assert_one_flat_vector(again)
+        X = np.random.default_rng(0).normal(size=(9, sizes[0]))
+        assert again.forward(X).tobytes() == net.forward(X).tobytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_file_is_plain_safetensors(tmp_path):
+    net = with_biases(Network([3, 5, 2]))
+    net.save(tmp_path / "net")
+    tensors = load_file(tmp_path / "net")
+    assert sorted(tensors) == ["W1", "W2", "b1", "b2"]
+    assert all(tensors[f"W{l + 1}"].tobytes() == net.W[l].tobytes() for l in range(2))
+    assert all(tensors[f"b{l + 1}"].tobytes() == net.b[l].tobytes() for l in range(2))
+
+
+def test_saving_over_an_old_file_keeps_its_permissions(tmp_path):
+    file = tmp_path / "net"
+    Network([3, 2]).save(file)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode
+    file.chmod(0o640)
+    Network([2, 2]).save(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert Network.load(file).layer_sizes == (2, 2)
+
+
+def test_saving_follows_a_link(tmp_path):
+    (tmp_path / "folder").mkdir()
+    link, file = tmp_path / "link", tmp_path / "folder" / "net"
+    link.symlink_to(file)
+    for _ in range(2):  # the first time there is no file at the link's end
+        Network([3, 2]).save(link)
+        assert link.is_symlink()
+        assert Network.load(file).layer_sizes == Network.load(link).layer_sizes == (3, 2)
+    assert [path.name for path in file.parent.iterdir()] == ["net"]
+
+
+def test_saving_into_a_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"cannot write .*net: there is no folder .*missing"):
+        Network([3, 2]).save(tmp_path / "missing" / "net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_onto_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="cannot write .*folder: it is a folder"):
+        Network([3, 2]).save(tmp_path / "folder")
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_saving_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match="there is no folder .*file"):
+        Network([3, 2]).save(tmp_path / "file" / "net")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+def test_a_device_is_written_to_and_not_replaced():
+    """Were it replaced like a file, a superuser's save to /dev/null would break the machine."""
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        Network([3, 2]).save("/dev/full")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+@pytest.mark.skipif(resource is None, reason="this system has no limit on the size of files")
+def test_a_failing_write_leaves_the_old_file_whole_and_nothing_else(tmp_path):
+    file = tmp_path / "net"
+    Network([3, 2]).save(file)
+    before = file.read_bytes()
+    big = Network([300, 200])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a full disk, seen from inside
+    try:
+        for path in (file, tmp_path / "new"):
+            with pytest.raises(OSError, match=f"File too large: '{path}'"):
+                big.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    big.save(file)
+    assert Network.load(file).layer_sizes == (300, 200)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, value):
+    file = tmp_path / "net"
+    net = Network([3, 2])
+    net.save(file)
+    before = file.read_bytes()
+    net.b[0][1] = value
+    with pytest.raises(ValueError, match=rf"theta\[7\] of the network is {value}; every parameter must be finite"):
+        net.save(file)
+    assert file.read_bytes() == before
+
+
+def test_loading_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file .*missing"):
+        Network.load(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        Network.load(tmp_path)
+
+
+def saved(folder, net=None):
+    file = folder / "net"
+    (net or with_biases(Network([2, 3, 2]))).save(file)
+    return file
+
+
+def test_every_truncation_is_noticed(tmp_path):
+    file = saved(tmp_path)
+    content = file.read_bytes()
+    for end in range(len(content)):
+        file.write_bytes(content[:end])
+        with pytest.raises(ValueError, match="net (is not a whole safetensors file|holds no valid fastbp network): "):
+            Network.load(file)
+    file.write_bytes(content + b"\0")
+    with pytest.raises(ValueError, match="net is not a whole safetensors file: "):
+        Network.load(file)
+
+
+def test_damage_is_noticed_or_leaves_a_sound_network(tmp_path):
+    """Safetensors has no checksum: an altered parameter is a parameter. No other error than ValueError, no NaN."""
+    file = saved(tmp_path)
+    content = file.read_bytes()
+    noticed = 0
+    for at in range(len(content)):
+        for value in (0, 255, content[at] ^ 1, ord("9")):
+            file.write_bytes(content[:at] + bytes([value]) + content[at + 1 :])
+            try:
+                net = Network.load(file)
+            except ValueError as error:
+                noticed += 1
+                assert str(file) in str(error)
+            else:
+                assert np.isfinite(net.theta).all()
+                assert net.forward([[1, 2]]).shape == (1, net.layer_sizes[-1])
+    header = len(content) - 17 * 4
+    assert noticed > 2 * header
+
+
+GOOD = {"format": "fastbp-network-1", "layer_sizes": "[2, 3]", "activations": '["softmax"]', "dtype": "float32"}
+TENSORS = {"W1": np.ones((2, 3), "f4"), "b1": np.ones(3, "f4")}
+# What is replaced in these two (None: left out), and what the error says.
+BAD_FILES = {
+    "no description": (dict.fromkeys(GOOD), {}, "is not a fastbp network: format None, expected 'fastbp-network-1'"),
+    "another's description": ({"format": "pt"}, {}, "is not a fastbp network: format 'pt'"),
+    "a later format": ({"format": "fastbp-network-2"}, {}, "is not a fastbp network: format 'fastbp-network-2'"),
+    "sizes missing": ({"layer_sizes": None}, {}, "it lacks 'layer_sizes'"),
+    "activations missing": ({"activations": None}, {}, "it lacks 'activations'"),
+    "dtype missing": ({"dtype": None}, {}, "it lacks 'dtype'"),
+    "transposed": ({}, {"W1": np.ones((3, 2), "f4")}, r"W1 is float32 \(3, 2\), expected float32 \(2, 3\)"),
+    "another type": ({}, {"W1": np.ones((2, 3))}, r"W1 is float64 \(2, 3\), expected float32 \(2, 3\)"),
+    "weights too large": ({}, {"W1": np.ones((4, 3), "f4")}, r"15 parameters, layer sizes \[2, 3\] need 9"),
+    "biases missing": ({}, {"b1": None}, r"6 parameters, layer sizes \[2, 3\] need 9"),
+    "another name": ({}, {"b1": None, "bias": TENSORS["b1"]}, "it lacks 'b1'"),
+    "a layer too many": ({}, {"b2": TENSORS["b1"]}, r"12 parameters, layer sizes \[2, 3\] need 9"),
+    "NaN": ({}, {"b1": np.full(3, np.nan, "f4")}, r"theta\[6\] of the network is nan"),
+    "infinity": ({}, {"W1": np.full((2, 3), np.inf, "f4")}, r"theta\[0\] of the network is inf"),
+    "unknown activation": ({"activations": '["swish"]'}, {}, "unknown output activation 'swish'"),
+    "activations too many": ({"activations": '["relu", "relu"]'}, {}, "hidden names 1 activations for 0 hidden layers"),
+    "no activation": ({"activations": "[]"}, {}, "holds no valid fastbp network"),
+    "activations no list": ({"activations": "7"}, {}, "holds no valid fastbp network"),
+    "activation no text": ({"activations": "[{}]"}, {}, "unknown output activation {}"),
+    "unknown dtype": ({"dtype": "float16"}, {}, "unknown dtype 'float16'"),
+    "empty dtype": ({"dtype": ""}, {}, "unknown dtype ''"),
+    "sizes no JSON": ({"layer_sizes": "2, 3"}, {}, "holds no valid fastbp network"),
+    "sizes no list": ({"layer_sizes": "5"}, {}, "holds no valid fastbp network"),
+    "sizes null": ({"layer_sizes": "null"}, {}, "holds no valid fastbp network"),
+    "a size no number": ({"layer_sizes": '["a", "b"]'}, {}, "holds no valid fastbp network"),
+    "a size not whole": ({"layer_sizes": "[2, 3.0]"}, {}, "must be a whole number, got 3.0"),
+    "a negative size": ({"layer_sizes": "[-4, -3]"}, {}, "must be at least 1, got -4"),
+    "sizes for no memory": ({"layer_sizes": f"[{2**40}, 3]"}, {}, "9 parameters, layer sizes"),
+    "sizes too deep": ({"layer_sizes": "[" * 100_000}, {}, "holds no valid fastbp network"),
+}
+
+
+def write_safetensors(file, description, tensors):
+    kept = [{k: v for k, v in part.items() if v is not None} for part in (TENSORS | tensors, GOOD | description)]
+    save_file(kept[0], file, metadata=kept[1])
+
+
+@pytest.mark.parametrize("description, tensors, message", BAD_FILES.values(), ids=BAD_FILES)
+def test_safetensors_that_hold_no_network(tmp_path, description, tensors, message):
+    write_safetensors(tmp_path / "net", description, tensors)
+    with pytest.raises(ValueError, match=f"net .*{message}"):
+        Network.load(tmp_path / "net")
+
+
+def test_the_description_that_the_bad_ones_are_made_of_is_good(tmp_path):
+    write_safetensors(tmp_path / "net", {}, {})
+    assert Network.load(tmp_path / "net").theta.tolist() == [1] * 9
+
+
+@pytest.mark.parametrize("description", [{}, GOOD], ids=["foreign", "ours"])
+@pytest.mark.parametrize("kind, size", [("BF16", 2), ("F8_E4M3", 1)])
+def test_types_that_numpy_lacks(tmp_path, kind, size, description):
+    tensors = {"W1": {"dtype": kind, "shape": [2, 3], "data_offsets": [0, 6 * size]}, "__metadata__": description}
+    header = json.dumps(tensors).encode()
+    (tmp_path / "net").write_bytes(len(header).to_bytes(8, "little") + header + bytes(6 * size))
+    with pytest.raises(ValueError, match="net is not a"):
+        Network.load(tmp_path / "net")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"{}", b"PK\3\4" * 9, b"\x93NUMPY" * 9, bytes(8), b"\xff" * 99])
+def test_files_of_other_kinds(tmp_path, content):
+    (tmp_path / "net").write_bytes(content)
+    with pytest.raises(ValueError, match="net is not a"):
+        Network.load(tmp_path / "net")
+
+
+# Copies
+
+COPIES = {
+    "pickle": lambda net: pickle.loads(pickle.dumps(net)),
+    "oldest pickle": lambda net: pickle.loads(pickle.dumps(net, protocol=2)),
+    "deepcopy": copy.deepcopy,
+    "copy": copy.copy,
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_copies_stand_alone(way, dtype):
+    X = np.random.default_rng(0).normal(size=(9, 3))
+    net = with_biases(Network([3, 5, 2], "tanh", "sigmoid", dtype))
+    outputs = net.forward(X)
+    again = COPIES[way](net)
+    assert repr(again) == repr(net)
+    assert again.theta.tobytes() == net.theta.tobytes()
+    assert not np.shares_memory(again.theta, net.theta)
+    assert_one_flat_vector(again)
+    assert again.forward(X).tobytes() == outputs.tobytes()
+    again.theta[:] = 0
+    assert not again.W[1].any()
+    assert net.forward(X).tobytes() == outputs.tobytes()
+
+
+def test_a_copy_trains_as_the_original_does():
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    y = (X[:, 0] > 0).astype(int)
+    net = Network([3, 5, 2])
+    again = copy.deepcopy(net)
+    before = net.theta.copy()
+    Trainer(again, batch_size=4).fit(X, y, 2)
+    assert net.theta.tobytes() == before.tobytes()
+    Trainer(net, batch_size=4).fit(X, y, 2)
+    assert net.theta.tobytes() == again.theta.tobytes()
+
+
+# Python threads
+
+
+def test_forward_from_many_python_threads():
+    rng = np.random.default_rng(0)
+    net = with_biases(Network([30, 64, 3]))
+    X = rng.normal(size=(700, 30)).astype("f4")
+    expected = net.forward(X)
+    wrong, done = [], []
+
+    def work(number):
+        sizes = np.random.default_rng(number).integers(1, 700, size=40)
+        for n in sizes:
+            if net.forward(X[:n], threads=1 + number % 2).tobytes() != expected[:n].tobytes():
+                wrong.append((number, n))
+        done.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(done) == list(range(6))
+    assert not wrong

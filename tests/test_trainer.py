@@ -1,0 +1,705 @@
+"""fastbp.Trainer: the same bits whatever the threads, against plain NumPy, schedules, divergence, Ctrl-C, the bar."""
+
+import contextlib
+import copy
+import itertools
+import math
+import os
+import pickle
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
+from fastbp.trainer import linear
+
+try:
+    import fcntl
+    import pty
+    import termios
+except ImportError:
+    pty = None
+
+NESTEROV = SGD(0.05, 0.9, nesterov=True)
+
+
+def dense(n=103, n_in=6, seed=0):
+    """Samples and labels 0 to 2 that can be learned."""
+    X = np.random.default_rng(seed).normal(size=(n, n_in)).astype("f4")
+    return X, np.argmax(X[:, :3], axis=1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The first 517 images of MNIST, uint8."""
+    x, y, _, _ = data.mnist()
+    return x[:517], y[:517]
+
+
+def trained(X, y, epochs=3, sizes=None, seed=0, network=None, **settings):
+    """(theta, history, trainer) of a new network after a fit."""
+    net = copy.deepcopy(network) if network else Network(sizes or [X.shape[1], 16, 3], seed=5)
+    trainer = Trainer(net, seed=seed, **({"batch_size": 10} | settings))
+    history = trainer.fit(X, y, epochs)
+    return net.theta, history, trainer
+
+
+def same(a, b):
+    return a.tobytes() == b.tobytes()
+
+
+# Threads, seeds, repetition
+
+
+@pytest.mark.parametrize("optimizer", [NESTEROV, Adam(0.003), SGD(0.1), SGD(0.05, 0.5)], ids=repr)
+def test_every_thread_count_gives_the_same_bits(digits, optimizer):
+    X, y = digits
+    results = [trained(X, y, 3, [784, 48, 10], optimizer=optimizer, batch_size=50, threads=t) for t in (1, 2, 3, None)]
+    for theta, history, trainer in results[1:]:
+        assert same(theta, results[0][0])
+        assert history.loss == results[0][1].loss
+        assert trainer.steps_done == 33
+    assert results[0][1].loss[-1] < results[0][1].loss[0] < 4
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 103])
+@pytest.mark.parametrize("optimizer", [NESTEROV, Adam(0.003)], ids=repr)
+def test_every_thread_count_gives_the_same_bits_on_dense_data(optimizer, batch_size):
+    X, y = dense()
+    settings = {"sizes": [6, 33, 18, 3], "optimizer": optimizer, "batch_size": batch_size, "schedule": "linear"}
+    theta = [trained(X, y, threads=threads, **settings)[0] for threads in (1, 2, 3)]
+    assert same(theta[0], theta[1])
+    assert same(theta[0], theta[2])
+
+
+def test_the_type_of_the_samples_changes_no_bit():
+    X = np.random.default_rng(0).integers(-5, 6, size=(53, 6))
+    y = np.argmax(X[:, :3], axis=1)
+    expected = trained(X.astype("f4"), y.astype("i8"))[0]
+    for kind in ("f8", "i2", ">f4", "f2"):
+        assert same(trained(X.astype(kind), y.astype("u1"))[0], expected)
+        assert same(trained(np.asfortranarray(X.astype(kind)), np.eye(3, dtype="f8")[y])[0], expected)
+    assert same(trained(np.asarray(X, "f4")[::-1].copy()[::-1], y.tolist())[0], expected)
+
+
+def test_seed():
+    X, y = dense()
+    first, again, other = (trained(X, y, seed=seed)[0] for seed in (0, 0, 1))
+    assert same(first, again)
+    assert not np.allclose(first, other, rtol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", [NESTEROV, Adam(0.003)], ids=repr)
+def test_further_fits_go_on_where_the_last_one_ended(optimizer):
+    X, y = dense()
+    whole, history, _ = trained(X, y, 5, optimizer=optimizer)
+    _, first, trainer = trained(X, y, 2, optimizer=optimizer)
+    assert (trainer.epochs_done, trainer.steps_done) == (2, 22)
+    second = trainer.fit(X, y, 3)
+    assert (trainer.epochs_done, trainer.steps_done) == (5, 55)
+    assert same(trainer.network.theta, whole)
+    assert first.loss + second.loss == history.loss
+
+
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda trainer: pickle.loads(pickle.dumps(trainer))}
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copied_trainer_goes_on_as_the_original(way):
+    X, y = dense()
+    whole = trained(X, y, 5, optimizer=Adam(0.003))[0]
+    theta, _, trainer = trained(X, y, 2, optimizer=Adam(0.003))
+    before = theta.copy()
+    again = COPIES[way](trainer)
+    again.fit(X, y, 3)
+    assert same(again.network.theta, whole)
+    assert same(theta, before)
+    trainer.fit(X, y, 3)
+    assert same(theta, whole)
+
+
+def test_samples_stay_as_they_are():
+    X, y = dense()
+    X.flags.writeable = y.flags.writeable = False
+    kept = X.copy(), y.copy()
+    trained(X, y)
+    assert same(X, kept[0])
+    assert same(y, kept[1])
+
+
+# Against plain NumPy
+
+
+def numpy_training(net, X, targets, optimizer, batch_size, seed, epochs, loss, schedule):
+    """Backpropagation of a network with one hidden layer of tanh, in float64: (theta, mean costs)."""
+    parameters = [part.copy() for pair in zip(net.W, net.b, strict=True) for part in pair]
+    W_1, b_1, W_2, b_2 = parameters
+    first_moments, second_moments = ([np.zeros_like(p) for p in parameters] for _ in range(2))
+    steps = epochs * math.ceil(len(X) / batch_size)
+    step, losses = 0, []
+    for epoch in range(epochs):
+        total = 0.0
+        order = np.random.default_rng([seed, epoch]).permutation(len(X))
+        for batch in (order[i : i + batch_size] for i in range(0, len(X), batch_size)):
+            x, t, n = X[batch], targets[batch], len(batch)
+            hidden = np.tanh(x @ W_1 + b_1)
+            z = hidden @ W_2 + b_2
+            if loss == "quadratic":
+                delta = z - t
+                total += 0.5 * np.sum(delta**2)
+            else:
+                a = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+                delta = a - t
+                total -= np.sum(t * np.log(a))
+            before = delta @ W_2.T * (1 - hidden**2)
+            gradients = [x.T @ before / n, before.mean(axis=0), hidden.T @ delta / n, delta.mean(axis=0)]
+            eta = optimizer.eta * (schedule(step, steps) if schedule else 1)
+            step += 1
+            for p, g, m, v in zip(parameters, gradients, first_moments, second_moments, strict=True):
+                if isinstance(optimizer, Adam):
+                    m[:] = optimizer.beta1 * m + (1 - optimizer.beta1) * g
+                    v[:] = optimizer.beta2 * v + (1 - optimizer.beta2) * g**2
+                    root = np.sqrt(v / (1 - optimizer.beta2**step))
+                    p -= eta * m / (1 - optimizer.beta1**step) / (root + optimizer.epsilon)
+                else:
+                    v[:] = optimizer.momentum * v + g
+                    p -= eta * (g + optimizer.momentum * v if optimizer.nesterov else v)
+        losses.append(total / len(X))
+    return np.concatenate([p.ravel() for p in parameters]), losses
+
+
+OPTIMIZERS = [SGD(0.1), SGD(0.1, 0.8), NESTEROV, Adam(0.01, 0.8, 0.95, 1e-6)]
+
+
+@pytest.mark.parametrize("batch_size, seed", [(8, 0), (5, 7), (1, 1), (100, 2)])
+@pytest.mark.parametrize("loss", ["quadratic", "cross_entropy"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["sgd", "momentum", "nesterov", "adam"])
+def test_against_numpy(optimizer, loss, batch_size, seed):
+    X, y = dense(21)
+    X = X.astype("f8")
+    output = "identity" if loss == "quadratic" else "softmax"
+    net = Network([6, 5, 3], "tanh", output, "float64", seed=3)
+    targets = X[:, 1:4] ** 2 if loss == "quadratic" else np.eye(3)[y]
+    for schedule in (None, linear):
+        expected = numpy_training(net, X, targets, optimizer, batch_size, seed, 2, loss, schedule)
+        theta, history, _ = trained(X, targets, 2, network=net, optimizer=optimizer, batch_size=batch_size, seed=seed,
+                                    schedule=schedule)
+        np.testing.assert_allclose(theta, expected[0], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(history.loss, expected[1], rtol=1e-10)
+
+
+def test_order_of_samples_comes_from_seed_and_epoch_alone():
+    """Sample i is the i-th unit vector, its target 1: W[i] grows by eta times the factor of the step that meets i."""
+    n, eta = 30, 1e-9
+
+    def orders(epochs, batch_size, **settings):
+        net = Network([n, 1], output="identity", dtype="float64")
+        trainer = Trainer(net, "quadratic", SGD(eta), batch_size, seed=4, schedule=lambda step, _: 1 + step, **settings)
+        for _ in range(epochs):
+            net.theta = np.zeros(n + 1)
+            trainer.fit(np.eye(n), np.ones(n))
+            met = np.rint(net.theta[:n] / eta * batch_size).astype(int) - 1
+            yield np.argsort(met).tolist() if batch_size == 1 else met.tolist()
+
+    expected = [np.random.default_rng([4, epoch]).permutation(n) for epoch in range(3)]
+    assert list(orders(3, 1)) == [order.tolist() for order in expected]
+    assert list(orders(3, 1, threads=2)) == [order.tolist() for order in expected]
+    batches = [np.empty(n, int) for _ in range(3)]
+    for batch, order in zip(batches, expected, strict=True):
+        batch[order] = np.arange(n) // 6
+    assert list(orders(3, 6)) == [batch.tolist() for batch in batches]
+
+
+# Schedules
+
+
+def test_schedule_is_asked_for_every_step_of_a_fit():
+    X, y = dense(25)
+    asked = []
+
+    def schedule(step, steps):
+        asked.append((step, steps))
+        return 1
+
+    trainer = Trainer(Network([6, 4, 3]), batch_size=10, schedule=schedule)
+    trainer.fit(X, y, 3)
+    assert asked == [(step, 9) for step in range(9)]
+    asked.clear()
+    trainer.fit(X, y)  # a further fit has a schedule of its own
+    assert asked == [(step, 3) for step in range(3)]
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1), NESTEROV, Adam(0.003)], ids=repr)
+def test_a_factor_scales_the_rate(optimizer):
+    X, y = dense()
+    half = type(optimizer)(**{**vars(optimizer), "eta": optimizer.eta / 2})
+    expected = trained(X, y, optimizer=half)[0]
+    assert same(trained(X, y, optimizer=optimizer, schedule=lambda step, steps: 0.5)[0], expected)
+    assert same(trained(X, y, optimizer=optimizer, schedule=lambda step, steps: np.float32(0.5))[0], expected)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1), NESTEROV, Adam(0.003)], ids=repr)
+def test_a_factor_of_0_changes_no_parameter(optimizer):
+    X, y = dense()
+    net = Network([6, 16, 3])
+    theta, history, trainer = trained(X, y, 2, network=net, optimizer=optimizer, schedule=lambda step, steps: 0)
+    assert same(theta, net.theta)
+    assert history.loss[0] == pytest.approx(cost_and_gradient(net, X, y)[0])
+    assert trainer.steps_done == 22
+
+
+def test_linear_is_up_over_15_percent_and_down_to_0():
+    factors = [linear(step, 1000) for step in range(1000)]
+    assert factors[0] == pytest.approx(1 / 150)
+    assert factors[149] == factors[150] == 1
+    assert factors[999] == pytest.approx(1 / 850)
+    np.testing.assert_allclose(np.diff(factors[:150]), 1 / 150)
+    np.testing.assert_allclose(np.diff(factors[150:]), -1 / 850)
+    for steps in range(1, 40):
+        assert all(0 < linear(step, steps) <= 1 for step in range(steps)), steps
+
+
+def test_linear_by_name():
+    X, y = dense()
+    assert same(trained(X, y, schedule="linear")[0], trained(X, y, schedule=linear)[0])
+    assert not same(trained(X, y, schedule="linear")[0], trained(X, y)[0])
+
+
+BAD_FACTORS = {
+    "negative": (-1e-9, ValueError, r"schedule must give finite factors >= 0, got -1e-09 to 1\.0"),
+    "NaN": (math.nan, ValueError, "schedule must give finite factors >= 0, got nan"),
+    "infinite": (math.inf, ValueError, r"schedule must give finite factors >= 0, got 1\.0 to inf"),
+    "none": (None, (TypeError, ValueError), "NoneType|nan"),
+    "text": ("fast", ValueError, "fast"),
+    "complex": (1j, TypeError, "complex"),
+    "two numbers": (np.ones(2), (TypeError, ValueError), "."),
+}
+
+
+@pytest.mark.parametrize("factor, error, message", BAD_FACTORS.values(), ids=BAD_FACTORS)
+def test_bad_factors(factor, error, message):
+    X, y = dense()
+    trainer = Trainer(Network([6, 4, 3]), batch_size=10, schedule=lambda step, steps: 1 if step != 7 else factor)
+    before = trainer.network.theta.copy()
+    with pytest.raises(error, match=message):
+        trainer.fit(X, y)
+    assert same(trainer.network.theta, before)
+    assert (trainer.steps_done, trainer.epochs_done) == (0, 0)
+
+
+def test_an_error_of_the_schedule_itself_comes_through():
+    X, y = dense()
+
+    def schedule(step, steps):
+        return {}[step]
+
+    with pytest.raises(KeyError):
+        Trainer(Network([6, 4, 3]), schedule=schedule).fit(X[:5], y[:5])
+
+
+# History, evaluation, notes
+
+
+def test_history_of_labels():
+    X, y = dense()
+    _, history, trainer = trained(X, y, 4)
+    assert isinstance(history, History)
+    assert len(history.loss) == len(history.seconds) == 4
+    assert all(type(value) is float and math.isfinite(value) for value in history.loss + history.seconds)
+    assert min(history.seconds) > 0
+    assert history.validation_loss == history.validation_accuracy == []
+    other = dense(40, seed=1)
+    history = trainer.fit(X, y, 2, validation_data=other)
+    cost, accuracy = trainer.evaluate(*other)
+    assert history.validation_loss[1] == cost
+    assert history.validation_accuracy[1] == accuracy
+    assert len(history.validation_loss) == len(history.validation_accuracy) == 2
+
+
+def test_history_of_values():
+    X, _ = dense()
+    trainer = Trainer(Network([6, 4, 1], output="identity"), batch_size=10)
+    history = trainer.fit(X, X[:, 0], 2, validation_data=[X, X[:, :1]])
+    assert len(history.validation_loss) == 2
+    assert history.validation_accuracy == []
+
+
+def test_validation_changes_no_bit():
+    X, y = dense()
+    trainer = Trainer(Network([6, 16, 3], seed=5), batch_size=10)
+    trainer.fit(X, y, 3, validation_data=dense(7, seed=1))
+    assert same(trainer.network.theta, trained(X, y)[0])
+
+
+def test_loss_is_the_mean_over_samples_while_training():
+    """With a rate of next to nothing all batches meet the same parameters, also the last, which is smaller."""
+    X, y = dense(23)
+    net = Network([6, 4, 3], dtype="float64")
+    cost = cost_and_gradient(net, X, y)[0]
+    _, history, _ = trained(X, y, 1, network=net, optimizer=SGD(1e-30))
+    assert history.loss[0] == pytest.approx(cost, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_evaluate(dtype):
+    X, y = dense(600)
+    net = Network([6, 16, 3], dtype=dtype)
+    trainer = Trainer(net)
+    for n in (1, 2, 255, 256, 257, 600):
+        cost, accuracy = trainer.evaluate(X[:n], y[:n])
+        probabilities = net.forward(X[:n])[np.arange(n), y[:n]].astype("f8")
+        assert cost == pytest.approx(-np.log(probabilities).mean(), rel=1e-5)
+        assert accuracy == np.mean(net.predict(X[:n]) == y[:n])
+        assert trainer.evaluate(X[:n], np.eye(3)[y[:n]]) == (cost, accuracy)
+
+
+def test_evaluate_one_sigmoid_and_values():
+    X, y = dense(50)
+    net = Network([6, 1], output="sigmoid", dtype="float64")
+    a = net.forward(X)[:, 0]
+    t = y > 0
+    cost, accuracy = Trainer(net).evaluate(X, t)
+    assert cost == pytest.approx(-np.mean(np.where(t, np.log(a), np.log(1 - a))))
+    assert accuracy == np.mean((a >= 0.5) == t)
+    assert Trainer(net, "quadratic").evaluate(X, t)[0] == pytest.approx(np.mean((a - t) ** 2) / 2)
+    net = Network([6, 2], output="identity", dtype="float64")
+    cost, accuracy = Trainer(net).evaluate(X, X[:, :2])
+    assert cost == pytest.approx(np.sum((net.forward(X) - X[:, :2]) ** 2) / 100)
+    assert accuracy is None
+
+
+def test_a_batch_larger_than_the_data_is_said_once(capfd):
+    X, y = dense(20)
+    theta = trained(X, y, 3, batch_size=21)[0]
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "fastbp: batch_size 21 is more than the 20 samples; each batch is all of them\n"
+    assert same(theta, trained(X, y, 3, batch_size=20)[0])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_compile_trains_nothing():
+    trainer = Trainer(Network([6, 4, 3]))
+    before = trainer.network.theta.copy()
+    trainer.compile()
+    assert same(trainer.network.theta, before)
+    assert trainer.steps_done == 0
+
+
+# Learning
+
+XOR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+PAIRS = [
+    ("quadratic", "identity", 1), ("quadratic", "sigmoid", 1), ("quadratic", "tanh", 1), ("quadratic", "relu", 1),
+    ("quadratic", "identity", 2), ("quadratic", "sigmoid", 2), ("quadratic", "tanh", 2), ("quadratic", "relu", 2),
+    ("quadratic", "softmax", 2), ("binary_cross_entropy", "sigmoid", 1), ("binary_cross_entropy", "sigmoid", 2),
+    ("cross_entropy", "softmax", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hidden", ["tanh", "sigmoid", "relu"])
+@pytest.mark.parametrize("loss, output, n_out", PAIRS)
+def test_every_loss_and_output_learns_xor(loss, output, n_out, hidden):
+    y = np.array([0, 1, 1, 0])
+    net = Network([2, 16, n_out], hidden, output, seed=1)  # from other seeds some relu outputs start dead
+    if output == "relu":
+        net.b[-1][:] = 0.5
+    trainer = Trainer(net, loss, Adam(0.03), batch_size=4, seed=1)
+    targets = y if n_out == 2 else y[:, np.newaxis]
+    first = trainer.evaluate(XOR, targets)[0]
+    trainer.fit(XOR, targets, 600)
+    assert trainer.evaluate(XOR, targets)[0] < 0.05 * first
+    outputs = net.forward(XOR)
+    found = outputs.argmax(axis=1) if n_out == 2 else outputs[:, 0] > 0.5
+    assert found.tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.5), SGD(0.1, 0.9), SGD(0.1, 0.9, nesterov=True), Adam(0.03)], ids=repr)
+def test_every_optimizer_learns_xor(optimizer):
+    net = Network([2, 16, 2], "tanh", seed=3)
+    Trainer(net, optimizer=optimizer, batch_size=4).fit(XOR, [0, 1, 1, 0], 400)
+    assert net.predict(XOR).tolist() == [0, 1, 1, 0]
+
+
+def test_a_line_is_found_exactly():
+    X = np.random.default_rng(0).normal(size=(64, 3))
+    y = X @ [1.0, -2.0, 3.0] + 4
+    net = Network([3, 1], output="identity", dtype="float64")
+    Trainer(net, optimizer=SGD(0.1, 0.9), batch_size=16).fit(X, y, 200)
+    np.testing.assert_allclose(net.theta, [1, -2, 3, 4], rtol=1e-9)
+
+
+def test_the_least_data():
+    for n, batch_size in itertools.product((1, 2), (1, 2, 3)):
+        net = Network([1, 2], seed=1)
+        trainer = Trainer(net, batch_size=batch_size, optimizer=SGD(1.0))
+        X, y = np.array([[1.0], [-1.0]])[:n], np.array([1, 0])[:n]
+        history = trainer.fit(X, y, 60, validation_data=(X[:1], y[:1]))
+        assert history.validation_accuracy[-1] == 1
+        assert net.predict(X).tolist() == y.tolist()
+
+
+# Divergence
+
+
+def diverge(net, X, y, epochs=50, **settings):
+    """The trainer after a fit that has diverged, having checked what the error says."""
+    trainer = Trainer(net, **({"batch_size": 4} | settings))
+    with pytest.raises(DivergenceError) as error:
+        trainer.fit(X, y, epochs)
+    pattern = (r"the cost is no longer finite: epoch (\d+), step (\d+) of (\d+), at a learning rate of (\S+); "
+               "the network holds its last finite parameters; try a smaller eta")
+    said = re.fullmatch(pattern, str(error.value))
+    assert said, error.value
+    epoch, step, steps = (int(said[i]) for i in (1, 2, 3))
+    assert steps == math.ceil(len(X) / 4)
+    assert float(said[4]) == pytest.approx(trainer.optimizer.eta, rel=1e-3)
+    assert trainer.epochs_done == epoch - 1
+    assert trainer.steps_done == (epoch - 1) * steps + step - 1
+    assert np.isfinite(net.theta).all()
+    return trainer
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("eta, momentum", [(0.9, 0.0), (4.0, 0.0), (0.5, 0.9), (1e15, 0.0)])
+def test_divergence_leaves_the_last_finite_parameters(eta, momentum, threads):
+    """So many steps made one by one give the same bits, and one more gives a cost or parameters that are not finite."""
+    X, _ = dense(22)
+    net = Network([6, 8, 1], "identity", "identity", seed=2)
+    one_by_one = copy.deepcopy(net)
+    trainer = diverge(net, X, X[:, 0], optimizer=SGD(eta, momentum), threads=threads)
+    theta, velocity = one_by_one.theta, np.zeros_like(net.theta)
+    orders = (np.random.default_rng([0, epoch]).permutation(22) for epoch in itertools.count())
+    batches = (order[i : i + 4] for order in orders for i in range(0, 22, 4))
+    for batch in itertools.islice(batches, trainer.steps_done):
+        _, gradient = cost_and_gradient(one_by_one, X[batch], X[batch, 0])
+        velocity[:] = np.float32(momentum) * velocity + gradient
+        theta -= np.float32(eta) * velocity
+    assert same(theta, net.theta)
+    batch = next(batches)
+    cost, gradient = cost_and_gradient(one_by_one, X[batch], X[batch, 0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        theta -= np.float32(eta) * (np.float32(momentum) * velocity + gradient)
+    assert not (math.isfinite(cost) and np.isfinite(theta).all())
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.5, 0.9, nesterov=True), Adam(1e37)], ids=repr)
+def test_divergence_under_other_optimizers(optimizer):
+    X, _ = dense(22)
+    net = Network([6, 8, 1], "identity", "identity", seed=2)
+    start = net.theta.copy()
+    trainer = diverge(net, X, X[:, 0], optimizer=optimizer)
+    assert trainer.steps_done > 0
+    # Nor are the moments left infinite: from a better place training goes on.
+    net.theta = start
+    trainer.schedule = lambda step, steps: 1e-30
+    assert np.isfinite(trainer.fit(X, X[:, 0], 3).loss).all()
+
+
+def test_divergence_of_parameters_while_the_cost_stays_finite():
+    """A saturated sigmoid costs 1/2 at most, whatever its weights: infinite ones must be noticed all the same."""
+    X, y = np.full((60, 1), 1e3), np.zeros((60, 1))
+    X[::2] *= -1
+    net = Network([1, 1], output="sigmoid")
+    net.theta = [0.0, 0.0]
+    factors = [1e-46] * 5 + [1.0] * 100
+    start = copy.deepcopy(net)
+    settings = {"loss": "quadratic", "optimizer": SGD(1e38), "batch_size": 1, "seed": 3}
+    trainer = Trainer(net, schedule=lambda step, steps: factors[step], **settings)
+    with pytest.raises(DivergenceError, match=r"epoch 1, step 6 of 60, at a learning rate of 1e\+38"):
+        trainer.fit(X, y)
+    assert trainer.steps_done == 5
+    assert np.isfinite(net.theta).all()
+    assert net.theta.any()
+    Trainer(start, schedule=lambda step, steps: factors[step] if step < 5 else 0, **settings).fit(X, y)
+    assert same(start.theta, net.theta)
+
+
+def test_divergence_at_the_last_step_of_all():
+    X, y = np.ones((4, 1), "f4"), np.full((4, 1), 1e30)
+    net = Network([1, 1], output="identity")
+    before = net.theta.copy()
+    trainer = diverge(net, X, y, 1, optimizer=SGD(1e20))
+    assert trainer.steps_done == 0
+    assert same(net.theta, before)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_not_trained(value):
+    X, y = dense(22)
+    net = Network([6, 8, 3])
+    net.b[0][2] = value
+    trainer = Trainer(net, batch_size=4)
+    with pytest.raises(ValueError, match=rf"theta\[50\] of the network is {value}; every parameter must be finite"):
+        trainer.fit(X, y)
+    assert trainer.steps_done == 0
+
+
+# Python threads and processes
+
+
+def test_many_python_threads_train_at_once():
+    X, y = dense(200)
+    expected = [trained(X, y, 5, seed=seed)[0] for seed in range(6)]
+    theta = [None] * 6
+
+    def work(seed):
+        theta[seed] = trained(X, y, 5, seed=seed, threads=1 + seed % 2)[0]
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for seed in range(6):
+        assert same(theta[seed], expected[seed])
+
+
+def run(code, timeout=60, **settings):
+    return subprocess.run([sys.executable, "-c", code], timeout=timeout, capture_output=True, text=True, **settings)
+
+
+FORK = """
+import os, warnings
+import numpy as np
+from fastbp import Network, Trainer
+X = np.random.default_rng(0).normal(size=(100, 6))
+y = (X[:, 0] > 0).astype(int)
+def train():
+    net = Network([6, 16, 2])
+    Trainer(net, batch_size=10, threads=2).fit(X, y, 2)
+    return net.theta.tobytes()
+expected = train()
+warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of forking a process that has threads
+child = os.fork()
+if child == 0:
+    os._exit(0 if train() == expected else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert train() == expected
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_trains_as_its_parent():
+    done = run(FORK)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# Ctrl-C
+
+INTERRUPTED = """
+import signal, sys, time
+import numpy as np
+from fastbp import SGD, Network, Trainer
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent has set
+threads = int(sys.argv[1])
+X = np.random.default_rng(0).random((40000, 100), np.float32)
+y = np.random.default_rng(1).integers(0, 10, 40000)
+def fit(epochs, schedule):
+    net = Network([100, 128, 10])
+    trainer = Trainer(net, optimizer=SGD(0.01, 0.9), batch_size=20, threads=threads, schedule=schedule)
+    trainer.compile()
+    try:
+        trainer.fit(X, y, epochs)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    return net.theta, trainer
+def announce(step, steps):
+    if step == 0:
+        print("training", flush=True)
+    return 1
+theta, trainer = fit(1000, announce)
+assert np.isfinite(theta).all()
+done = trainer.steps_done
+print(done, trainer.epochs_done, flush=True)
+again, other = fit(trainer.epochs_done + 1, lambda step, steps: step < done)
+print(int(theta.tobytes() == again.tobytes()), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT is sent to one process as POSIX does it")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c(threads):
+    """Answered within half a second, with the parameters of exactly the steps that were counted."""
+    command = [sys.executable, "-c", INTERRUPTED, str(threads)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout.readline() == "training\n"
+            time.sleep(0.3)
+            started = time.perf_counter()
+            child.send_signal(signal.SIGINT)
+            assert child.stdout.readline() == "interrupted\n"
+            assert time.perf_counter() - started < 0.5
+            steps_done, epochs_done = map(int, child.stdout.readline().split())
+            rest, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert err == ""
+    assert steps_done > 0
+    assert epochs_done == steps_done // 2000
+    assert rest == "1\n"
+
+
+# The bar
+
+BAR = """
+import numpy as np
+from fastbp import Network, Trainer
+X = np.random.default_rng(0).normal(size=(100, 6))
+output = {output!r}
+y = X[:, 0] > 0 if output == "softmax" else X[:, :2]
+Trainer(Network([6, 8, 2], output=output), batch_size=10).fit(X, y, 20, progress={progress})
+"""
+
+
+def on_terminal(code):
+    """What `code` writes to a standard error that is a terminal; it may write nothing else."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
+    written = b""
+    try:
+        with subprocess.Popen([sys.executable, "-c", code], stderr=theirs, stdout=subprocess.PIPE) as child:
+            os.close(theirs)
+            with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+                while select.select([ours], [], [], 60)[0] and (part := os.read(ours, 4096)):
+                    written += part
+            assert child.stdout.read() == b""
+            assert child.wait(60) == 0
+    finally:
+        os.close(ours)
+    return written.decode()
+
+
+@pytest.mark.skipif(pty is None, reason="this system has no pseudo-terminals")
+@pytest.mark.parametrize("output", ["softmax", "identity"])
+def test_bar_on_a_terminal(output):
+    written = on_terminal(BAR.format(output=output, progress=None))
+    assert "200/200" in written
+    assert re.search(r"loss=\d\.\d{4}", written)
+    assert bool(re.search(r"accuracy=[01]\.\d{3}", written)) == (output == "softmax")
+
+
+@pytest.mark.skipif(pty is None, reason="this system has no pseudo-terminals")
+def test_no_bar_on_a_terminal_unless_wanted():
+    assert on_terminal(BAR.format(output="softmax", progress=False)) == ""
+
+
+def test_no_bar_elsewhere_unless_wanted(capfd):
+    """Nor where there is no standard error at all, as under pythonw or after 2>&- in a shell."""
+    none = BAR.format(output="softmax", progress=None)
+    done = run("\n".join([none, BAR.format(output="softmax", progress=False), "import sys; sys.stderr = None", none]))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    X, y = dense(100)
+    Trainer(Network([6, 8, 3]), batch_size=10).fit(X, y, 20, progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "200/200" in err
+    assert "loss=" in err
