@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.core import activations, jit, kernels, losses
+from fastbp.core.phases import board_size
 from fastbp.files import write_whole
 from fastbp.inputs import NO_TARGETS, Inputs, Targets, as_inputs, as_targets, classifies, decide, one_of, whole_number
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros, parameter_offsets
@@ -85,7 +86,7 @@ class Network:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
         self._theta = aligned(self.n_parameters, self.dtype)
         self.W, self.b = self.views(self._theta)
-        self._workspace: Workspace | None = None
+        self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
 
     def _initialise(self, seed: int) -> None:
         for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
@@ -279,8 +280,11 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
           threads: int | None) -> tuple[Array, Array]:
     """Outputs (n, n_out) and, with targets, each sample's cost (n,), of inputs already checked."""
     rows = min(len(x), CAPACITY)
-    workspace, network._workspace = network._workspace, None  # two Python threads never share one
-    if workspace is None or workspace.capacity < rows:
+    try:
+        workspace = network._idle.pop()
+    except IndexError:
+        workspace = network.workspace(rows)
+    if workspace.capacity < rows:
         workspace = network.workspace(rows)
     workspace.skip_zeros(mostly_zeros(x.array))
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
@@ -290,7 +294,7 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
         kernel(kernels.blocks(network.dtype.name), network.theta, workspace.layers, workspace.buffers,
                workspace.targets, workspace.costs, x.samples, t.samples if t else NO_TARGETS, NO_ORDER,
                losses.CODES[loss] if loss else 0, outputs, costs, n_threads)
-    network._workspace = workspace
+    network._idle.append(workspace)
     return outputs, costs
 
 
@@ -334,10 +338,15 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     workspace = network.workspace(min(len(x), CAPACITY))
     workspace.skip_zeros(mostly_zeros(x.array))
     gradient = aligned(network.n_parameters, network.dtype)
-    no_state, no_settings = np.empty((0, 0), network.dtype), np.zeros(4)
+    blocks = -(-len(x) // workspace.capacity)
+    costs, etas = np.empty(blocks), np.zeros(blocks)
+    no_state, no_settings, clock = np.empty((0, 0), network.dtype), np.zeros(4), np.zeros(1, np.int64)
     with jit.team(choose_threads(threads, 3 * workspace.capacity * network.n_parameters)) as n_threads:
-        kernel = kernels.cost_and_gradient if n_threads > 1 else kernels.cost_and_gradient_serial
-        cost = kernel(kernels.blocks(network.dtype.name), network.theta, gradient, no_state, workspace.layers,
-                      workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, NO_ORDER, len(x),
-                      losses.CODES[loss], no_settings, n_threads)
+        kernel = kernels.train if n_threads > 1 else kernels.train_serial
+        kernel(kernels.blocks(network.dtype.name), network.theta, gradient, no_state, workspace.layers,
+               workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, NO_ORDER, len(x),
+               workspace.capacity, 1, losses.CODES[loss], no_settings, etas, clock, costs,
+               np.zeros(board_size(n_threads), np.int64), n_threads)
+    last = len(x) - (blocks - 1) * workspace.capacity
+    cost = (costs[:-1].sum() * workspace.capacity + costs[-1] * last) / len(x)
     return float(cost), gradient

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fastbp.core import jit, kernels, losses
 from fastbp.core.optimizers import SGD, Adam
+from fastbp.core.phases import board_size
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
 from fastbp.network import Network, check_loss, check_network, check_theta, choose_threads, infer
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
@@ -121,6 +122,7 @@ class Trainer:
         self.schedule = schedule
         self.epochs_done = 0
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
+        self._board = np.zeros(board_size(self.threads), np.int64)
         self._gradient = aligned(network.n_parameters, network.dtype)
         self._state = aligned(self.optimizer.n_moments * network.n_parameters, network.dtype)
         self._state = self._state.reshape(self.optimizer.n_moments, network.n_parameters)
@@ -214,8 +216,8 @@ class Trainer:
             kernel = kernels.train if threads > 1 else kernels.train_serial
             return int(kernel(kernels.blocks(net.dtype.name), net.theta, self._gradient, self._state,
                               workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
-                              t.samples, order, batch_size, losses.CODES[self.loss], self.optimizer.settings(), etas,
-                              self._clock, costs, threads))
+                              t.samples, order, len(order), batch_size, 0, losses.CODES[self.loss],
+                              self.optimizer.settings(), etas, self._clock, costs, self._board, threads))
 
 
 class _Fit:
@@ -285,7 +287,8 @@ class _Fit:
         step = self.kept.step
         while step < end:
             self.kept.take(step)
-            if self._make(order, etas, costs, step, 1, self.trainer.threads) == 0 or not np.isfinite(self.trainer.network.theta).all():
+            made = self._make(order, etas, costs, step, 1, self.trainer.threads)
+            if made == 0 or not np.isfinite(self.trainer.network.theta).all():
                 self.kept.restore()
                 break
             step += 1

@@ -210,8 +210,8 @@ CHOICES = {
     "no momentum": ("--hidden 5 --momentum 0 --batch-size 7", [5], "relu", SGD(0.2), "linear", 0, 5, 7),
     "sgd": ("--optimizer sgd --eta 0.05 --activation sigmoid --epochs 2",
             [128], "sigmoid", SGD(0.05, 0.9, True), "linear", 0, 2, 128),
-    "adam": ("--hidden 64,32 --activation tanh --optimizer adam --schedule constant --seed 3 --threads 2 --batch-size 9",
-             [64, 32], "tanh", Adam(0.001), None, 3, 5, 9),
+    "adam": ("--hidden 64,32 --activation tanh --optimizer adam --schedule constant --seed 3 --threads 2 "
+             "--batch-size 9", [64, 32], "tanh", Adam(0.001), None, 3, 5, 9),
     "rate of adam": ("--hidden 3 --optimizer adam --eta 0.03", [3], "relu", Adam(0.03), "linear", 0, 5, 128),
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from numba.core import event
 import fastbp.core
 from fastbp.core import activations, jit, kernels, optimizers
 from fastbp.core.optimizers import SGD
+from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
 from fastbp.workspace import Workspace, parameter_offsets
 
@@ -144,13 +145,14 @@ class Steps:
         self.clock, self.settings = np.zeros(1, np.int64), SGD(0.1, momentum=0.5).settings()
         self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
         self.samples = describe(self.x), describe(self.t, LABELS)
+        self.board = np.zeros(board_size(2), np.int64)
         self.blocks = kernels.blocks(dtype)
 
     def __call__(self, kernel, steps, threads=1):
         w = self.workspace
         return kernel(self.blocks, self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets, w.costs,
-                      *self.samples, self.order, 10, 2, self.settings, self.etas[:steps], self.clock, self.costs,
-                      threads)
+                      *self.samples, self.order, 400, 10, 0, 2, self.settings, self.etas[:steps], self.clock,
+                      self.costs, self.board, threads)
 
 
 def use_all(sizes):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fastbp.core import jit, kernels, losses, optimizers, reference
 from fastbp.core.activations import SOFTMAX
 from fastbp.core.optimizers import SGD, Adam
+from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, NONE, Samples, describe
 from fastbp.workspace import Workspace, aligned, parameter_offsets
 
@@ -256,7 +257,7 @@ def test_shares_cover_the_range_in_whole_grains(n, shares, grain):
     assert max(sizes) <= -(-n // (shares * grain)) * grain  # none has more than its share, rounded up
 
 
-# Whole mini-batches: train, cost_and_gradient, infer.
+# Whole mini-batches: train and infer.
 
 N_SAMPLES, BATCH, N_STEPS = 75, 8, 10  # the last mini-batch has 3
 TRAINED = [14, 40, 9, 5]
@@ -304,11 +305,12 @@ class Run:
         self.etas = np.full(N_STEPS, optimizer.eta) if etas is None else etas
         self.clock, self.costs = np.zeros(1, np.int64), np.full(N_STEPS, np.nan)
 
-    def train(self, kernel, threads):
+    def train(self, kernel, threads, n_samples=N_SAMPLES, summed=0):
         w = self.workspace
         return kernel(kernels.blocks(self.dtype), self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets,
-                      w.costs, describe(self.array), self.t, self.order, BATCH, self.loss, self.optimizer.settings(),
-                      self.etas, self.clock, self.costs, threads)
+                      w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, summed, self.loss,
+                      self.optimizer.settings(), self.etas, self.clock, self.costs,
+                      np.zeros(board_size(threads), np.int64), threads)
 
     def by_reference(self):
         """theta and the mean cost of each step, in float64."""
@@ -381,26 +383,29 @@ def test_training_stops_before_a_cost_that_is_not_finite(threads):
     assert np.isnan(bad.costs[4])
 
 
-@pytest.mark.parametrize("order", [False, True], ids=["as they lie", "in order"])
+@pytest.mark.parametrize("in_order", [False, True], ids=["as they lie", "in order"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_cost_and_gradient_of_more_samples_than_fit(dtype, order):
-    """75 samples, 8 at a time, against all at once."""
+def test_gradient_of_all_mini_batches_together(dtype, in_order):
+    """75 or 70 samples, 8 at a time, against all at once."""
     run = Run("uint8", "labels", dtype, SGD(), skip_zeros=True)
-    order = run.order[:70] if order else run.order[:0]
-    chosen = order if order.size else np.arange(N_SAMPLES)
-    w, n = run.workspace, len(chosen)
+    n = 70 if in_order else N_SAMPLES
+    chosen = run.order[:n] if in_order else np.arange(n)
+    run.order = run.order[:n] if in_order else run.order[:0]
+    run.etas = run.etas[: -(-n // BATCH)]
 
     def compiled(kernel, threads):
         run.gradient[:] = np.nan
-        cost = kernel(kernels.blocks(dtype), run.theta, run.gradient, run.state, w.layers, w.buffers, w.targets,
-                      w.costs, describe(run.array), run.t, order, n, run.loss, run.optimizer.settings(), threads)
-        return cost, run.gradient.tobytes()
+        assert run.train(kernel, threads, n, summed=1) == len(run.etas)
+        return run.costs[: len(run.etas)].tobytes(), run.gradient.tobytes()
 
-    cost, bits = compiled(kernels.cost_and_gradient_serial, 1)
+    bits = compiled(kernels.train_serial, 1)
     got = run.gradient.copy()
+    sizes = [BATCH] * (len(run.etas) - 1) + [n - BATCH * (len(run.etas) - 1)]
+    cost = np.average(run.costs[: len(run.etas)], weights=sizes)
     for threads in (1, 2, 3):
-        assert compiled(kernels.cost_and_gradient, threads) == (cost, bits)
+        assert compiled(kernels.train, threads) == bits
     assert run.theta.tobytes() == run.start.astype(dtype).tobytes()
+    assert not run.state.any()
 
     all_at_once = Workspace(TRAINED, ["relu", "tanh", "softmax"], "float64", n)
     all_at_once.a[0][:] = run.floats[chosen]

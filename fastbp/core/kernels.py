@@ -18,6 +18,7 @@ from fastbp.core import jit
 from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.losses import cost_and_error
 from fastbp.core.optimizers import update_block
+from fastbp.core.phases import done, take, wait
 from fastbp.core.product import TILE_HEIGHT, Matrix, product, repeated_zero, transposed
 from fastbp.core.samples import LABELS, NONE, Samples, gather_row, prefetch_row, target_row
 from fastbp.core.simd import at
@@ -141,8 +142,8 @@ backward, backward_serial = jit.twins(_backward)
 weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
 
 
-# What follows runs whole mini-batches. A step is two parallel regions: each thread does all that its samples need,
-# then all that its rows of every W need. The drivers reach the two blocks by their address (see jit.machine_code).
+# What follows runs whole mini-batches. A step is two phases: each thread does all that its samples need, then all that
+# its rows of every W need. The drivers reach the two blocks by their address (see jit.machine_code).
 
 
 @jit.serial
@@ -209,54 +210,57 @@ def cached(dtype: str) -> bool:
     return jit.is_cached(samples_block, *of_samples) and jit.is_cached(weights_block, *of_weights)
 
 
-def _train(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t, order, batch_size, loss, settings,
-           etas, clock, step_costs, threads):
-    """One step of gradient descent for each mini-batch of `order`; stops before an update whose cost is not finite.
+def _train(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, summed,
+           loss, settings, etas, clock, step_costs, board, threads):
+    """One step of gradient descent for each mini-batch; stops before an update whose cost is not finite.
 
-    x, t: Samples; order (samples,): their numbers; etas (steps,): learning rates; clock (1,): updates so far, counted
-    on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs. Returns the number of steps made.
+    x, t: Samples; order (n_samples,): their numbers, empty for as they lie; etas (steps,): learning rates;
+    clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
+    board: phases.board_size(threads) int64. With `summed` no step updates theta, and the gradient is that of all
+    mini-batches together. Returns the number of steps made.
     """
-    for s in range(len(etas)):
-        first = s * batch_size
-        n = min(batch_size, len(order) - first)
-        for c in prange(threads):
-            lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
-            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss, 1,
-                                 lo, hi))
-        step_costs[s] = _mean(costs, n)
-        if not math.isfinite(step_costs[s]):
-            return s
-        clock[0] += 1
-        for c in prange(threads):
-            jit.call(blocks[1], (theta, gradient, state, layers, buffers, n, 1 / n, 1, settings, etas[s], clock[0], c,
-                                 threads))
-    return len(etas)
-
-
-def _cost_and_gradient(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, loss,
-                       settings, threads):
-    """Mean cost over all samples, returned, and its gradient, taken `len(costs)` samples at a time."""
-    total = 0.0
-    for first in range(0, n_samples, len(costs)):
-        n = min(len(costs), n_samples - first)
-        for c in prange(threads):
-            lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
-            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, len(costs), loss, 1,
-                                 lo, hi))
-        total += _mean(costs, n) * n
-        fresh = np.int64(first == 0)
-        for c in prange(threads):
-            jit.call(blocks[1], (theta, gradient, state, layers, buffers, n, 1 / n_samples, fresh, settings, 0.0, 0, c,
-                                 threads))
-    return total / n_samples
+    board[:] = 0
+    start = clock[0]
+    for own in prange(threads):
+        for s in range(len(etas)):
+            first = s * batch_size
+            n = min(batch_size, n_samples - first)
+            for other in range(threads):
+                c = (own + other) % threads
+                if take(board, c, 2 * s):
+                    lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+                    jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss,
+                                         1, lo, hi))
+                    done(board)
+            wait(board, 2 * s, threads)
+            cost = _mean(costs, n)  # by every thread: less than one more phase
+            if not math.isfinite(cost):
+                break
+            scale, fresh, step = 1 / n, 1, start + s + 1
+            if summed:
+                scale, fresh, step = 1 / n_samples, int(s == 0), 0
+            for other in range(threads):
+                c = (own + other) % threads
+                if take(board, c, 2 * s + 1):
+                    jit.call(blocks[1], (theta, gradient, state, layers, buffers, n, scale, fresh, settings, etas[s],
+                                         step, c, threads))
+                    if c == 0:
+                        step_costs[s] = cost
+                        clock[0] = start + s + 1
+                    done(board)
+            wait(board, 2 * s + 1, threads)
+    made = clock[0] - start
+    if made < len(etas):
+        step_costs[made] = _mean(costs, min(batch_size, n_samples - made * batch_size))
+    return made
 
 
 def _infer(blocks, theta, layers, buffers, targets, costs, x, t, order, loss, outputs, sample_costs, threads):
     """a[L] of all samples, into outputs (n, n_out), and unless t.kind is NONE their costs, into sample_costs (n,)."""
     last = len(layers) - 1
-    for first in range(0, len(outputs), len(costs)):
-        n = min(len(costs), len(outputs) - first)
-        for c in prange(threads):
+    for c in prange(threads):
+        for first in range(0, len(outputs), len(costs)):
+            n = min(len(costs), len(outputs) - first)
             lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
             jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, len(costs), loss, 0,
                                  lo, hi))
@@ -277,5 +281,4 @@ def _mean(costs, n):
 
 
 train, train_serial = jit.twins(_train)
-cost_and_gradient, cost_and_gradient_serial = jit.twins(_cost_and_gradient)
 infer, infer_serial = jit.twins(_infer)
