@@ -318,7 +318,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     cost : float
         In the unit of the loss (nats for the cross-entropies).
     gradient : ndarray (n_parameters,)
-        Laid out like theta; `network.views` gives it layer by layer.
+        Laid out like theta; `network.views` gives it layer by layer. All NaN where the cost is not finite.
 
     Raises
     ------
@@ -339,7 +339,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     workspace.skip_zeros(mostly_zeros(x.array))
     gradient = aligned(network.n_parameters, network.dtype)
     blocks = -(-len(x) // workspace.capacity)
-    costs, etas = np.empty(blocks), np.zeros(blocks)
+    costs, etas = np.full(blocks, np.nan), np.zeros(blocks)
     no_state, no_settings, clock = np.empty((0, 0), network.dtype), np.zeros(4), np.zeros(1, np.int64)
     with jit.team(choose_threads(threads, 3 * workspace.capacity * network.n_parameters)) as n_threads:
         kernel = kernels.train if n_threads > 1 else kernels.train_serial
@@ -349,4 +349,6 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
                np.zeros(board_size(n_threads), np.int64), n_threads)
     last = len(x) - (blocks - 1) * workspace.capacity
     cost = (costs[:-1].sum() * workspace.capacity + costs[-1] * last) / len(x)
+    if not np.isfinite(cost):
+        gradient[:] = np.nan  # the steps after the first such mini-batch were not made
     return float(cost), gradient

@@ -259,9 +259,9 @@ def _infer(blocks, theta, layers, buffers, targets, costs, x, t, order, loss, ou
     """a[L] of all samples, into outputs (n, n_out), and unless t.kind is NONE their costs, into sample_costs (n,)."""
     last = len(layers) - 1
     for c in prange(threads):
+        lo, end = jit.share(len(costs), c, threads, TILE_HEIGHT)  # rows of the buffers that stay this thread's own
         for first in range(0, len(outputs), len(costs)):
-            n = min(len(costs), len(outputs) - first)
-            lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+            hi = min(end, len(outputs) - first)
             jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, len(costs), loss, 0,
                                  lo, hi))
             for i in range(lo, hi):
