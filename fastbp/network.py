@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ class Network:
     theta : ndarray (n_parameters,)
         All parameters, W[0], b[0], W[1], ...: contiguous, aligned to 64 bytes. Assigning copies into it.
     W, b : lists of ndarray (n_in, n_out) and (n_out,)
-        Views into theta: a change of one is a change of the other.
+        Views into theta: a change of one is a change of the other. Assigning to W[l] or b[l] copies into it.
     n_parameters : int
     layer_sizes : tuple of int
     activations : tuple of str
@@ -123,8 +123,8 @@ class Network:
             raise ValueError(f"expected a vector of {self.n_parameters} numbers, got shape {vector.shape}")
         *offsets, _ = parameter_offsets(self.layer_sizes)
         sizes = list(zip(self.layer_sizes, self.layer_sizes[1:], strict=False))
-        weights = [vector[w:b].reshape(shape) for (w, b), shape in zip(offsets, sizes, strict=True)]
-        biases = [vector[b : b + n_out] for (_, b), (_, n_out) in zip(offsets, sizes, strict=True)]
+        weights = _Views(vector[w:b].reshape(shape) for (w, b), shape in zip(offsets, sizes, strict=True))
+        biases = _Views(vector[b : b + n_out] for (_, b), (_, n_out) in zip(offsets, sizes, strict=True))
         return weights, biases
 
     def workspace(self, capacity: int) -> Workspace:
@@ -222,6 +222,13 @@ class Network:
     def __repr__(self) -> str:
         return (f"Network({list(self.layer_sizes)}, hidden={list(self.activations[:-1])}, "
                 f"output={self.activations[-1]!r}, dtype={self.dtype.name!r})")
+
+
+class _Views(list[Array]):
+    """One view a layer; assigning to it copies, so that it never comes apart from its vector."""
+
+    def __setitem__(self, l: SupportsIndex, values: npt.ArrayLike) -> None:  # type: ignore[override]
+        self[l][...] = values
 
 
 def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tuple[str, ...]:

@@ -120,6 +120,21 @@ def test_assigning_theta_copies(dtype):
     assert_one_flat_vector(net)
 
 
+def test_assigning_a_view_copies():
+    """Were the array put into the list, forward would go on with the old one and save would write the new."""
+    net = Network([3, 4, 2])
+    values = np.arange(12.0).reshape(3, 4)
+    net.W[0] = values
+    net.b[-1] = [5, 6]
+    net.b[0] += 1
+    values[:] = -1
+    assert net.theta[:16].tolist() == [*range(12), 1, 1, 1, 1]
+    assert net.theta[-2:].tolist() == [5, 6]
+    with pytest.raises(ValueError, match="broadcast"):
+        net.W[1] = values
+    assert_one_flat_vector(net)
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (25,), (27,), (26, 1), (2, 13)], ids=str)
 def test_theta_of_another_shape_is_refused(shape):
     values = np.zeros(shape)
