@@ -136,7 +136,7 @@ def _train(options: argparse.Namespace) -> None:
 
     network, trainer = _set_up(options, dataset)
     say(f"{options.data}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
-        f"{'-'.join(map(str, network.layer_sizes))}, {network.n_parameters:,} parameters")
+        f"{'-'.join(map(str, network.layer_sizes))}, {network.n_parameters:,} parameters, {trainer.loss}")
     started = time.perf_counter()
     trainer.compile()
     compile_seconds = time.perf_counter() - started
@@ -163,6 +163,9 @@ def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network
     if labels:
         highest = max(int(part.max()) for part in (y, dataset.y_test) if part is not None and part.dtype.kind in "bui")
         n_out, output, loss = max(2, highest + 1), "softmax", "cross_entropy"
+        if n_out > max(2, len(y)):
+            raise ValueError(f"y_train and y_test hold labels up to {highest}, {n_out} classes, but there are "
+                             f"only {len(y)} samples; store values that are no labels as floats")
     else:
         n_out, output, loss = (1 if y.ndim == 1 else y.shape[1]), "identity", "quadratic"
     if options.optimizer == "adam":

@@ -34,7 +34,7 @@ class Network:
     hidden : str or sequence of str
         Activation of the hidden layers, one for all or one each: identity, sigmoid, tanh, relu.
     output : str
-        Activation of the output: those and softmax.
+        Activation of the output: those and, for 2 outputs or more, softmax.
     dtype : "float32" or "float64"
     seed : int
         >= 0. Of the initial weights: He's for relu, N(0, 2 / n_in); Glorot's for the others, uniform within
@@ -78,6 +78,8 @@ class Network:
         if len(self.layer_sizes) < 2:
             raise ValueError(f"layer_sizes must name at least an input and an output, got {list(self.layer_sizes)}")
         self.activations = _activations(hidden, output, len(self.layer_sizes) - 2)
+        if output == "softmax" and self.layer_sizes[-1] == 1:
+            raise ValueError("softmax of a single output is always 1; use sigmoid, or 2 outputs")
         self.dtype = _dtype(dtype)
         self._allocate()
         self._initialise(whole_number("seed", seed, 0))

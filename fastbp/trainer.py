@@ -28,7 +28,7 @@ Schedule = Callable[[int, int], float]
 
 
 class DivergenceError(ArithmeticError):
-    """The cost is no longer finite; the network holds the last finite parameters."""
+    """The cost, a parameter or a moment is no longer finite; the network holds the last finite parameters."""
 
 
 def linear(step: int, steps: int) -> float:
@@ -276,8 +276,8 @@ class _Fit:
                                    threads)
 
     def _keep(self, order: Array, etas: Array, costs: Array, step: int) -> None:
-        """Remember the parameters before `step`, if they are finite."""
-        if not np.isfinite(self.trainer.network.theta).all():
+        """Remember all that a step changes, before `step`, if it is finite."""
+        if not self.kept.live_is_finite():
             self._diverged(order, etas, costs, step)
         self.kept.take(step)
 
@@ -288,14 +288,15 @@ class _Fit:
         while step < end:
             self.kept.take(step)
             made = self._make(order, etas, costs, step, 1, self.trainer.threads)
-            if made == 0 or not np.isfinite(self.trainer.network.theta).all():
+            if made == 0 or not self.kept.live_is_finite():
                 self.kept.restore()
                 break
             step += 1
+        eta = etas[min(step, self.steps - 1)]
         raise DivergenceError(
-            f"the cost is no longer finite: epoch {self.trainer.epochs_done + 1}, step {step + 1} of {self.steps}, "
-            f"at a learning rate of {etas[min(step, self.steps - 1)]:.4g}; the network holds its last finite "
-            "parameters; try a smaller eta")
+            f"the cost or a parameter is no longer finite: epoch {self.trainer.epochs_done + 1}, step {step + 1} of "
+            f"{self.steps}, at a learning rate of {eta:.4g}; the network holds its last finite parameters; "
+            "try a smaller eta")
 
     def _report(self, costs: Array) -> dict[str, str]:
         """What the bar shows: mean loss of the last steps, accuracy on the last mini-batch."""
@@ -343,6 +344,10 @@ class _Snapshot:
         self.live = (trainer.network.theta, trainer._state, trainer._clock)
         self.copies = tuple(part.copy() for part in self.live)
         self.step, self.time = 0, 0.0
+
+    def live_is_finite(self) -> bool:
+        """Whether parameters and optimiser state are: moments that overflow would hold theta still, unnoticed."""
+        return all(np.isfinite(part).all() for part in self.live)
 
     def take(self, step: int) -> None:
         for copy, part in zip(self.copies, self.live, strict=True):

@@ -139,7 +139,7 @@ def here(folder, tmp_path, monkeypatch):
 def test_train_on_labels(here):
     out = ok(run("train", "labels.npz", *QUICK, "--epochs", 3, "--json", "result.json"))
     lines = out.splitlines()
-    assert lines[0] == "labels.npz: 50 training and 30 test samples; 4-8-3, 67 parameters"
+    assert lines[0] == "labels.npz: 50 training and 30 test samples; 4-8-3, 67 parameters, cross_entropy"
     assert [line.split()[:2] for line in lines[1:4]] == [["epoch", "1"], ["epoch", "2"], ["epoch", "3"]]
     epoch = r"epoch  \d   train loss \d\.\d{4}   test loss \d\.\d{4}   test accuracy \d?\d\d\.\d\d%"
     assert all(re.fullmatch(epoch, line) for line in lines[1:4])
@@ -178,7 +178,7 @@ def test_quiet(here):
 
 def test_without_test_samples(here, call):
     lines = ok(call("train", "train-only.npz", *QUICK, "--epochs", 1)).splitlines()
-    assert lines[0] == "train-only.npz: 80 training and no test samples; 4-8-3, 67 parameters"
+    assert lines[0] == "train-only.npz: 80 training and no test samples; 4-8-3, 67 parameters, cross_entropy"
     assert re.fullmatch(r"epoch  1   train loss \d\.\d{4}", lines[1])
 
 
@@ -399,7 +399,7 @@ def test_what_argparse_refuses(here, call, command):
 
 def test_divergence(here, call):
     done = call("train", "labels.npz", *QUICK, "--eta", "1e30", "--save", "net")
-    out = refused(done, r"the cost is no longer finite: epoch \d, step \d of 5, .*; try a smaller eta")
+    out = refused(done, r"the cost or a parameter is no longer finite: epoch \d, step \d of 5, .*; try a smaller eta")
     assert out.count("\n") == 1
     assert not (here / "net").exists()
 
@@ -465,3 +465,10 @@ def test_ctrl_c(here):
 def default_sigint():
     """A shell's background jobs, and what they start, ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_more_classes_than_samples(call, tmp_path):
+    """Whole numbers that are prices and not labels."""
+    np.savez(tmp_path / "prices.npz", x_train=np.zeros((5, 2)), y_train=np.array([250_000, 1, 2, 3, 4]))
+    refused(call("train", tmp_path / "prices.npz"),
+            "labels up to 250000, 250001 classes, but there are only 5 samples")

@@ -484,3 +484,8 @@ def test_any_arrays_train_or_raise(data):
         assert np.isfinite(trainer.network.theta).all()
         assert np.isfinite(history.loss).all()
         assert trainer.network.forward(x).shape == (len(x), n_out)
+
+
+def test_softmax_of_a_single_output():
+    with pytest.raises(ValueError, match="softmax of a single output is always 1; use sigmoid, or 2 outputs"):
+        Network([3, 1], output="softmax")

@@ -257,7 +257,7 @@ def test_team():
         other.start()
         other.join()
         assert seen == [1]  # while one thread is in, another runs serially
-        assert enter(2) == 1  # and so does a second entry of the same thread
+        assert enter(2) == 2  # the same thread may enter again: nothing of it runs meanwhile
     assert enter(2) == 2
     with pytest.raises(KeyError), jit.team(2):
         raise KeyError
@@ -329,6 +329,14 @@ assert bits == expected
 assert seen == {2}  # the parent goes on in parallel
 print("same bits")
 """
+
+def test_without_the_compiler_the_import_says_so():
+    done = subprocess.run([sys.executable, "-c", "import fastbp"], capture_output=True, text=True, check=False,
+                          env=os.environ | {"NUMBA_DISABLE_JIT": "1"})
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "ImportError: fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it\n")
+
 
 LAYERS = [{}, {"NUMBA_THREADING_LAYER": "workqueue"}]
 

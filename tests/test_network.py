@@ -60,7 +60,7 @@ def assert_one_flat_vector(net):
 # Description
 
 
-@pytest.mark.parametrize("sizes", [[1, 1], [3, 2], [5, 7, 4, 3], (784, 128, 10), np.array([3, 4])], ids=str)
+@pytest.mark.parametrize("sizes", [[1, 2], [3, 2], [5, 7, 4, 3], (784, 128, 10), np.array([3, 4])], ids=str)
 @pytest.mark.parametrize("dtype", [*DTYPES, np.float32, np.dtype("float64"), float])
 def test_description(sizes, dtype):
     net = Network(sizes, dtype=dtype)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -135,3 +136,12 @@ def test_settings_are_frozen(optimizer):
 
 def test_moments():
     assert [optimizer.n_moments for optimizer in OPTIMIZERS] == [0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("setting", [{"eta": "fast"}, {"eta": True}, {"eta": None}, {"momentum": "0.9"},
+                                     {"momentum": np.array([0.1])}, {"momentum": 0.9, "nesterov": "no"}], ids=repr)
+def test_settings_of_another_type(setting):
+    """The message names the setting and what was given."""
+    name = list(setting)[-1]
+    with pytest.raises(TypeError, match=f"^{name} must be .*{re.escape(repr(setting[name]))}"):
+        SGD(**setting)

@@ -28,6 +28,9 @@ from numba.core.cpu_options import ParallelOptions
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
+if numba.config.DISABLE_JIT:
+    raise ImportError("fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it")
+
 # fastmath off: NaN must survive to be noticed, and no compiler may reorder a sum. Fused multiply-adds are explicit.
 FLAGS = dict(nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
 # Of what parallel=True can do only prange is wanted: the rest would make loops parallel that are meant to be serial.
@@ -158,7 +161,7 @@ def call(typing, address, arguments):
     return types.void(types.int64, arguments), emit
 
 
-_entry = threading.Lock()
+_entry = threading.RLock()  # were Ctrl-C to come before the try below, its own thread could still enter again
 _owner: int | None = None
 
 

@@ -52,8 +52,10 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        _check_eta(self.eta)
+        _check_positive("eta", self.eta)
         _check_fraction("momentum", self.momentum)
+        if not isinstance(self.nesterov, bool):
+            raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs momentum > 0, got momentum=0")
 
@@ -105,11 +107,10 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_eta(self.eta)
+        _check_positive("eta", self.eta)
         _check_fraction("beta1", self.beta1)
         _check_fraction("beta2", self.beta2)
-        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
-            raise ValueError(f"epsilon must be a finite number > 0, got {self.epsilon!r}")
+        _check_positive("epsilon", self.epsilon)
 
     @property
     def n_moments(self) -> int:
@@ -121,13 +122,23 @@ class Adam:
         return np.array([ADAM_RULE, self.beta1, self.beta2, self.epsilon])
 
 
-def _check_eta(eta: float) -> None:
-    if not (math.isfinite(eta) and eta > 0):
-        raise ValueError(f"eta must be a finite number > 0, got {eta!r}")
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value < 1:
+def _check_positive(name: str, value: object) -> None:
+    number = _number(name, value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+
+
+def _check_fraction(name: str, value: object) -> None:
+    if not 0 <= _number(name, value) < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
 
 
