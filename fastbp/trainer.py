@@ -20,7 +20,7 @@ from fastbp.network import Network, check_loss, check_network, check_theta, choo
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
-TRIAL_SLICES, TRIAL_EVERY = 8, 16  # the first so many slices, and every so many-th after, try another thread count
+TRIAL_SLICES, TRIAL_EVERY = 10, 10  # the first so many slices, and every so many-th after, try another thread count
 KEEP_SECONDS = 1.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
 
@@ -331,9 +331,12 @@ class _Pace:
         return max(1, min(most, self.longest[threads], round(wanted))), threads
 
     def took(self, steps: int, threads: int, seconds: float) -> None:
-        """Take note of a slice's time, half with what was known: one disturbance does not decide."""
-        known = self.seconds[threads]
-        self.seconds[threads] = (known + seconds / steps) / 2 if known else seconds / steps
+        """Take note of a slice's time, later half with what was known: one disturbance does not decide.
+
+        The first slices are short and start threads and caches, so of them each only counts until the next.
+        """
+        known = self.seconds[threads] if self.slices > TRIAL_SLICES else seconds / steps
+        self.seconds[threads] = (known + seconds / steps) / 2
         self.longest[threads] = max(self.longest[threads], 2 * steps)
 
 

@@ -3,8 +3,8 @@
 Every phase has as many parts as there are threads. A thread takes its own part first, the same in every step, whose
 data its cache still holds; then whatever part no other has taken yet. A phase is over when its parts are done, not
 when its threads have come: a thread that the system has put to sleep, or that never started, delays nobody unless it
-sleeps in the middle of a part. Launching a region for each phase instead made a step of 784-128-10 ten times slower
-while another process used one of two processors; and costs 1 to 22 µs a region where this costs 0.2.
+sleeps in the middle of a part. With a region for each phase instead, an epoch of MNIST (784-128-10) took 1.3 to 7 s
+while another process used one of the two processors, with this 0.13 to 0.8 s.
 """
 
 from __future__ import annotations

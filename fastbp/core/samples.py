@@ -43,7 +43,7 @@ def gather_row(x, i, row):
 def prefetch_row(x, i, n_columns):
     """Fetch sample i of x into the cache ahead of its use: rows drawn at random miss every cache and the TLB.
 
-    Gathering 128 rows of 784 uint8 from 47 MB took 60 µs without and 11 µs with the mini-batch before it doing this.
+    Gathering 128 rows of 784 uint8 from 47 MB took 39 µs, of rows in cache 8 µs; asking for them 6 µs.
     """
     address = x.address + i * x.row
     size = 8 if x.kind in (FLOAT64, LABELS) else 4 if x.kind == FLOAT32 else 1
