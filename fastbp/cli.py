@@ -7,6 +7,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import platform
 import sys
 import time
@@ -37,6 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("fastbp: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def command() -> None:
+    """The entry point: `main`, then the end of the process at once.
+
+    Python would take 0.2 s more, a tenth of `fastbp train mnist`, to take the compiler apart.
+    """
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full or closed: `main` has said so
+            stream.flush()
+    os._exit(status)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -316,4 +329,4 @@ def _silent(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
