@@ -18,10 +18,10 @@ import numpy as np
 
 import fastbp
 from fastbp import data
-from fastbp.core import activations, jit, kernels, simd
+from fastbp.core import jit, kernels, simd
 from fastbp.files import check_folder, write_whole
 from fastbp.inputs import as_targets, decide
-from fastbp.network import Network, check_loss
+from fastbp.network import HIDDEN_ACTIVATIONS, Network, check_loss
 from fastbp.trainer import SCHEDULES, DivergenceError, History, Trainer
 from fastbp.workspace import Array
 
@@ -98,8 +98,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument("data", metavar="DATA", help=DATA_HELP)
     train.add_argument("--hidden", type=_sizes, default="128", metavar="N,N,...",
                        help="neurons of each hidden layer; an empty text for none")
-    hidden = [name for name in activations.CODES if name != "softmax"]
-    train.add_argument("--activation", choices=hidden, default="relu", help="of the hidden layers")
+    train.add_argument("--activation", choices=HIDDEN_ACTIVATIONS, default="relu", help="of the hidden layers")
     train.add_argument("--epochs", type=int, default=5, help="times through the training samples")
     train.add_argument("--batch-size", type=int, default=128, help="samples of a mini-batch")
     train.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd", help="sgd is with Nesterov's momentum")
@@ -137,11 +136,9 @@ def _sizes(text: str) -> list[int]:
 
 def _train(options: argparse.Namespace) -> None:
     given = vars(options)
-    outputs = {name: given.get(name) for name in ("save", "json")}
-    for path in outputs.values():
-        if path not in (None, "-"):
-            check_folder(path)
-    say = _silent if options.quiet or outputs["json"] == "-" else print
+    model, report = given.get("save"), given.get("json")
+    _check_outputs(model, report)
+    say = _silent if options.quiet or report == "-" else print
 
     started = time.perf_counter()
     dataset = data.load(options.data)
@@ -154,18 +151,28 @@ def _train(options: argparse.Namespace) -> None:
     trainer.compile()
     compile_seconds = time.perf_counter() - started
 
-    validation = None
-    if dataset.x_test is not None and dataset.y_test is not None:
-        validation = dataset.x_test, dataset.y_test
-    history = trainer.fit(dataset.x_train, dataset.y_train, options.epochs, validation,
+    history = trainer.fit(dataset.x_train, dataset.y_train, options.epochs, _test_samples(dataset),
                           progress=False if options.quiet else None)
-    if outputs["save"]:
-        network.save(outputs["save"])
+    if model:
+        network.save(model)
     result = _result(options, dataset, trainer, history, load_seconds, compile_seconds)
     for line in _lines(history, result):
         say(line)
-    if outputs["json"]:
-        _write_json(outputs["json"], result)
+    if report:
+        _write_json(report, result)
+
+
+def _check_outputs(*paths: str | None) -> None:
+    """Refuse what could not be written before time is spent on it."""
+    for path in paths:
+        if path not in (None, "-"):
+            check_folder(path)
+
+
+def _test_samples(dataset: data.Dataset) -> tuple[Array, Array] | None:
+    if dataset.x_test is None or dataset.y_test is None:
+        return None
+    return dataset.x_test, dataset.y_test
 
 
 def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network, Trainer]:
@@ -241,14 +248,10 @@ def _lines(history: History, result: dict[str, Any]) -> list[str]:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    for path in (options.json, options.out):
-        if path not in (None, "-"):
-            check_folder(path)
+    _check_outputs(options.json, options.out)
     network = Network.load(options.model)
     dataset = data.load(options.data)
-    x, y = dataset.x_train, dataset.y_train
-    if dataset.x_test is not None and dataset.y_test is not None:
-        x, y = dataset.x_test, dataset.y_test
+    x, y = _test_samples(dataset) or (dataset.x_train, dataset.y_train)
     predictions = network.predict(x)
     result = {"model": options.model, "dataset": options.data, "n_samples": len(x),
               "layer_sizes": list(network.layer_sizes), **_score(network, predictions, y)}

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from fastbp.core import activations, losses
 from fastbp.core.samples import KINDS, LABELS, NONE, Samples, describe
+from fastbp.workspace import Array
 
-Array = npt.NDArray[Any]
 BLOCK = 1 << 20  # numbers looked at in one go: checking a large or memory-mapped array takes little memory
 
 

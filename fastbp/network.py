@@ -22,6 +22,7 @@ CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
 NO_ORDER = np.empty(0, np.int64)
 FORMAT = "fastbp-network-1"
+HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
 
 class Network:
@@ -234,10 +235,9 @@ class _Views(list[Array]):
 
 
 def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tuple[str, ...]:
-    within = [name for name in activations.CODES if name != "softmax"]
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
-        hidden = [one_of("hidden activation", hidden, within)] * n_hidden
-    names = [one_of("hidden activation", name, within) for name in hidden]
+        hidden = [one_of("hidden activation", hidden, HIDDEN_ACTIVATIONS)] * n_hidden
+    names = [one_of("hidden activation", name, HIDDEN_ACTIVATIONS) for name in hidden]
     if len(names) != n_hidden:
         raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden layers")
     return (*names, one_of("output activation", output, activations.CODES))
@@ -307,6 +307,12 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
     return outputs, costs
 
 
+def mean_cost(costs: Array, batch_size: int, n_samples: int) -> float:
+    """Mean over the samples of the mini-batches' mean costs; the last mini-batch may be smaller."""
+    last = n_samples - (len(costs) - 1) * batch_size
+    return float((costs[:-1].sum() * batch_size + costs[-1] * last) / n_samples)
+
+
 def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | None = None,
                       threads: int | None = None) -> tuple[float, Array]:
     """Mean cost over all samples and its gradient with respect to theta.
@@ -356,8 +362,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
                workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, NO_ORDER, len(x),
                workspace.capacity, 1, losses.CODES[loss], no_settings, etas, clock, costs,
                np.zeros(board_size(n_threads), np.int64), n_threads)
-    last = len(x) - (blocks - 1) * workspace.capacity
-    cost = (costs[:-1].sum() * workspace.capacity + costs[-1] * last) / len(x)
+    cost = mean_cost(costs, workspace.capacity, len(x))
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made
-    return float(cost), gradient
+    return cost, gradient

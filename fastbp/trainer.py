@@ -16,7 +16,7 @@ from fastbp.core import jit, kernels, losses
 from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.phases import board_size
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
-from fastbp.network import Network, check_loss, check_network, check_theta, choose_threads, infer
+from fastbp.network import Network, check_loss, check_network, check_theta, choose_threads, infer, mean_cost
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
@@ -112,8 +112,7 @@ class Trainer:
             raise TypeError(f"optimizer must be an SGD or an Adam, got {optimizer!r}")
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
-        work = 3 * self.batch_size * network.n_parameters
-        self.threads = choose_threads(threads, work)
+        self.threads = choose_threads(threads, 3 * self.batch_size * network.n_parameters)
         self._thread_counts = sorted({1 if threads is None else self.threads, self.threads})
         if isinstance(schedule, str):
             schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
@@ -189,9 +188,7 @@ class Trainer:
     def compile(self) -> None:
         """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does."""
         net = self.network
-        x = as_inputs(np.zeros((1, net.layer_sizes[0])), net.layer_sizes[0], net.dtype)
-        rows = np.eye(1, net.layer_sizes[-1])
-        t = as_targets(rows, 1, net.layer_sizes[-1], net.activations[-1], self.loss, net.dtype)
+        x, t = self._check(np.zeros((1, net.layer_sizes[0])), np.eye(1, net.layer_sizes[-1]), "X", "y")
         self._evaluate(x, t)
         for threads in self._thread_counts:
             self._steps(x, t, np.empty(0, np.int64), 1, np.empty(0), np.empty(0), net.workspace(1), threads)
@@ -257,8 +254,7 @@ class _Fit:
         self._keep(order, etas, costs, step)
         self.done += self.steps
         self.trainer.epochs_done += 1
-        last = len(self.x) - (self.steps - 1) * self.batch_size
-        return float((costs[:-1].sum() * self.batch_size + costs[-1] * last) / len(self.x))
+        return mean_cost(costs, self.batch_size, len(self.x))
 
     def _factors(self) -> Array:
         schedule = self.trainer.schedule
