@@ -11,11 +11,11 @@ import pytest
 
 from fastbp.core import jit
 from fastbp.core.product import TILE_HEIGHT, Matrix, product, repeated_zero
-from fastbp.core.simd import DEPTH, LISTED_TILES, TILE_VECTORS, VECTOR_BITS, at
+from fastbp.core.simd import DEPTH, SKIP_DEPTH, SKIP_ROWS, SKIP_TILES, SKIP_VECTORS, TILE_VECTORS, VECTOR_BITS, WORD, at
 
 DTYPES = ["float32", "float64"]
-GAP = 70  # numbers of no man's land around every matrix: more than a panel is wide
-BLOCK = LISTED_TILES * TILE_HEIGHT  # rows of A that are listed at once
+GAP = 140  # numbers of no man's land around every matrix: more than any panel is wide
+BLOCK = SKIP_TILES * SKIP_ROWS  # rows of A whose zeros are looked up at once
 
 
 def panel(dtype):
@@ -96,12 +96,15 @@ def whole_numbers(draw, shape, dtype, density=1.0):
 def shapes(dtype):
     """(n_rows, n_columns, depth), each awkward in its own way."""
     height, width, half = TILE_HEIGHT, panel(dtype), panel(dtype) // TILE_VECTORS
+    wide = half * SKIP_VECTORS
     return [
         (1, 1, 1), (1, width, 2), (2, 1, 3), (3, half, 1), (4, half - 1, 5), (5, half + 1, 16),
         (height - 1, width - 1, 17), (height, width, 31), (height + 1, width + 1, 15), (2 * height - 1, width, 33),
         (2 * height, width, 8), (2 * height + 7, 3 * width + half, DEPTH - 1), (13, 2 * width + 5, DEPTH),
         (1, width, DEPTH + 1), (3 * height, 7, DEPTH + 1), (19, width + 1, 2 * DEPTH + 3),
-        (BLOCK - 1, 3, 4), (BLOCK, 1, 2), (BLOCK + 1, width, 20), (2 * BLOCK + 5, half + 2, 3),
+        (7, 2 * wide - 1, WORD + 1), (8, wide, WORD - 1), (9, wide + 3, SKIP_DEPTH), (5, wide // 2 + 1, SKIP_DEPTH + 1),
+        (18, wide - half, 2 * SKIP_DEPTH + WORD), (BLOCK - 1, 3, 4), (BLOCK, 1, 2),
+        (BLOCK + 1, width, 20), (2 * BLOCK + 5, half + 2, 3),
     ]
 
 

@@ -9,20 +9,24 @@ import numpy as np
 from fastbp.core import jit
 from fastbp.core.simd import (
     DEPTH,
-    LISTED_TILES,
+    SKIP_ROWS,
+    SKIP_TILES,
+    SKIP_VECTORS,
+    SKIP_WORDS,
     TILE_ROWS,
     TILE_VECTORS,
+    WORD,
     ahead,
-    counts_on_stack,
     lanes_of,
-    lists_on_stack,
-    lowest_bit,
     nonzero_bits,
+    nonzero_steps,
     out_of_line,
     pack_columns,
     pack_rows,
+    pack_rows_skipping,
     panel_on_stack,
-    tile_listed,
+    steps_on_stack,
+    tile_skipping,
     tiles,
     zero_panel_row,
 )
@@ -31,6 +35,7 @@ from fastbp.core.simd import (
 # With a row stride of 0 it is one row for all; with both 0, one stretch of a panel's width for all.
 Matrix = namedtuple("Matrix", ["data", "row", "column"])
 TILE_HEIGHT = TILE_ROWS[0]
+ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by
 FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B costs more than it saves
 
 
@@ -43,6 +48,11 @@ def transposed(m):
 def element(m, i, j):
     """Pointer to m[i, j]."""
     return ahead(m.data, i * m.row + j * m.column)
+
+
+@jit.inlined
+def rows_from(m, i):
+    return Matrix(element(m, i, 0), m.row, m.column)
 
 
 @jit.inlined
@@ -61,29 +71,67 @@ def _pack(panel, b, k, j, n_columns, depth, scale):
 
 
 @jit.inlined
-def _list_steps(lists, counts, n_tiles, a, i, k, depth):
-    """For each of the tiles of A from row i on, list the steps k + 0, 1, ... at which its rows are not all zero.
+def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
+    width = TILE_VECTORS * lanes_of(c.data)
+    n_depths = (depth + DEPTH - 1) // DEPTH
+    for p in range(n_depths):
+        k = depth * p // n_depths
+        d = depth * (p + 1) // n_depths - k
+        start = first if p == 0 else c
+        for j in range(0, n_columns, width):
+            w = min(width, n_columns - j)
+            b_panel, b_row = panel, width
+            if n_rows < FEW_ROWS and b.column == 1 and w == width and scale == 1:
+                b_panel, b_row = element(b, k, j), b.row
+            else:
+                _pack(panel, b, k, j, w, d, scale)
+            tiles(element(c, 0, j), c.row, element(start, 0, j), start.row, element(a, 0, k), a.row, a.column, b_panel,
+                  b_row, n_rows, w, d)
 
-    lists (n_tiles, DEPTH) int32 and counts (n_tiles,) are overwritten.
+
+@jit.inlined
+def _find_steps(steps, n_tiles, a, i, k, depth):
+    """For each tile of A from row i on, bits of the steps k + 0, 1, ... at which its rows are not all zero.
+
+    steps (n_tiles, SKIP_WORDS) int64: overwritten.
     """
-    for t in range(n_tiles):
-        counts[t] = 0
-    if a.column == 1:  # a tile's rows are far apart: 16 steps at once, as bits
+    if a.column == 1:  # a tile's rows are far apart, its steps side by side
         for t in range(n_tiles):
-            for step in range(0, depth, 16):
+            for word in range((depth + WORD - 1) // WORD):
                 bits = np.int64(0)
-                for r in range(i + t * TILE_HEIGHT, i + (t + 1) * TILE_HEIGHT):
-                    bits |= nonzero_bits(element(a, r, k + step), depth - step)
-                while bits:
-                    lists[t * DEPTH + counts[t]] = step + lowest_bit(bits)
-                    counts[t] += 1
-                    bits &= bits - 1
+                for step in range(0, min(WORD, depth - word * WORD), 16):
+                    for r in range(i + t * SKIP_ROWS, i + (t + 1) * SKIP_ROWS):
+                        at_step = word * WORD + step
+                        bits |= nonzero_bits(element(a, r, k + at_step), depth - at_step) << step
+                steps[t * SKIP_WORDS + word] = bits
     else:  # a step's rows lie side by side
-        for step in range(depth):
-            for t in range(n_tiles):
-                bits = nonzero_bits(element(a, i + t * TILE_HEIGHT, k + step), TILE_HEIGHT)
-                lists[t * DEPTH + counts[t]] = step
-                counts[t] += bits != 0
+        for t in range(0, n_tiles, 16 // SKIP_ROWS):
+            for half in range(2 * ((depth + WORD - 1) // WORD)):
+                nonzero_steps(ahead(steps, t * SKIP_WORDS), half, element(a, i + t * SKIP_ROWS, k + half * WORD // 2),
+                              a.column, (n_tiles - t) * SKIP_ROWS, min(depth - half * WORD // 2, WORD // 2))
+
+
+@jit.inlined
+def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
+    """The product for `n_tiles` whole tiles of rows."""
+    steps = steps_on_stack(c.data)
+    width = SKIP_VECTORS * lanes_of(c.data)
+    words = (depth + WORD - 1) // WORD
+    n_depths = (words + SKIP_WORDS - 1) // SKIP_WORDS
+    for i in range(0, n_tiles, SKIP_TILES):
+        held = min(SKIP_TILES, n_tiles - i)
+        for p in range(n_depths):
+            k = words * p // n_depths * WORD
+            d = min(depth, words * (p + 1) // n_depths * WORD) - k
+            start = first if p == 0 else c
+            _find_steps(steps, held, a, i * SKIP_ROWS, k, d)
+            for j in range(0, n_columns, width):
+                w = min(width, n_columns - j)
+                pack_rows_skipping(panel, element(b, k, j), b.row, w, d, scale)
+                for t in range(held):
+                    r = (i + t) * SKIP_ROWS
+                    tile_skipping(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row,
+                                  a.column, panel, width, w, ahead(steps, t * SKIP_WORDS), (d + WORD - 1) // WORD)
 
 
 @jit.inner
@@ -91,32 +139,16 @@ def product(c, a, b, n_rows, n_columns, depth, first, scale, skip_zeros):
     """C = first + scale A B, with C (n_rows, n_columns), A (n_rows, depth), B (depth, n_columns).
 
     Each number of C is one chain of fused multiply-adds that starts at `first` and runs through k in order. With
-    `skip_zeros` the steps at which all rows of a tile of A are zero are left out: they would add exactly 0.
+    `skip_zeros`, where B's columns lie side by side, the steps at which all rows of a tile of A are zero are
+    left out: they would add exactly 0.
     """
     out_of_line()
-    panel, lists, counts = panel_on_stack(c.data), lists_on_stack(c.data), counts_on_stack(c.data)
-    width = TILE_VECTORS * lanes_of(c.data)
-    block = LISTED_TILES * TILE_HEIGHT
-    n_depths = (depth + DEPTH - 1) // DEPTH
-    for i in range(0, n_rows, block):
-        rows = min(block, n_rows - i)
-        listed = rows // TILE_HEIGHT if skip_zeros else 0
-        for p in range(n_depths):
-            k = depth * p // n_depths
-            d = depth * (p + 1) // n_depths - k
-            start = first if p == 0 else c
-            _list_steps(lists, counts, listed, a, i, k, d)
-            for j in range(0, n_columns, width):
-                w = min(width, n_columns - j)
-                b_panel, b_row = panel, width
-                if rows < FEW_ROWS and b.column == 1 and w == width and scale == 1:
-                    b_panel, b_row = element(b, k, j), b.row
-                else:
-                    _pack(panel, b, k, j, w, d, scale)
-                for t in range(listed):
-                    r = i + t * TILE_HEIGHT
-                    tile_listed(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row,
-                                a.column, b_panel, b_row, w, ahead(lists, t * DEPTH), counts[t])
-                r = i + listed * TILE_HEIGHT
-                tiles(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row, a.column,
-                      b_panel, b_row, rows - listed * TILE_HEIGHT, w, d)
+    panel = panel_on_stack(c.data)
+    done = 0
+    if skip_zeros and b.column == 1:
+        n_tiles = n_rows // SKIP_ROWS
+        _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale)
+        done = n_tiles * SKIP_ROWS
+    for i in range(done, n_rows, ROWS_AT_ONCE):
+        _dense(panel, rows_from(c, i), rows_from(a, i), b, min(ROWS_AT_ONCE, n_rows - i), n_columns, depth,
+               rows_from(first, i), scale)
