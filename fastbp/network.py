@@ -20,7 +20,8 @@ from fastbp.workspace import Array, Workspace, aligned, mostly_zeros, parameter_
 
 CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
-NO_ORDER = np.empty(0, np.int64)
+NO_ORDER, NO_ETAS, NO_SETTINGS = np.empty(0, np.int64), np.empty(0), np.empty(0)
+NO_STATE = {name: np.empty((0, 0), name) for name in ("float32", "float64")}
 FORMAT = "fastbp-network-1"
 HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
@@ -286,8 +287,8 @@ def choose_threads(threads: int | None, work: float) -> int:
 
 
 def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
-          threads: int | None) -> tuple[Array, Array]:
-    """Outputs (n, n_out) and, with targets, each sample's cost (n,), of inputs already checked."""
+          threads: int | None) -> tuple[Array, float]:
+    """Outputs (n, n_out) and, with targets, the mean cost, of inputs already checked."""
     rows = min(len(x), CAPACITY)
     try:
         workspace = network._idle.pop()
@@ -295,16 +296,26 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
         workspace = network.workspace(rows)
     if workspace.capacity < rows:
         workspace = network.workspace(rows)
-    workspace.skip_zeros(mostly_zeros(x.array))
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
-    costs = np.empty(len(x) if t else 0)
-    with jit.team(choose_threads(threads, rows * network.n_parameters)) as n_threads:
-        kernel = kernels.infer if n_threads > 1 else kernels.infer_serial
-        kernel(kernels.blocks(network.dtype.name), network.theta, workspace.layers, workspace.buffers,
-               workspace.targets, workspace.costs, x.samples, t.samples if t else NO_TARGETS, NO_ORDER,
-               losses.CODES[loss] if loss else 0, outputs, costs, n_threads)
+    work = rows * network.n_parameters
+    cost = _go_through(network, workspace, x, t, loss, kernels.INFER, network.theta, outputs, threads, work)
     network._idle.append(workspace)
-    return outputs, costs
+    return outputs, cost
+
+
+def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: str | None, purpose: int,
+                gradient: Array, outputs: Array, threads: int | None, work: float) -> float:
+    """The compiled steps that change no parameter; returns the mean cost."""
+    workspace.skip_zeros(mostly_zeros(x.array))
+    steps = -(-len(x) // workspace.capacity)
+    costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
+    with jit.team((kernels.run, kernels.run_serial), choose_threads(threads, work)) as (run, n_threads):
+        run(kernels.blocks(network.dtype.name), network.theta, gradient, NO_STATE[network.dtype.name],
+            workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
+            t.samples if t else NO_TARGETS, NO_ORDER, len(x), workspace.capacity, purpose,
+            losses.CODES[loss] if loss else 0, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
+            np.zeros(board_size(n_threads), np.int64), n_threads)
+    return mean_cost(costs, workspace.capacity, len(x))
 
 
 def mean_cost(costs: Array, batch_size: int, n_samples: int) -> float:
@@ -351,18 +362,9 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     x = as_inputs(X, network.layer_sizes[0], network.dtype)
     t = as_targets(y, len(x), network.layer_sizes[-1], network.activations[-1], loss, network.dtype)
     workspace = network.workspace(min(len(x), CAPACITY))
-    workspace.skip_zeros(mostly_zeros(x.array))
     gradient = aligned(network.n_parameters, network.dtype)
-    blocks = -(-len(x) // workspace.capacity)
-    costs, etas = np.full(blocks, np.nan), np.zeros(blocks)
-    no_state, no_settings, clock = np.empty((0, 0), network.dtype), np.zeros(4), np.zeros(1, np.int64)
-    with jit.team(choose_threads(threads, 3 * workspace.capacity * network.n_parameters)) as n_threads:
-        kernel = kernels.train if n_threads > 1 else kernels.train_serial
-        kernel(kernels.blocks(network.dtype.name), network.theta, gradient, no_state, workspace.layers,
-               workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, NO_ORDER, len(x),
-               workspace.capacity, 1, losses.CODES[loss], no_settings, etas, clock, costs,
-               np.zeros(board_size(n_threads), np.int64), n_threads)
-    cost = mean_cost(costs, workspace.capacity, len(x))
+    work = 3 * workspace.capacity * network.n_parameters
+    cost = _go_through(network, workspace, x, t, loss, kernels.ACCUMULATE, gradient, workspace.a[-1], threads, work)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made
     return cost, gradient

@@ -190,8 +190,7 @@ class Trainer:
         net = self.network
         x, t = self._check(np.zeros((1, net.layer_sizes[0])), np.eye(1, net.layer_sizes[-1]), "X", "y")
         self._evaluate(x, t)
-        for threads in self._thread_counts:
-            self._steps(x, t, np.empty(0, np.int64), 1, np.empty(0), np.empty(0), net.workspace(1), threads)
+        self._steps(x, t, np.empty(0, np.int64), 1, np.empty(0), np.empty(0), net.workspace(1), self.threads)
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str) -> tuple[Inputs, Targets]:
         net = self.network
@@ -199,22 +198,21 @@ class Trainer:
         return x, as_targets(y, len(x), net.layer_sizes[-1], net.activations[-1], self.loss, net.dtype, y_name)
 
     def _evaluate(self, x: Inputs, t: Targets) -> tuple[float, float | None]:
-        outputs, costs = infer(self.network, x, t, self.loss, self.threads)
+        outputs, cost = infer(self.network, x, t, self.loss, self.threads)
         accuracy = None
         if t.labels is not None:
             accuracy = float(np.mean(decide(outputs, self.network.activations[-1]) == t.labels))
-        return float(np.mean(costs)), accuracy
+        return cost, accuracy
 
     def _steps(self, x: Inputs, t: Targets, order: Array, batch_size: int, etas: Array, costs: Array,
                workspace: Workspace, threads: int) -> int:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
-        with jit.team(threads) as threads:
-            kernel = kernels.train if threads > 1 else kernels.train_serial
-            return int(kernel(kernels.blocks(net.dtype.name), net.theta, self._gradient, self._state,
-                              workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
-                              t.samples, order, len(order), batch_size, 0, losses.CODES[self.loss],
-                              self.optimizer.settings(), etas, self._clock, costs, self._board, threads))
+        with jit.team((kernels.run, kernels.run_serial), threads, self.threads) as (run, threads):
+            return int(run(kernels.blocks(net.dtype.name), net.theta, self._gradient, self._state, workspace.layers,
+                           workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, order,
+                           len(order), batch_size, kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(),
+                           etas, self._clock, workspace.a[-1], costs, self._board, threads))
 
 
 class _Fit:

@@ -151,14 +151,14 @@ class Steps:
     def __call__(self, kernel, steps, threads=1):
         w = self.workspace
         return kernel(self.blocks, self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets, w.costs,
-                      *self.samples, self.order, 400, 10, 0, 2, self.settings, self.etas[:steps], self.clock,
-                      self.costs, self.board, threads)
+                      *self.samples, self.order, 400, 10, kernels.TRAIN, 2, self.settings, self.etas[:steps],
+                      self.clock, w.a[-1], self.costs[:steps], self.board, threads)
 
 
 def use_all(sizes):
     """Train, and call each of the five kernels, serial and parallel."""
     steps = Steps(sizes)
-    for kernel, threads in ((kernels.train_serial, 1), (kernels.train, 2)):
+    for kernel, threads in ((kernels.run_serial, 1), (kernels.run, 2)):
         assert steps(kernel, 2, threads) == 2
     w = steps.workspace
     for name in ("forward", "output_error", "backward", "weight_gradients", "update"):
@@ -208,7 +208,7 @@ def allocations(call, n):
     return rtsys.get_allocation_stats().alloc - before
 
 steps = Steps((200, 100, 10))
-train = lambda n: steps(kernels.train_serial, n)
+train = lambda n: steps(kernels.run_serial, n)
 for call in (train, allocate):
     call(1)
     print(*(allocations(call, n) for n in (1, 2, 40)))
@@ -248,26 +248,26 @@ def test_a_step_allocates_nothing():
 
 def test_team():
     before = numba.get_num_threads()
-    with jit.team(1) as threads:
-        assert threads == 1
-    with jit.team(2) as threads:
-        assert threads == 2
+    assert enter(1) == ("serial", 1)
+    assert enter(1, most=2) == ("parallel", 1)
+    with jit.team(("parallel", "serial"), 2) as entered:
+        assert entered == ("parallel", 2)
         seen = []
-        other = threading.Thread(target=lambda: seen.append(enter(2)))
+        other = threading.Thread(target=lambda: seen.extend([enter(2), enter(1, most=2)]))
         other.start()
         other.join()
-        assert seen == [1]  # while one thread is in, another runs serially
-        assert enter(2) == 2  # the same thread may enter again: nothing of it runs meanwhile
-    assert enter(2) == 2
-    with pytest.raises(KeyError), jit.team(2):
+        assert seen == [("serial", 1)] * 2  # while one thread is in, another runs serially
+        assert enter(2) == ("parallel", 2)  # the same thread may enter again: nothing of it runs meanwhile
+    assert enter(2) == ("parallel", 2)
+    with pytest.raises(KeyError), jit.team(("parallel", "serial"), 2):
         raise KeyError
-    assert enter(2) == 2
+    assert enter(2) == ("parallel", 2)
     assert numba.get_num_threads() == before
 
 
-def enter(threads):
-    with jit.team(threads) as allowed:
-        return allowed
+def enter(threads, most=1):
+    with jit.team(("parallel", "serial"), threads, most) as entered:
+        return entered
 
 
 SETUP = """
@@ -284,9 +284,9 @@ def train():
     '''Bits of theta after five rounds of 40 steps, and the team sizes that were allowed.'''
     steps, seen = Steps((100, 64, 10)), set()
     for _ in range(5):
-        with jit.team(2) as threads:
+        with jit.team((kernels.run, kernels.run_serial), 2) as (run, threads):
             seen.add(threads)
-            steps(kernels.train if threads > 1 else kernels.train_serial, 40, threads)
+            steps(run, 40, threads)
     return steps.theta.tobytes(), seen
 
 expected, seen = train()
@@ -294,7 +294,7 @@ assert seen == {2}
 assert numba.threading_layer() == os.environ.get("NUMBA_THREADING_LAYER", numba.threading_layer())
 serial = Steps((100, 64, 10))
 for _ in range(5):
-    serial(kernels.train_serial, 40)
+    serial(kernels.run_serial, 40)
 assert serial.theta.tobytes() == expected
 """
 

@@ -257,7 +257,7 @@ def test_shares_cover_the_range_in_whole_grains(n, shares, grain):
     assert max(sizes) <= -(-n // (shares * grain)) * grain  # none has more than its share, rounded up
 
 
-# Whole mini-batches: train and infer.
+# Whole mini-batches: run.
 
 N_SAMPLES, BATCH, N_STEPS = 75, 8, 10  # the last mini-batch has 3
 TRAINED = [14, 40, 9, 5]
@@ -303,13 +303,14 @@ class Run:
         self.state = np.zeros((optimizer.n_moments, size), dtype)
         self.order = np.random.default_rng(9).permutation(N_SAMPLES)
         self.etas = np.full(N_STEPS, optimizer.eta) if etas is None else etas
-        self.clock, self.costs = np.zeros(1, np.int64), np.full(N_STEPS, np.nan)
+        self.clock, self.costs = np.zeros(1, np.int64), np.full(len(self.etas), np.nan)
+        self.outputs = np.full((N_SAMPLES, TRAINED[-1]), np.nan, dtype)
 
-    def train(self, kernel, threads, n_samples=N_SAMPLES, summed=0):
+    def train(self, kernel, threads, n_samples=N_SAMPLES, purpose=kernels.TRAIN):
         w = self.workspace
         return kernel(kernels.blocks(self.dtype), self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets,
-                      w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, summed, self.loss,
-                      self.optimizer.settings(), self.etas, self.clock, self.costs,
+                      w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, purpose, self.loss,
+                      self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
                       np.zeros(board_size(threads), np.int64), threads)
 
     def by_reference(self):
@@ -342,7 +343,7 @@ RUNS = [
 @pytest.mark.parametrize(("x", "t", "optimizer", "skip_zeros"), RUNS, ids=lambda v: str(v))
 def test_ten_steps(x, t, optimizer, skip_zeros, dtype):
     run = Run(x, t, dtype, optimizer, skip_zeros)
-    assert run.train(kernels.train_serial, 1) == N_STEPS
+    assert run.train(kernels.run_serial, 1) == N_STEPS
     theta, costs = run.by_reference()
     eps = np.finfo(dtype).eps
     assert abs(costs - costs[0]).max() > 1e-3  # it learns, so the steps are compared and not only the first
@@ -351,7 +352,7 @@ def test_ten_steps(x, t, optimizer, skip_zeros, dtype):
     assert run.clock == [N_STEPS]
     for threads in (1, 2, 3):
         other = Run(x, t, dtype, optimizer, skip_zeros)
-        other.train(kernels.train, threads)
+        other.train(kernels.run, threads)
         assert other.theta.tobytes() == run.theta.tobytes(), threads
         assert other.state.tobytes() == run.state.tobytes(), threads
         assert other.costs.tobytes() == run.costs.tobytes(), threads
@@ -362,7 +363,7 @@ def test_a_step_with_learning_rate_zero_moves_the_state(optimizer):
     """As `update` does: a schedule may start at 0, and momentum is gathered from the first step on."""
     etas = optimizer.eta * np.linspace(0, 1, N_STEPS)
     run = Run("float32", "rows", "float64", optimizer, etas=etas)
-    run.train(kernels.train_serial, 1)
+    run.train(kernels.run_serial, 1)
     theta, costs = run.by_reference()
     np.testing.assert_allclose(run.costs, costs, rtol=1e-12)
     np.testing.assert_allclose(run.theta, theta, rtol=0, atol=1e-12)
@@ -372,9 +373,9 @@ def test_a_step_with_learning_rate_zero_moves_the_state(optimizer):
 def test_training_stops_before_a_cost_that_is_not_finite(threads):
     good = Run("float32", "labels", "float32", SGD(0.1, momentum=0.9))
     bad = Run("float32", "labels", "float32", SGD(0.1, momentum=0.9))
-    good.etas = good.etas[:4]
+    good.costs = good.costs[:4]
     bad.array[bad.order[4 * BATCH + 3], 5] = np.nan
-    kernel = kernels.train_serial if threads == 1 else kernels.train
+    kernel = kernels.run_serial if threads == 1 else kernels.run
     assert good.train(kernel, threads) == 4
     assert bad.train(kernel, threads) == 4
     assert bad.theta.tobytes() == good.theta.tobytes()
@@ -391,19 +392,19 @@ def test_gradient_of_all_mini_batches_together(dtype, in_order):
     n = 70 if in_order else N_SAMPLES
     chosen = run.order[:n] if in_order else np.arange(n)
     run.order = run.order[:n] if in_order else run.order[:0]
-    run.etas = run.etas[: -(-n // BATCH)]
+    run.costs = run.costs[: -(-n // BATCH)]
 
     def compiled(kernel, threads):
         run.gradient[:] = np.nan
-        assert run.train(kernel, threads, n, summed=1) == len(run.etas)
-        return run.costs[: len(run.etas)].tobytes(), run.gradient.tobytes()
+        assert run.train(kernel, threads, n, kernels.ACCUMULATE) == len(run.costs)
+        return run.costs.tobytes(), run.gradient.tobytes()
 
-    bits = compiled(kernels.train_serial, 1)
+    bits = compiled(kernels.run_serial, 1)
     got = run.gradient.copy()
-    sizes = [BATCH] * (len(run.etas) - 1) + [n - BATCH * (len(run.etas) - 1)]
-    cost = np.average(run.costs[: len(run.etas)], weights=sizes)
+    sizes = [BATCH] * (len(run.costs) - 1) + [n - BATCH * (len(run.costs) - 1)]
+    cost = np.average(run.costs, weights=sizes)
     for threads in (1, 2, 3):
-        assert compiled(kernels.train, threads) == bits
+        assert compiled(kernels.run, threads) == bits
     assert run.theta.tobytes() == run.start.astype(dtype).tobytes()
     assert not run.state.any()
 
@@ -423,29 +424,37 @@ def test_gradient_of_all_mini_batches_together(dtype, in_order):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_infer(dtype):
     run = Run("float64 backwards", "labels", dtype, SGD())
-    w = run.workspace
-    no_targets = Samples(0, 0, 0, NONE)
+    labels, run.order = run.t, run.order[:0]
 
     def compiled(kernel, t, threads):
-        outputs, costs = np.full((N_SAMPLES, 5), np.nan, dtype), np.full(N_SAMPLES, np.nan)
-        kernel(kernels.blocks(dtype), run.theta, w.layers, w.buffers, w.targets, w.costs, describe(run.array), t,
-               run.order[:0], run.loss, outputs, costs, threads)
-        return outputs, costs
+        run.t, run.outputs[:], run.costs[:] = t, np.nan, np.nan
+        assert run.train(kernel, threads, purpose=kernels.INFER) == N_STEPS
+        return run.outputs.copy(), run.costs.copy()
 
-    outputs, costs = compiled(kernels.infer_serial, run.t, 1)
+    outputs, costs = compiled(kernels.run_serial, labels, 1)
     for threads in (1, 2, 3):
-        for got, want in zip(compiled(kernels.infer, run.t, threads), (outputs, costs), strict=True):
+        for got, want in zip(compiled(kernels.run, labels, threads), (outputs, costs), strict=True):
             assert got.tobytes() == want.tobytes()
-    without, nothing = compiled(kernels.infer_serial, no_targets, 1)
+    without, _ = compiled(kernels.run_serial, Samples(0, 0, 0, NONE), 1)
     assert without.tobytes() == outputs.tobytes()
-    assert np.isnan(nothing).all()
+    assert run.theta.tobytes() == run.start.astype(dtype).tobytes()
 
     all_at_once = Workspace(TRAINED, ["relu", "tanh", "softmax"], "float64", N_SAMPLES)
     all_at_once.a[0][:] = run.floats
     reference.forward(run.start, all_at_once.layers, all_at_once.buffers, N_SAMPLES)
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(outputs, all_at_once.a[-1], rtol=0, atol=20 * eps)
-    np.testing.assert_allclose(costs, -np.log(all_at_once.a[-1][run.rows == 1]), rtol=0, atol=50 * eps)
+    of_each = -np.log(all_at_once.a[-1][run.rows == 1])
+    means = [of_each[first : first + BATCH].mean() for first in range(0, N_SAMPLES, BATCH)]
+    np.testing.assert_allclose(costs, means, rtol=0, atol=50 * eps)
+
+
+def test_infer_goes_on_where_a_cost_is_not_finite():
+    run = Run("float32", "labels", "float32", SGD())
+    run.array[3, 2], run.order = np.nan, run.order[:0]
+    assert run.train(kernels.run_serial, 1, purpose=kernels.INFER) == N_STEPS
+    assert np.isnan(run.outputs).any(axis=1).nonzero()[0].tolist() == [3]
+    assert np.isnan(run.costs).nonzero()[0].tolist() == [0]
 
 
 def digest():
@@ -454,7 +463,7 @@ def digest():
     for dtype in DTYPES:
         for x, t, optimizer, skip_zeros in RUNS:
             run = Run(x, t, dtype, optimizer, skip_zeros)
-            run.train(kernels.train_serial, 1)
+            run.train(kernels.run_serial, 1)
             total.update(run.theta.tobytes() + run.costs.tobytes())
     return total.hexdigest()
 

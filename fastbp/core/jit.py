@@ -166,22 +166,24 @@ _owner: int | None = None
 
 
 @contextlib.contextmanager
-def team(threads: int) -> Iterator[int]:
-    """How many threads the compiled code entered in this block may use: `threads`, or 1 where more are not safe.
+def team(twins: tuple[Any, Any], threads: int, most: int = 1) -> Iterator[tuple[Any, int]]:
+    """Which of `twins` to call in this block, and how many threads it may use: `threads`, or 1 where more are not safe.
 
     A second Python thread would abort the process under Numba's workqueue layer
     (https://github.com/numba/numba/issues/8563), and a child forked after a parallel region is killed by GNU OpenMP;
-    both run serially, with the same bits.
+    both run serially, with the same bits. Who also calls with up to `most` threads gets the parallel twin for one
+    thread too, so that the serial one need not be compiled.
     """
     global _owner
-    if threads == 1 or _owner not in (None, os.getpid()) or not _entry.acquire(blocking=False):
-        yield 1
+    parallel, serial = twins
+    if max(threads, most) == 1 or _owner not in (None, os.getpid()) or not _entry.acquire(blocking=False):
+        yield serial, 1
         return
     _owner = os.getpid()
     before = numba.get_num_threads()
     try:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        yield threads
+        yield parallel, threads
     finally:
         numba.set_num_threads(before)
         _entry.release()
@@ -204,7 +206,7 @@ def environment() -> dict[str, Any]:
     """What decides which machine code runs, and how: versions, CPU, threads, threading layer, cache directory."""
     features = llvm.get_host_cpu_features()
     vectors = ("sse2", "sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")
-    with team(2):  # the layer is known once it runs
+    with team((None, None), 2):  # the layer is known once it runs
         pass
     return {
         "numba": numba.__version__,

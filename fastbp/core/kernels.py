@@ -142,16 +142,18 @@ backward, backward_serial = jit.twins(_backward)
 weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
 
 
+INFER, TRAIN, ACCUMULATE = range(3)  # what the steps below are for
+
 # What follows runs whole mini-batches. A step is two phases: each thread does all that its samples need, then all that
 # its rows of every W need. The drivers reach the two blocks by their address (see jit.machine_code).
 
 
 @jit.serial
-def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ahead, loss, learn, lo, hi):
+def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ahead, loss, purpose, lo, hi):
     """The part of a step that belongs to samples lo..hi: input, forward pass, output error, backward recurrence.
 
     The mini-batch starts at order[first] (an empty `order`: the samples as they lie). Without targets (t.kind NONE)
-    it stops after the forward pass, unless `learn` after the output error. `ahead`: samples to the next mini-batch.
+    it stops after the forward pass, to INFER after the output error. `ahead`: samples to the next mini-batch.
     """
     last = len(layers) - 1
     for i in range(lo, hi):
@@ -168,7 +170,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
                 prefetch_row(x, order[first + i + ahead], layers[0, N_IN])
                 prefetch_row(t, order[first + i + ahead], 1 if t.kind == LABELS else targets.shape[1])
             output_error_block(layers, buffers, targets, costs, loss, i, i + 1)
-    if learn:
+    if purpose != INFER:
         for l in range(last - 1, -1, -1):
             backward_block(theta, layers, buffers, l, lo, hi)
 
@@ -210,19 +212,21 @@ def cached(dtype: str) -> bool:
     return jit.is_cached(samples_block, *of_samples) and jit.is_cached(weights_block, *of_weights)
 
 
-def _train(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, summed,
-           loss, settings, etas, clock, step_costs, board, threads):
-    """One step of gradient descent for each mini-batch; stops before an update whose cost is not finite.
+def _run(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
+         loss, settings, etas, clock, outputs, step_costs, board, threads):
+    """Go through the samples, a mini-batch a step; stops before an update whose cost is not finite.
+
+    TRAIN: a step of gradient descent each. ACCUMULATE: nothing is updated, and the gradient is that of all together.
+    INFER: a[L], into outputs (n_samples, n_out). Costs are those of `targets`, unless t.kind is NONE.
 
     x, t: Samples; order (n_samples,): their numbers, empty for as they lie; etas (steps,): learning rates;
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
-    board: phases.board_size(threads) int64. With `summed` no step updates theta, and the gradient is that of all
-    mini-batches together. Returns the number of steps made.
+    board: phases.board_size(threads) int64. Returns the number of steps made.
     """
     board[:] = 0
     start = clock[0]
     for own in prange(threads):
-        for s in range(len(etas)):
+        for s in range(len(step_costs)):
             first = s * batch_size
             n = min(batch_size, n_samples - first)
             for other in range(threads):
@@ -230,46 +234,42 @@ def _train(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t
                 if take(board, c, 2 * s):
                     lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
                     jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss,
-                                         1, lo, hi))
+                                         purpose, lo, hi))
                     done(board)
             wait(board, 2 * s, threads)
             cost = _mean(costs, n)  # by every thread: less than one more phase
-            if not math.isfinite(cost):
+            if not (purpose == INFER or math.isfinite(cost)):
                 break
-            scale, fresh, step = 1 / n, 1, start + s + 1
-            if summed:
-                scale, fresh, step = 1 / n_samples, int(s == 0), 0
             for other in range(threads):
                 c = (own + other) % threads
                 if take(board, c, 2 * s + 1):
-                    jit.call(blocks[1], (theta, gradient, state, layers, buffers, n, scale, fresh, settings, etas[s],
-                                         step, c, threads))
+                    if purpose == INFER:
+                        lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+                        _copy_outputs(outputs, layers, buffers, first, lo, hi)
+                    elif purpose == TRAIN:
+                        jit.call(blocks[1], (theta, gradient, state, layers, buffers, n, 1 / n, 1, settings, etas[s],
+                                             start + s + 1, c, threads))
+                    else:
+                        jit.call(blocks[1], (theta, gradient, state, layers, buffers, n, 1 / n_samples, int(s == 0),
+                                             settings, 0.0, 0, c, threads))
                     if c == 0:
                         step_costs[s] = cost
                         clock[0] = start + s + 1
                     done(board)
             wait(board, 2 * s + 1, threads)
     made = clock[0] - start
-    if made < len(etas):
+    if made < len(step_costs):
         step_costs[made] = _mean(costs, min(batch_size, n_samples - made * batch_size))
     return made
 
 
-def _infer(blocks, theta, layers, buffers, targets, costs, x, t, order, loss, outputs, sample_costs, threads):
-    """a[L] of all samples, into outputs (n, n_out), and unless t.kind is NONE their costs, into sample_costs (n,)."""
+@jit.inlined
+def _copy_outputs(outputs, layers, buffers, first, lo, hi):
     last = len(layers) - 1
-    for c in prange(threads):
-        lo, end = jit.share(len(costs), c, threads, TILE_HEIGHT)  # rows of the buffers that stay this thread's own
-        for first in range(0, len(outputs), len(costs)):
-            hi = min(end, len(outputs) - first)
-            jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, len(costs), loss, 0,
-                                 lo, hi))
-            for i in range(lo, hi):
-                a = layers[last, A] + i * layers[last, LD]
-                for j in range(layers[last, N_OUT]):
-                    outputs[first + i, j] = buffers[a + j]
-                if t.kind != NONE:
-                    sample_costs[first + i] = costs[i]
+    for i in range(lo, hi):
+        a = layers[last, A] + i * layers[last, LD]
+        for j in range(layers[last, N_OUT]):
+            outputs[first + i, j] = buffers[a + j]
 
 
 @jit.inlined
@@ -280,5 +280,4 @@ def _mean(costs, n):
     return total / n
 
 
-train, train_serial = jit.twins(_train)
-infer, infer_serial = jit.twins(_infer)
+run, run_serial = jit.twins(_run)
