@@ -310,7 +310,7 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     steps = -(-len(x) // workspace.capacity)
     costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
     with jit.team((kernels.run, kernels.run_serial), choose_threads(threads, work)) as (run, n_threads):
-        run(kernels.blocks(network.dtype.name), network.theta, gradient, NO_STATE[network.dtype.name],
+        run(kernels.address(network.dtype.name), network.theta, gradient, NO_STATE[network.dtype.name],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, NO_ORDER, len(x), workspace.capacity, purpose,
             losses.CODES[loss] if loss else 0, NO_SETTINGS, NO_ETAS, clock, outputs, costs,

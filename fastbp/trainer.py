@@ -209,7 +209,7 @@ class Trainer:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads) as (run, threads):
-            return int(run(kernels.blocks(net.dtype.name), net.theta, self._gradient, self._state, workspace.layers,
+            return int(run(kernels.address(net.dtype.name), net.theta, self._gradient, self._state, workspace.layers,
                            workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, order,
                            len(order), batch_size, kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(),
                            etas, self._clock, workspace.a[-1], costs, self._board, threads))

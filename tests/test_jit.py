@@ -146,11 +146,11 @@ class Steps:
         self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
         self.samples = describe(self.x), describe(self.t, LABELS)
         self.board = np.zeros(board_size(2), np.int64)
-        self.blocks = kernels.blocks(dtype)
+        self.address = kernels.address(dtype)
 
     def __call__(self, kernel, steps, threads=1):
         w = self.workspace
-        return kernel(self.blocks, self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets, w.costs,
+        return kernel(self.address, self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets, w.costs,
                       *self.samples, self.order, 400, 10, kernels.TRAIN, 2, self.settings, self.etas[:steps],
                       self.clock, w.a[-1], self.costs[:steps], self.board, threads)
 

@@ -21,7 +21,7 @@ from fastbp.core.optimizers import update_block
 from fastbp.core.phases import done, take, wait
 from fastbp.core.product import TILE_HEIGHT, Matrix, product, repeated_zero, transposed
 from fastbp.core.samples import LABELS, NONE, Samples, gather_row, prefetch_row, target_row
-from fastbp.core.simd import at
+from fastbp.core.simd import at, part
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
@@ -45,8 +45,7 @@ def forward_block(theta, layers, buffers, l, lo, hi):
     product(_rows(buffers, z, ld, lo), sent, weights, hi - lo, n_out, n_in, biases, theta.dtype.type(1),
             layers[l, SKIP_ZEROS])
     for i in range(lo, hi):
-        activate(layers[l, ACTIVATION], buffers[z + i * ld : z + i * ld + n_out],
-                 buffers[a + i * ld : a + i * ld + n_out])
+        activate(layers[l, ACTIVATION], part(buffers, z + i * ld, n_out), part(buffers, a + i * ld, n_out))
 
 
 @jit.inlined
@@ -59,8 +58,8 @@ def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
     n_out, ld, activation = layers[last, N_OUT], layers[last, LD], layers[last, ACTIVATION]
     for i in range(lo, hi):
         z, a, delta = layers[last, Z] + i * ld, layers[last, A] + i * ld, layers[last, DELTA] + i * ld
-        costs[i] = cost_and_error(loss, activation, buffers[z : z + n_out], buffers[a : a + n_out], targets[i],
-                                  buffers[delta : delta + n_out])
+        costs[i] = cost_and_error(loss, activation, part(buffers, z, n_out), part(buffers, a, n_out), targets[i],
+                                  part(buffers, delta, n_out))
 
 
 @jit.inlined
@@ -73,8 +72,7 @@ def backward_block(theta, layers, buffers, l, lo, hi):
     product(_rows(buffers, delta, ld, lo), received, transposed(weights), hi - lo, n, n_next, repeated_zero(weights),
             theta.dtype.type(1), np.int64(0))
     for i in range(lo, hi):
-        multiply_by_prime(layers[l, ACTIVATION], buffers[a + i * ld : a + i * ld + n],
-                          buffers[delta + i * ld : delta + i * ld + n])
+        multiply_by_prime(layers[l, ACTIVATION], part(buffers, a + i * ld, n), part(buffers, delta + i * ld, n))
 
 
 @jit.inlined
@@ -92,13 +90,12 @@ def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi
 @jit.inlined
 def bias_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi):
     """db[l] = scale times the sum of delta[l] over `n` samples, for receiving neurons lo..hi, as above."""
-    db = gradient[layers[l, B] + lo : layers[l, B] + hi]
+    db = part(gradient, layers[l, B] + lo, hi - lo)
     factor = gradient.dtype.type(scale)
     if fresh:
         db[:] = 0
     for i in range(n):
-        row = layers[l, DELTA] + i * layers[l, LD]
-        delta = buffers[row + lo : row + hi]
+        delta = part(buffers, layers[l, DELTA] + i * layers[l, LD] + lo, hi - lo)
         for j in range(db.size):
             db[j] += factor * delta[j]
 
@@ -142,13 +139,13 @@ backward, backward_serial = jit.twins(_backward)
 weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
 
 
-INFER, TRAIN, ACCUMULATE = range(3)  # what the steps below are for
-
 # What follows runs whole mini-batches. A step is two phases: each thread does all that its samples need, then all that
-# its rows of every W need. The drivers reach the two blocks by their address (see jit.machine_code).
+# its rows of every W need.
+
+INFER, TRAIN, ACCUMULATE = range(3)  # what for
 
 
-@jit.serial
+@jit.inlined
 def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ahead, loss, purpose, lo, hi):
     """The part of a step that belongs to samples lo..hi: input, forward pass, output error, backward recurrence.
 
@@ -158,8 +155,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
     last = len(layers) - 1
     for i in range(lo, hi):
         sample = order[first + i] if order.size else first + i
-        row = layers[0, INPUT] + i * layers[0, LD_INPUT]
-        gather_row(x, sample, buffers[row : row + layers[0, N_IN]])
+        gather_row(x, sample, part(buffers, layers[0, INPUT] + i * layers[0, LD_INPUT], layers[0, N_IN]))
         if t.kind != NONE:
             target_row(t, sample, targets[i])
     for l in range(last + 1):
@@ -175,7 +171,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
             backward_block(theta, layers, buffers, l, lo, hi)
 
 
-@jit.serial
+@jit.inlined
 def weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, settings, eta, step, c, shares):
     """The part of a step that belongs to the c-th share of every layer's rows and biases: gradients and, if step > 0,
     the update (also with eta = 0: the optimiser's state moves along)."""
@@ -191,28 +187,83 @@ def weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, sett
             update_block(theta, gradient, state, settings, eta, step, b + lo, b + hi)
 
 
-def _examples(dtype: str) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """Arguments of the types that samples_block and weights_block are compiled for."""
-    vector, matrix, costs = np.empty(1, dtype), np.empty((1, 1), dtype), np.empty(1)
-    table, order, samples = np.empty((1, 12), np.int64), np.empty(1, np.int64), Samples(0, 0, 0, 0)
-    return ((vector, table, vector, matrix, costs, samples, samples, order, 0, 0, 0, 0, 0, 0),
-            (vector, vector, matrix, table, vector, 0, 0.0, 0, costs, 0.0, 0, 0, 0))
+@jit.inlined
+def outputs_block(outputs, layers, buffers, first, lo, hi):
+    """a[L] of samples lo..hi into their rows of `outputs`, where the mini-batch starts at row `first`."""
+    last = len(layers) - 1
+    for i in range(lo, hi):
+        a = layers[last, A] + i * layers[last, LD]
+        for j in range(layers[last, N_OUT]):
+            outputs[first + i, j] = buffers[a + j]
+
+
+@jit.inner
+def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
+               loss, settings, etas, clock, start, outputs, step_costs, board, own, threads):
+    """All that one thread does of `run`, as thread `own`."""
+    for s in range(len(step_costs)):
+        first = s * batch_size
+        n = min(batch_size, n_samples - first)
+        for other in range(threads):
+            c = (own + other) % threads
+            if take(board, c, 2 * s):
+                lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+                samples_block(theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss, purpose,
+                              lo, hi)
+                done(board)
+        wait(board, 2 * s, threads)
+        cost = _mean(costs, n)  # by every thread: less than one more phase
+        if not (purpose == INFER or math.isfinite(cost)):
+            if own == 0:
+                step_costs[s] = cost
+            break
+        for other in range(threads):
+            c = (own + other) % threads
+            if take(board, c, 2 * s + 1):
+                if purpose == INFER:
+                    lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+                    outputs_block(outputs, layers, buffers, first, lo, hi)
+                else:
+                    scale, fresh, eta, step = 1 / n, 1, etas[s], start + s + 1
+                    if purpose == ACCUMULATE:
+                        scale, fresh, eta, step = 1 / n_samples, int(s == 0), 0.0, 0
+                    weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, settings, eta, step, c,
+                                  threads)
+                if c == 0:
+                    step_costs[s] = cost
+                    clock[0] = start + s + 1
+                done(board)
+        wait(board, 2 * s + 1, threads)
+
+
+@jit.inlined
+def _mean(costs, n):
+    total = 0.0
+    for i in range(n):
+        total += costs[i]
+    return total / n
+
+
+def _examples(dtype: str) -> tuple[object, ...]:
+    """Arguments of the types that one_thread is compiled for."""
+    vector, matrix, numbers, counts = np.empty(1, dtype), np.empty((1, 1), dtype), np.empty(1), np.empty(1, np.int64)
+    table, samples = np.empty((1, 12), np.int64), Samples(0, 0, 0, 0)
+    return (vector, vector, matrix, table, vector, matrix, numbers, samples, samples, counts, 0, 0, 0, 0, numbers,
+            numbers, counts, 0, matrix, numbers, counts, 0, 0)
 
 
 @functools.cache
-def blocks(dtype: str) -> tuple[int, int]:
-    """Addresses of the machine code of samples_block and weights_block for float32 or float64; compiles at need."""
-    of_samples, of_weights = _examples(dtype)
-    return jit.machine_code(samples_block, *of_samples), jit.machine_code(weights_block, *of_weights)
+def address(dtype: str) -> int:
+    """Where the machine code of one_thread for float32 or float64 is; compiles at need."""
+    return jit.machine_code(one_thread, *_examples(dtype))
 
 
 def cached(dtype: str) -> bool:
-    """Whether the machine code of `blocks` is on disk."""
-    of_samples, of_weights = _examples(dtype)
-    return jit.is_cached(samples_block, *of_samples) and jit.is_cached(weights_block, *of_weights)
+    """Whether the machine code of one_thread is on disk."""
+    return jit.is_cached(one_thread, *_examples(dtype))
 
 
-def _run(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
+def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
          loss, settings, etas, clock, outputs, step_costs, board, threads):
     """Go through the samples, a mini-batch a step; stops before an update whose cost is not finite.
 
@@ -226,58 +277,9 @@ def _run(blocks, theta, gradient, state, layers, buffers, targets, costs, x, t, 
     board[:] = 0
     start = clock[0]
     for own in prange(threads):
-        for s in range(len(step_costs)):
-            first = s * batch_size
-            n = min(batch_size, n_samples - first)
-            for other in range(threads):
-                c = (own + other) % threads
-                if take(board, c, 2 * s):
-                    lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
-                    jit.call(blocks[0], (theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss,
-                                         purpose, lo, hi))
-                    done(board)
-            wait(board, 2 * s, threads)
-            cost = _mean(costs, n)  # by every thread: less than one more phase
-            if not (purpose == INFER or math.isfinite(cost)):
-                break
-            for other in range(threads):
-                c = (own + other) % threads
-                if take(board, c, 2 * s + 1):
-                    if purpose == INFER:
-                        lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
-                        _copy_outputs(outputs, layers, buffers, first, lo, hi)
-                    elif purpose == TRAIN:
-                        jit.call(blocks[1], (theta, gradient, state, layers, buffers, n, 1 / n, 1, settings, etas[s],
-                                             start + s + 1, c, threads))
-                    else:
-                        jit.call(blocks[1], (theta, gradient, state, layers, buffers, n, 1 / n_samples, int(s == 0),
-                                             settings, 0.0, 0, c, threads))
-                    if c == 0:
-                        step_costs[s] = cost
-                        clock[0] = start + s + 1
-                    done(board)
-            wait(board, 2 * s + 1, threads)
-    made = clock[0] - start
-    if made < len(step_costs):
-        step_costs[made] = _mean(costs, min(batch_size, n_samples - made * batch_size))
-    return made
-
-
-@jit.inlined
-def _copy_outputs(outputs, layers, buffers, first, lo, hi):
-    last = len(layers) - 1
-    for i in range(lo, hi):
-        a = layers[last, A] + i * layers[last, LD]
-        for j in range(layers[last, N_OUT]):
-            outputs[first + i, j] = buffers[a + j]
-
-
-@jit.inlined
-def _mean(costs, n):
-    total = 0.0
-    for i in range(n):
-        total += costs[i]
-    return total / n
+        jit.call(address, (theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size,
+                           purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own, threads))
+    return clock[0] - start
 
 
 run, run_serial = jit.twins(_run)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from fastbp.core import jit
-from fastbp.core.simd import out_of_line
+from fastbp.core.simd import out_of_line, part
 
 SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE = range(4)
 RULE, FIRST, SECOND, EPSILON = range(4)  # slots of the settings vector
@@ -149,16 +149,16 @@ def update_block(theta, gradient, state, settings, eta, step, lo, hi):
     `step` counts updates from 1.
     """
     out_of_line()
-    t, g = theta[lo:hi], gradient[lo:hi]  # slices first: offsets that may be negative would stop the vectoriser
+    t, g = part(theta, lo, hi - lo), part(gradient, lo, hi - lo)  # offsets in the loops would stop the vectoriser
     number = theta.dtype.type
     rule, rate = settings[RULE], number(eta)
     if rule == SGD_RULE:
         for i in range(t.size):
             t[i] -= rate * g[i]
     elif rule == ADAM_RULE:
-        _adam(t, g, state[0, lo:hi], state[1, lo:hi], settings, eta, step)
+        _adam(t, g, part(state[0], lo, hi - lo), part(state[1], lo, hi - lo), settings, eta, step)
     else:
-        v, momentum = state[0, lo:hi], number(settings[FIRST])
+        v, momentum = part(state[0], lo, hi - lo), number(settings[FIRST])
         if rule == MOMENTUM_RULE:
             for i in range(t.size):
                 v[i] = momentum * v[i] + g[i]

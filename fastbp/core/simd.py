@@ -18,7 +18,9 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 
 def _vector_bits() -> int:
@@ -457,14 +459,39 @@ def pointer_from(typing, address, like):
     return types.CPointer(like)(types.int64, like), emit
 
 
+def _check_contiguous(array):
+    if not (isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C"):
+        raise TypingError(f"expected a contiguous one-dimensional array, got {array}")
+
+
 @intrinsic
 def at(typing, array, offset):
     """Pointer to `array[offset]` of a contiguous one-dimensional array."""
+    _check_contiguous(array)
+
     def emit(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.gep(data, [arguments[1]])
 
     return types.CPointer(array.dtype)(array, types.int64), emit
+
+
+@intrinsic
+def part(typing, vector, offset, n):
+    """`vector[offset : offset + n]`, without the care for bounds that are negative or too large, a screen of code each.
+
+    It borrows the memory of a contiguous vector: use it while the vector lives.
+    """
+    _check_contiguous(vector)
+
+    def emit(context, builder, signature, arguments):
+        make = context.make_array(signature.args[0])
+        whole, out = make(context, builder, arguments[0]), make(context, builder)
+        populate_array(out, builder.gep(whole.data, [arguments[1]]), [arguments[2]], [whole.itemsize], whole.itemsize,
+                       meminfo=None)
+        return out._getvalue()
+
+    return vector(vector, types.int64, types.int64), emit
 
 
 @intrinsic
