@@ -308,9 +308,9 @@ class Run:
 
     def train(self, kernel, threads, n_samples=N_SAMPLES, purpose=kernels.TRAIN):
         w = self.workspace
-        return kernel(kernels.address(self.dtype), self.theta, self.gradient, self.state, w.layers, w.buffers, w.targets,
-                      w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, purpose, self.loss,
-                      self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
+        return kernel(kernels.address(self.dtype), self.theta, self.gradient, self.state, w.layers, w.buffers,
+                      w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, purpose,
+                      self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
                       np.zeros(board_size(threads), np.int64), threads)
 
     def by_reference(self):
