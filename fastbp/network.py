@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -140,7 +141,36 @@ class Network:
 
         Raises ValueError or TypeError where X does not fit the network or is not finite.
         """
-        return infer(self, as_inputs(X, self.layer_sizes[0], self.dtype), None, None, threads)[0]
+        outputs = self._forward_few(X) if type(X) is np.ndarray and threads is None else None
+        if outputs is None:
+            outputs, _ = infer(self, as_inputs(X, self.layer_sizes[0], self.dtype), None, None, threads)
+        return outputs
+
+    def _forward_few(self, X: Array) -> Array | None:
+        """The outputs of a few samples just as a kernel reads them, at a tenth of the time of a call that takes all
+        that may come; None where this is not for X."""
+        n = len(X) if X.ndim == 2 else 0
+        fits = X.dtype == self.dtype and X.flags.carray and X.shape[1:] == self.layer_sizes[:1]
+        if not (fits and 0 < n <= CAPACITY and n * self.n_parameters < jit.WORTH_THREADS):
+            return None
+        workspace = self._take_workspace(n)
+        outputs = np.empty((n, self.layer_sizes[-1]), self.dtype)
+        finite = kernels.forward_few(self._address, self._theta, workspace.layers, workspace.buffers,
+                                     workspace.targets, workspace.costs, workspace.counts, X, outputs)
+        self._idle.append(workspace)
+        return outputs if finite else None
+
+    @functools.cached_property
+    def _address(self) -> int:
+        return kernels.address(self.dtype.name)
+
+    def _take_workspace(self, rows: int) -> Workspace:
+        """One for at least so many samples, an idle one if it can be."""
+        try:
+            workspace = self._idle.pop()
+        except IndexError:
+            workspace = self.workspace(rows)
+        return workspace if workspace.capacity >= rows else self.workspace(rows)
 
     def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
         """Labels (n,) for sigmoid and softmax outputs, else the outputs themselves (n, n_out).
@@ -290,12 +320,7 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
           threads: int | None) -> tuple[Array, float]:
     """Outputs (n, n_out) and, with targets, the mean cost, of inputs already checked."""
     rows = min(len(x), CAPACITY)
-    try:
-        workspace = network._idle.pop()
-    except IndexError:
-        workspace = network.workspace(rows)
-    if workspace.capacity < rows:
-        workspace = network.workspace(rows)
+    workspace = network._take_workspace(rows)
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
     work = rows * network.n_parameters
     cost = _go_through(network, workspace, x, t, loss, kernels.INFER, network.theta, outputs, threads, work)
@@ -310,11 +335,11 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     steps = -(-len(x) // workspace.capacity)
     costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
     with jit.team((kernels.run, kernels.run_serial), choose_threads(threads, work)) as (run, n_threads):
-        run(kernels.address(network.dtype.name), network.theta, gradient, NO_STATE[network.dtype.name],
+        run(network._address, network.theta, gradient, NO_STATE[network.dtype.name],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, NO_ORDER, len(x), workspace.capacity, purpose,
             losses.CODES[loss] if loss else 0, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
-            np.zeros(board_size(n_threads), np.int64), n_threads)
+            np.zeros(2 * board_size(n_threads), np.int64), n_threads)
     return mean_cost(costs, workspace.capacity, len(x))
 
 

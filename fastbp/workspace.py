@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.core import activations, kernels
-
-LINE = 64  # bytes of a cache line, and of the widest vector register
+from fastbp.core.phases import board_size
+from fastbp.core.simd import LINE
 
 Array = npt.NDArray[Any]
 
@@ -62,6 +62,8 @@ class Workspace:
     targets : ndarray (capacity, n_out)
     costs : ndarray (capacity,), float64
         Each sample's cost.
+    counts : ndarray, int64
+        What `kernels.forward_few` counts with.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class Workspace:
         self.buffers = aligned(end, dtype)
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)
         self.costs = np.zeros(capacity)
+        self.counts = np.zeros(2 * board_size(1) + 1, np.int64)
         self.a = [self._rows(0, kernels.INPUT, kernels.LD_INPUT, kernels.N_IN)]
         self.a += [self._rows(l, kernels.A) for l in range(len(self.layers))]
         self.z = [self._rows(l, kernels.Z) for l in range(len(self.layers))]

@@ -5,7 +5,8 @@ import pytest
 
 from fastbp.core import jit
 from fastbp.core.activations import CODES, SIGMOID, SOFTMAX, activate, exp, multiply_by_prime, sigmoid, tanh
-from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, cost_and_error
+from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, costs_and_errors
+from fastbp.core.simd import LINE
 
 DTYPES = ["float32", "float64"]
 LOWEST = {"float32": -87.0, "float64": -708.0}  # exp is exact to 1.5 ulp from here ...
@@ -31,18 +32,46 @@ def each_tanh(x, out):
 
 
 @jit.serial
+def activate_row(code, z, a, n):
+    activate(code, z, a, 1, n, len(z))
+
+
+@jit.serial
+def multiply_row(code, a, delta, n):
+    multiply_by_prime(code, a, delta, 1, n, len(a))
+
+
+@jit.serial
+def cost_of_row(loss, activation, z, a, t, delta, costs):
+    costs_and_errors(loss, activation, z, a, t, delta, costs, 1, len(t), len(z))
+
+
+def with_room(*rows):
+    """Copies of the rows in the whole cache lines that kernels want; what lies beyond is NaN."""
+    copies = []
+    for row in rows:
+        copies.append(np.full(-(-row.nbytes // LINE) * LINE // row.itemsize, np.nan, row.dtype))
+        copies[-1][: row.size] = row
+    return copies
+
+
 def f(code, z, a):
-    activate(code, z, a)
+    z_row, a_row = with_room(z, a)
+    activate_row(code, z_row, a_row, z.size)
+    a[:] = a_row[: z.size]
 
 
-@jit.serial
 def times_f_prime(code, a, delta):
-    multiply_by_prime(code, a, delta)
+    a_row, delta_row = with_room(a, delta)
+    multiply_row(code, a_row, delta_row, a.size)
+    delta[:] = delta_row[: a.size]
 
 
-@jit.serial
 def cost_of(loss, activation, z, a, t, delta):
-    return cost_and_error(loss, activation, z, a, t, delta)
+    rows, costs = with_room(z, a, delta), np.full(1, np.nan)
+    cost_of_row(loss, activation, rows[0], rows[1], t, rows[2], costs)
+    delta[:] = rows[2][: z.size]
+    return costs[0]
 
 
 FUNCTIONS = {
@@ -192,7 +221,7 @@ def test_softmax_far_apart(dtype):
     np.testing.assert_allclose(a, [0.5, 0, 0.5, 0], rtol=0, atol=1e-37)
 
 
-def costs_and_errors(loss, activation, z, t, dtype):
+def cost_and_error(loss, activation, z, t, dtype):
     z, t = np.array(z, dtype), np.array(t, dtype)
     a, delta = np.empty_like(z), np.empty_like(z)
     f(activation, z, a)
@@ -217,7 +246,7 @@ CROSS_ENTROPIES = [
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("z", "t", "cost"), CROSS_ENTROPIES)
 def test_cross_entropy_at_the_far_ends(z, t, cost, dtype):
-    got, delta = costs_and_errors(CROSS_ENTROPY, SOFTMAX, z, t, dtype)
+    got, delta = cost_and_error(CROSS_ENTROPY, SOFTMAX, z, t, dtype)
     eps = float(np.finfo(dtype).eps)
     assert got == pytest.approx(cost, rel=4 * eps, abs=4 * eps)
     assert np.isfinite(delta).all()
@@ -241,7 +270,7 @@ BINARY_CROSS_ENTROPIES = [
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("z", "t", "cost", "error"), BINARY_CROSS_ENTROPIES)
 def test_binary_cross_entropy_at_the_far_ends(z, t, cost, error, dtype):
-    got, delta = costs_and_errors(BINARY_CROSS_ENTROPY, SIGMOID, [z], [t], dtype)
+    got, delta = cost_and_error(BINARY_CROSS_ENTROPY, SIGMOID, [z], [t], dtype)
     assert got == pytest.approx(cost, rel=4 * float(np.finfo(dtype).eps), abs=0)
     if error is not None:
         assert delta[0] == pytest.approx(error, rel=0, abs=1e-37)
@@ -254,7 +283,7 @@ def test_costs_of_outputs_that_are_not_numbers(loss):
     for j in range(3):
         z = [0.5, -0.5, 1.0]
         z[j] = np.nan
-        cost, _ = costs_and_errors(loss, activation, z, [0, 1, 0], "float32")
+        cost, _ = cost_and_error(loss, activation, z, [0, 1, 0], "float32")
         assert not np.isfinite(cost)
 
 

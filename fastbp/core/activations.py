@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import overload
 
 from fastbp.core import jit
-from fastbp.core.simd import out_of_line, power_of_two
+from fastbp.core.simd import out_of_line, part, power_of_two, whole_lines
 
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX = range(5)
 CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "softmax": SOFTMAX}
@@ -77,59 +77,106 @@ def tanh(x):
 
 
 @jit.inner
-def activate(code, z, a):
-    """a = f(z) for one row of neurons: z, a (n_out,); `a` is overwritten."""
-    out_of_line()
-    if code == RELU:
-        for j in range(z.size):
-            a[j] = z.dtype.type(0) if z[j] < 0 else z[j]  # a NaN passes through
-    elif code == SIGMOID:
-        for j in range(z.size):
-            a[j] = sigmoid(z[j])
-    elif code == TANH:
-        for j in range(z.size):
-            a[j] = tanh(z[j])
-    elif code == SOFTMAX:
-        _softmax(z, a)
-    else:
-        for j in range(z.size):
-            a[j] = z[j]
+def relu(x):
+    """x, or 0 where x < 0; a NaN passes through."""
+    return type(x)(0) if x < 0 else x
 
 
 @jit.inner
-def _softmax(z, a):
+def identity(x):
+    return x
+
+
+# Rows of neurons begin on a cache line and have room up to the end of one (Workspace): they are worked on in whole
+# lines, which leaves nothing over for slow single steps. What lies beyond a row's `n` numbers is never read.
+
+
+@jit.inlined
+def _each(f, z, a, n_rows, n, ld):
+    for i in range(n_rows):
+        of, to = part(z, i * ld, n), part(a, i * ld, n)
+        for j in range(n):
+            to[j] = f(of[j])
+
+
+@jit.inner
+def activate(code, z, a, n_rows, n, ld):
+    """a = f(z) for `n_rows` rows of `n` neurons, in z and a `ld` apart; `a` is overwritten."""
+    out_of_line()
+    lines = whole_lines(z, n)
+    if code == RELU:
+        _each(relu, z, a, n_rows, lines, ld)
+    elif code == SIGMOID:
+        _each(sigmoid, z, a, n_rows, lines, ld)
+    elif code == TANH:
+        _each(tanh, z, a, n_rows, lines, ld)
+    elif code == SOFTMAX:
+        for i in range(n_rows):
+            _softmax(part(z, i * ld, lines), part(a, i * ld, lines), n)
+    else:
+        _each(identity, z, a, n_rows, lines, ld)
+
+
+@jit.inner
+def _softmax(z, a, n):
     highest = z[0]
-    for j in range(1, z.size):
+    for j in range(1, n):
         highest = max(highest, z[j])
     for j in range(z.size):
         a[j] = exp(z[j] - highest)
     total = a.dtype.type(0)
-    for j in range(z.size):
+    for j in range(n):
         total += a[j]
     for j in range(z.size):
         a[j] /= total
 
 
 @jit.inner
-def multiply_by_prime(code, a, delta):
-    """delta = delta ∘ f'(z) for one row, f' written in a = f(z); for softmax delta's product with its Jacobian.
+def relu_prime(a):
+    return type(a)(1) if a > 0 else type(a)(0)
 
-    a, delta: (n_out,); `delta` comes in as dE/da and leaves as dE/dz.
+
+@jit.inner
+def sigmoid_prime(a):
+    return a * (type(a)(1) - a)
+
+
+@jit.inner
+def tanh_prime(a):
+    return type(a)(1) - a * a
+
+
+@jit.inlined
+def _multiply_each(prime, a, delta, n_rows, n, ld):
+    for i in range(n_rows):
+        of, to = part(a, i * ld, n), part(delta, i * ld, n)
+        for j in range(n):
+            to[j] *= prime(of[j])
+
+
+@jit.inner
+def multiply_by_prime(code, a, delta, n_rows, n, ld):
+    """delta = delta ∘ f'(z) for rows as above, f' written in a = f(z); for softmax delta's product with its Jacobian.
+
+    `delta` comes in as dE/da and leaves as dE/dz.
     """
     out_of_line()
-    one = a.dtype.type(1)
+    lines = whole_lines(a, n)
     if code == RELU:
-        for j in range(a.size):
-            delta[j] = delta[j] if a[j] > 0 else a.dtype.type(0)
+        _multiply_each(relu_prime, a, delta, n_rows, lines, ld)
     elif code == SIGMOID:
-        for j in range(a.size):
-            delta[j] *= a[j] * (one - a[j])
+        _multiply_each(sigmoid_prime, a, delta, n_rows, lines, ld)
     elif code == TANH:
-        for j in range(a.size):
-            delta[j] *= one - a[j] * a[j]
+        _multiply_each(tanh_prime, a, delta, n_rows, lines, ld)
     elif code == SOFTMAX:
-        mean = a.dtype.type(0)
-        for j in range(a.size):
-            mean += a[j] * delta[j]
-        for j in range(a.size):
-            delta[j] = a[j] * (delta[j] - mean)
+        for i in range(n_rows):
+            _multiply_by_jacobian(part(a, i * ld, n), part(delta, i * ld, n))
+
+
+@jit.inner
+def _multiply_by_jacobian(a, delta):
+    mean = a.dtype.type(0)
+    for j in range(a.size):
+        mean += a[j] * delta[j]
+    for j in range(a.size):
+        delta[j] = a[j] * (delta[j] - mean)

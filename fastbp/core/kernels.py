@@ -16,16 +16,17 @@ from numba import prange
 
 from fastbp.core import jit
 from fastbp.core.activations import activate, multiply_by_prime
-from fastbp.core.losses import cost_and_error
+from fastbp.core.losses import costs_and_errors
 from fastbp.core.optimizers import update_block
-from fastbp.core.phases import done, take, wait
+from fastbp.core.phases import done, parts, take, wait
 from fastbp.core.product import TILE_HEIGHT, Matrix, product, repeated_zero, transposed
-from fastbp.core.samples import LABELS, NONE, Samples, gather_row, prefetch_row, target_row
-from fastbp.core.simd import at, part
+from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_targets, prefetch_row
+from fastbp.core.simd import at, flush_denormals, part, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
 N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(12)
+PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 
 
@@ -33,6 +34,12 @@ ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 def _rows(vector, offset, stride, lo):
     """The matrix at `offset` of a flat vector, rows `stride` apart, from its row `lo` on."""
     return Matrix(at(vector, offset + lo * stride), stride, np.int64(1))
+
+
+@jit.inlined
+def _block(vector, offset, ld, lo, hi):
+    """Rows lo..hi, `ld` apart, of those at `offset` of a flat vector, as one vector."""
+    return part(vector, offset + lo * ld, (hi - lo) * ld)
 
 
 @jit.inlined
@@ -44,8 +51,7 @@ def forward_block(theta, layers, buffers, l, lo, hi):
     weights, biases = _rows(theta, layers[l, W], n_out, 0), _rows(theta, layers[l, B], 0, 0)
     product(_rows(buffers, z, ld, lo), sent, weights, hi - lo, n_out, n_in, biases, theta.dtype.type(1),
             layers[l, SKIP_ZEROS])
-    for i in range(lo, hi):
-        activate(layers[l, ACTIVATION], part(buffers, z + i * ld, n_out), part(buffers, a + i * ld, n_out))
+    activate(layers[l, ACTIVATION], _block(buffers, z, ld, lo, hi), _block(buffers, a, ld, lo, hi), hi - lo, n_out, ld)
 
 
 @jit.inlined
@@ -55,11 +61,11 @@ def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
     targets (n, n_out); costs (n,) float64.
     """
     last = len(layers) - 1
-    n_out, ld, activation = layers[last, N_OUT], layers[last, LD], layers[last, ACTIVATION]
-    for i in range(lo, hi):
-        z, a, delta = layers[last, Z] + i * ld, layers[last, A] + i * ld, layers[last, DELTA] + i * ld
-        costs[i] = cost_and_error(loss, activation, part(buffers, z, n_out), part(buffers, a, n_out), targets[i],
-                                  part(buffers, delta, n_out))
+    n_out, ld = layers[last, N_OUT], layers[last, LD]
+    z, a = _block(buffers, layers[last, Z], ld, lo, hi), _block(buffers, layers[last, A], ld, lo, hi)
+    delta = _block(buffers, layers[last, DELTA], ld, lo, hi)
+    costs_and_errors(loss, layers[last, ACTIVATION], z, a, part(targets, lo * n_out, (hi - lo) * n_out), delta,
+                     part(costs, lo, hi - lo), hi - lo, n_out, ld)
 
 
 @jit.inlined
@@ -71,33 +77,35 @@ def backward_block(theta, layers, buffers, l, lo, hi):
     weights = _rows(theta, layers[l + 1, W], n_next, 0)
     product(_rows(buffers, delta, ld, lo), received, transposed(weights), hi - lo, n, n_next, repeated_zero(weights),
             theta.dtype.type(1), np.int64(0))
-    for i in range(lo, hi):
-        multiply_by_prime(layers[l, ACTIVATION], part(buffers, a + i * ld, n), part(buffers, delta + i * ld, n))
+    multiply_by_prime(layers[l, ACTIVATION], _block(buffers, a, ld, lo, hi), _block(buffers, delta, ld, lo, hi),
+                      hi - lo, n, ld)
 
 
 @jit.inlined
-def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi):
-    """dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples, for rows lo..hi (sending neurons): overwritten, or, unless
-    `fresh`, added to."""
-    n_out = layers[l, N_OUT]
-    dW = _rows(gradient, layers[l, W], n_out, lo)
+def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, c, shares):
+    """The c-th share of dW[l] = scale a[l-1]ᵀ delta[l] and db[l] = scale times the sum of delta[l], over `n` samples.
+
+    Returns the bounds of the share in `gradient`, which is overwritten there or, unless `fresh`, added to: some rows
+    of dW (sending neurons), and in the last share db.
+    """
+    n_out, w, b = layers[l, N_OUT], layers[l, W], layers[l, B]
+    lo, hi = jit.share(layers[l, N_IN], c, shares, ROW_GRAIN)
+    dW = _rows(gradient, w, n_out, lo)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
     error = _rows(buffers, layers[l, DELTA], layers[l, LD], 0)
     product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW,
             gradient.dtype.type(scale), layers[l, SKIP_ZEROS])
-
-
-@jit.inlined
-def bias_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi):
-    """db[l] = scale times the sum of delta[l] over `n` samples, for receiving neurons lo..hi, as above."""
-    db = part(gradient, layers[l, B] + lo, hi - lo)
-    factor = gradient.dtype.type(scale)
+    if c < shares - 1:
+        return w + lo * n_out, w + hi * n_out
+    db = part(gradient, b, n_out)
     if fresh:
         db[:] = 0
+    factor = gradient.dtype.type(scale)
     for i in range(n):
-        delta = part(buffers, layers[l, DELTA] + i * layers[l, LD] + lo, hi - lo)
-        for j in range(db.size):
+        delta = part(buffers, layers[l, DELTA] + i * layers[l, LD], n_out)
+        for j in range(n_out):
             db[j] += factor * delta[j]
+    return w + lo * n_out, b + n_out
 
 
 def _forward(theta, layers, buffers, n, threads):
@@ -127,10 +135,7 @@ def _weight_gradients(gradient, layers, buffers, n, threads):
     """Weight gradients: dW[l], db[l] of every layer, averaged over the first `n` samples."""
     for c in prange(threads):
         for l in range(len(layers)):
-            lo, hi = jit.share(layers[l, N_IN], c, threads, ROW_GRAIN)
-            weight_gradients_block(gradient, layers, buffers, l, n, 1 / n, True, lo, hi)
-            lo, hi = jit.share(layers[l, N_OUT], c, threads, ROW_GRAIN)
-            bias_gradients_block(gradient, layers, buffers, l, n, 1 / n, True, lo, hi)
+            weight_gradients_block(gradient, layers, buffers, l, n, 1 / n, True, c, threads)
 
 
 forward, forward_serial = jit.twins(_forward)
@@ -152,20 +157,19 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
     The mini-batch starts at order[first] (an empty `order`: the samples as they lie). Without targets (t.kind NONE)
     it stops after the forward pass, to INFER after the output error. `ahead`: samples to the next mini-batch.
     """
-    last = len(layers) - 1
-    for i in range(lo, hi):
-        sample = order[first + i] if order.size else first + i
-        gather_row(x, sample, part(buffers, layers[0, INPUT] + i * layers[0, LD_INPUT], layers[0, N_IN]))
-        if t.kind != NONE:
-            target_row(t, sample, targets[i])
+    last, n_in, n_out = len(layers) - 1, layers[0, N_IN], layers[len(layers) - 1, N_OUT]
+    ld = layers[0, LD_INPUT]
+    gather(x, order, first + lo, hi - lo, _block(buffers, layers[0, INPUT], ld, lo, hi), n_in, ld)
+    if t.kind != NONE:
+        gather_targets(t, order, first + lo, hi - lo, _block(targets, 0, n_out, lo, hi), n_out)
     for l in range(last + 1):
         forward_block(theta, layers, buffers, l, lo, hi)
     if t.kind != NONE:
-        for i in range(lo, hi):
-            if first + i + ahead < order.size:  # one sample's wait for memory behind another's exp and log
-                prefetch_row(x, order[first + i + ahead], layers[0, N_IN])
-                prefetch_row(t, order[first + i + ahead], 1 if t.kind == LABELS else targets.shape[1])
-            output_error_block(layers, buffers, targets, costs, loss, i, i + 1)
+        for i in range(lo, hi, PREFETCHED):
+            for sample in order[first + i + ahead : first + min(i + PREFETCHED, hi) + ahead]:
+                prefetch_row(x, sample, n_in)
+                prefetch_row(t, sample, 1 if t.kind == LABELS else n_out)
+            output_error_block(layers, buffers, targets, costs, loss, i, min(i + PREFETCHED, hi))
     if purpose != INFER:
         for l in range(last - 1, -1, -1):
             backward_block(theta, layers, buffers, l, lo, hi)
@@ -173,18 +177,12 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
 
 @jit.inlined
 def weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, settings, eta, step, c, shares):
-    """The part of a step that belongs to the c-th share of every layer's rows and biases: gradients and, if step > 0,
-    the update (also with eta = 0: the optimiser's state moves along)."""
+    """The part of a step that belongs to the c-th share of every layer's weights: gradients and, if step > 0, the
+    update (also with eta = 0: the optimiser's state moves along)."""
     for l in range(len(layers)):
-        n_out, w, b = layers[l, N_OUT], layers[l, W], layers[l, B]
-        lo, hi = jit.share(layers[l, N_IN], c, shares, ROW_GRAIN)
-        weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi)
+        lo, hi = weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, c, shares)
         if step > 0:
-            update_block(theta, gradient, state, settings, eta, step, w + lo * n_out, w + hi * n_out)
-        lo, hi = jit.share(n_out, c, shares, ROW_GRAIN)
-        bias_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi)
-        if step > 0:
-            update_block(theta, gradient, state, settings, eta, step, b + lo, b + hi)
+            update_block(theta, gradient, state, settings, eta, step, lo, hi)
 
 
 @jit.inlined
@@ -201,39 +199,45 @@ def outputs_block(outputs, layers, buffers, first, lo, hi):
 def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
                loss, settings, etas, clock, start, outputs, step_costs, board, own, threads):
     """All that one thread does of `run`, as thread `own`."""
+    before = flush_denormals()
+    half = len(board) // 2
+    samples_board, weights_board = part(board, 0, half), part(board, half, half)
+    sample_parts = parts(min(batch_size, n_samples), threads)
+    weight_parts = parts(layers[0, N_IN], threads)
     for s in range(len(step_costs)):
         first = s * batch_size
         n = min(batch_size, n_samples - first)
-        for other in range(threads):
-            c = (own + other) % threads
-            if take(board, c, 2 * s):
-                lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+        for other in range(sample_parts):
+            c = (own * sample_parts // threads + other) % sample_parts
+            if take(samples_board, c, s):
+                lo, hi = jit.share(n, c, sample_parts, TILE_HEIGHT)
                 samples_block(theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss, purpose,
                               lo, hi)
-                done(board)
-        wait(board, 2 * s, threads)
+                done(samples_board)
+        wait(samples_board, s, sample_parts)
         cost = _mean(costs, n)  # by every thread: less than one more phase
         if not (purpose == INFER or math.isfinite(cost)):
             if own == 0:
                 step_costs[s] = cost
             break
-        for other in range(threads):
-            c = (own + other) % threads
-            if take(board, c, 2 * s + 1):
+        for other in range(weight_parts):
+            c = (own * weight_parts // threads + other) % weight_parts
+            if take(weights_board, c, s):
                 if purpose == INFER:
-                    lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+                    lo, hi = jit.share(n, c, weight_parts, TILE_HEIGHT)
                     outputs_block(outputs, layers, buffers, first, lo, hi)
                 else:
                     scale, fresh, eta, step = 1 / n, 1, etas[s], start + s + 1
                     if purpose == ACCUMULATE:
                         scale, fresh, eta, step = 1 / n_samples, int(s == 0), 0.0, 0
                     weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, settings, eta, step, c,
-                                  threads)
+                                  weight_parts)
                 if c == 0:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
-                done(board)
-        wait(board, 2 * s + 1, threads)
+                done(weights_board)
+        wait(weights_board, s, weight_parts)
+    restore_denormals(before)
 
 
 @jit.inlined
@@ -272,7 +276,7 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
 
     x, t: Samples; order (n_samples,): their numbers, empty for as they lie; etas (steps,): learning rates;
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
-    board: phases.board_size(threads) int64. Returns the number of steps made.
+    board: 2 phases.board_size(threads) int64. Returns the number of steps made.
     """
     board[:] = 0
     start = clock[0]
@@ -283,3 +287,24 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
 
 
 run, run_serial = jit.twins(_run)
+
+
+@jit.serial
+def forward_few(address, theta, layers, buffers, targets, costs, counts, X, outputs):
+    """`run` to INFER a few samples, with no more arguments than that takes: to convert them is most of such a call.
+
+    X (n, n_in), outputs (n, n_out): contiguous, of theta's type; counts: 2 board_size(1) + 1 int64. Returns whether
+    every number of X is finite; if not, nothing is done.
+    """
+    n, finite = len(X), True
+    for i in range(n):
+        for j in range(X.shape[1]):
+            finite &= math.isfinite(X[i, j])
+    if finite:
+        layers[0, SKIP_ZEROS] = 0
+        x = Samples(np.int64(X.ctypes.data), X.shape[1] * X.itemsize, 1, FLOAT32 if X.itemsize == 4 else FLOAT64)
+        counts[:] = 0
+        none, board, clock = part(counts, 0, 0), part(counts, 0, len(counts) - 1), part(counts, len(counts) - 1, 1)
+        jit.call(address, (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE), none, n,
+                           n, INFER, 0, costs, costs, clock, 0, outputs, part(costs, 0, 1), board, 0, 1))
+    return finite

@@ -1,10 +1,10 @@
 """Phases of work that threads share out among themselves, inside one parallel region.
 
-Every phase has as many parts as there are threads. A thread takes its own part first, the same in every step, whose
-data its cache still holds; then whatever part no other has taken yet. A phase is over when its parts are done, not
-when its threads have come: a thread that the system has put to sleep, or that never started, delays nobody unless it
-sleeps in the middle of a part. With a region for each phase instead, an epoch of MNIST (784-128-10) took 1.3 to 7 s
-while another process used one of the two processors, with this 0.13 to 0.8 s.
+A thread takes its own parts first, the same in every step, whose data its cache still holds; then whatever part no
+other has taken yet: of a laptop's cores some are slow, and the fast ones then do more. A phase is over when its parts
+are done, not when its threads have come: a thread that the system has put to sleep, or that never started, delays
+nobody unless it sleeps in the middle of a part. With a region for each phase instead, an epoch of MNIST (784-128-10)
+took 1.3 to 7 s while another process used one of the two processors, with this 0.13 to 0.8 s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from numba.extending import intrinsic
 from fastbp.core import jit
 
 SLOT = 16  # int64s from counter to counter: two cache lines, so that no two threads wait for one line
-# On the board: a counter of each part's phases, then one of all parts done.
+# On a board, which serves a kind of phase: a counter of each part's phases, then one of all parts done.
+PARTS_PER_THREAD = 4
+LEAST_ROWS = 64  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
 
 
 @intrinsic
@@ -71,8 +73,14 @@ def _relax(typing):
 
 
 def board_size(threads: int) -> int:
-    """Length of the board (int64) for so many threads."""
-    return SLOT * (threads + 1)
+    """Length of a board (int64) for so many threads."""
+    return SLOT * (1 + PARTS_PER_THREAD * threads)
+
+
+@jit.inlined
+def parts(rows, threads):
+    """Parts of a phase whose work is so many rows of something."""
+    return max(threads, min(rows // LEAST_ROWS, PARTS_PER_THREAD * threads)) if threads > 1 else 1
 
 
 @jit.inlined

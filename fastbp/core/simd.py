@@ -30,6 +30,7 @@ def _vector_bits() -> int:
     return 512 if "+avx512f" in enabled else 256 if "+avx" in enabled else 128
 
 
+LINE = 64  # bytes of a cache line, and of the widest vector register
 VECTOR_BITS = _vector_bits()
 # 8 x 2 vectors: 16 accumulators hide the latency of two FMA units, and 8 divides most layers and batches evenly.
 # AVX2 has 16 registers, so 6 x 2. What is left of the rows is done by the next smaller tiles.
@@ -435,6 +436,65 @@ def prefetch(typing, address):
     return types.void(types.int64), emit
 
 
+def _control(builder):
+    """How to read and write the processor's floating-point control, and the bits that make it flush; or None.
+
+    x86: MXCSR, flush to zero (15) and denormals are zero (6). ARM: FPCR, flush to zero (24).
+    """
+    def call(name, result, *arguments):
+        function_type = ir.FunctionType(result, [a.type for a in arguments])
+        return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+    triple = builder.module.triple
+    if triple.startswith("x86_64"):
+        memory = cgutils.alloca_once(builder, I32)
+        pointer = builder.bitcast(memory, cgutils.voidptr_t)
+
+        def read():
+            call("llvm.x86.sse.stmxcsr", VOID, pointer)
+            return builder.zext(builder.load(memory), I64)
+
+        def write(value):
+            builder.store(builder.trunc(value, I32), memory)
+            call("llvm.x86.sse.ldmxcsr", VOID, pointer)
+
+        return read, write, 1 << 15 | 1 << 6
+    if triple.startswith(("aarch64", "arm64")):
+        return (lambda: call("llvm.aarch64.get.fpcr", I64)), (lambda v: call("llvm.aarch64.set.fpcr", VOID, v)), 1 << 24
+    return None
+
+
+@intrinsic
+def flush_denormals(typing):
+    """From now on this thread takes numbers too small to be normal for 0; returns what `restore_denormals` needs.
+
+    Some CPUs take a hundred times as long for a sum with such a number, and the moments of Adam and momentum come down
+    to them wherever a gradient stays 0.
+    """
+    def emit(context, builder, signature, arguments):
+        control = _control(builder)
+        if control is None:
+            return I64(0)
+        read, write, flush = control
+        before = read()
+        write(builder.or_(before, I64(flush)))
+        return before
+
+    return types.int64(), emit
+
+
+@intrinsic
+def restore_denormals(typing, before):
+    """As it was when `flush_denormals` returned `before`."""
+    def emit(context, builder, signature, arguments):
+        control = _control(builder)
+        if control is not None:
+            control[1](arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
 @intrinsic
 def power_of_two(typing, n):
     """2**n, n within the range of normal exponents, for the float n + 1.5 * 2**23 (float64: 2**52): n is its last bits.
@@ -460,13 +520,13 @@ def pointer_from(typing, address, like):
 
 
 def _check_contiguous(array):
-    if not (isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C"):
-        raise TypingError(f"expected a contiguous one-dimensional array, got {array}")
+    if not (isinstance(array, types.Array) and array.layout == "C"):
+        raise TypingError(f"expected a contiguous array, got {array}")
 
 
 @intrinsic
 def at(typing, array, offset):
-    """Pointer to `array[offset]` of a contiguous one-dimensional array."""
+    """Pointer to number `offset` of a contiguous array."""
     _check_contiguous(array)
 
     def emit(context, builder, signature, arguments):
@@ -477,21 +537,32 @@ def at(typing, array, offset):
 
 
 @intrinsic
-def part(typing, vector, offset, n):
-    """`vector[offset : offset + n]`, without the care for bounds that are negative or too large, a screen of code each.
+def part(typing, array, offset, n):
+    """`array.ravel()[offset : offset + n]`, without the care for bounds out of range, which is a screen of code.
 
-    It borrows the memory of a contiguous vector: use it while the vector lives.
+    It borrows the memory of a contiguous array: use it while the array lives.
     """
-    _check_contiguous(vector)
+    _check_contiguous(array)
+    vector = array.copy(ndim=1)
 
     def emit(context, builder, signature, arguments):
-        make = context.make_array(signature.args[0])
-        whole, out = make(context, builder, arguments[0]), make(context, builder)
+        whole = context.make_array(array)(context, builder, arguments[0])
+        out = context.make_array(vector)(context, builder)
         populate_array(out, builder.gep(whole.data, [arguments[1]]), [arguments[2]], [whole.itemsize], whole.itemsize,
                        meminfo=None)
         return out._getvalue()
 
-    return vector(vector, types.int64, types.int64), emit
+    return vector(array, types.int64, types.int64), emit
+
+
+@intrinsic
+def whole_lines(typing, array, n):
+    """`n` rounded up to a number that fills whole cache lines."""
+    def emit(context, builder, signature, arguments):
+        last = LINE * 8 // array.dtype.bitwidth - 1
+        return builder.and_(builder.add(arguments[1], I64(last)), I64(~last))
+
+    return types.int64(array, types.int64), emit
 
 
 @intrinsic
