@@ -46,14 +46,15 @@ from fastbp.core.losses import QUADRATIC
 from fastbp.core.optimizers import update, update_serial
 
 layers = np.zeros((1, 12), np.int64)
-for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=1, DELTA=2, LD=3).items():
+for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, LD=8).items():
     layers[0, getattr(kernels, column)] = value
-buffers, theta = np.array([0, 0.5, 0]), np.ones(1)
+buffers, theta = np.zeros(24), np.ones(1)
+buffers[8] = 0.5
 error = layers, buffers, np.zeros((1, 1)), np.empty(1), QUADRATIC, 1, 1
 cached = jit.is_cached(kernels.output_error_serial, *error)
 kernels.output_error_serial(*error)
 for kernel in (update, update_serial):
-    kernel(theta, buffers[2:], np.empty((0, 1)), np.zeros(4), 1.0, 1, 1)
+    kernel(theta, buffers[16:], np.empty((0, 1)), np.zeros(4), 1.0, 1, 1)
 compiled = [sum(k.stats.cache_misses.values()) for k in (kernels.output_error_serial, update, update_serial)]
 print(theta[0], cached, *compiled)
 """
@@ -101,8 +102,8 @@ def test_cache(copied, tmp_path):
     assert misses == ["0", "0", "0"]
     assert error == ""
 
-    edit(tmp_path / "fastbp" / "core" / "activations.py", "delta[j] *= one - a[j] * a[j]",
-         "delta[j] *= one + a[j] * a[j]")
+    edit(tmp_path / "fastbp" / "core" / "activations.py", "return type(a)(1) - a * a",
+         "return type(a)(1) + a * a")
     (result, cached, *misses), error = copied()
     assert float(result) == 1 - 2 * 0.625
     assert cached == "False"
@@ -350,3 +351,38 @@ def test_several_python_threads_at_once(layer):
 @pytest.mark.parametrize("layer", LAYERS, ids=["default", "workqueue"])
 def test_a_forked_child(layer):
     assert output(IN_A_FORK, str(Path(__file__).parent), NUMBA_NUM_THREADS="2", **layer) == "same bits\n"
+
+
+def test_control_groups(tmp_path):
+    """The least quota of a process's group and the groups around it, in both versions of Linux's control groups."""
+    proc, root = tmp_path / "cgroup", tmp_path / "root"
+    inner = root / "outer" / "inner"
+    inner.mkdir(parents=True)
+    proc.write_text("0::/outer/inner\n")
+    assert jit.quota(proc, root) == np.inf  # no file says anything
+    (inner / "cpu.max").write_text("max 100000\n")
+    assert jit.quota(proc, root) == np.inf
+    (root / "outer" / "cpu.max").write_text("150000 100000\n")
+    assert jit.quota(proc, root) == 1.5
+    (inner / "cpu.max").write_text("50000 100000\n")
+    assert jit.quota(proc, root) == 0.5
+
+    group = root / "cpu,cpuacct" / "docker" / "abc"
+    group.mkdir(parents=True)
+    proc.write_text("5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n")
+    (group / "cpu.cfs_quota_us").write_text("-1\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    assert jit.quota(proc, root) == np.inf
+    (group / "cpu.cfs_quota_us").write_text("300000\n")
+    assert jit.quota(proc, root) == 3
+    assert jit.quota(tmp_path / "nothing", root) == np.inf
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1, 1), (1.5, 2), (100, 4), (np.inf, 4)])
+def test_available_threads(monkeypatch, quota, threads):
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 4)
+    monkeypatch.setattr(jit, "quota", lambda: quota)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    assert jit.available_threads() == threads
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
+    assert jit.available_threads() == 4  # as asked for

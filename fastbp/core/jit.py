@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import sys
 import threading
@@ -221,5 +222,36 @@ def environment() -> dict[str, Any]:
 
 
 def available_threads() -> int:
-    """Threads that Numba may use: the processors this process may run on, or NUMBA_NUM_THREADS."""
-    return int(numba.config.NUMBA_NUM_THREADS)
+    """Threads to use at most: NUMBA_NUM_THREADS if it is set, else the processors this process may run on, but no more
+    than its control group gives it time of."""
+    threads = int(numba.config.NUMBA_NUM_THREADS)
+    return threads if "NUMBA_NUM_THREADS" in os.environ else max(1, min(threads, math.ceil(min(quota(), threads))))
+
+
+def quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Processors whose time Linux's control groups grant this process (containers are limited so); else infinity.
+
+    Read from cpu.max (version 2) or cpu.cfs_quota_us (version 1) of its group and those around it; the least counts.
+    """
+    least = math.inf
+    with contextlib.suppress(OSError):
+        for line in proc.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            group = root / controllers / path.lstrip("/")
+            for folder in (group, *group.parents):
+                least = min(least, _quota_of(folder))
+                if folder == root:
+                    break
+    return least
+
+
+def _quota_of(folder: Path) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = (folder / "cpu.max").read_text().split()
+        return int(limit) / int(period)  # "max" is no int
+    with contextlib.suppress(OSError, ValueError):
+        limit, period = [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
+        return int(limit) / int(period) if int(limit) > 0 else math.inf
+    return math.inf
