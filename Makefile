@@ -38,11 +38,11 @@ bench-sweep: $(PEERS)/installed
 
 bench-growth: $(PEERS)/installed
 	mkdir -p benchmarks/results
-	$(PEERS)/bin/python benchmarks/growth.py --results benchmarks/results
+	$(PEERS)/bin/python benchmarks/growth.py --results benchmarks/results | tee benchmarks/results/growth.md
 
 bench-memory: $(VENV)/installed
 	mkdir -p benchmarks/results
-	$(BIN)/python benchmarks/memory.py --json benchmarks/results/memory.json | tee benchmarks/results/memory.md
+	$(BIN)/python benchmarks/memory.py --results benchmarks/results
 
 clean:
 	rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -125,10 +125,24 @@ def check_seconds() -> dict[str, float]:
             (np.ones((60_000, 784), dtype) for dtype in ("uint8", "float32"))}
 
 
+def report(figures: dict[Case, dict[str, float]], checks: dict[str, float], a_sample: float) -> str:
+    lines = [f"{describe()}; an epoch of memory-mapped samples, 784-width-10; megabytes\n",
+             "| samples | type | data | width | batch | parameters | buffers of a batch | peak of training "
+             "| peak of the process | seconds |", "|---" * 10 + "|"]
+    for case, f in figures.items():
+        sizes = (f"{f[name] / MB:.1f}" for name in ("parameters", "buffers", "grown", "peak"))
+        lines.append(f"| {case.n:,} | {case.dtype} | {f['data'] / MB:,.0f} | {case.width} | {case.batch} | "
+                     + " | ".join(sizes) + f" | {f['seconds']:.2f} |")
+    lines.append(f"\nFrom {BY_SAMPLES[0].n:,} to {BY_SAMPLES[-1].n:,} samples: {a_sample:.1f} bytes more for each; "
+                 f"at most {BYTES_A_SAMPLE} allowed.")
+    lines += [f"Checking {name} takes {1e3 * seconds:.2f} ms." for name, seconds in checks.items()]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="without the 8 GB, to see that all works")
-    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--results", type=Path, help="write memory.json and memory.md to this folder")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -140,21 +154,13 @@ def main() -> None:
 
     few, many = (figures[case] for case in (BY_SAMPLES[0], BY_SAMPLES[-1]))
     a_sample = (many["grown"] - few["grown"]) / (BY_SAMPLES[-1].n - BY_SAMPLES[0].n)
-    print(f"{describe()}; an epoch of memory-mapped samples, 784-width-10; megabytes\n")
-    print("| samples | type | data | width | batch | parameters | buffers of a batch | peak of training "
-          "| peak of the process | seconds |\n" + "|---" * 10 + "|")
-    for case, f in figures.items():
-        sizes = (f"{f[name] / MB:.1f}" for name in ("parameters", "buffers", "grown", "peak"))
-        print(f"| {case.n:,} | {case.dtype} | {f['data'] / MB:,.0f} | {case.width} | {case.batch} | "
-              + " | ".join(sizes) + f" | {f['seconds']:.2f} |")
-    print(f"\nFrom {BY_SAMPLES[0].n:,} to {BY_SAMPLES[-1].n:,} samples: {a_sample:.1f} bytes more for each; "
-          f"at most {BYTES_A_SAMPLE} allowed.")
-    for name, seconds in checks.items():
-        print(f"Checking {name} takes {1e3 * seconds:.2f} ms.")
-    if options.json:
-        report = {"machine": describe(), "cases": [asdict(case) | f for case, f in figures.items()],
+    text = report(figures, checks, a_sample)
+    print(text)
+    if options.results:
+        record = {"machine": describe(), "cases": [asdict(case) | f for case, f in figures.items()],
                   "check_seconds": checks, "bytes_a_sample": a_sample}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        (options.results / "memory.json").write_text(json.dumps(record, indent=2) + "\n")
+        (options.results / "memory.md").write_text(text + "\n")
     if a_sample > BYTES_A_SAMPLE or (LARGE in figures and figures[LARGE]["peak"] > MOST):
         sys.exit("too much memory")
 

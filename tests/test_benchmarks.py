@@ -68,9 +68,8 @@ def test_only_the_stated_range_is_fitted(benchmark):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="anonymous memory is read from /proc")
 def test_memory_grows_with_the_network_and_not_with_the_data(tmp_path):
-    report = tmp_path / "memory.json"
-    subprocess.run([sys.executable, str(FOLDER / "memory.py"), "--quick", "--json", str(report)], check=True)
-    cases = json.loads(report.read_text())["cases"]
+    subprocess.run([sys.executable, str(FOLDER / "memory.py"), "--quick", "--results", str(tmp_path)], check=True)
+    cases = json.loads((tmp_path / "memory.json").read_text())["cases"]
     for case in cases:
         needed = 3 * case["parameters"] + case["buffers"]  # theta, its gradient, its copy
         assert case["grown"] < needed + 24 * case["n"] + 8e6
