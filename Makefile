@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: mnist test slow lint bench-tile bench-process bench-peers clean
+.PHONY: mnist test slow lint bench-tile bench-process bench-peers bench-sweep bench-growth bench-memory clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -30,6 +30,19 @@ bench-peers: $(PEERS)/installed
 	$(PEERS)/bin/python benchmarks/peers.py --json benchmarks/results/mnist.json --plot benchmarks/results/mnist.svg \
 		| tee benchmarks/results/mnist.md
 	$(PEERS)/bin/python benchmarks/process.py | tee benchmarks/results/process.md
+
+# The picture needs matplotlib; without PyTorch and JAX the command would leave them out.
+bench-sweep: $(PEERS)/installed
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/sweep.py --results benchmarks/results
+
+bench-growth: $(PEERS)/installed
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/growth.py --results benchmarks/results | tee benchmarks/results/growth.md
+
+bench-memory: $(VENV)/installed
+	mkdir -p benchmarks/results
+	$(BIN)/python benchmarks/memory.py --results benchmarks/results
 
 clean:
 	rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

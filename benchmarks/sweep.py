@@ -1,0 +1,304 @@
+"""No cliffs: seconds a training step over widths and batches, beside PyTorch and JAX: make bench-sweep
+
+Nets [w, w, w], tanh and identity, quadratic loss, SGD, float32 in memory; each library in a process of its own, one
+measurement each in turn, the others waiting. In every cell all start from the same parameters, see the same samples in
+the same order, and must reach the same loss in the first epoch. Libraries that are not installed are left out.
+
+The rule: fastbp with threads=None is nowhere slower than with threads=1 by more than 5 %. A cell that breaks it is
+measured again, in new processes, for longer and with more rounds; one that breaks it again makes the command exit with
+1. All takes some 12 minutes on a quiet machine of 2 processors; on a busy one the rule is often broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from machine import describe, interleave
+
+import fastbp
+
+WIDTHS, BATCHES = [2**i for i in range(12)], [4**i for i in range(7)]
+NUMBERS, STEPS, QUICK_STEPS = 1 << 22, 1024, 32  # of the samples of a cell, and of its epoch, at the most
+CELL_SECONDS = 30  # for the rounds of a cell: the largest get fewer
+MOST = 1.05  # threads=None to threads=1
+Cell = tuple[int, int]  # width, batch
+Epochs = Callable[[int], float]  # trains so many epochs, returns the mean cost of the last
+
+
+def start(width: int, batch: int, steps: int) -> tuple[fastbp.Network, np.ndarray, np.ndarray, float]:
+    """Network, samples of an epoch, targets, and a learning rate at which no width diverges."""
+    draw, shape = np.random.default_rng(0), (steps * batch, width)
+    x, y = draw.random(shape, np.float32) - np.float32(0.5), draw.random(shape, np.float32)
+    return fastbp.Network([width] * 3, hidden="tanh", output="identity", seed=0), x, y, 0.1 / width
+
+
+def orders(n: int):
+    """The orders in which a Trainer of seed 0 shuffles n samples, epoch by epoch."""
+    number = 0
+    while True:
+        yield np.random.default_rng([0, number]).permutation(n)
+        number += 1
+
+
+def fastbp_epochs(width: int, batch: int, steps: int, threads: int | None) -> Epochs:
+    net, x, y, eta = start(width, batch, steps)
+    trainer = fastbp.Trainer(net, "quadratic", fastbp.SGD(eta), batch, seed=0, threads=threads)
+    return lambda epochs: trainer.fit(x, y, epochs, progress=False).loss[-1]
+
+
+def torch_epochs(width: int, batch: int, steps: int, threads: int | None) -> Epochs:
+    """Eager; tensors in memory, indexed per mini-batch."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    net, x, y, eta = start(width, batch, steps)
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+    model = torch.nn.Sequential(torch.nn.Linear(width, width), torch.nn.Tanh(), torch.nn.Linear(width, width))
+    with torch.no_grad():
+        for l, layer in enumerate((model[0], model[2])):
+            layer.weight.copy_(torch.tensor(net.W[l].T))
+            layer.bias.copy_(torch.tensor(net.b[l]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=eta)
+    shuffled = orders(len(x))
+
+    def epoch() -> float:
+        total, order = torch.zeros(()), torch.from_numpy(next(shuffled))
+        for first in range(0, len(order), batch):
+            samples = order[first : first + batch]
+            optimizer.zero_grad(set_to_none=True)
+            loss = torch.nn.functional.mse_loss(model(x[samples]), y[samples], reduction="sum") * (0.5 / batch)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        return float(total) * batch / len(order)
+
+    return lambda epochs: [epoch() for _ in range(epochs)][-1]
+
+
+def jax_epochs(width: int, batch: int, steps: int, threads: int | None) -> Epochs:
+    """An epoch in one jit, a scan over the mini-batches. (JAX has no setting for its number of threads.)"""
+    import jax
+    import jax.numpy as jnp
+
+    net, x, y, eta = start(width, batch, steps)
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    state = [[(jnp.asarray(W), jnp.asarray(b)) for W, b in zip(net.W, net.b, strict=True)]]
+    shuffled = orders(len(x))
+
+    def cost(parameters, x, y):
+        (W1, b1), (W2, b2) = parameters  # noqa: N806
+        return 0.5 * jnp.square(jnp.tanh(x @ W1 + b1) @ W2 + b2 - y).sum() / batch
+
+    @jax.jit
+    def scan(parameters, x, y, order):
+        def step(parameters, samples):
+            loss, gradients = jax.value_and_grad(cost)(parameters, x[samples], y[samples])
+            return jax.tree.map(lambda p, g: p - eta * g, parameters, gradients), loss
+
+        return jax.lax.scan(step, parameters, order)
+
+    def epoch() -> float:
+        state[0], losses = scan(state[0], x, y, jnp.asarray(next(shuffled).reshape(-1, batch)))
+        return float(losses.mean())
+
+    return lambda epochs: [epoch() for _ in range(epochs)][-1]
+
+
+# name: (epochs, package, threads, share of --seconds)
+RUNS = {
+    "fastbp, 1 thread": (fastbp_epochs, "fastbp", 1, 1),
+    "fastbp, 2 threads": (fastbp_epochs, "fastbp", 2, 1),
+    "fastbp": (fastbp_epochs, "fastbp", None, 1),
+    "PyTorch, 1 thread": (torch_epochs, "torch", 1, 0.5),
+    "PyTorch": (torch_epochs, "torch", None, 0.5),
+    "JAX": (jax_epochs, "jax", None, 0.5),
+}
+
+
+def work(name: str) -> None:
+    """In a process of its own. A line [width, batch, steps of an epoch, seconds] sets up a cell; answered is
+    the first epoch's loss.
+
+    A line "go" trains for about so many seconds; answered are the seconds a step.
+    """
+    make, _, threads, share = RUNS[name]
+    for line in sys.stdin:
+        if line != "go\n":
+            width, batch, steps, seconds = json.loads(line)
+            run = make(width, batch, steps, threads)
+            print(json.dumps(run(1)), flush=True)
+            epochs = max(1, round(share * seconds / timed(run, 1)))
+        else:
+            print(timed(run, epochs) / (epochs * steps), flush=True)
+
+
+def timed(run: Epochs, epochs: int) -> float:
+    started = time.perf_counter()
+    run(epochs)
+    return time.perf_counter() - started
+
+
+class Worker:
+    """A library in its process."""
+
+    def __init__(self, name: str):
+        command = [sys.executable, __file__, "--worker", name]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, line: str) -> float:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError("a worker ended; its message is above")
+        return json.loads(answer)
+
+    def go(self) -> float:
+        return self.ask("go")
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(workers: dict[str, Worker], cell: Cell, most: int, seconds: float, rounds: int) -> dict[str, list[float]]:
+    """Seconds a step, by library and round; an epoch has `most` steps or, of large samples, fewer."""
+    steps = min(most, max(1, NUMBERS // (cell[0] * cell[1])))
+    losses = {name: worker.ask(json.dumps([*cell, steps, seconds])) for name, worker in workers.items()}
+    if not max(losses.values()) < 1.01 * min(losses.values()):
+        sys.exit(f"width {cell[0]}, batch {cell[1]}: losses {losses}: not the same job")
+    measures = {name: worker.go for name, worker in workers.items()}
+    started = time.perf_counter()
+    figures = interleave(measures, 1)
+    more = interleave(measures, min(rounds - 1, int(CELL_SECONDS / (time.perf_counter() - started))))
+    return {name: figures[name] + more[name] for name in figures}
+
+
+def ratio(figures: dict[str, list[float]], name: str, base: str) -> float:
+    """Median over the rounds of the time of one to that of the other."""
+    return median(a / b for a, b in zip(figures[name], figures[base], strict=True))
+
+
+def slower(figures: dict[str, list[float]]) -> bool:
+    """Whether the rule is broken."""
+    return ratio(figures, "fastbp", "fastbp, 1 thread") > MOST
+
+
+def repeat(cells: list[Cell], most: int, seconds: float, rounds: int) -> dict[Cell, dict[str, list[float]]]:
+    """What the rule is about, of these cells, once more in new processes."""
+    workers = {name: Worker(name) for name in ("fastbp, 1 thread", "fastbp")} if cells else {}
+    figures = {cell: measure(workers, cell, most, seconds, rounds) for cell in cells}
+    for worker in workers.values():
+        worker.stop()
+    return figures
+
+
+PANELS = [  # name, base, title, limit of the colours
+    ("fastbp", "fastbp, 1 thread", "fastbp: default threads / 1 thread", 2),
+    ("PyTorch", "PyTorch, 1 thread", "PyTorch: default threads / 1 thread", 2),
+    ("PyTorch", "fastbp", "PyTorch / fastbp, default threads", 32),
+    ("JAX", "fastbp", "JAX / fastbp, default threads", 32),
+]
+
+
+def grid(figures: dict[Cell, dict[str, list[float]]], name: str, base: str) -> tuple[list[int], list[int], np.ndarray]:
+    """Widths, batches, and the ratios (widths, batches)."""
+    widths, sizes = (sorted({cell[i] for cell in figures}) for i in range(2))
+    return widths, sizes, np.array([[ratio(figures[w, b], name, base) for b in sizes] for w in widths])
+
+
+def table(widths: list[int], sizes: list[int], ratios: np.ndarray, title: str) -> str:
+    lines = [f"| {title} | " + " | ".join(f"batch {b}" for b in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
+    lines += [f"| width {w} | " + " | ".join(f"{r:.2f}" for r in row) + " |"
+              for w, row in zip(widths, ratios, strict=True)]
+    return "\n".join(lines)
+
+
+def plot(figures: dict[Cell, dict[str, list[float]]], panels: list[tuple[str, str, str, float]], path: Path) -> None:
+    """A heat map for each panel, each cell with its number; blue is good for fastbp, or for many threads."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "fastbp"  # the same figures give the same file
+    from matplotlib import colors, pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 10), layout="constrained")
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (name, base, title, limit) in zip(axes.flat, panels, strict=False):
+        widths, sizes, ratios = grid(figures, name, base)
+        palette = "RdBu_r" if name == base.split(",")[0] else "RdBu"
+        image = ax.imshow(ratios, palette, colors.LogNorm(1 / limit, limit), aspect="auto", origin="lower")
+        for (i, j), value in np.ndenumerate(ratios):
+            strong = abs(np.log(value)) > 0.6 * np.log(limit)
+            ax.text(j, i, f"{value:.2f}" if value < 9.95 else f"{value:.0f}", ha="center", va="center", fontsize=7,
+                    color="white" if strong else "black")
+        ax.set(title=title, xlabel="batch", ylabel="width", xticks=range(len(sizes)), xticklabels=sizes,
+               yticks=range(len(widths)), yticklabels=widths)
+        ticks = [t for t in (1 / 32, 1 / 8, 1 / 2, 1, 2, 8, 32) if 1 / limit <= t <= limit]
+        bar = figure.colorbar(image, ax=ax, ticks=ticks, format=lambda t, _: f"{t:.4g}")
+        bar.minorticks_off()
+    for suffix in (".svg", ".png"):
+        figure.savefig(path.with_suffix(suffix), dpi=120, metadata={"Date": None} if suffix == ".svg" else None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.2, help="of each measurement of fastbp; half for others")
+    parser.add_argument("--quick", action="store_true", help="a few cells for a moment, to see that all works")
+    parser.add_argument("--results", type=Path, help="write sweep.json, sweep.svg and sweep.png to this folder")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.worker)
+        return
+    cells, most = [(w, b) for w in WIDTHS for b in BATCHES], STEPS
+    if options.quick:
+        cells, most, options.seconds = [(w, b) for w in (1, 256) for b in (1, 64)], QUICK_STEPS, 0.02
+
+    names = [name for name, (_, package, _, _) in RUNS.items() if importlib.util.find_spec(package)]
+    workers = {name: Worker(name) for name in names}
+    figures = {}
+    for cell in cells:
+        figures[cell] = measure(workers, cell, most, options.seconds, options.rounds)
+        print(*cell, *(f"{name}: {median(times):.3g} s" for name, times in figures[cell].items()), sep="  ",
+              file=sys.stderr, flush=True)
+    for worker in workers.values():
+        worker.stop()
+    suspects = [cell for cell, measured in figures.items() if slower(measured)]
+    again = repeat(suspects, most, 2 * options.seconds, 3 * options.rounds)
+    broken = [cell for cell, measured in again.items() if slower(measured)]
+
+    packages = sorted({RUNS[name][1] for name in names} - {"fastbp"})
+    peers = ", ".join(f"{package} {version(package)}" for package in packages)
+    print(f"{describe()}, {peers}; up to {options.rounds} interleaved rounds\n")
+    panels = [panel for panel in PANELS if panel[0] in names]
+    for name, base, title, _ in panels:
+        print(table(*grid(figures, name, base), title) + "\n")
+    for cell in suspects:
+        first, second = (ratio(f[cell], "fastbp", "fastbp, 1 thread") for f in (figures, again))
+        print(f"width {cell[0]}, batch {cell[1]}: threads=None takes {first:.3f} times threads=1, measured again "
+              f"{second:.3f}" + (": TOO SLOW" if cell in broken else ""))
+    if options.results:
+        report = {"machine": describe(), "peers": peers, "broken": broken,
+                  "cells": [{"width": w, "batch": b, "seconds": measured, "again": again.get((w, b))}
+                            for (w, b), measured in figures.items()]}
+        (options.results / "sweep.json").write_text(json.dumps(report, indent=1) + "\n")
+        plot(figures, panels, options.results / "sweep.svg")
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    main()

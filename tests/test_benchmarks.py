@@ -1,0 +1,84 @@
+"""What the benchmarks conclude from their figures, and that they run."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the benchmarks are in the repository only")
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """A function from a benchmark's name to its module."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module
+
+
+def test_the_rule_of_the_sweep(benchmark):
+    sweep = benchmark("sweep")
+    one = [1.0, 2.0, 4.0]
+    assert not sweep.slower({"fastbp, 1 thread": one, "fastbp": [1.04, 2.08, 40.0]})
+    assert sweep.slower({"fastbp, 1 thread": one, "fastbp": [1.06, 2.12, 0.4]})
+
+
+def test_the_table_of_the_sweep(benchmark):
+    sweep = benchmark("sweep")
+    figures = {(w, b): {"fastbp": [1.0], "JAX": [w + b]} for w in (2, 1) for b in (4, 8)}
+    widths, sizes, ratios = sweep.grid(figures, "JAX", "fastbp")
+    assert (widths, sizes) == ([1, 2], [4, 8])
+    np.testing.assert_array_equal(ratios, [[5, 9], [6, 10]])
+    assert sweep.table(widths, sizes, ratios, "JAX / fastbp").splitlines()[-1] == "| width 2 | 6.00 | 10.00 |"
+
+
+def test_all_of_the_sweep_do_the_same_job_in_the_first_epoch(benchmark):
+    sweep = benchmark("sweep")
+    losses = [sweep.fastbp_epochs(5, 3, 4, threads)(1) for threads in (1, 2, None)]
+    assert losses[0] == losses[1] == losses[2]
+    net, x, y, eta = sweep.start(5, 3, 4)
+    costs, order = [], next(sweep.orders(len(x))).reshape(4, 3)
+    for samples in order:
+        cost, gradient = sweep.fastbp.cost_and_gradient(net, x[samples], y[samples], "quadratic")
+        costs.append(cost)
+        net.theta -= eta * gradient
+    np.testing.assert_allclose(losses[0], np.mean(costs), rtol=1e-6)
+
+
+def test_the_slope_of_a_power(benchmark):
+    growth = benchmark("growth")
+    x = [1.0, 2.0, 4.0, 64.0]
+    assert growth.slope(x, [3 * v**0.9 for v in x]) == pytest.approx(0.9)
+
+
+def test_only_the_stated_range_is_fitted(benchmark):
+    growth = benchmark("growth")
+    for name, law in growth.laws([1, 2]).items():
+        sizes = [getattr(point, law.quantity) for point in law.points]
+        inside = [size >= law.least for size in sizes]
+        assert sum(inside) >= 2, name
+        assert growth.fitted(law, [size if fits else 1e9 for size, fits in zip(sizes, inside, strict=True)]) \
+            == pytest.approx(1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="anonymous memory is read from /proc")
+def test_memory_grows_with_the_network_and_not_with_the_data(tmp_path):
+    subprocess.run([sys.executable, str(FOLDER / "memory.py"), "--quick", "--results", str(tmp_path)], check=True)
+    cases = json.loads((tmp_path / "memory.json").read_text())["cases"]
+    for case in cases:
+        needed = 3 * case["parameters"] + case["buffers"]  # theta, its gradient, its copy
+        assert case["grown"] < needed + 24 * case["n"] + 8e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sweep", "growth"])
+def test_the_commands_run(name):
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--quick", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr  # 1: slower than the rule allows
+    assert "| width 256 |" in done.stdout or "slope" in done.stdout

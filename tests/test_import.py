@@ -1,0 +1,57 @@
+"""What `import fastbp` does beyond `import numba`: little, so that a program may import it and not use it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastbp
+
+OPTIONAL = {"jax", "matplotlib", "pandas", "safetensors", "scipy", "sklearn", "torch", "tqdm"}
+
+# Numba itself imports SciPy where it is installed, so what counts is what fastbp adds.
+SCRIPT = """
+import json, os, sys, threading
+import numba
+from numba.core import event
+
+def tasks():
+    return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else None
+
+before, tasks_before = set(sys.modules), tasks()
+compiled = event.RecordingListener()
+event.register("numba:compile", compiled)
+import fastbp
+print(json.dumps(dict(compiled=len(compiled.buffer), python_threads=threading.active_count(),
+                      tasks=[tasks_before, tasks()], modules=sorted(set(sys.modules) - before))))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """What the script saw, with an empty cache of machine code."""
+    root = Path(fastbp.__file__).parents[1]
+    cache = str(tmp_path_factory.mktemp("cache"))
+    done = subprocess.run([sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, timeout=60,
+                          cwd=root, env=os.environ | {"PYTHONPATH": str(root), "NUMBA_CACHE_DIR": cache})
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout) | {"cached": [file.name for file in Path(cache).rglob("*.nb?")]}
+
+
+def test_the_import_compiles_nothing(imported):
+    assert imported["compiled"] == 0
+    assert imported["cached"] == []
+
+
+def test_the_import_starts_no_thread(imported):
+    assert imported["python_threads"] == 1
+    before, after = imported["tasks"]
+    assert before == after
+
+
+def test_the_import_needs_no_optional_package(imported):
+    assert "fastbp.trainer" in imported["modules"]
+    assert not OPTIONAL & {name.split(".")[0] for name in imported["modules"]}
