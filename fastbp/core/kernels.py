@@ -27,6 +27,7 @@ from fastbp.core.simd import at, flush_denormals, part, restore_denormals
 # INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
 N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(12)
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
+NUMBERS_IN_CACHE = 1 << 17  # of the gradient, half a megabyte of float32: updated while they are
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 
 
@@ -82,21 +83,18 @@ def backward_block(theta, layers, buffers, l, lo, hi):
 
 
 @jit.inlined
-def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, c, shares):
-    """The c-th share of dW[l] = scale a[l-1]ᵀ delta[l] and db[l] = scale times the sum of delta[l], over `n` samples.
-
-    Returns the bounds of the share in `gradient`, which is overwritten there or, unless `fresh`, added to: some rows
-    of dW (sending neurons), and in the last share db.
+def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi):
+    """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples, and with the last row
+    db[l] = scale times the sum of delta[l]: overwritten, or, unless `fresh`, added to. Returns their end in `gradient`.
     """
-    n_out, w, b = layers[l, N_OUT], layers[l, W], layers[l, B]
-    lo, hi = jit.share(layers[l, N_IN], c, shares, ROW_GRAIN)
-    dW = _rows(gradient, w, n_out, lo)
+    n_in, n_out, b = layers[l, N_IN], layers[l, N_OUT], layers[l, B]
+    dW = _rows(gradient, layers[l, W], n_out, lo)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
     error = _rows(buffers, layers[l, DELTA], layers[l, LD], 0)
     product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW,
             gradient.dtype.type(scale), layers[l, SKIP_ZEROS])
-    if c < shares - 1:
-        return w + lo * n_out, w + hi * n_out
+    if hi < n_in:
+        return layers[l, W] + hi * n_out
     db = part(gradient, b, n_out)
     if fresh:
         db[:] = 0
@@ -105,7 +103,7 @@ def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, c, sha
         delta = part(buffers, layers[l, DELTA] + i * layers[l, LD], n_out)
         for j in range(n_out):
             db[j] += factor * delta[j]
-    return w + lo * n_out, b + n_out
+    return b + n_out
 
 
 def _forward(theta, layers, buffers, n, threads):
@@ -135,7 +133,9 @@ def _weight_gradients(gradient, layers, buffers, n, threads):
     """Weight gradients: dW[l], db[l] of every layer, averaged over the first `n` samples."""
     for c in prange(threads):
         for l in range(len(layers)):
-            weight_gradients_block(gradient, layers, buffers, l, n, 1 / n, True, c, threads)
+            lo, hi = jit.share(layers[l, N_IN], c, threads, ROW_GRAIN)
+            if lo < hi:
+                weight_gradients_block(gradient, layers, buffers, l, n, 1 / n, True, lo, hi)
 
 
 forward, forward_serial = jit.twins(_forward)
@@ -180,9 +180,13 @@ def weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, sett
     """The part of a step that belongs to the c-th share of every layer's weights: gradients and, if step > 0, the
     update (also with eta = 0: the optimiser's state moves along)."""
     for l in range(len(layers)):
-        lo, hi = weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, c, shares)
-        if step > 0:
-            update_block(theta, gradient, state, settings, eta, step, lo, hi)
+        n_out = layers[l, N_OUT]
+        lo, end = jit.share(layers[l, N_IN], c, shares, ROW_GRAIN)
+        rows = max(ROW_GRAIN, NUMBERS_IN_CACHE // n_out)
+        for i in range(lo, end, rows):
+            to = weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, i, min(i + rows, end))
+            if step > 0:
+                update_block(theta, gradient, state, settings, eta, step, layers[l, W] + i * n_out, to)
 
 
 @jit.inlined
