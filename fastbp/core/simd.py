@@ -12,35 +12,41 @@ never leave an intrinsic.
 
 from __future__ import annotations
 
-import os
-
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-
-def _vector_bits() -> int:
-    """Width of the widest vector registers, from the CPU's features (virtual machines misreport its name)."""
-    features = os.environ.get("NUMBA_CPU_FEATURES") or llvm.get_host_cpu_features().flatten()
-    enabled = set(features.split(","))
-    return 512 if "+avx512f" in enabled else 256 if "+avx" in enabled else 128
+# What the compiler may use: the CPU's own features, or what Numba's settings say instead.
+FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
 
 
-VECTOR_BITS = _vector_bits()
-# 8 x 2 vectors: 16 accumulators hide the latency of two FMA units, and 8 divides most layers and batches evenly.
-# AVX2 has 16 registers, so 6 x 2. What is left of the rows is done by the next smaller tiles.
-TILE_ROWS = (6, 4, 2, 1) if VECTOR_BITS == 256 else (8, 4, 2, 1)
-TILE_VECTORS = 2
+def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int]:
+    """Bits of a vector register, rows and vectors of the tile, vectors of the tile that skips zeros, for a kind of CPU.
+
+    The accumulators hide the latency of the FMA units and leave registers for a row of B and for numbers of A. Rows
+    that a tile's height leaves over are done by the next smaller tiles.
+    """
+    x86 = triple.startswith("x86_64")
+    if x86 and "+avx512f" in features:
+        return 512, (8, 4, 2, 1), 2, 8  # 32 registers; 16 accumulators are enough, and 8 divides most batches evenly
+    if x86:
+        return 256 if "+avx" in features else 128, (6, 4, 2, 1), 2, 4  # 16 registers
+    # NEON: 32 registers. Up to four units with a latency of four want 16 accumulators at least, and of two loads a
+    # cycle 8 x 2 takes ten for its 16.
+    return 128, (6, 4, 2, 1), 4, 8
+
+
+VECTOR_BITS, TILE_ROWS, TILE_VECTORS, SKIP_VECTORS = _shape(llvm.get_process_triple(), FEATURES)
 DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows give 100 GFLOP/s, 256: 109, 512: 107.
 
 # Where steps of all zeros are left out, a low and wide tile leaves out more: of MNIST's pixels 19 % are not zero, and
 # of the steps of 2 rows 26 % are left, of 4 rows 34 %, of 8 rows 43 %.
 SKIP_ROWS = 2
-SKIP_VECTORS = 8 if VECTOR_BITS == 512 else 4  # 16 accumulators again; with 16 registers there is room for 8
 SKIP_DEPTH = 128  # rows of its panel: 64 KB with AVX-512; 64 and 256 rows were as fast
 SKIP_TILES = 128  # tiles whose steps are looked up at once
 WORD = 64  # steps to a word
