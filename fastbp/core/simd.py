@@ -93,6 +93,25 @@ class _Vectors:
         value.align = align
         return value
 
+    def load_mostly_whole(self, pointer, offset, mask):
+        """Load by a mask whose lanes are nearly always all set.
+
+        Neither NEON nor SSE loads by mask: the compiler would test and load lane by lane.
+        """
+        if VECTOR_BITS > 128:
+            return self.load(pointer, offset, mask)
+        b, bits = self.builder, ir.IntType(self.lanes)
+        whole = b.icmp_unsigned("==", b.bitcast(mask, bits), bits(-1))
+        with b.if_else(whole) as (then, otherwise):
+            with then:
+                plain, end_plain = self.load(pointer, offset), b.block
+            with otherwise:
+                masked, end_masked = self.load(pointer, offset, mask), b.block
+        value = b.phi(self.type)
+        value.add_incoming(plain, end_plain)
+        value.add_incoming(masked, end_masked)
+        return value
+
     def store(self, value, pointer, offset, mask=None):
         address, align = self.address(pointer, offset), self.bits // 8
         if mask is not None:
@@ -317,7 +336,7 @@ def _pack_rows(vectors):
                 to, row = loop.values
                 for v, mask in enumerate(masks):
                     column = I64(v * x.lanes)
-                    x.store(builder.fmul(x.load(row, column, mask), factor), to, column)
+                    x.store(builder.fmul(x.load_mostly_whole(row, column, mask), factor), to, column)
                 loop.next([builder.gep(to, [I64(vectors * x.lanes)]), builder.gep(row, [b_k])])
             return context.get_dummy_value()
 
@@ -363,7 +382,7 @@ def pack_columns(typing, panel, b, b_column, n_columns, depth, scale):
                 for i in range(x.lanes):
                     exists = x.splat(builder.icmp_signed("<", I64(i), column_left))
                     mask = builder.and_(inside, exists)
-                    rows.append(x.load(corner, builder.mul(b_column, I64(i)), mask))
+                    rows.append(x.load_mostly_whole(corner, builder.mul(b_column, I64(i)), mask))
                 for i, row in enumerate(turn(x, rows)):
                     x.store(builder.fmul(row, factor), to, I64(i * TILE_VECTORS * x.lanes))
                 down.next([builder.gep(to, [I64(TILE_VECTORS * x.lanes * x.lanes)]), builder.gep(corner, [lanes])])
@@ -398,7 +417,7 @@ def nonzero_bits(typing, pointer, n):
     """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
     def emit(context, builder, signature, arguments):
         x = _Vectors(builder, pointer, lanes=16)
-        values = x.load(arguments[0], I64(0), x.masks(arguments[1], 1)[0])
+        values = x.load_mostly_whole(arguments[0], I64(0), x.masks(arguments[1], 1)[0])
         bits = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
         return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
 
@@ -420,7 +439,8 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
         none = ir.Constant(numbers, [0] * x.lanes)
         with _Loop(builder, depth, [a_, none]) as loop:
             row, bits = loop.values
-            nonzero = builder.fcmp_unordered("!=", x.load(row, I64(0), mask), ir.Constant(x.type, [0.0] * x.lanes))
+            values = x.load_mostly_whole(row, I64(0), mask)
+            nonzero = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
             bit = x.splat(builder.shl(I32(1), builder.trunc(loop.counter, I32)))
             loop.next([builder.gep(row, [a_k]), builder.select(nonzero, builder.or_(bits, bit), bits)])
         bits, distance = loop.result[1], 1
