@@ -3,13 +3,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 
-.PHONY: mnist test slow lint bench-tile bench-process bench-peers bench-sweep bench-growth bench-memory clean
+# What most x86-64 processors have, on one that may have more.
+AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
+
+.PHONY: mnist test test-avx2 slow lint bench-tile bench-avx2 bench-process bench-peers bench-sweep bench-growth \
+	bench-memory clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "not slow"
+
+test-avx2: $(VENV)/installed-test
+ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
+	$(AVX2) $(BIN)/python -m pytest -m "not slow"
+else
+	@echo "test-avx2 skipped: AVX2 is of x86-64 processors, this one is $(shell uname -m)"
+endif
 
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
@@ -20,6 +31,9 @@ lint: $(VENV)/installed-test
 
 bench-tile: $(VENV)/installed
 	$(BIN)/python benchmarks/tile.py
+
+bench-avx2: $(VENV)/installed
+	$(AVX2) $(BIN)/python benchmarks/tile.py
 
 bench-process: $(VENV)/installed
 	$(BIN)/python benchmarks/process.py

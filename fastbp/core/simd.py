@@ -12,36 +12,42 @@ never leave an intrinsic.
 
 from __future__ import annotations
 
-import os
-
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-
-def _vector_bits() -> int:
-    """Width of the widest vector registers, from the CPU's features (virtual machines misreport its name)."""
-    features = os.environ.get("NUMBA_CPU_FEATURES") or llvm.get_host_cpu_features().flatten()
-    enabled = set(features.split(","))
-    return 512 if "+avx512f" in enabled else 256 if "+avx" in enabled else 128
-
-
+# What the compiler may use: the CPU's own features, or what Numba's settings say instead.
+FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
 LINE = 64  # bytes of a cache line, and of the widest vector register
-VECTOR_BITS = _vector_bits()
-# 8 x 2 vectors: 16 accumulators hide the latency of two FMA units, and 8 divides most layers and batches evenly.
-# AVX2 has 16 registers, so 6 x 2. What is left of the rows is done by the next smaller tiles.
-TILE_ROWS = (6, 4, 2, 1) if VECTOR_BITS == 256 else (8, 4, 2, 1)
-TILE_VECTORS = 2
+
+
+def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int]:
+    """Bits of a vector register, rows and vectors of the tile, vectors of the tile that skips zeros, for a kind of CPU.
+
+    The accumulators hide the latency of the FMA units and leave registers for a row of B and for numbers of A. Rows
+    that a tile's height leaves over are done by the next smaller tiles.
+    """
+    x86 = triple.startswith("x86_64")
+    if x86 and "+avx512f" in features:
+        return 512, (8, 4, 2, 1), 2, 8  # 32 registers; 16 accumulators are enough, and 8 divides most batches evenly
+    if x86:
+        return 256 if "+avx" in features else 128, (6, 4, 2, 1), 2, 4  # 16 registers
+    # NEON: 32 registers. Up to four units with a latency of four want 16 accumulators at least, and of two loads a
+    # cycle 8 x 2 takes ten for its 16.
+    return 128, (6, 4, 2, 1), 4, 8
+
+
+VECTOR_BITS, TILE_ROWS, TILE_VECTORS, SKIP_VECTORS = _shape(llvm.get_process_triple(), FEATURES)
 DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows give 100 GFLOP/s, 256: 109, 512: 107.
 
 # Where steps of all zeros are left out, a low and wide tile leaves out more: of MNIST's pixels 19 % are not zero, and
 # of the steps of 2 rows 26 % are left, of 4 rows 34 %, of 8 rows 43 %.
 SKIP_ROWS = 2
-SKIP_VECTORS = 8 if VECTOR_BITS == 512 else 4  # 16 accumulators again; with 16 registers there is room for 8
 SKIP_DEPTH = 128  # rows of its panel: 64 KB with AVX-512; 64 and 256 rows were as fast
 SKIP_TILES = 128  # tiles whose steps are looked up at once
 WORD = 64  # steps to a word
@@ -86,6 +92,25 @@ class _Vectors:
             return self._call(name, self.type, address, I32(align), mask, zero)
         value = self.builder.load(address)
         value.align = align
+        return value
+
+    def load_mostly_whole(self, pointer, offset, mask):
+        """Load by a mask whose lanes are nearly always all set.
+
+        Neither NEON nor SSE loads by mask: the compiler would test and load lane by lane.
+        """
+        if VECTOR_BITS > 128:
+            return self.load(pointer, offset, mask)
+        b, bits = self.builder, ir.IntType(self.lanes)
+        whole = b.icmp_unsigned("==", b.bitcast(mask, bits), bits(-1))
+        with b.if_else(whole) as (then, otherwise):
+            with then:
+                plain, end_plain = self.load(pointer, offset), b.block
+            with otherwise:
+                masked, end_masked = self.load(pointer, offset, mask), b.block
+        value = b.phi(self.type)
+        value.add_incoming(plain, end_plain)
+        value.add_incoming(masked, end_masked)
         return value
 
     def store(self, value, pointer, offset, mask=None):
@@ -161,11 +186,20 @@ class _Loop:
         return False
 
 
+def _opaque(b, value):
+    """The same value, of whose origin the optimiser knows nothing.
+
+    It would walk k with a pointer for every row, six additions a step for 12 multiply-adds with AVX2, more than a core
+    of four instructions a cycle has room for. With distances it cannot see through it walks with one for all rows.
+    """
+    return b.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
+
+
 def _emit_tile(b, x, rows, vectors, p, walk):
     """One tile: load `first`, walk the depth, store C. `p` names the intrinsic's arguments."""
     columns = [I64(v * x.lanes) for v in range(vectors)]
     cells = [(r, v) for r in range(rows) for v in range(vectors)]
-    a_rows = [b.mul(p["a_row"], I64(r)) for r in range(rows)]
+    a_rows = [_opaque(b, b.mul(p["a_row"], I64(r))) for r in range(rows)]
     whole = b.icmp_signed("==", p["n_columns"], I64(vectors * x.lanes))
 
     def per_cell(action):
@@ -303,7 +337,7 @@ def _pack_rows(vectors):
                 to, row = loop.values
                 for v, mask in enumerate(masks):
                     column = I64(v * x.lanes)
-                    x.store(builder.fmul(x.load(row, column, mask), factor), to, column)
+                    x.store(builder.fmul(x.load_mostly_whole(row, column, mask), factor), to, column)
                 loop.next([builder.gep(to, [I64(vectors * x.lanes)]), builder.gep(row, [b_k])])
             return context.get_dummy_value()
 
@@ -349,7 +383,7 @@ def pack_columns(typing, panel, b, b_column, n_columns, depth, scale):
                 for i in range(x.lanes):
                     exists = x.splat(builder.icmp_signed("<", I64(i), column_left))
                     mask = builder.and_(inside, exists)
-                    rows.append(x.load(corner, builder.mul(b_column, I64(i)), mask))
+                    rows.append(x.load_mostly_whole(corner, builder.mul(b_column, I64(i)), mask))
                 for i, row in enumerate(turn(x, rows)):
                     x.store(builder.fmul(row, factor), to, I64(i * TILE_VECTORS * x.lanes))
                 down.next([builder.gep(to, [I64(TILE_VECTORS * x.lanes * x.lanes)]), builder.gep(corner, [lanes])])
@@ -384,7 +418,7 @@ def nonzero_bits(typing, pointer, n):
     """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
     def emit(context, builder, signature, arguments):
         x = _Vectors(builder, pointer, lanes=16)
-        values = x.load(arguments[0], I64(0), x.masks(arguments[1], 1)[0])
+        values = x.load_mostly_whole(arguments[0], I64(0), x.masks(arguments[1], 1)[0])
         bits = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
         return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
 
@@ -406,7 +440,8 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
         none = ir.Constant(numbers, [0] * x.lanes)
         with _Loop(builder, depth, [a_, none]) as loop:
             row, bits = loop.values
-            nonzero = builder.fcmp_unordered("!=", x.load(row, I64(0), mask), ir.Constant(x.type, [0.0] * x.lanes))
+            values = x.load_mostly_whole(row, I64(0), mask)
+            nonzero = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
             bit = x.splat(builder.shl(I32(1), builder.trunc(loop.counter, I32)))
             loop.next([builder.gep(row, [a_k]), builder.select(nonzero, builder.or_(bits, bit), bits)])
         bits, distance = loop.result[1], 1

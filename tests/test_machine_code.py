@@ -1,0 +1,232 @@
+"""The machine code of the tiles: fused multiply-adds on whole registers, and loops that leave them only for A and B.
+
+Slow code computes right, so only the code itself can tell: with one accumulator too many every step stores and loads.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+import pytest
+from llvmlite import ir
+from numba import types
+
+from fastbp.core import jit, simd
+from fastbp.core.product import Matrix, product, repeated_zero
+from fastbp.core.simd import at
+
+DTYPES = {"float32": types.float32, "float64": types.float64}
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+ARM = platform.machine().lower() in ("aarch64", "arm64")
+FMA = ARM or (X86 and "+fma" in simd.FEATURES.split(","))
+
+
+class Dialect(NamedTuple):
+    """Patterns of an architecture's assembly."""
+
+    fma: str
+    call: str
+    stack: str  # a vector at a fixed distance from a register: the stack's or the frame's
+
+
+def x86(dtype, bits):
+    register, suffix = {128: "xmm", 256: "ymm", 512: "zmm"}[bits], {"float32": "ps", "float64": "pd"}[dtype]
+    return Dialect(rf"\tvfn?madd\w+{suffix}\t.*%{register}", r"\tcall", r"\tv.*\((%r[sb]p)\)")
+
+
+def arm(dtype):
+    lanes = {"float32": "4s", "float64": "2d"}[dtype]
+    return Dialect(rf"\tfmla(\tv\d+)?\.{lanes}\b", r"\tblr?\t", r"\t[ls][dt].*\b[qdsv]\d+.*\[(sp|x29)(?:, #-?\d+)?\]")
+
+
+def inner_loops(assembly, dialect):
+    """The blocks that jump back to their own start and hold fused multiply-adds, each a list of instructions."""
+    parts = re.split(r"^(\.?L\w+):.*\n", assembly, flags=re.MULTILINE)
+    for label, text in zip(parts[1::2], parts[2::2], strict=True):
+        block = [line for line in text.splitlines() if re.match(r"\t[a-z]", line)]
+        back = re.compile(rf"\t(j|b\.|cb|tb).*\s{re.escape(label)}$")
+        if any(map(back.match, block)) and any(re.match(dialect.fma, line) for line in block):
+            yield block
+
+
+def spills(loop, dialect):
+    """Vectors that a loop stores to the stack or loads from there. A register that it moves on is no frame pointer."""
+    text = "\n".join(loop)
+    found = filter(None, (re.match(dialect.stack, line) for line in loop))
+    return [access[0] for access in found if not re.search(rf"\tadd.*{access[1]}\b", text)]
+
+
+def check(assembly, dialect):
+    """Each tile is there, as one loop of as many multiply-adds as the tile has registers, without call or spill."""
+    counts = []
+    for loop in inner_loops(assembly, dialect):
+        counts.append(sum(bool(re.match(dialect.fma, line)) for line in loop))
+        calls = [line for line in loop if re.match(dialect.call, line)]
+        assert (calls, spills(loop, dialect)) == ([], []), "\n".join(loop)
+    height, *rest = simd.TILE_ROWS
+    dense = [height, height * simd.TILE_VECTORS, *[rows * simd.TILE_VECTORS for rows in rest]]
+    skipping = [simd.SKIP_ROWS * simd.SKIP_VECTORS // 2, simd.SKIP_ROWS * simd.SKIP_VECTORS]
+    assert sorted(counts) == sorted(dense + skipping)
+
+
+def compiled_here(dtype):
+    """Assembly of `product` as Numba compiles it in this process."""
+    @numba.njit(**jit.FLAGS)
+    def multiply(c, a, b, n_rows, n_columns, depth, scale, skip_zeros):
+        one = np.int64(1)
+        C, A, B = Matrix(at(c, 0), n_columns, one), Matrix(at(a, 0), depth, one), Matrix(at(b, 0), n_columns, one)
+        product(C, A, B, n_rows, n_columns, depth, repeated_zero(C), scale, skip_zeros)
+
+    vector, size = DTYPES[dtype][::1], types.int64
+    multiply.compile((vector, vector, vector, size, size, size, DTYPES[dtype], types.boolean))
+    return next(iter(multiply.inspect_asm().values()))
+
+
+def check_here():
+    for dtype in DTYPES:
+        check(compiled_here(dtype), x86(dtype, simd.VECTOR_BITS) if X86 else arm(dtype))
+
+
+@pytest.mark.skipif(not FMA, reason="compiled for a processor without fused multiply-adds")
+def test_tiles_of_this_processor():
+    check_here()
+
+
+@pytest.mark.skipif(not X86, reason="Numba compiles for x86-64 on x86-64 only")
+def test_tiles_of_avx2():
+    done = subprocess.run([sys.executable, "-c", "import test_machine_code; test_machine_code.check_here()"],
+                          capture_output=True, text=True, timeout=300, check=False,
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CPU_NAME": "haswell",
+                                            "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"})
+    assert done.returncode == 0, done.stderr
+
+
+class Target(NamedTuple):
+    """A kind of processor, for LLVM."""
+
+    triple: str
+    cpu: str
+    features: str
+
+    def machine(self):
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        target = llvm.Target.from_triple(self.triple)
+        return target.create_target_machine(self.cpu, self.features, opt=3, reloc="pic", codemodel="default")
+
+    def shape(self):
+        return simd._shape(self.triple, self.features)
+
+
+AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "+avx,+avx2,+fma")
+CORTEX = Target("aarch64-unknown-linux-gnu", "cortex-a72", "+neon")
+APPLE = Target("arm64-apple-macosx", "apple-m1", "+neon")
+INTRINSICS = ("tiles", "tile_skipping")
+
+
+def emit(module, name, dtype):
+    """A function `name_dtype` of the module that is nothing but the intrinsic."""
+    number, n = types.CPointer(DTYPES[dtype]), types.int64
+    kinds = [number, n, number, n, number, n, n, number, n, n, n, n]
+    if name == "tile_skipping":
+        kinds[10] = types.CPointer(n)
+    signature, body = getattr(simd, name)._defn(None, *kinds)
+    values = {number: ir.FloatType() if dtype == "float32" else ir.DoubleType(), types.CPointer(n): simd.I64}
+    arguments = [values[kind].as_pointer() if kind in values else simd.I64 for kind in kinds]
+    function = ir.Function(module, ir.FunctionType(simd.VOID, arguments), f"{name}_{dtype}")
+    builder = ir.IRBuilder(function.append_basic_block())
+    body(SimpleNamespace(get_dummy_value=lambda: None), builder, signature, function.args)
+    builder.ret_void()
+
+
+def cross_compiled(monkeypatch, target, shape, dtype):
+    """The tiles of that shape as an optimised module for the target, and the target's machine."""
+    for name, value in zip(("VECTOR_BITS", "TILE_ROWS", "TILE_VECTORS", "SKIP_VECTORS"), shape, strict=True):
+        monkeypatch.setattr(simd, name, value)
+    module = ir.Module()
+    module.triple = target.triple
+    for name in INTRINSICS:
+        emit(module, name, dtype)
+    parsed, machine = llvm.parse_assembly(str(module)), target.machine()
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(parsed, passes)
+    return parsed, machine
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("target", [CORTEX, APPLE], ids=lambda target: target.cpu)
+def test_tiles_of_neon(monkeypatch, target, dtype):
+    module, machine = cross_compiled(monkeypatch, target, target.shape(), dtype)
+    check(machine.emit_assembly(module), arm(dtype))
+
+
+@pytest.mark.parametrize(("target", "dialect", "shape"), [
+    (AVX2, x86("float32", 256), (256, (8, 4, 2, 1), 2, 4)), (AVX2, x86("float32", 256), (256, (6, 4, 2, 1), 2, 8)),
+    (CORTEX, arm("float32"), (128, (8, 4, 2, 1), 4, 8)), (APPLE, arm("float32"), (128, (6, 4, 2, 1), 4, 16)),
+], ids=["AVX2 8x2", "AVX2 skipping 2x8", "NEON 8x4", "NEON skipping 2x16"])
+def test_too_large_a_tile_is_found_out(monkeypatch, target, dialect, shape):
+    module, machine = cross_compiled(monkeypatch, target, shape, "float32")
+    with pytest.raises(AssertionError, match=r"== \(\[\], \[\]\)"):
+        check(machine.emit_assembly(module), dialect)
+
+
+MAIN = """
+#include <stdio.h>
+void TILE(long, long, long, long, long, long, long, long, long, long, long, long);
+static char memory[1 << 20];
+
+int main(void)  /* standard input: 12 arguments; for each whether it is a place in memory; the memory */
+{
+    long a[12], in_memory[12];
+    if (fread(a, 8, 12, stdin) != 12 || fread(in_memory, 8, 12, stdin) != 12)
+        return 1;
+    size_t size = fread(memory, 1, sizeof memory, stdin);
+    for (int i = 0; i < 12; i++)
+        a[i] += in_memory[i] ? (long)memory : 0;
+    TILE(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]);
+    return fwrite(memory, 1, size, stdout) != size;
+}
+"""
+QEMU, CROSS_GCC = shutil.which("qemu-aarch64"), shutil.which("aarch64-linux-gnu-gcc")
+
+
+@pytest.mark.skipif(not (QEMU and CROSS_GCC),
+                    reason="wants qemu-aarch64 and aarch64-linux-gnu-gcc (Debian: qemu-user, gcc-aarch64-linux-gnu, "
+                           "libc6-dev-arm64-cross)")
+@pytest.mark.parametrize("name", INTRINSICS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
+    module, machine = cross_compiled(monkeypatch, CORTEX, CORTEX.shape(), dtype)
+    (tmp_path / "tiles.o").write_bytes(machine.emit_object(module))
+    (tmp_path / "main.c").write_text(MAIN)
+    subprocess.run([CROSS_GCC, "-static", f"-DTILE={name}_{dtype}", "-o", "run", "main.c", "tiles.o"], cwd=tmp_path,
+                   check=True)
+    draw, size = np.random.default_rng(0), np.dtype(dtype).itemsize
+    skipping = name == "tile_skipping"
+    width = (simd.SKIP_VECTORS if skipping else simd.TILE_VECTORS) * simd.VECTOR_BITS // (8 * size)
+    depth, row = 2 * simd.WORD - 5, 2 * simd.WORD  # of A and of C; between their rows and beyond C's columns is NaN
+    kept = draw.random(depth) < 0.3 if skipping else np.ones(depth, bool)
+    steps = np.packbits(np.append(kept, np.zeros(5, bool)), bitorder="little")
+    for n_rows in (simd.SKIP_ROWS,) if skipping else (13, 11):  # tiles of 6, 6 and 1 rows, of 6, 4 and 1
+        for n_columns in (1, width // 4, width // 2, width // 2 + 1, width - 1, width):
+            A, B = draw.integers(-8, 9, (n_rows, depth)) * kept, draw.integers(-8, 9, (depth, width))
+            start = draw.integers(-8, 9, (n_rows, n_columns))
+            memory = np.full(3 * n_rows * row + B.size, np.nan, dtype)
+            c, first, a = memory[: 3 * n_rows * row].reshape(3, n_rows, row)
+            first[:, :n_columns], a[:, :depth], memory[a.size * 3 :] = start, A, B.ravel()
+            places = [i * a.nbytes for i in range(4)]
+            arguments = [places[0], row, places[1], row, places[2], row, 1, places[3], width]
+            arguments += [n_columns, memory.nbytes, 2] if skipping else [n_rows, n_columns, depth]
+            in_memory = [i in ((0, 2, 4, 7, 10) if skipping else (0, 2, 4, 7)) for i in range(12)]
+            given = np.array([arguments, in_memory], "int64").tobytes() + memory.tobytes() + steps.tobytes()
+            done = subprocess.run([QEMU, tmp_path / "run"], input=given, capture_output=True, check=True)
+            c[:, :n_columns] = start + A @ B[:, :n_columns]
+            assert done.stdout[: memory.nbytes] == memory.tobytes(), (n_rows, n_columns)
