@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
-.PHONY: mnist test slow lint bench-tile bench-process bench-peers clean
+.PHONY: mnist test slow lint bench bench-compare bench-page bench-check bench-tile bench-process \
+	bench-peers clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -17,6 +19,24 @@ slow: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m mypy
+
+# asv builds what is committed: HEAD. The results stay in .asv, for bench-page. BENCH: which, a regular expression.
+BENCH ?= .
+bench: $(VENV)/installed-bench
+	$(ASV) run --bench '$(BENCH)' HEAD
+
+# HEAD beside BASE, round by round in turn; exits with an error where HEAD is slower beyond noise.
+BASE ?= main
+bench-compare: BENCH = time
+bench-compare: $(VENV)/installed-bench
+	$(ASV) continuous --interleave-rounds --attribute rounds=4 --factor 1.25 --bench '$(BENCH)' $(BASE) HEAD
+
+bench-page: $(VENV)/installed-bench
+	$(ASV) publish
+
+# Every benchmark once, on the checkout as it is: whether they work, not how long they take.
+bench-check: $(VENV)/installed-bench
+	$(ASV) run --quick --python=same --dry-run
 
 bench-tile: $(VENV)/installed
 	$(BIN)/python benchmarks/tile.py
@@ -45,6 +65,11 @@ $(VENV)/installed: pyproject.toml | $(VENV)/pyvenv.cfg
 
 $(VENV)/installed-test: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/installed-bench: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(ASV) machine --yes
 	touch $@
 
 $(PEERS)/installed: pyproject.toml
