@@ -25,18 +25,19 @@ BENCH ?= .
 bench: $(VENV)/installed-bench
 	$(ASV) run --bench '$(BENCH)' HEAD
 
-# HEAD beside BASE, round by round in turn; exits with an error where HEAD is slower beyond noise.
+# HEAD beside BASE, round by round in turn; exits with an error where HEAD is slower beyond noise. On a machine of two
+# processors with a load of ten, a benchmark of identical code, the control's, differed by a factor of 1.31.
 BASE ?= main
 bench-compare: BENCH = time
 bench-compare: $(VENV)/installed-bench
-	$(ASV) continuous --interleave-rounds --attribute rounds=4 --factor 1.25 --bench '$(BENCH)' $(BASE) HEAD
+	$(ASV) continuous --interleave-rounds --attribute rounds=4 --factor 1.4 --bench '$(BENCH)' $(BASE) HEAD
 
 bench-page: $(VENV)/installed-bench
 	$(ASV) publish
 
 # Every benchmark once, on the checkout as it is: whether they work, not how long they take.
 bench-check: $(VENV)/installed-bench
-	$(ASV) run --quick --python=same --dry-run
+	$(ASV) run --quick --python=same --dry-run --bench '$(BENCH)'
 
 bench-tile: $(VENV)/installed
 	$(BIN)/python benchmarks/tile.py
