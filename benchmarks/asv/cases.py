@@ -15,7 +15,7 @@ from fastbp.workspace import aligned
 LAYERS = ["784-128-10", "784-512-512-10", "4-32-16-4", "10-46-46-10"]
 DTYPES = ["float32", "float64"]
 THREADS = [1, 2]
-SECONDS = 0.01  # of a sample: some thousand times what reading the clock takes
+SECONDS = 0.01  # of a sample: beside it, reading the clock takes nothing
 
 
 def only_with(threads: int) -> None:
