@@ -339,7 +339,7 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, NO_ORDER, len(x), workspace.capacity, purpose,
             losses.CODES[loss] if loss else 0, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
-            np.zeros(2 * board_size(n_threads), np.int64), n_threads)
+            np.zeros(board_size(n_threads), np.int64), n_threads)
     return mean_cost(costs, workspace.capacity, len(x))
 
 

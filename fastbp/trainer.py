@@ -121,7 +121,7 @@ class Trainer:
         self.schedule = schedule
         self.epochs_done = 0
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
-        self._board = np.zeros(2 * board_size(self.threads), np.int64)
+        self._board = np.zeros(board_size(self.threads), np.int64)
         self._gradient = aligned(network.n_parameters, network.dtype)
         self._state = aligned(self.optimizer.n_moments * network.n_parameters, network.dtype)
         self._state = self._state.reshape(self.optimizer.n_moments, network.n_parameters)

@@ -89,7 +89,7 @@ class Workspace:
         self.buffers = aligned(end, dtype)
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)
         self.costs = np.zeros(capacity)
-        self.counts = np.zeros(2 * board_size(1) + 1, np.int64)
+        self.counts = np.zeros(board_size(1) + 1, np.int64)
         self.a = [self._rows(0, kernels.INPUT, kernels.LD_INPUT, kernels.N_IN)]
         self.a += [self._rows(l, kernels.A) for l in range(len(self.layers))]
         self.z = [self._rows(l, kernels.Z) for l in range(len(self.layers))]

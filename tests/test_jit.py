@@ -146,7 +146,7 @@ class Steps:
         self.clock, self.settings = np.zeros(1, np.int64), SGD(0.1, momentum=0.5).settings()
         self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
         self.samples = describe(self.x), describe(self.t, LABELS)
-        self.board = np.zeros(2 * board_size(2), np.int64)
+        self.board = np.zeros(board_size(2), np.int64)
         self.address = kernels.address(dtype)
 
     def __call__(self, kernel, steps, threads=1):

@@ -311,7 +311,7 @@ class Run:
         return kernel(kernels.address(self.dtype), self.theta, self.gradient, self.state, w.layers, w.buffers,
                       w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, purpose,
                       self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
-                      np.zeros(2 * board_size(threads), np.int64), threads)
+                      np.zeros(board_size(threads), np.int64), threads)
 
     def by_reference(self):
         """theta and the mean cost of each step, in float64."""

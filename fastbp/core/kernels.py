@@ -280,7 +280,7 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
 
     x, t: Samples; order (n_samples,): their numbers, empty for as they lie; etas (steps,): learning rates;
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
-    board: 2 phases.board_size(threads) int64. Returns the number of steps made.
+    board: phases.board_size(threads) int64. Returns the number of steps made.
     """
     board[:] = 0
     start = clock[0]
@@ -297,7 +297,7 @@ run, run_serial = jit.twins(_run)
 def forward_few(address, theta, layers, buffers, targets, costs, counts, X, outputs):
     """`run` to INFER a few samples, with no more arguments than that takes: to convert them is most of such a call.
 
-    X (n, n_in), outputs (n, n_out): contiguous, of theta's type; counts: 2 board_size(1) + 1 int64. Returns whether
+    X (n, n_in), outputs (n, n_out): contiguous, of theta's type; counts: board_size(1) + 1 int64. Returns whether
     every number of X is finite; if not, nothing is done.
     """
     n, finite = len(X), True

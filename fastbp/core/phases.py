@@ -73,8 +73,8 @@ def _relax(typing):
 
 
 def board_size(threads: int) -> int:
-    """Length of a board (int64) for so many threads."""
-    return SLOT * (1 + PARTS_PER_THREAD * threads)
+    """Length of two boards (int64), one after the other, for so many threads."""
+    return 2 * SLOT * (1 + PARTS_PER_THREAD * threads)
 
 
 @jit.inlined

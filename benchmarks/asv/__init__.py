@@ -1,0 +1,14 @@
+"""The suite that asv runs for each commit: make bench, make bench-compare, make bench-page, make bench-check
+
+Every number is better when it is smaller, since asv takes a larger one for a loss.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # for machine, process and tile; asv puts no folder there
+
+# Before Numba reads it. A folder a commit: no commit runs the machine code of another, and each compiles only once.
+if "ASV_COMMIT" in os.environ:
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(os.environ["ASV_ENV_DIR"], "numba", os.environ["ASV_COMMIT"]))

@@ -1,0 +1,72 @@
+"""The five equations one by one, compiled and in NumPy, called from Python on a mini-batch."""
+
+import functools
+
+import numpy as np
+
+from fastbp.core import kernels, losses, optimizers, reference
+
+from .cases import DTYPES, THREADS, Batch, PerCall, only_with
+
+EQUATIONS = ["forward", "output_error", "backward", "weight_gradients", "update"]
+LAYERS = ["784-128-10", "10-46-46-10"]  # two of the four: a run is to end within a quarter of an hour
+BATCHES = [1, 128]
+batch = functools.cache(Batch)  # asv sets up before every sample
+
+
+def arguments(equation, b):
+    """Of the kernel, all but threads."""
+    w = b.workspace
+    return {
+        "forward": (b.network.theta, w.layers, w.buffers, b.n),
+        "output_error": (w.layers, w.buffers, w.targets, w.costs, losses.CODES["cross_entropy"], b.n),
+        "backward": (b.network.theta, w.layers, w.buffers, b.n),
+        "weight_gradients": (b.gradient, w.layers, w.buffers, b.n),
+        "update": (b.network.theta, b.gradient, b.state, b.settings, b.eta, 1),
+    }[equation]
+
+
+def repeated(function, equation, b, threads):
+    """A function that calls one equation's, so many times; what each equation reads is in place and finite."""
+    for name in EQUATIONS:
+        getattr(reference, name)(*arguments(name, b))
+    own = *arguments(equation, b), threads
+    function(*own)
+    for result in (b.workspace.buffers, b.workspace.costs, b.gradient, b.network.theta):
+        assert np.isfinite(result).all() and result.any()
+
+    def make(times):
+        for _ in range(times):
+            function(*own)
+
+    return make
+
+
+class Compiled(PerCall):
+    """Seconds of one call of a kernel for a mini-batch, on one thread (`_serial`) or on two."""
+
+    params = [EQUATIONS, LAYERS, BATCHES, DTYPES, THREADS]
+    param_names = ["equation", "layers", "batch", "dtype", "threads"]
+
+    def setup(self, equation, layers, n, dtype, threads):
+        only_with(threads)
+        module = optimizers if equation == "update" else kernels
+        function = getattr(module, equation if threads > 1 else f"{equation}_serial")
+        self.ready(repeated(function, equation, batch(layers, n, dtype), threads))
+
+    def time_equation(self, equation, layers, n, dtype, threads):
+        self.make(self.times)
+
+
+class NumPyReference(PerCall):
+    """Seconds of the same in plain NumPy (fastbp.core.reference), on one thread."""
+
+    params = [EQUATIONS, LAYERS, BATCHES, DTYPES]
+    param_names = ["equation", "layers", "batch", "dtype"]
+
+    def setup(self, equation, layers, n, dtype):
+        only_with(1)
+        self.ready(repeated(getattr(reference, equation), equation, batch(layers, n, dtype), 1))
+
+    def time_equation(self, equation, layers, n, dtype):
+        self.make(self.times)

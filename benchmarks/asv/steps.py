@@ -1,0 +1,99 @@
+"""What training and inference are made of: a whole step, an epoch, an answer for one sample."""
+
+import functools
+
+import numpy as np
+
+import fastbp
+from fastbp.core import kernels, losses
+from fastbp.core.phases import board_size
+from fastbp.core.samples import LABELS, describe
+
+from .cases import DTYPES, LAYERS, THREADS, Batch, PerCall, network, only_with
+
+SAMPLES = 1024
+MOST = 2**20  # samples, and steps, of one compiled call
+
+
+class Steps(Batch):
+    """Any number of training steps in one compiled call, as Trainer makes them, on SAMPLES samples in random order."""
+
+    def __init__(self, layers, n, dtype, threads):
+        super().__init__(layers, n, dtype)
+        draw = np.random.default_rng(1)
+        sizes = self.network.layer_sizes
+        self.x, self.y = draw.random((SAMPLES, sizes[0])).astype(dtype), draw.integers(0, sizes[-1], SAMPLES)
+        self.samples = describe(self.x), describe(self.y, LABELS)
+        self.order = np.resize(draw.permutation(SAMPLES), MOST)
+        self.etas, self.costs = np.zeros(MOST), np.zeros(MOST)
+        self.clock, self.board = np.zeros(1, np.int64), np.zeros(board_size(threads), np.int64)
+        self.run, self.threads = kernels.run if threads > 1 else kernels.run_serial, threads
+
+    def __call__(self, steps):
+        """Make them; returns how many were made."""
+        w, order = self.workspace, self.order[: steps * self.n]
+        return self.run(kernels.address(self.network.dtype.name), self.network.theta, self.gradient, self.state,
+                        w.layers, w.buffers, w.targets, w.costs, *self.samples, order, len(order), self.n,
+                        kernels.TRAIN, losses.CODES["cross_entropy"], self.settings, self.etas[:steps], self.clock,
+                        w.a[-1], self.costs[:steps], self.board, self.threads)
+
+
+steps_of = functools.cache(Steps)  # asv sets up before every sample
+
+
+class Training(PerCall):
+    """Seconds of one step of training with momentum: input, five equations; calls from Python do not count."""
+
+    params = [LAYERS, [1, 32, 128], DTYPES, THREADS]
+    param_names = ["layers", "batch", "dtype", "threads"]
+
+    def setup(self, layers, n, dtype, threads):
+        only_with(threads)
+        steps = steps_of(layers, n, dtype, threads)
+        assert steps(3) == 3 and np.isfinite(steps.costs[:3]).all() and (steps.costs[:3] > 0).all()
+        assert np.isfinite(steps.gradient).all() and steps.gradient.any() and steps.state.any()
+        self.ready(steps)
+
+    def time_step(self, layers, n, dtype, threads):
+        self.make(self.times)
+
+
+class Epoch:
+    """Seconds of one epoch of MNIST by Trainer.fit: 784-128-10, batch 128, Nesterov momentum, float32, uint8 images."""
+
+    params = THREADS
+    param_names = ["threads"]
+    number, repeat = 1, 5
+
+    def setup(self, threads):
+        only_with(threads)
+        self.data = fastbp.data.mnist()
+        optimizer = fastbp.SGD(0.1, momentum=0.9, nesterov=True)
+        self.trainer = fastbp.Trainer(network("784-128-10"), optimizer=optimizer, threads=threads)
+        self.trainer.compile()
+
+    def time_epoch(self, threads):
+        history = self.trainer.fit(self.data.x_train, self.data.y_train, progress=False)
+        assert self.trainer.steps_done % 469 == 0 and history.loss[0] < 0.5
+
+
+class Answer(PerCall):
+    """Seconds of Network.forward for one sample, called from Python: checks, the compiled call, the result's array."""
+
+    params = [LAYERS]
+    param_names = ["layers"]
+
+    def setup(self, layers):
+        only_with(1)
+        net = network(layers)
+        x = np.random.default_rng(0).random((1, net.layer_sizes[0]), np.float32)
+        assert np.isclose(net.forward(x).sum(), 1)
+
+        def make(times):
+            for _ in range(times):
+                net.forward(x)
+
+        self.ready(make)
+
+    def time_forward(self, layers):
+        self.make(self.times)
