@@ -5,7 +5,7 @@ PEERS := .venv-peers
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 bench-process \
-	bench-peers bench-sweep bench-growth bench-memory clean
+	bench-peers bench-accuracy bench-sweep bench-growth bench-memory clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -55,12 +55,17 @@ bench-avx2: $(VENV)/installed
 bench-process: $(VENV)/installed
 	$(BIN)/python benchmarks/process.py
 
-# PyTorch and JAX in an environment of their own; also the figures and the picture that the README shows.
+# What people would use instead, in an environment of their own; FANN too where Debian's python3-fann2 is installed.
 bench-peers: $(PEERS)/installed
 	mkdir -p benchmarks/results
-	$(PEERS)/bin/python benchmarks/peers.py --json benchmarks/results/mnist.json --plot benchmarks/results/mnist.svg \
-		| tee benchmarks/results/mnist.md
+	$(PEERS)/bin/python benchmarks/peers/run.py --markdown benchmarks/results/peers.md \
+		--json benchmarks/results/peers.json --plot benchmarks/results/peers.svg
 	$(PEERS)/bin/python benchmarks/process.py | tee benchmarks/results/process.md
+
+bench-accuracy: $(PEERS)/installed
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/peers/accuracy.py --markdown benchmarks/results/accuracy.md \
+		--json benchmarks/results/accuracy.json
 
 # The picture needs matplotlib; without PyTorch and JAX the command would leave them out.
 bench-sweep: $(PEERS)/installed
@@ -98,5 +103,6 @@ $(VENV)/installed-bench: pyproject.toml | $(VENV)/pyvenv.cfg
 
 $(PEERS)/installed: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet torch==2.13.0 jax optax matplotlib --editable .
+	$(PEERS)/bin/python -m pip install --quiet torch==2.13.0 jax optax scikit-learn matplotlib \
+		--editable .
 	touch $@

@@ -1,0 +1,48 @@
+"""fastbp as a user has it: uint8 images where they lie, Trainer.fit, Network.forward."""
+
+from __future__ import annotations
+
+import numpy as np
+from workloads import BETA1, BETA2, EPSILON, Piece, Workload, mnist
+
+import fastbp
+
+
+def network(workload: Workload) -> fastbp.Network:
+    output = "softmax" if workload.labels else "identity"
+    net = fastbp.Network(workload.sizes, workload.hidden, output, seed=workload.seed)
+    for l, (W, b) in enumerate(workload.parameters):
+        net.W[l], net.b[l] = W, b
+    return net
+
+
+class Training:
+    def __init__(self, workload: Workload):
+        self.workload, self.net = workload, network(workload)
+        if workload.optimizer == "Adam":
+            optimizer = fastbp.Adam(workload.eta, BETA1, BETA2, EPSILON)
+        else:
+            optimizer = fastbp.SGD(workload.eta, workload.momentum, nesterov=workload.momentum > 0)
+        self.trainer = fastbp.Trainer(self.net, None, optimizer, workload.batch, workload.seed,
+                                      schedule="linear" if workload.linear else None)
+
+    def __call__(self, piece: Piece) -> float:
+        x, y = self.workload.data
+        history = self.trainer.fit(x[: piece.rows], y[: piece.rows], piece.epochs, progress=False)
+        return float(np.mean(history.loss))
+
+    def accuracy(self) -> float:
+        x, labels = mnist("t10k", 10_000)
+        return float(np.mean(self.net.predict(x) == labels))
+
+
+def forward(workload: Workload):
+    net, x = network(workload), workload.data[0]
+    samples = [x[i : i + 1] for i in range(len(x))]
+
+    def calls(piece: Piece) -> float:
+        for sample in samples[: piece.rows]:
+            output = net.forward(sample)
+        return float(np.abs(output).mean())
+
+    return calls
