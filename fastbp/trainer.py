@@ -20,7 +20,7 @@ from fastbp.network import Network, check_loss, check_network, check_theta, choo
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
-TRIAL_SLICES, TRIAL_EVERY = 10, 10  # the first so many slices, and every so many-th after, try another thread count
+TRIAL_SECONDS, TRIAL_EVERY = 0.004, 30  # each thread count is tried for so long, the slower again every 30 times that
 KEEP_SECONDS = 1.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
 
@@ -113,7 +113,7 @@ class Trainer:
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
         self.threads = choose_threads(threads, 3 * self.batch_size * network.n_parameters)
-        self._thread_counts = sorted({1 if threads is None else self.threads, self.threads})
+        self._pace = _Pace(sorted({1 if threads is None else self.threads, self.threads}))
         if isinstance(schedule, str):
             schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
         if not (schedule is None or callable(schedule)):
@@ -224,7 +224,7 @@ class _Fit:
         self.steps = -(-len(x) // self.batch_size)  # an epoch
         self.total = epochs * self.steps
         self.done = 0
-        self.pace = _Pace(trainer._thread_counts)
+        self.pace = trainer._pace
         self.workspace = trainer.network.workspace(self.batch_size)
         self.workspace.skip_zeros(mostly_zeros(x.array))
         self.kept = _Snapshot(trainer)
@@ -311,17 +311,19 @@ class _Pace:
 
     def __init__(self, thread_counts: list[int]):
         self.seconds = dict.fromkeys(thread_counts, 0.0)  # a step's, by threads, as last measured
+        self.tried = dict.fromkeys(thread_counts, 0.0)  # seconds in all, by threads
         self.longest = dict.fromkeys(thread_counts, 1)  # steps of the next slice at the most: no leaps on one figure
-        self.slices = 0
+        self.since_trial = 0.0  # seconds
 
     def next_slice(self, most: int) -> tuple[int, int]:
         """(steps, threads)."""
-        self.slices += 1
-        by_speed = sorted(self.seconds, key=self.seconds.__getitem__)
-        starting = self.slices <= TRIAL_SLICES
-        trial = starting or self.slices % TRIAL_EVERY == 0
-        threads = list(self.seconds)[self.slices % len(by_speed)] if starting else by_speed[-1 if trial else 0]
-        wanted = SLICE_SECONDS / (8 if trial else 1) / max(self.seconds[threads], 1e-9)
+        fewest, slowest = min(self.tried, key=self.tried.__getitem__), max(self.seconds, key=self.seconds.__getitem__)
+        threads, length = min(self.seconds, key=self.seconds.__getitem__), SLICE_SECONDS
+        if self.tried[fewest] < TRIAL_SECONDS:
+            threads, length = fewest, TRIAL_SECONDS
+        elif self.since_trial > TRIAL_EVERY * max(TRIAL_SECONDS, self.seconds[slowest]):
+            threads, length, self.since_trial = slowest, TRIAL_SECONDS, 0.0
+        wanted = length / max(self.seconds[threads], 1e-9)
         return max(1, min(most, self.longest[threads], round(wanted))), threads
 
     def took(self, steps: int, threads: int, seconds: float) -> None:
@@ -329,9 +331,11 @@ class _Pace:
 
         The first slices are short and start threads and caches, so of them each only counts until the next.
         """
-        known = self.seconds[threads] if self.slices > TRIAL_SLICES else seconds / steps
+        known = self.seconds[threads] if self.tried[threads] >= TRIAL_SECONDS else seconds / steps
         self.seconds[threads] = (known + seconds / steps) / 2
         self.longest[threads] = max(self.longest[threads], 2 * steps)
+        self.tried[threads] += seconds
+        self.since_trial += seconds
 
 
 class _Snapshot:

@@ -19,7 +19,7 @@ from fastbp.core import jit
 SLOT = 16  # int64s from counter to counter: two cache lines, so that no two threads wait for one line
 # On a board, which serves a kind of phase: a counter of each part's phases, then one of all parts done.
 PARTS_PER_THREAD = 4
-LEAST_ROWS = 64  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
+LEAST_ROWS = 128  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
 
 
 @intrinsic
@@ -79,8 +79,8 @@ def board_size(threads: int) -> int:
 
 @jit.inlined
 def parts(rows, threads):
-    """Parts of a phase whose work is so many rows of something."""
-    return max(threads, min(rows // LEAST_ROWS, PARTS_PER_THREAD * threads)) if threads > 1 else 1
+    """Parts of a phase whose work is so many rows of something: as many for each thread."""
+    return threads * max(1, min(rows // (LEAST_ROWS * threads), PARTS_PER_THREAD)) if threads > 1 else 1
 
 
 @jit.inlined

@@ -135,6 +135,10 @@ class _Vectors:
                    for v in range(vectors)]
         return [self.builder.icmp_signed("<", number, self.splat(n)) for number in numbers]
 
+    def prefetch(self, pointer, offset, to_write=False):
+        address = self.builder.bitcast(self.builder.gep(pointer, [offset]), cgutils.voidptr_t)
+        self._call("llvm.prefetch.p0", VOID, address, I32(int(to_write)), I32(3), I32(1))
+
     def fma(self, x, y, z):
         return self._call(f"llvm.fma.{self._suffix()}", self.type, x, y, z)
 
@@ -230,20 +234,23 @@ def _emit_tile(b, x, rows, vectors, p, walk):
         accumulators.append(b.phi(x.type))
         accumulators[-1].add_incoming(value, end_plain)
         accumulators[-1].add_incoming(edge, end_masked)
-    total = dict(zip(cells, walk(b, p, step, accumulators), strict=True))
+    for r, v in cells:  # what the next tile writes comes to the cache while this one is computed
+        x.prefetch(p["c"], at(p["c_row"], rows + r, v), to_write=True)
+    total = dict(zip(cells, walk(b, x, p, step, accumulators), strict=True))
     per_cell(lambda r, v, mask: x.store(total[r, v], p["c"], at(p["c_row"], r, v), mask))
 
 
-def _every_step(b, p, step, sums):
-    """Walk all of the depth."""
-    with _Loop(b, p["depth"], [p["a"], p["panel"], *sums]) as loop:
-        a, panel, *sums = loop.values
+def _every_step(b, x, p, step, sums):
+    """Walk all of the depth, and at each step ask for a line of what is needed soon."""
+    with _Loop(b, p["depth"], [p["a"], p["panel"], p["soon"], *sums]) as loop:
+        a, panel, soon, *sums = loop.values
         sums = step(a, panel, sums)
-        loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), *sums])
-    return loop.result[2:]
+        x.prefetch(soon, I64(0))
+        loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), b.gep(soon, [p["soon_k"]]), *sums])
+    return loop.result[3:]
 
 
-def _steps_set(b, p, step, sums):
+def _steps_set(b, x, p, step, sums):
     """Walk the steps whose bits are set, word by word."""
     def number_of_ones(word):
         return b.call(b.module.declare_intrinsic("llvm.ctpop", [I64]), [word])
@@ -261,15 +268,16 @@ def _steps_set(b, p, step, sums):
 
 
 _ARGUMENTS = ("c", "c_row", "first", "first_row", "a", "a_row", "a_k", "panel", "panel_k", "n_rows", "n_columns",
-              "depth")
+              "depth", "soon", "soon_k")
 
 
 @intrinsic
-def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_rows, n_columns, depth):
+def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_rows, n_columns, depth, soon, soon_k):
     """C[:n_rows, :n_columns] = first + A B, all rows of one panel, by tiles of falling height.
 
     c, first, a, panel: pointers; *_row, *_k: strides in elements; n_columns <= one panel. `first` may be C itself
-    (strides alike: the sum goes on) or a single row (first_row = 0). Rows of `panel` hold whole vectors.
+    (strides alike: the sum goes on) or a single row (first_row = 0). Rows of `panel` hold whole vectors. Lines from
+    `soon` on, `soon_k` apart, are prefetched, one a step.
     """
     moving = ("c", "first", "a")
 
@@ -301,7 +309,8 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_r
             state = emit_rows(b, x, p, state, rows, TILE_VECTORS)
         return context.get_dummy_value()
 
-    return types.void(*[c, types.int64, c, types.int64, c, types.int64, types.int64, c] + [types.int64] * 4), emit
+    n = types.int64
+    return types.void(c, n, c, n, c, n, n, c, n, n, n, n, c, n), emit
 
 
 @intrinsic
@@ -409,6 +418,15 @@ def lanes_of(typing, pointer):
     """Numbers of the pointer's type that one vector register holds."""
     def emit(context, builder, signature, arguments):
         return I64(_Vectors(builder, pointer).lanes)
+
+    return types.int64(pointer), emit
+
+
+@intrinsic
+def numbers_per_line(typing, pointer):
+    """Numbers of the pointer's type that a cache line holds."""
+    def emit(context, builder, signature, arguments):
+        return I64(LINE * 8 // pointer.dtype.bitwidth)
 
     return types.int64(pointer), emit
 
