@@ -731,3 +731,30 @@ def test_forward_from_many_python_threads():
         thread.join(60)
     assert sorted(done) == list(range(6))
     assert not wrong
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("output", ["softmax", "identity"])
+def test_a_few_samples_take_the_short_way_to_the_same_bits(monkeypatch, output, dtype):
+    net = with_biases(Network([5, 33, 7, 3], hidden=["tanh", "relu"], output=output, dtype=dtype))
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(dtype)
+    general = net.forward(x, threads=1)  # a number of threads asks for the general way
+    taken = []
+    few = Network._forward_few
+    monkeypatch.setattr(Network, "_forward_few", lambda self, X: taken.append(1) or few(self, X))
+    for n in (1, 2, 7, 40):
+        assert net.forward(x[:n]).tobytes() == general[:n].tobytes()
+    assert len(taken) == 4
+    for unusual in (np.asfortranarray(x), x[::-1], x.tolist(), x.astype("float16"), x[:0]):
+        if len(unusual):
+            assert net.forward(unusual).shape == (40, 3)
+        else:
+            with pytest.raises(ValueError, match="empty"):
+                net.forward(unusual)
+    x[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"X\[3, 2\] is nan"):
+        net.forward(x)
+    with pytest.raises(ValueError, match="2 dimensions"):
+        net.forward(x[0])
+    with pytest.raises(ValueError, match="4 features"):
+        net.forward(np.zeros((1, 4), dtype))

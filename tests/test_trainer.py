@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
-from fastbp.trainer import linear
+from fastbp.trainer import _Pace, linear
 
 try:
     import fcntl
@@ -711,3 +711,53 @@ def test_no_bar_elsewhere_unless_wanted(compiled, capfd):
     assert out == ""
     assert "200/200" in err
     assert "loss=" in err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_denormals(dtype):
+    """Moments that decay under zero gradients end at 0 and not among the denormals; elsewhere those stay."""
+    net = Network([40, 30, 3], dtype=dtype)
+    trainer = Trainer(net, optimizer=Adam(), batch_size=8, seed=0)
+    x, y = np.ones((64, 40), dtype), np.arange(64) % 3
+    trainer.fit(x, y)
+    tiny = np.finfo(dtype).tiny
+    trainer._state[0][:] = 1.5 * tiny  # the first moment: times 0.9 it is no normal number
+    x[:], net.theta[:] = 0, 0  # with it all gradients but the last biases'
+    trainer.fit(x, y)
+    moments = trainer._state[:, : 40 * 30]
+    assert not ((moments != 0) & (np.abs(moments) < tiny)).any()
+    assert (moments[0] == 0).all()
+    assert np.array([tiny], dtype)[0] / 2 > 0  # in Python's thread, as before
+
+
+@pytest.mark.parametrize("batch_size", [600, 1024])
+def test_more_parts_than_threads_give_the_same_bits(batch_size):
+    """Batches and layers of so many rows that each thread has several parts of both phases."""
+    draw = np.random.default_rng(0)
+    x, y = draw.random((2 * batch_size, 1100), np.float32), draw.integers(0, 4, 2 * batch_size)
+    bits = set()
+    for threads in (1, 2, 3):
+        net = Network([1100, 9, 4], hidden="tanh", seed=1)
+        Trainer(net, optimizer=SGD(0.1, 0.9), batch_size=batch_size, threads=threads).fit(x, y, epochs=2)
+        bits.add(net.theta.tobytes())
+    assert len(bits) == 1
+
+
+def test_pace():
+    """Each number of threads is tried; then the fastest works, and the other is tried again for little of the time."""
+    for step, best in (({1: 1e-6, 2: 1e-4}, 1), ({1: 0.1, 2: 0.06}, 2)):
+        pace, spent = _Pace([1, 2]), {1: 0.0, 2: 0.0}
+        for _ in range(2000):
+            steps, threads = pace.next_slice(10**9)
+            assert steps * step[threads] <= max(2 * 0.03, step[threads])
+            spent[threads] += steps * step[threads]
+            pace.took(steps, threads, steps * step[threads])
+        assert min(spent.values()) > 0
+        assert spent[best] / sum(spent.values()) > 0.95
+    step = {1: 0.04, 2: 0.06}  # the other one is faster now
+    threads = []
+    for _ in range(100):
+        steps, n = pace.next_slice(10**9)
+        threads.append(n)
+        pace.took(steps, n, steps * step[n])
+    assert threads[-20:].count(1) > 15
