@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Sized
@@ -20,7 +21,8 @@ from fastbp.network import Network, check_loss, check_network, check_theta, choo
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
-TRIAL_SECONDS, TRIAL_EVERY = 0.004, 30  # each thread count is tried for so long, the slower again every 30 times that
+TRIAL_SECONDS, TRIAL_EVERY = 0.004, 60  # the slower number of threads is tried so long, once in 60 times that, or
+MOST_SLOWER = 16  # more rarely in proportion to how much slower it was, up to so many times
 KEEP_SECONDS = 1.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
 
@@ -310,32 +312,43 @@ class _Pace:
     """
 
     def __init__(self, thread_counts: list[int]):
-        self.seconds = dict.fromkeys(thread_counts, 0.0)  # a step's, by threads, as last measured
-        self.tried = dict.fromkeys(thread_counts, 0.0)  # seconds in all, by threads
+        self.seconds = dict.fromkeys(thread_counts, math.inf)  # a step's, by threads, as last measured
+        self.slices = dict.fromkeys(thread_counts, 0)
         self.longest = dict.fromkeys(thread_counts, 1)  # steps of the next slice at the most: no leaps on one figure
+        self.unknown = list(thread_counts)  # of these no slice was long enough yet to count
+        self.trial: list[int] = []  # the same number twice: one slice wakes its threads, the next counts
         self.since_trial = 0.0  # seconds
 
     def next_slice(self, most: int) -> tuple[int, int]:
         """(steps, threads)."""
-        fewest, slowest = min(self.tried, key=self.tried.__getitem__), max(self.seconds, key=self.seconds.__getitem__)
-        threads, length = min(self.seconds, key=self.seconds.__getitem__), SLICE_SECONDS
-        if self.tried[fewest] < TRIAL_SECONDS:
-            threads, length = fewest, TRIAL_SECONDS
-        elif self.since_trial > TRIAL_EVERY * max(TRIAL_SECONDS, self.seconds[slowest]):
-            threads, length, self.since_trial = slowest, TRIAL_SECONDS, 0.0
-        wanted = length / max(self.seconds[threads], 1e-9)
-        return max(1, min(most, self.longest[threads], round(wanted))), threads
+        best, worst = (by(self.seconds, key=self.seconds.__getitem__) for by in (min, max))
+        slower = min(MOST_SLOWER, self.seconds[worst] / self.seconds[best]) if not self.unknown else 1.0
+        due = self.since_trial > TRIAL_EVERY * slower * max(TRIAL_SECONDS, self.seconds[best])
+        if due and not self.trial and best != worst:
+            self.trial, self.since_trial = [worst, worst], 0.0
+        threads, length, step = best, SLICE_SECONDS, self.seconds[best]
+        if self.unknown:
+            threads = min(self.unknown, key=self.slices.__getitem__)
+            step = self.seconds[threads]
+        elif self.trial:
+            threads, length = worst, TRIAL_SECONDS / slower
+        return max(1, min(most, self.longest[threads], round(length / max(step, 1e-9)))), threads
 
     def took(self, steps: int, threads: int, seconds: float) -> None:
-        """Take note of a slice's time, later half with what was known: one disturbance does not decide.
-
-        The first slices are short and start threads and caches, so of them each only counts until the next.
-        """
-        known = self.seconds[threads] if self.tried[threads] >= TRIAL_SECONDS else seconds / steps
-        self.seconds[threads] = (known + seconds / steps) / 2
+        """Take note of a slice's time."""
+        step, known = seconds / steps, self.seconds[threads]
+        self.slices[threads] += 1
         self.longest[threads] = max(self.longest[threads], 2 * steps)
-        self.tried[threads] += seconds
         self.since_trial += seconds
+        if threads in self.unknown:
+            self.seconds[threads] = step
+            if self.slices[threads] > 1 and seconds > TRIAL_SECONDS / 4:  # the first loads code and starts threads
+                self.unknown.remove(threads)
+        elif not self.trial:
+            self.seconds[threads] = (known + step) / 2  # one disturbance does not decide
+        elif len(self.trial) == 1:
+            self.seconds[threads] = min(step, (known + step) / 2)  # nothing makes a slice faster than it can be
+        self.trial = self.trial[1:]
 
 
 class _Snapshot:
