@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+# What most x86-64 processors have, on one that may have more.
+AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 bench-process \
