@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from workloads import BETA1, BETA2, EPSILON, Piece, Workload
+from workloads import BETA1, BETA2, EPSILON, Piece, Workload, one_by_one
 
 
 def network(workload: Workload, x: np.ndarray, y: np.ndarray) -> MLPClassifier | MLPRegressor:
@@ -49,11 +49,4 @@ class Training:
 def forward(workload: Workload):
     x, y = workload.data
     model = network(workload, x, y)
-    samples = [x[i : i + 1] for i in range(len(x))]
-
-    def calls(piece: Piece) -> float:
-        for sample in samples[: piece.rows]:
-            output = model.predict(sample)
-        return float(np.abs(output).mean())
-
-    return calls
+    return one_by_one(model.predict, [x[i : i + 1] for i in range(len(x))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -113,6 +114,16 @@ def mnist(part: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
             gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as labels:
         x = np.frombuffer(images.read(16 + rows * 784), np.uint8, offset=16).reshape(rows, 784)
         return x.copy(), np.frombuffer(labels.read(8 + rows), np.uint8, offset=8).copy()  # buffers are read-only
+
+
+def one_by_one(answer: Callable, samples: list) -> Callable[[Piece], float]:
+    """Calls `answer` for each sample of a piece; returns the mean size of the last one's outputs."""
+    def calls(piece: Piece) -> float:
+        for sample in samples[: piece.rows]:
+            output = answer(sample)
+        return float(np.abs(output).mean())
+
+    return calls
 
 
 def _mnist(hidden: tuple[int, ...], optimizer: str, batch: int, eta: float, rows: int) -> Workload:

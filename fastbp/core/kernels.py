@@ -19,7 +19,7 @@ from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.losses import costs_and_errors
 from fastbp.core.optimizers import update_block
 from fastbp.core.phases import done, parts, take, wait
-from fastbp.core.product import TILE_HEIGHT, Matrix, product, repeated_zero, transposed
+from fastbp.core.product import NUMBERS_NEAR, TILE_HEIGHT, Matrix, product, repeated_zero, transposed
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_targets, prefetch_row
 from fastbp.core.simd import at, flush_denormals, part, restore_denormals
 
@@ -27,7 +27,6 @@ from fastbp.core.simd import at, flush_denormals, part, restore_denormals
 # INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
 N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(12)
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
-NUMBERS_IN_CACHE = 1 << 17  # of the gradient, half a megabyte of float32: updated while they are
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 
 
@@ -182,7 +181,7 @@ def weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, sett
     for l in range(len(layers)):
         n_out = layers[l, N_OUT]
         lo, end = jit.share(layers[l, N_IN], c, shares, ROW_GRAIN)
-        rows = max(ROW_GRAIN, NUMBERS_IN_CACHE // n_out)
+        rows = max(ROW_GRAIN, NUMBERS_NEAR // n_out)  # of the gradient, updated while they are near
         for i in range(lo, end, rows):
             to = weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, i, min(i + rows, end))
             if step > 0:

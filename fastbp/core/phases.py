@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastbp.core import jit
+from fastbp.core.simd import call_named
 
 SLOT = 16  # int64s from counter to counter: two cache lines, so that no two threads wait for one line
 # On a board, which serves a kind of phase: a counter of each part's phases, then one of all parts done.
@@ -65,8 +65,7 @@ def _relax(typing):
             name, operands = "llvm.aarch64.hint", [ir.IntType(32)(1)]
         else:
             return context.get_dummy_value()
-        function_type = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
-        builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), operands)
+        call_named(builder, name, ir.VoidType(), *operands)
         return context.get_dummy_value()
 
     return types.void(), emit

@@ -37,7 +37,7 @@ from fastbp.core.simd import (
 Matrix = namedtuple("Matrix", ["data", "row", "column"])
 TILE_HEIGHT = TILE_ROWS[0]
 ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by
-NUMBERS_NEAR = 1 << 17  # of B: as many as surely stay in a core's own cache, half a megabyte of float32
+NUMBERS_NEAR = 1 << 17  # as many as surely stay in a core's own cache: half a megabyte of float32
 FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B costs more than it saves
 
 

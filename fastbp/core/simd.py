@@ -12,6 +12,8 @@ never leave an intrinsic.
 
 from __future__ import annotations
 
+import functools
+
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
@@ -62,6 +64,20 @@ def tile_shape(dtype: str) -> str:
 I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType()
 
 
+def call_named(builder, name, result, *arguments):
+    """Call the function or LLVM intrinsic of that name, which is declared at need.
+
+    The whole name is given by hand: llvmlite's declare_intrinsic knows no vector types.
+    """
+    function_type = ir.FunctionType(result, [a.type for a in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+
+def _prefetch(builder, pointer, to_write=False):
+    address = builder.bitcast(pointer, cgutils.voidptr_t)
+    call_named(builder, "llvm.prefetch.p0", VOID, address, I32(int(to_write)), I32(3), I32(1))  # in all caches, data
+
+
 class _Vectors:
     """Vector instructions for one element type, emitted through one builder."""
 
@@ -71,12 +87,6 @@ class _Vectors:
         self.lanes = lanes or VECTOR_BITS // self.bits
         self.scalar = {32: ir.FloatType(), 64: ir.DoubleType()}[self.bits]
         self.type = ir.VectorType(self.scalar, self.lanes)
-
-    def _call(self, name, result, *arguments):
-        # The name is built by hand: llvmlite's declare_intrinsic knows no vector types.
-        function_type = ir.FunctionType(result, [a.type for a in arguments])
-        function = cgutils.get_or_insert_function(self.builder.module, function_type, name)
-        return self.builder.call(function, arguments)
 
     def _suffix(self):
         return f"v{self.lanes}f{self.bits}"
@@ -89,7 +99,7 @@ class _Vectors:
         if mask is not None:
             zero = ir.Constant(self.type, [0.0] * self.lanes)
             name = f"llvm.masked.load.{self._suffix()}.p0"
-            return self._call(name, self.type, address, I32(align), mask, zero)
+            return call_named(self.builder, name, self.type, address, I32(align), mask, zero)
         value = self.builder.load(address)
         value.align = align
         return value
@@ -116,7 +126,7 @@ class _Vectors:
     def store(self, value, pointer, offset, mask=None):
         address, align = self.address(pointer, offset), self.bits // 8
         if mask is not None:
-            self._call(f"llvm.masked.store.{self._suffix()}.p0", VOID, value, address, I32(align), mask)
+            call_named(self.builder, f"llvm.masked.store.{self._suffix()}.p0", VOID, value, address, I32(align), mask)
         else:
             self.builder.store(value, address).align = align
 
@@ -135,12 +145,8 @@ class _Vectors:
                    for v in range(vectors)]
         return [self.builder.icmp_signed("<", number, self.splat(n)) for number in numbers]
 
-    def prefetch(self, pointer, offset, to_write=False):
-        address = self.builder.bitcast(self.builder.gep(pointer, [offset]), cgutils.voidptr_t)
-        self._call("llvm.prefetch.p0", VOID, address, I32(int(to_write)), I32(3), I32(1))
-
     def fma(self, x, y, z):
-        return self._call(f"llvm.fma.{self._suffix()}", self.type, x, y, z)
+        return call_named(self.builder, f"llvm.fma.{self._suffix()}", self.type, x, y, z)
 
 
 def _keep_as_written(module):
@@ -235,22 +241,22 @@ def _emit_tile(b, x, rows, vectors, p, walk):
         accumulators[-1].add_incoming(value, end_plain)
         accumulators[-1].add_incoming(edge, end_masked)
     for r, v in cells:  # what the next tile writes comes to the cache while this one is computed
-        x.prefetch(p["c"], at(p["c_row"], rows + r, v), to_write=True)
-    total = dict(zip(cells, walk(b, x, p, step, accumulators), strict=True))
+        _prefetch(b, b.gep(p["c"], [at(p["c_row"], rows + r, v)]), to_write=True)
+    total = dict(zip(cells, walk(b, p, step, accumulators), strict=True))
     per_cell(lambda r, v, mask: x.store(total[r, v], p["c"], at(p["c_row"], r, v), mask))
 
 
-def _every_step(b, x, p, step, sums):
+def _every_step(b, p, step, sums):
     """Walk all of the depth, and at each step ask for a line of what is needed soon."""
     with _Loop(b, p["depth"], [p["a"], p["panel"], p["soon"], *sums]) as loop:
         a, panel, soon, *sums = loop.values
         sums = step(a, panel, sums)
-        x.prefetch(soon, I64(0))
+        _prefetch(b, soon)
         loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), b.gep(soon, [p["soon_k"]]), *sums])
     return loop.result[3:]
 
 
-def _steps_set(b, x, p, step, sums):
+def _steps_set(b, p, step, sums):
     """Walk the steps whose bits are set, word by word."""
     def number_of_ones(word):
         return b.call(b.module.declare_intrinsic("llvm.ctpop", [I64]), [word])
@@ -480,10 +486,7 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
 def prefetch(typing, address):
     """Ask for the cache line at an address (int64); no fault if there is none."""
     def emit(context, builder, signature, arguments):
-        pointer = builder.inttoptr(arguments[0], cgutils.voidptr_t)
-        function_type = ir.FunctionType(VOID, [pointer.type, I32, I32, I32])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-        builder.call(function, [pointer, I32(0), I32(3), I32(1)])  # to be read, in all caches, data
+        _prefetch(builder, builder.inttoptr(arguments[0], cgutils.voidptr_t))
         return context.get_dummy_value()
 
     return types.void(types.int64), emit
@@ -494,10 +497,7 @@ def _control(builder):
 
     x86: MXCSR, flush to zero (15) and denormals are zero (6). ARM: FPCR, flush to zero (24).
     """
-    def call(name, result, *arguments):
-        function_type = ir.FunctionType(result, [a.type for a in arguments])
-        return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
-
+    call = functools.partial(call_named, builder)
     triple = builder.module.triple
     if triple.startswith("x86_64"):
         memory = cgutils.alloca_once(builder, I32)
