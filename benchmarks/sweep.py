@@ -1,23 +1,24 @@
 """No cliffs: seconds a training step over widths and batches, beside PyTorch and JAX: make bench-sweep
 
-Nets [w, w, w], tanh and identity, quadratic loss, SGD, float32 in memory; each library in a process of its own, one
-measurement each in turn, the others waiting. In every cell all start from the same parameters, see the same samples in
-the same order, and must reach the same loss in the first epoch. Libraries that are not installed are left out.
+Nets [w, w, w], tanh and identity, quadratic loss, SGD without momentum, float32 in memory, as benchmarks/peers/ has
+them; each library in a process of its own, one measurement each in turn, the others waiting. In every cell all start
+from the same parameters, see the same samples in the same order, and must reach the same loss in the first epoch.
+Libraries that are not installed are left out.
 
 The rule: fastbp with threads=None is nowhere slower than with threads=1 by more than 5 %. A cell that breaks it is
 measured again, in new processes, for longer and with more rounds; one that breaks it again makes the command exit with
-1. All takes some 12 minutes on a quiet machine of 2 processors; on a busy one the rule is often broken.
+1. All takes some 15 minutes on a quiet machine of 2 processors; on a busy one the rule is often broken.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -25,128 +26,52 @@ from statistics import median
 import numpy as np
 from machine import describe, interleave
 
-import fastbp
+sys.path.append(str(Path(__file__).parent / "peers"))
+from workloads import Piece, Workload  # noqa: E402
 
 WIDTHS, BATCHES = [2**i for i in range(12)], [4**i for i in range(7)]
 NUMBERS, STEPS, QUICK_STEPS = 1 << 22, 1024, 32  # of the samples of a cell, and of its epoch, at the most
 CELL_SECONDS = 30  # for the rounds of a cell: the largest get fewer
 MOST = 1.05  # threads=None to threads=1
 Cell = tuple[int, int]  # width, batch
-Epochs = Callable[[int], float]  # trains so many epochs, returns the mean cost of the last
 
-
-def start(width: int, batch: int, steps: int) -> tuple[fastbp.Network, np.ndarray, np.ndarray, float]:
-    """Network, samples of an epoch, targets, and a learning rate at which no width diverges."""
-    draw, shape = np.random.default_rng(0), (steps * batch, width)
-    x, y = draw.random(shape, np.float32) - np.float32(0.5), draw.random(shape, np.float32)
-    return fastbp.Network([width] * 3, hidden="tanh", output="identity", seed=0), x, y, 0.1 / width
-
-
-def orders(n: int):
-    """The orders in which a Trainer of seed 0 shuffles n samples, epoch by epoch."""
-    number = 0
-    while True:
-        yield np.random.default_rng([0, number]).permutation(n)
-        number += 1
-
-
-def fastbp_epochs(width: int, batch: int, steps: int, threads: int | None) -> Epochs:
-    net, x, y, eta = start(width, batch, steps)
-    trainer = fastbp.Trainer(net, "quadratic", fastbp.SGD(eta), batch, seed=0, threads=threads)
-    return lambda epochs: trainer.fit(x, y, epochs, progress=False).loss[-1]
-
-
-def torch_epochs(width: int, batch: int, steps: int, threads: int | None) -> Epochs:
-    """Eager; tensors in memory, indexed per mini-batch."""
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    net, x, y, eta = start(width, batch, steps)
-    x, y = torch.from_numpy(x), torch.from_numpy(y)
-    model = torch.nn.Sequential(torch.nn.Linear(width, width), torch.nn.Tanh(), torch.nn.Linear(width, width))
-    with torch.no_grad():
-        for l, layer in enumerate((model[0], model[2])):
-            layer.weight.copy_(torch.tensor(net.W[l].T))
-            layer.bias.copy_(torch.tensor(net.b[l]))
-    optimizer = torch.optim.SGD(model.parameters(), lr=eta)
-    shuffled = orders(len(x))
-
-    def epoch() -> float:
-        total, order = torch.zeros(()), torch.from_numpy(next(shuffled))
-        for first in range(0, len(order), batch):
-            samples = order[first : first + batch]
-            optimizer.zero_grad(set_to_none=True)
-            loss = torch.nn.functional.mse_loss(model(x[samples]), y[samples], reduction="sum") * (0.5 / batch)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-        return float(total) * batch / len(order)
-
-    return lambda epochs: [epoch() for _ in range(epochs)][-1]
-
-
-def jax_epochs(width: int, batch: int, steps: int, threads: int | None) -> Epochs:
-    """An epoch in one jit, a scan over the mini-batches. (JAX has no setting for its number of threads.)"""
-    import jax
-    import jax.numpy as jnp
-
-    net, x, y, eta = start(width, batch, steps)
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    state = [[(jnp.asarray(W), jnp.asarray(b)) for W, b in zip(net.W, net.b, strict=True)]]
-    shuffled = orders(len(x))
-
-    def cost(parameters, x, y):
-        (W1, b1), (W2, b2) = parameters  # noqa: N806
-        return 0.5 * jnp.square(jnp.tanh(x @ W1 + b1) @ W2 + b2 - y).sum() / batch
-
-    @jax.jit
-    def scan(parameters, x, y, order):
-        def step(parameters, samples):
-            loss, gradients = jax.value_and_grad(cost)(parameters, x[samples], y[samples])
-            return jax.tree.map(lambda p, g: p - eta * g, parameters, gradients), loss
-
-        return jax.lax.scan(step, parameters, order)
-
-    def epoch() -> float:
-        state[0], losses = scan(state[0], x, y, jnp.asarray(next(shuffled).reshape(-1, batch)))
-        return float(losses.mean())
-
-    return lambda epochs: [epoch() for _ in range(epochs)][-1]
-
-
-# name: (epochs, package, threads, share of --seconds)
+# name: (package, module, its settings, share of --seconds)
 RUNS = {
-    "fastbp, 1 thread": (fastbp_epochs, "fastbp", 1, 1),
-    "fastbp, 2 threads": (fastbp_epochs, "fastbp", 2, 1),
-    "fastbp": (fastbp_epochs, "fastbp", None, 1),
-    "PyTorch, 1 thread": (torch_epochs, "torch", 1, 0.5),
-    "PyTorch": (torch_epochs, "torch", None, 0.5),
-    "JAX": (jax_epochs, "jax", None, 0.5),
+    "fastbp, 1 thread": ("fastbp", "with_fastbp", {"threads": 1}, 1),
+    "fastbp, 2 threads": ("fastbp", "with_fastbp", {"threads": 2}, 1),
+    "fastbp": ("fastbp", "with_fastbp", {}, 1),
+    "PyTorch, 1 thread": ("torch", "with_torch", {"threads": 1}, 0.5),
+    "PyTorch": ("torch", "with_torch", {}, 0.5),
+    "JAX": ("jax", "with_jax", {}, 0.5),
 }
 
 
-def work(name: str) -> None:
-    """In a process of its own. A line [width, batch, steps of an epoch, seconds] sets up a cell; answered is
-    the first epoch's loss.
+def workload(width: int, batch: int, most: int) -> Workload:
+    """Epochs of `most` steps or, of large samples, fewer, and a learning rate at which no width diverges."""
+    steps = min(most, max(1, NUMBERS // (width * batch)))
+    return Workload((width,) * 3, "tanh", "plain SGD", batch, steps * batch, 0.1 / width)
 
-    A line "go" trains for about so many seconds; answered are the seconds a step.
+
+def work(name: str) -> None:
+    """In a process of its own. A line [width, batch, most steps of an epoch, seconds] sets up a cell; answered is the
+    first epoch's loss. A line "go" trains for about so many seconds; answered are the seconds a step.
     """
-    make, _, threads, share = RUNS[name]
+    _, module, settings, share = RUNS[name]
+    library = importlib.import_module(module)
     for line in sys.stdin:
         if line != "go\n":
-            width, batch, steps, seconds = json.loads(line)
-            run = make(width, batch, steps, threads)
-            print(json.dumps(run(1)), flush=True)
-            epochs = max(1, round(share * seconds / timed(run, 1)))
+            width, batch, most, seconds = json.loads(line)
+            cell = workload(width, batch, most)
+            train, done, epochs = library.Training(cell, **settings), 1, 1
+            print(json.dumps(train(Piece(0, 1, cell.rows))), flush=True)
+            started = time.perf_counter()
+            train(Piece(1, 1, cell.rows))
+            done, epochs = 2, max(1, round(share * seconds / (time.perf_counter() - started)))
         else:
-            print(timed(run, epochs) / (epochs * steps), flush=True)
-
-
-def timed(run: Epochs, epochs: int) -> float:
-    started = time.perf_counter()
-    run(epochs)
-    return time.perf_counter() - started
+            started = time.perf_counter()
+            train(Piece(done, epochs, cell.rows))
+            print((time.perf_counter() - started) / (epochs * cell.steps), flush=True)
+            done += epochs
 
 
 class Worker:
@@ -173,16 +98,14 @@ class Worker:
 
 
 def measure(workers: dict[str, Worker], cell: Cell, most: int, seconds: float, rounds: int) -> dict[str, list[float]]:
-    """Seconds a step, by library and round; an epoch has `most` steps or, of large samples, fewer."""
-    steps = min(most, max(1, NUMBERS // (cell[0] * cell[1])))
-    losses = {name: worker.ask(json.dumps([*cell, steps, seconds])) for name, worker in workers.items()}
+    """Seconds a step, by library and round; one more round before them, in which JAX compiles, does not count."""
+    losses = {name: worker.ask(json.dumps([*cell, most, seconds])) for name, worker in workers.items()}
     if not max(losses.values()) < 1.01 * min(losses.values()):
         sys.exit(f"width {cell[0]}, batch {cell[1]}: losses {losses}: not the same job")
     measures = {name: worker.go for name, worker in workers.items()}
     started = time.perf_counter()
-    figures = interleave(measures, 1)
-    more = interleave(measures, min(rounds - 1, int(CELL_SECONDS / (time.perf_counter() - started))))
-    return {name: figures[name] + more[name] for name in figures}
+    interleave(measures, 1)
+    return interleave(measures, max(1, min(rounds, int(CELL_SECONDS / (time.perf_counter() - started)))))
 
 
 def ratio(figures: dict[str, list[float]], name: str, base: str) -> float:
@@ -268,7 +191,7 @@ def main() -> None:
     if options.quick:
         cells, most, options.seconds = [(w, b) for w in (1, 256) for b in (1, 64)], QUICK_STEPS, 0.02
 
-    names = [name for name, (_, package, _, _) in RUNS.items() if importlib.util.find_spec(package)]
+    names = [name for name, (package, *_) in RUNS.items() if importlib.util.find_spec(package)]
     workers = {name: Worker(name) for name in names}
     figures = {}
     for cell in cells:
@@ -281,7 +204,7 @@ def main() -> None:
     again = repeat(suspects, most, 2 * options.seconds, 3 * options.rounds)
     broken = [cell for cell, measured in again.items() if slower(measured)]
 
-    packages = sorted({RUNS[name][1] for name in names} - {"fastbp"})
+    packages = sorted({RUNS[name][0] for name in names} - {"fastbp"})
     peers = ", ".join(f"{package} {version(package)}" for package in packages)
     print(f"{describe()}, {peers}; up to {options.rounds} interleaved rounds\n")
     panels = [panel for panel in PANELS if panel[0] in names]

@@ -307,13 +307,13 @@ def check_loss(loss: str | None, output: str) -> str:
     return loss
 
 
-def choose_threads(threads: int | None, work: float) -> int:
-    """Threads for a step of `work` multiply-adds: as asked for, or as many as there are where it is worth it."""
+def choose_threads(threads: int | None, work: float, worth: float = jit.WORTH_THREADS) -> int:
+    """Threads for `work` multiply-adds: as asked for, or as many as there are where it is `worth` it."""
     if threads is not None:
         if whole_number("threads", threads, 1) > MOST_THREADS:
             raise ValueError(f"threads must be at most {MOST_THREADS}, got {threads}")
         return int(threads)
-    return jit.available_threads() if work >= jit.WORTH_THREADS else 1
+    return jit.available_threads() if work >= worth else 1
 
 
 def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
@@ -322,7 +322,7 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
     rows = min(len(x), CAPACITY)
     workspace = network._take_workspace(rows)
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
-    work = rows * network.n_parameters
+    work = len(x) * network.n_parameters
     cost = _go_through(network, workspace, x, t, loss, kernels.INFER, network.theta, outputs, threads, work)
     network._idle.append(workspace)
     return outputs, cost
@@ -334,12 +334,14 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     workspace.skip_zeros(mostly_zeros(x.array))
     steps = -(-len(x) // workspace.capacity)
     costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
-    with jit.team((kernels.run, kernels.run_serial), choose_threads(threads, work)) as (run, n_threads):
+    n_threads = choose_threads(threads, work)
+    board = np.zeros(board_size(n_threads), np.int64)
+    with jit.team((kernels.run, kernels.run_serial), n_threads, board=board) as (run, n_threads):
         run(network._address, network.theta, gradient, NO_STATE[network.dtype.name],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, NO_ORDER, len(x), workspace.capacity, purpose,
             losses.CODES[loss] if loss else 0, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
-            np.zeros(board_size(n_threads), np.int64), n_threads)
+            board, n_threads)
     return mean_cost(costs, workspace.capacity, len(x))
 
 
@@ -388,7 +390,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     t = as_targets(y, len(x), network.layer_sizes[-1], network.activations[-1], loss, network.dtype)
     workspace = network.workspace(min(len(x), CAPACITY))
     gradient = aligned(network.n_parameters, network.dtype)
-    work = 3 * workspace.capacity * network.n_parameters
+    work = 3 * len(x) * network.n_parameters
     cost = _go_through(network, workspace, x, t, loss, kernels.ACCUMULATE, gradient, workspace.a[-1], threads, work)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +24,9 @@ from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
 TRIAL_SECONDS, TRIAL_EVERY = 0.004, 60  # the slower number of threads is tried so long, once in 60 times that, or
-MOST_SLOWER = 16  # more rarely in proportion to how much slower it was, up to so many times
+MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so many times
+WORTH_TRYING = 500_000  # multiply-adds of a step, from which on all threads may be faster than one
+PAUSE = 0.002  # seconds without work after which threads sleep
 KEEP_SECONDS = 1.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
 
@@ -114,7 +118,7 @@ class Trainer:
             raise TypeError(f"optimizer must be an SGD or an Adam, got {optimizer!r}")
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
-        self.threads = choose_threads(threads, 3 * self.batch_size * network.n_parameters)
+        self.threads = choose_threads(threads, 3 * self.batch_size * network.n_parameters, WORTH_TRYING)
         self._pace = _Pace(sorted({1 if threads is None else self.threads, self.threads}))
         if isinstance(schedule, str):
             schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
@@ -210,7 +214,7 @@ class Trainer:
                workspace: Workspace, threads: int) -> int:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
-        with jit.team((kernels.run, kernels.run_serial), threads, self.threads) as (run, threads):
+        with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
             return int(run(net._address, net.theta, self._gradient, self._state, workspace.layers,
                            workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, order,
                            len(order), batch_size, kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(),
@@ -244,7 +248,7 @@ class _Fit:
             made = self._make(order, etas, costs, step, steps, threads)
             if made < steps:
                 self._diverged(order, etas, costs, step + made)
-            self.pace.took(steps, threads, time.perf_counter() - started)
+            self.pace.took(steps, threads, started, time.perf_counter(), self.steps - step)
             step += steps
             if started - self.kept.time > KEEP_SECONDS:
                 self._keep(order, etas, costs, step)
@@ -308,47 +312,60 @@ class _Pace:
     """How many steps the next slice makes, and on how many threads: as many as have been measured to be fastest.
 
     On a machine where others compute too, two threads that wait for each other can be much slower than one; as the
-    bits are the same, the choice is free at any time.
+    bits are the same, the choice is free at any time. A number of threads is as fast as the median of its last three
+    slices that count: one disturbance does not decide. The first slice after a pause or with another number of threads
+    wakes them, and does not count.
     """
 
     def __init__(self, thread_counts: list[int]):
-        self.seconds = dict.fromkeys(thread_counts, math.inf)  # a step's, by threads, as last measured
-        self.slices = dict.fromkeys(thread_counts, 0)
+        self.recent: dict[int, deque[float]] = {n: deque(maxlen=3) for n in thread_counts}  # seconds of a step
+        self.latest = dict.fromkeys(thread_counts, 1e-9)  # seconds of a step, whether they count or not
         self.longest = dict.fromkeys(thread_counts, 1)  # steps of the next slice at the most: no leaps on one figure
-        self.unknown = list(thread_counts)  # of these no slice was long enough yet to count
-        self.trial: list[int] = []  # the same number twice: one slice wakes its threads, the next counts
+        self.best = thread_counts[0]
+        self.trial = thread_counts[0] if len(thread_counts) > 1 else None  # number of threads; first, each is tried
         self.since_trial = 0.0  # seconds
+        self.awake, self.ended = 0, -math.inf  # threads of the last slice, and when it ended
+        self.waking = 0  # slices in a row that woke threads
+
+    def seconds(self, threads: int) -> float:
+        """Of a step."""
+        return statistics.median(self.recent[threads]) if self.recent[threads] else math.inf
 
     def next_slice(self, most: int) -> tuple[int, int]:
         """(steps, threads)."""
-        best, worst = (by(self.seconds, key=self.seconds.__getitem__) for by in (min, max))
-        slower = min(MOST_SLOWER, self.seconds[worst] / self.seconds[best]) if not self.unknown else 1.0
-        due = self.since_trial > TRIAL_EVERY * slower * max(TRIAL_SECONDS, self.seconds[best])
-        if due and not self.trial and best != worst:
-            self.trial, self.since_trial = [worst, worst], 0.0
-        threads, length, step = best, SLICE_SECONDS, self.seconds[best]
-        if self.unknown:
-            threads = min(self.unknown, key=self.slices.__getitem__)
-            step = self.seconds[threads]
-        elif self.trial:
-            threads, length = worst, TRIAL_SECONDS / slower
-        return max(1, min(most, self.longest[threads], round(length / max(step, 1e-9)))), threads
+        other = next((n for n in self.recent if n != self.best), self.best)
+        if self.trial is None and other != self.best:
+            slower = min(MOST_SLOWER, self.seconds(other) / self.seconds(self.best))
+            if self.since_trial > TRIAL_EVERY * slower * max(TRIAL_SECONDS, self.seconds(self.best)):
+                self.trial = other
+        threads, length = (self.best, SLICE_SECONDS) if self.trial is None else (self.trial, TRIAL_SECONDS)
+        return max(1, min(most, self.longest[threads], round(length / self.latest[threads]))), threads
 
-    def took(self, steps: int, threads: int, seconds: float) -> None:
-        """Take note of a slice's time."""
-        step, known = seconds / steps, self.seconds[threads]
-        self.slices[threads] += 1
-        self.longest[threads] = max(self.longest[threads], 2 * steps)
+    def took(self, steps: int, threads: int, started: float, ended: float, most: int) -> None:
+        """Take note of a slice's time; it could have had `most` steps."""
+        seconds, wakes = ended - started, threads != self.awake or started - self.ended > PAUSE
+        self.awake, self.ended = threads, ended
         self.since_trial += seconds
-        if threads in self.unknown:
-            self.seconds[threads] = step
-            if self.slices[threads] > 1 and seconds > TRIAL_SECONDS / 4:  # the first loads code and starts threads
-                self.unknown.remove(threads)
-        elif not self.trial:
-            self.seconds[threads] = (known + step) / 2  # one disturbance does not decide
-        elif len(self.trial) == 1:
-            self.seconds[threads] = min(step, (known + step) / 2)  # nothing makes a slice faster than it can be
-        self.trial = self.trial[1:]
+        self.latest[threads] = max(1e-9, seconds / steps)
+        first, self.longest[threads] = self.longest[threads] == 1, max(self.longest[threads], 2 * steps)
+        long_enough = seconds > TRIAL_SECONDS / 4 or steps == most
+        self.waking = self.waking + 1 if wakes and long_enough else 0
+        if first:  # it loads or compiles code
+            return
+        if seconds > SLICE_SECONDS:  # so long that waking is a small part of it
+            self.recent[threads].extend([seconds / steps] * (1 if self.recent[threads] else 3))
+        elif long_enough and (not wakes or self.waking > 3):  # where each slice comes after a pause, waking is its cost
+            self.recent[threads].append(seconds / steps)
+        else:
+            return
+        unknown = [n for n, recent in self.recent.items() if len(recent) < 3]
+        if self.trial is not None and unknown:
+            self.trial = unknown[0]
+        elif self.trial is not None:
+            faster = seconds / steps < self.seconds(self.best) <= self.seconds(self.trial)  # only of late: go on
+            if not faster:
+                self.trial, self.since_trial = None, 0.0
+        self.best = min(self.recent, key=self.seconds)
 
 
 class _Snapshot:

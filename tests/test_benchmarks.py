@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the benchmarks are 
 @pytest.fixture
 def benchmark(monkeypatch):
     """A function from a benchmark's name to its module."""
+    monkeypatch.syspath_prepend(FOLDER / "peers")
     monkeypatch.syspath_prepend(FOLDER)
     return importlib.import_module
 
@@ -37,16 +38,14 @@ def test_the_table_of_the_sweep(benchmark):
 
 
 def test_all_of_the_sweep_do_the_same_job_in_the_first_epoch(benchmark):
-    sweep = benchmark("sweep")
-    losses = [sweep.fastbp_epochs(5, 3, 4, threads)(1) for threads in (1, 2, None)]
+    sweep, library = benchmark("sweep"), benchmark("with_numpy")
+    cell = sweep.workload(5, 3, 4)
+    assert (cell.rows, cell.steps) == (12, 4)
+    piece = sweep.Piece(0, 1, cell.rows)
+    with_fastbp = benchmark("with_fastbp")
+    losses = [with_fastbp.Training(cell, threads)(piece) for threads in (1, 2, None)]
     assert losses[0] == losses[1] == losses[2]
-    net, x, y, eta = sweep.start(5, 3, 4)
-    costs, order = [], next(sweep.orders(len(x))).reshape(4, 3)
-    for samples in order:
-        cost, gradient = sweep.fastbp.cost_and_gradient(net, x[samples], y[samples], "quadratic")
-        costs.append(cost)
-        net.theta -= eta * gradient
-    np.testing.assert_allclose(losses[0], np.mean(costs), rtol=1e-6)
+    np.testing.assert_allclose(losses[0], library.Training(cell)(piece), rtol=1e-6)
 
 
 def test_the_slope_of_a_power(benchmark):

@@ -13,7 +13,8 @@ import pytest
 from numba.core import event
 
 import fastbp.core
-from fastbp.core import activations, jit, kernels, optimizers
+from fastbp import Network
+from fastbp.core import activations, jit, kernels, optimizers, processors
 from fastbp.core.optimizers import SGD
 from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
@@ -359,30 +360,57 @@ def test_control_groups(tmp_path):
     inner = root / "outer" / "inner"
     inner.mkdir(parents=True)
     proc.write_text("0::/outer/inner\n")
-    assert jit.quota(proc, root) == np.inf  # no file says anything
+    assert processors.quota(proc, root) == np.inf  # no file says anything
     (inner / "cpu.max").write_text("max 100000\n")
-    assert jit.quota(proc, root) == np.inf
+    assert processors.quota(proc, root) == np.inf
     (root / "outer" / "cpu.max").write_text("150000 100000\n")
-    assert jit.quota(proc, root) == 1.5
+    assert processors.quota(proc, root) == 1.5
     (inner / "cpu.max").write_text("50000 100000\n")
-    assert jit.quota(proc, root) == 0.5
+    assert processors.quota(proc, root) == 0.5
 
     group = root / "cpu,cpuacct" / "docker" / "abc"
     group.mkdir(parents=True)
     proc.write_text("5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n")
     (group / "cpu.cfs_quota_us").write_text("-1\n")
     (group / "cpu.cfs_period_us").write_text("100000\n")
-    assert jit.quota(proc, root) == np.inf
+    assert processors.quota(proc, root) == np.inf
     (group / "cpu.cfs_quota_us").write_text("300000\n")
-    assert jit.quota(proc, root) == 3
-    assert jit.quota(tmp_path / "nothing", root) == np.inf
+    assert processors.quota(proc, root) == 3
+    assert processors.quota(tmp_path / "nothing", root) == np.inf
 
 
 @pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1, 1), (1.5, 2), (100, 4), (np.inf, 4)])
 def test_available_threads(monkeypatch, quota, threads):
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 4)
-    monkeypatch.setattr(jit, "quota", lambda: quota)
+    monkeypatch.setattr(processors, "quota", lambda: quota)
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     assert jit.available_threads() == threads
     monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
     assert jit.available_threads() == 4  # as asked for
+
+
+TWO = hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
+
+
+@pytest.mark.skipif(not TWO, reason="one processor, or no Linux")
+def test_apart():
+    """A team's threads are kept off the caller's processor while it runs, but for those that somebody has bound."""
+    net, x = Network([64, 512, 10]), np.ones((600, 64), "f4")
+    jit._helpers.clear()
+    net.forward(x, threads=2)
+    (helper,) = jit._helpers
+    allowed = os.sched_getaffinity(helper)
+    assert helper != threading.get_native_id() and allowed == os.sched_getaffinity(0)
+    with processors.apart([helper, 2**22]):  # the second has never been: numbers end below
+        inside = os.sched_getaffinity(helper)
+        assert len(inside) == len(allowed) - 1 and inside < allowed
+        assert os.sched_getaffinity(0) == allowed
+    assert os.sched_getaffinity(helper) == allowed
+    bound = {min(allowed)}
+    os.sched_setaffinity(helper, bound)
+    try:
+        with processors.apart([helper]):
+            assert os.sched_getaffinity(helper) == bound
+        assert os.sched_getaffinity(helper) == bound
+    finally:
+        os.sched_setaffinity(helper, allowed)

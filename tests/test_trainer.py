@@ -743,21 +743,62 @@ def test_more_parts_than_threads_give_the_same_bits(batch_size):
     assert len(bits) == 1
 
 
-def test_pace():
+class Clock:
+    """Slices as a _Pace asks for them, of steps that take so many seconds each by the number of threads."""
+
+    def __init__(self, pause=0.0, most=10**9):
+        self.pace, self.now, self.pause, self.most = _Pace([1, 2]), 0.0, pause, most
+
+    def slices(self, count, seconds, disturbed=()):
+        """(threads, seconds) of each; those whose number is in `disturbed` take ten times as long."""
+        made = []
+        for number in range(count):
+            steps, threads = self.pace.next_slice(self.most)
+            took = steps * seconds[threads] * (10 if number in disturbed else 1)
+            self.now += self.pause
+            self.pace.took(steps, threads, self.now, self.now + took, self.most)
+            self.now += took
+            made.append((threads, took))
+        return made
+
+
+def share(made, threads):
+    """Of the time that was spent with so many threads."""
+    return sum(took for n, took in made if n == threads) / sum(took for _, took in made)
+
+
+@pytest.mark.parametrize("seconds", [{1: 1e-6, 2: 1e-4}, {1: 0.1, 2: 0.06}, {1: 2e-4, 2: 1e-4}])
+def test_pace(seconds):
     """Each number of threads is tried; then the fastest works, and the other is tried again for little of the time."""
-    for step, best in (({1: 1e-6, 2: 1e-4}, 1), ({1: 0.1, 2: 0.06}, 2)):
-        pace, spent = _Pace([1, 2]), {1: 0.0, 2: 0.0}
-        for _ in range(2000):
-            steps, threads = pace.next_slice(10**9)
-            assert steps <= max(1, 0.031 / min(step.values()))
-            spent[threads] += steps * step[threads]
-            pace.took(steps, threads, steps * step[threads])
-        assert min(spent.values()) > 0
-        assert spent[best] / sum(spent.values()) > 0.95
-    step = {1: 0.04, 2: 0.06}  # the other one is faster now
-    threads = []
-    for _ in range(400):
-        steps, n = pace.next_slice(10**9)
-        threads.append(n)
-        pace.took(steps, n, steps * step[n])
-    assert threads[-20:].count(1) > 15
+    best = min(seconds, key=seconds.__getitem__)
+    clock = Clock()
+    made = clock.slices(2000, seconds)
+    assert {n for n, _ in made[30:]} == {1, 2}
+    assert share(made, best) > 0.96
+    assert max(took for n, took in made) < max(0.031, 1.01 * max(seconds.values()))
+    seconds = {3 - n: step for n, step in seconds.items()}  # now the other is faster: found out soon
+    clock.slices(1, seconds)
+    start = clock.now
+    while clock.pace.best == best:
+        clock.slices(1, seconds)
+    assert clock.now - start < 300 * max(0.004, *seconds.values())
+    assert share(clock.slices(500, seconds), 3 - best) > 0.95
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_one_disturbance_does_not_decide(number):
+    """Neither at the start nor in a trial: the first slices of two threads were once ten times as slow as the next."""
+    seconds = {1: 2e-4, 2: 1e-4}
+    clock = Clock()
+    clock.slices(20, seconds, {number})
+    assert share(clock.slices(100, seconds), 2) > 0.9
+
+
+@pytest.mark.parametrize("most", [1, 20])
+def test_pace_of_short_fits(most):
+    """Where each slice comes after a pause or cannot be longer, the fastest is found all the same."""
+    for best in (1, 2):
+        clock = Clock(pause=0.05, most=most)
+        seconds = {best: 2e-4, 3 - best: 3e-4}
+        clock.slices(40, seconds)
+        assert share(clock.slices(100, seconds), best) > 0.9

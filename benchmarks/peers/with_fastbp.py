@@ -17,14 +17,14 @@ def network(workload: Workload) -> fastbp.Network:
 
 
 class Training:
-    def __init__(self, workload: Workload):
+    def __init__(self, workload: Workload, threads: int | None = None):
         self.workload, self.net = workload, network(workload)
         if workload.optimizer == "Adam":
             optimizer = fastbp.Adam(workload.eta, BETA1, BETA2, EPSILON)
         else:
             optimizer = fastbp.SGD(workload.eta, workload.momentum, nesterov=workload.momentum > 0)
-        self.trainer = fastbp.Trainer(self.net, None, optimizer, workload.batch, workload.seed,
-                                      schedule="linear" if workload.linear else None)
+        self.trainer = fastbp.Trainer(self.net, None, optimizer, workload.batch, workload.seed, threads,
+                                      "linear" if workload.linear else None)
 
     def __call__(self, piece: Piece) -> float:
         x, y = self.workload.data

@@ -29,6 +29,8 @@ from numba.core.cpu_options import ParallelOptions
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
+from fastbp.core import processors
+
 if numba.config.DISABLE_JIT:
     raise ImportError("fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it")
 
@@ -164,18 +166,21 @@ def call(typing, address, arguments):
 
 _entry = threading.RLock()  # were Ctrl-C to come before the try below, its own thread could still enter again
 _owner: int | None = None
+_helpers: list[int] = []  # the system's numbers of the last team's threads, without the caller's
 
 
 @contextlib.contextmanager
-def team(twins: tuple[Any, Any], threads: int, most: int = 1) -> Iterator[tuple[Any, int]]:
+def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None) -> Iterator[tuple[Any, int]]:
     """Which of `twins` to call in this block, and how many threads it may use: `threads`, or 1 where more are not safe.
+
+    On the `board` (see phases), if there is one, the threads that come leave their numbers; the next team finds them.
 
     A second Python thread would abort the process under Numba's workqueue layer
     (https://github.com/numba/numba/issues/8563), and a child forked after a parallel region is killed by GNU OpenMP;
     both run serially, with the same bits. Who also calls with up to `most` threads gets the parallel twin for one
     thread too, so that the serial one need not be compiled.
     """
-    global _owner
+    global _owner, _helpers
     parallel, serial = twins
     if max(threads, most) == 1 or _owner not in (None, os.getpid()) or not _entry.acquire(blocking=False):
         yield serial, 1
@@ -184,14 +189,18 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1) -> Iterator[tuple[
     before = numba.get_num_threads()
     try:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        yield parallel, threads
+        with processors.apart(_helpers if threads > 1 else []):
+            yield parallel, threads
+        if threads > 1 and board is not None:
+            _helpers = [int(thread) for thread in board[-threads:] if thread not in (0, threading.get_native_id())]
     finally:
         numba.set_num_threads(before)
         _entry.release()
 
 
-# Multiply-adds of a step (parameters x samples, three times over in training) below which no second thread pays.
-WORTH_THREADS = 500_000
+# Multiply-adds of one call (parameters x samples, three times over with gradients) below which to wake a second thread
+# does not pay: 784-128-10 takes as long with one thread as with two for 32 samples, 64-512-10 for 64.
+WORTH_THREADS = 3_000_000
 
 
 def is_cached(dispatcher: Any, *examples: Any) -> bool:
@@ -225,33 +234,6 @@ def available_threads() -> int:
     """Threads to use at most: NUMBA_NUM_THREADS if it is set, else the processors this process may run on, but no more
     than its control group gives it time of."""
     threads = int(numba.config.NUMBA_NUM_THREADS)
-    return threads if "NUMBA_NUM_THREADS" in os.environ else max(1, min(threads, math.ceil(min(quota(), threads))))
-
-
-def quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Processors whose time Linux's control groups grant this process (containers are limited so); else infinity.
-
-    Read from cpu.max (version 2) or cpu.cfs_quota_us (version 1) of its group and those around it; the least counts.
-    """
-    least = math.inf
-    with contextlib.suppress(OSError):
-        for line in proc.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            group = root / controllers / path.lstrip("/")
-            for folder in (group, *group.parents):
-                least = min(least, _quota_of(folder))
-                if folder == root:
-                    break
-    return least
-
-
-def _quota_of(folder: Path) -> float:
-    with contextlib.suppress(OSError, ValueError):
-        limit, period = (folder / "cpu.max").read_text().split()
-        return int(limit) / int(period)  # "max" is no int
-    with contextlib.suppress(OSError, ValueError):
-        limit, period = [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
-        return int(limit) / int(period) if int(limit) > 0 else math.inf
-    return math.inf
+    if "NUMBA_NUM_THREADS" in os.environ:
+        return threads
+    return max(1, math.ceil(min(processors.quota(), threads)))

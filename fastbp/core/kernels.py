@@ -18,7 +18,7 @@ from fastbp.core import jit
 from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.losses import costs_and_errors
 from fastbp.core.optimizers import update_block
-from fastbp.core.phases import done, parts, take, wait
+from fastbp.core.phases import done, parts, take, thread_number, wait
 from fastbp.core.product import NUMBERS_NEAR, TILE_HEIGHT, Matrix, product, repeated_zero, transposed
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_targets, prefetch_row
 from fastbp.core.simd import at, flush_denormals, part, restore_denormals
@@ -203,8 +203,10 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                loss, settings, etas, clock, start, outputs, step_costs, board, own, threads):
     """All that one thread does of `run`, as thread `own`."""
     before = flush_denormals()
-    half = len(board) // 2
+    half = (len(board) - threads) // 2
     samples_board, weights_board = part(board, 0, half), part(board, half, half)
+    if threads > 1:
+        board[len(board) - threads + own] = thread_number()
     sample_parts = parts(min(batch_size, n_samples), threads)
     weight_parts = parts(layers[0, N_IN], threads)
     for s in range(len(step_costs)):

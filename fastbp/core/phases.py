@@ -71,9 +71,24 @@ def _relax(typing):
     return types.void(), emit
 
 
+SYS_GETTID = {"x86_64": 186, "aarch64": 178}  # of Linux
+
+
+@intrinsic
+def thread_number(typing):
+    """This thread's number to the system, where `processors` can do something with it; else 0."""
+    def emit(context, builder, signature, arguments):
+        machine, number = builder.module.triple.split("-")[0], ir.IntType(64)
+        if "linux" not in builder.module.triple or machine not in SYS_GETTID:
+            return number(0)
+        return call_named(builder, "syscall", number, number(SYS_GETTID[machine]))
+
+    return types.int64(), emit
+
+
 def board_size(threads: int) -> int:
-    """Length of two boards (int64), one after the other, for so many threads."""
-    return 2 * SLOT * (1 + PARTS_PER_THREAD * threads)
+    """Length of two boards (int64), one after the other, for so many threads, and a place for each one's number."""
+    return 2 * SLOT * (1 + PARTS_PER_THREAD * threads) + threads
 
 
 @jit.inlined
