@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from machine import describe, interleave, spread
+from machine import Processors, describe, interleave, spread
 from tile import peak
 
 import fastbp
@@ -172,11 +173,13 @@ def main() -> None:
         chosen = {name: replace(law, points=law.points[:-3] if len(law.points) > 4 else law.points)
                   for name, law in chosen.items()}
     measures = {(name, point): timer(point) for name, law in chosen.items() for point in law.points}
-    figures = interleave({"peak": peak("float32", 0.02)} | measures, options.rounds)
+    processors = Processors(sorted(os.sched_getaffinity(0)))
+    figures = interleave({"peak": peak("float32", 0.02)} | measures, options.rounds, processors.settle)
     rates = figures.pop("peak")
     results = {name: (law, [median(figures[name, point]) for point in law.points]) for name, law in chosen.items()}
 
-    print(f"{describe()}; {options.rounds} interleaved rounds; FMA peak of one thread {spread(rates, 1)} GFLOP/s\n")
+    print(f"{describe()}; {options.rounds} interleaved rounds, {processors}; FMA peak of one thread "
+          f"{spread(rates, 1)} GFLOP/s\n")
     for name, (law, seconds) in results.items():
         print(f"| {name} ({_what(law)}) | milliseconds for one {law.measure}, median (range) |\n|---|---|")
         for point in law.points:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
+
+FULL = 1.15  # times the least time that was seen
 
 
 def describe() -> str:
@@ -28,11 +35,53 @@ def describe() -> str:
             f"llvmlite {llvmlite.__version__}, NumPy {numpy.__version__}")
 
 
-def interleave(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+class Processors:
+    """Waits until all processors give their full speed at once.
+
+    On a shared machine two of them may be the two halves of one core for a while, or others may work on them: the same
+    training step on two threads was seen to take 1.85 ms or 3.6 ms for seconds on end.
+    """
+
+    def __init__(self, cpus: list[int]):
+        self.cpus, self.best = cpus, math.inf
+        self.waits = self.given_up = 0
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self._seconds, cpus[0]).result()  # loads the machine code
+
+    def _seconds(self, cpu: int) -> float:
+        """Of some milliseconds of independent multiply-adds."""
+        from tile import chains
+
+        os.sched_setaffinity(0, {cpu})  # of this thread
+        started = time.perf_counter()
+        chains(1_500_000, np.float32(0.5))
+        return time.perf_counter() - started
+
+    def __str__(self) -> str:
+        return (f"{self.waits - self.given_up} of {self.waits} measurements began with all processors at their full "
+                "speed")
+
+    def settle(self, most: float = 3.0) -> None:
+        """Return when they do, or after so many seconds."""
+        self.waits += 1
+        started = time.perf_counter()
+        with ThreadPoolExecutor(len(self.cpus)) as pool:
+            while time.perf_counter() - started < most:
+                seconds = list(pool.map(self._seconds, self.cpus))
+                self.best = min(self.best, *seconds)
+                if max(seconds) < FULL * self.best:
+                    return
+        self.given_up += 1
+
+
+def interleave(measures: dict[str, Callable[[], float]], rounds: int,
+               before: Callable[[], object] | None = None) -> dict[str, list[float]]:
     """Each measure once a round, in turn, so that a drift of the machine's speed meets all alike."""
     figures: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():
+            if before:
+                before()
             figures[name].append(measure())
     return figures
 

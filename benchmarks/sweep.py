@@ -16,6 +16,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from machine import describe, interleave
+from machine import Processors, describe, interleave
 
 sys.path.append(str(Path(__file__).parent / "peers"))
 from workloads import Piece, Workload  # noqa: E402
@@ -97,7 +98,8 @@ class Worker:
         self.process.wait()
 
 
-def measure(workers: dict[str, Worker], cell: Cell, most: int, seconds: float, rounds: int) -> dict[str, list[float]]:
+def measure(workers: dict[str, Worker], cell: Cell, most: int, seconds: float, rounds: int,
+            processors: Processors) -> dict[str, list[float]]:
     """Seconds a step, by library and round; one more round before them, in which JAX compiles, does not count."""
     losses = {name: worker.ask(json.dumps([*cell, most, seconds])) for name, worker in workers.items()}
     if not max(losses.values()) < 1.01 * min(losses.values()):
@@ -105,7 +107,8 @@ def measure(workers: dict[str, Worker], cell: Cell, most: int, seconds: float, r
     measures = {name: worker.go for name, worker in workers.items()}
     started = time.perf_counter()
     interleave(measures, 1)
-    return interleave(measures, max(1, min(rounds, int(CELL_SECONDS / (time.perf_counter() - started)))))
+    rounds = max(1, min(rounds, int(CELL_SECONDS / (time.perf_counter() - started))))
+    return interleave(measures, rounds, processors.settle)
 
 
 def ratio(figures: dict[str, list[float]], name: str, base: str) -> float:
@@ -118,10 +121,11 @@ def slower(figures: dict[str, list[float]]) -> bool:
     return ratio(figures, "fastbp", "fastbp, 1 thread") > MOST
 
 
-def repeat(cells: list[Cell], most: int, seconds: float, rounds: int) -> dict[Cell, dict[str, list[float]]]:
+def repeat(cells: list[Cell], most: int, seconds: float, rounds: int,
+           processors: Processors) -> dict[Cell, dict[str, list[float]]]:
     """What the rule is about, of these cells, once more in new processes."""
     workers = {name: Worker(name) for name in ("fastbp, 1 thread", "fastbp")} if cells else {}
-    figures = {cell: measure(workers, cell, most, seconds, rounds) for cell in cells}
+    figures = {cell: measure(workers, cell, most, seconds, rounds, processors) for cell in cells}
     for worker in workers.values():
         worker.stop()
     return figures
@@ -191,22 +195,23 @@ def main() -> None:
     if options.quick:
         cells, most, options.seconds = [(w, b) for w in (1, 256) for b in (1, 64)], QUICK_STEPS, 0.02
 
+    processors = Processors(sorted(os.sched_getaffinity(0)))
     names = [name for name, (package, *_) in RUNS.items() if importlib.util.find_spec(package)]
     workers = {name: Worker(name) for name in names}
     figures = {}
     for cell in cells:
-        figures[cell] = measure(workers, cell, most, options.seconds, options.rounds)
+        figures[cell] = measure(workers, cell, most, options.seconds, options.rounds, processors)
         print(*cell, *(f"{name}: {median(times):.3g} s" for name, times in figures[cell].items()), sep="  ",
               file=sys.stderr, flush=True)
     for worker in workers.values():
         worker.stop()
     suspects = [cell for cell, measured in figures.items() if slower(measured)]
-    again = repeat(suspects, most, 2 * options.seconds, 3 * options.rounds)
+    again = repeat(suspects, most, 2 * options.seconds, 3 * options.rounds, processors)
     broken = [cell for cell, measured in again.items() if slower(measured)]
 
     packages = sorted({RUNS[name][0] for name in names} - {"fastbp"})
     peers = ", ".join(f"{package} {version(package)}" for package in packages)
-    print(f"{describe()}, {peers}; up to {options.rounds} interleaved rounds\n")
+    print(f"{describe()}, {peers}; up to {options.rounds} interleaved rounds, {processors}\n")
     panels = [panel for panel in PANELS if panel[0] in names]
     for name, base, title, _ in panels:
         print(table(*grid(figures, name, base), title) + "\n")

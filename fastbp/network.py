@@ -288,9 +288,15 @@ def check_network(network: Network) -> Network:
     return network
 
 
+def all_finite(x: Array) -> bool:
+    """Whether every number is finite. Their sum mostly tells; where it overflows, they are looked at one by one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(x.sum()) or np.isfinite(x).all())
+
+
 def check_theta(network: Network) -> None:
     """Raise ValueError unless every parameter is finite."""
-    if not np.isfinite(network.theta).all():
+    if not all_finite(network.theta):
         i = int(np.argmin(np.isfinite(network.theta)))
         raise ValueError(f"theta[{i}] of the network is {network.theta[i]}; every parameter must be finite")
 

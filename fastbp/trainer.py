@@ -19,7 +19,7 @@ from fastbp.core import jit, kernels, losses
 from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.phases import board_size
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
-from fastbp.network import Network, check_loss, check_network, check_theta, choose_threads, infer, mean_cost
+from fastbp.network import Network, all_finite, check_loss, check_network, check_theta, choose_threads, infer, mean_cost
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
@@ -27,7 +27,7 @@ TRIAL_SECONDS, TRIAL_EVERY = 0.004, 60  # the slower number of threads is tried 
 MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so many times
 WORTH_TRYING = 500_000  # multiply-adds of a step, from which on all threads may be faster than one
 PAUSE = 0.002  # seconds without work after which threads sleep
-KEEP_SECONDS = 1.0  # from copy to copy of the parameters, so that divergence can be undone
+KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
 
 Schedule = Callable[[int, int], float]
@@ -240,7 +240,7 @@ class _Fit:
         order = np.random.default_rng([self.trainer.seed, self.trainer.epochs_done]).permutation(len(self.x))
         etas = self.trainer.optimizer.eta * self._factors()
         costs = np.empty(self.steps)
-        self._keep(order, etas, costs, 0)
+        self.kept.take(0)
         step = 0
         while step < self.steps:
             steps, threads = self.pace.next_slice(self.steps - step)
@@ -250,12 +250,14 @@ class _Fit:
                 self._diverged(order, etas, costs, step + made)
             self.pace.took(steps, threads, started, time.perf_counter(), self.steps - step)
             step += steps
-            if started - self.kept.time > KEEP_SECONDS:
-                self._keep(order, etas, costs, step)
+            late = started - self.kept.time > KEEP_SECONDS
+            if (late or step == self.steps) and not self.kept.live_is_finite():
+                self._diverged(order, etas, costs, step)
+            if late:
+                self.kept.take(step)
             if bar is not None:
                 bar.set_postfix(self._report(costs[step - steps : step]), refresh=False)
                 bar.update(steps)
-        self._keep(order, etas, costs, step)
         self.done += self.steps
         self.trainer.epochs_done += 1
         return mean_cost(costs, self.batch_size, len(self.x))
@@ -274,12 +276,6 @@ class _Fit:
         part = slice(step, step + steps)
         return self.trainer._steps(self.x, self.t, samples, self.batch_size, etas[part], costs[part], self.workspace,
                                    threads)
-
-    def _keep(self, order: Array, etas: Array, costs: Array, step: int) -> None:
-        """Remember all that a step changes, before `step`, if it is finite."""
-        if not self.kept.live_is_finite():
-            self._diverged(order, etas, costs, step)
-        self.kept.take(step)
 
     def _diverged(self, order: Array, etas: Array, costs: Array, end: int) -> None:
         """Go back to the last parameters kept, and step by step forward to the last finite ones before `end`."""
@@ -373,12 +369,12 @@ class _Snapshot:
 
     def __init__(self, trainer: Trainer):
         self.live = (trainer.network.theta, trainer._state, trainer._clock)
-        self.copies = tuple(part.copy() for part in self.live)
+        self.copies = tuple(np.empty_like(part) for part in self.live)
         self.step, self.time = 0, 0.0
 
     def live_is_finite(self) -> bool:
         """Whether parameters and optimiser state are: moments that overflow would hold theta still, unnoticed."""
-        return all(np.isfinite(part).all() for part in self.live)
+        return all(all_finite(part) for part in self.live)
 
     def take(self, step: int) -> None:
         for copy, part in zip(self.copies, self.live, strict=True):

@@ -21,13 +21,16 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from workloads import CHECKED, WORKLOADS, Workload
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import machine  # noqa: E402
+from workloads import CHECKED, WORKLOADS, Workload  # noqa: E402
 
 # Of the mean loss of the first ten steps (forward: of the mean size of the tenth outputs), relative to fastbp's:
 # above the differences of rounding, below what a velocity that is wrong by 1 % makes of 784-128-10 (8e-4).
 TOLERANCE = 2e-4
 OTHER_JOB = "not the same job"
 PAUSE = 0.05  # seconds before a piece: threads of BLAS and OpenMP spin for some milliseconds after their last task
+SHORT = 0.4  # seconds; before a piece shorter than that, one is not timed: caches have gone cold while others worked
 PEERS = {  # name: module, its settings
     "fastbp": ("with_fastbp", {}),
     "PyTorch, 1 thread": ("with_torch", {"threads": 1}),
@@ -58,10 +61,13 @@ def work(peer: str, workload: Workload) -> None:
         library = importlib.import_module(module)
         make = (library.Training if workload.optimizer else library.forward)(workload, **settings)
         print(json.dumps({"loss": make(workload.check())}), flush=True)
-        for number, _ in enumerate(sys.stdin):
-            started = time.perf_counter()
-            make(workload.piece(number))
-            print(json.dumps({"seconds": time.perf_counter() - started}), flush=True)
+        number, seconds = 0, 0.0
+        for _ in sys.stdin:
+            for _ in range(2 if seconds < SHORT else 1):
+                started = time.perf_counter()
+                make(workload.piece(number))
+                number, seconds = number + 1, time.perf_counter() - started
+            print(json.dumps({"seconds": seconds}), flush=True)
     except Exception as error:  # whatever it is, the table names it
         print(json.dumps({"reason": " ".join(f"{type(error).__name__}: {error}".split())[:300]}), flush=True)
 
@@ -88,7 +94,6 @@ class Worker:
     def piece(self, counted: bool) -> None:
         if self.result.reason:
             return
-        time.sleep(PAUSE)
         with contextlib.suppress(BrokenPipeError):  # an ended process answers with its status
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
@@ -103,14 +108,17 @@ class Worker:
         return self.result
 
 
-def measure(name: str, rounds: int, quick: bool, cpus: list[int]) -> dict[str, Result]:
+def measure(name: str, rounds: int, quick: bool, processors: machine.Processors) -> dict[str, Result]:
     """All peers at one workload: one piece uncounted, which compiles, then `rounds`."""
     peers = [peer for peer in PEERS if peer != "FANN" or name in FANN_CAN]
-    workers = {peer: Worker(peer, name, quick, cpus) for peer in peers}
+    workers = {peer: Worker(peer, name, quick, processors.cpus) for peer in peers}
     for worker in workers.values():
         worker.ready()
     for number in range(1 + rounds):
         for worker in workers.values():
+            time.sleep(PAUSE)
+            if number:
+                processors.settle()
             worker.piece(counted=number > 0)
     results = {peer: worker.stop() for peer, worker in workers.items()}
     expected = results["fastbp"].loss
@@ -135,9 +143,6 @@ def microseconds(seconds: float, workload: Workload) -> float:
 
 def describe(how: str) -> str:
     """Date, machine, versions, and how it was measured."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    import machine
-
     versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES if installed(package)]
     return f"{datetime.date.today()}; {machine.describe()}, {', '.join(versions)}; {how}"
 
@@ -251,13 +256,14 @@ def main() -> int:
         work(options.worker, WORKLOADS[options.workloads[0]])
         return 0
 
-    cpus = sorted(os.sched_getaffinity(0))[: options.threads]
+    processors = machine.Processors(sorted(os.sched_getaffinity(0))[: options.threads])
     figures = {}
     for name in names:
         started = time.perf_counter()
-        figures[name] = measure(name, options.rounds, options.quick, cpus)
+        figures[name] = measure(name, options.rounds, options.quick, processors)
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    description = describe(f"{len(cpus)} processors for each process, {options.rounds} interleaved rounds")
+    description = describe(f"{len(processors.cpus)} processors for each process, {options.rounds} interleaved rounds, "
+                           f"{processors}")
     table = markdown(figures, description)
     print(table)
     if options.markdown:
