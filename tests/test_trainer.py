@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
+from fastbp.core import kernels
 from fastbp.trainer import _Pace, linear
 
 try:
@@ -740,6 +741,22 @@ def test_more_parts_than_threads_give_the_same_bits(batch_size):
         net = Network([1100, 9, 4], hidden="tanh", seed=1)
         Trainer(net, optimizer=SGD(0.1, 0.9), batch_size=batch_size, threads=threads).fit(x, y, epochs=2)
         bits.add(net.theta.tobytes())
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize("batch_size", [3, 37, 300])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bits_where_neurons_are_shared_out(batch_size, dtype):
+    """A network with so many weights that, for few samples, its hidden layers are cut by neurons."""
+    x = np.random.default_rng(0).integers(0, 256, (600, 601), np.uint8)
+    x[:, ::2] *= x[:, ::2] > 200  # mostly zeros
+    y, bits = np.arange(600) % 5, set()
+    for threads in (1, 2, 3):
+        net = Network([601, 450, 131, 5], hidden=["relu", "tanh"], seed=1, dtype=dtype)
+        assert net.theta.size > kernels.MANY_WEIGHTS
+        Trainer(net, optimizer=SGD(0.1, 0.9), batch_size=batch_size, threads=threads).fit(x, y)
+        gradient = cost_and_gradient(net, x, y, threads=threads)[1]
+        bits.add(net.theta.tobytes() + gradient.tobytes())
     assert len(bits) == 1
 
 
