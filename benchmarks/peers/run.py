@@ -30,6 +30,7 @@ from workloads import CHECKED, WORKLOADS, Workload  # noqa: E402
 TOLERANCE = 2e-4
 OTHER_JOB = "not the same job"
 PAUSE = 0.05  # seconds before a piece: threads of BLAS and OpenMP spin for some milliseconds after their last task
+LARGE = 1e8  # operations of a step
 SHORT = 0.4  # seconds; before a piece shorter than that, one is not timed: caches have gone cold while others worked
 PEERS = {  # name: module, its settings
     "fastbp": ("with_fastbp", {}),
@@ -160,6 +161,20 @@ def failure(reason: str) -> str:
     return "other loss" if reason.startswith(OTHER_JOB) else "failed"
 
 
+def shares(figures: dict[str, dict[str, Result]], peak: float) -> str:
+    """What part of the processors' peak fastbp's dense products come to, where a step has much to do."""
+    parts = []
+    for name, results in figures.items():
+        workload, own = WORKLOADS[name], results["fastbp"]
+        if workload.operations > LARGE and not own.reason:
+            rate = workload.operations * workload.steps / statistics.median(own.seconds)
+            parts.append(f"{workload.title}: {rate / peak:.0%}")
+    if not parts:
+        return ""
+    return (f"Peak of all processors, independent fused multiply-adds in the same run: {peak / 1e9:.0f} GFLOP/s. Of it "
+            f"fastbp's dense products, zeros counted like other numbers: {'; '.join(parts)}.\n")
+
+
 def markdown(figures: dict[str, dict[str, Result]], description: str) -> str:
     """A row a workload: fastbp's time of a step, the peers' times as multiples of it; then what went wrong."""
     peers = [peer for peer in PEERS if peer != "fastbp"]
@@ -264,12 +279,12 @@ def main() -> int:
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     description = describe(f"{len(processors.cpus)} processors for each process, {options.rounds} interleaved rounds, "
                            f"{processors}")
-    table = markdown(figures, description)
+    table = markdown(figures, description) + "\n" + shares(figures, processors.peak)
     print(table)
     if options.markdown:
         options.markdown.write_text(table)
     if options.json:
-        record = {"machine": description, "tolerance": TOLERANCE, "workloads": {
+        record = {"machine": description, "tolerance": TOLERANCE, "peak": processors.peak, "workloads": {
             name: {"title": WORKLOADS[name].title, "steps": WORKLOADS[name].steps,
                    "peers": {peer: vars(result) for peer, result in results.items()}}
             for name, results in figures.items()}}

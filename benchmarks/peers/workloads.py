@@ -50,6 +50,12 @@ class Workload:
         return self.epochs * self.rows // self.batch
 
     @property
+    def operations(self) -> int:
+        """Multiplications and additions of a step's dense products, zeros counted like other numbers."""
+        layers = [n_in * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False)]
+        return 2 * self.batch * (2 * sum(layers) + sum(layers[1:])) if self.optimizer else 2 * sum(layers)
+
+    @property
     def momentum(self) -> float:
         return MOMENTUM if self.optimizer == "SGD" else 0.0
 
