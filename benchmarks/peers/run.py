@@ -109,9 +109,10 @@ class Worker:
         return self.result
 
 
-def measure(name: str, rounds: int, quick: bool, processors: machine.Processors) -> dict[str, Result]:
-    """All peers at one workload: one piece uncounted, which compiles, then `rounds`."""
-    peers = [peer for peer in PEERS if peer != "FANN" or name in FANN_CAN]
+def measure(name: str, rounds: int, quick: bool, processors: machine.Processors,
+            peers: list[str]) -> dict[str, Result]:
+    """The peers at one workload: one piece uncounted, which compiles, then `rounds`."""
+    peers = [peer for peer in peers if peer != "FANN" or name in FANN_CAN]
     workers = {peer: Worker(peer, name, quick, processors.cpus) for peer in peers}
     for worker in workers.values():
         worker.ready()
@@ -177,7 +178,8 @@ def shares(figures: dict[str, dict[str, Result]], peak: float) -> str:
 
 def markdown(figures: dict[str, dict[str, Result]], description: str) -> str:
     """A row a workload: fastbp's time of a step, the peers' times as multiples of it; then what went wrong."""
-    peers = [peer for peer in PEERS if peer != "fastbp"]
+    measured = {peer for results in figures.values() for peer in results}
+    peers = [peer for peer in PEERS if peer in measured - {"fastbp"}]
     lines = [description, "", "Median (range) of the rounds; a peer's time as a multiple of fastbp's in the "
              "same round: below 1, **bold**, fastbp lost.", "",
              "| workload | fastbp, µs a step | " + " | ".join(peers) + " |", "|---" * (len(peers) + 2) + "|"]
@@ -254,6 +256,7 @@ def chosen(wanted: list[str]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", default=[""], metavar="NAME", help="or the start of some names")
+    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS), help="fastbp among them")
     parser.add_argument("--rounds", type=int, default=5, help="counted pieces of each, after one more")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="processors of each")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything: does it run?")
@@ -262,6 +265,8 @@ def main() -> int:
     parser.add_argument("--plot", type=Path, help="draw the ratios to this SVG, and to a PNG beside it")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if "fastbp" not in options.peers:
+        parser.error("--peers: fastbp must be among them, the others are measured beside it")
     names = chosen(options.workloads)
     if options.quick:
         options.rounds = 1
@@ -275,7 +280,7 @@ def main() -> int:
     figures = {}
     for name in names:
         started = time.perf_counter()
-        figures[name] = measure(name, options.rounds, options.quick, processors)
+        figures[name] = measure(name, options.rounds, options.quick, processors, options.peers)
         print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     description = describe(f"{len(processors.cpus)} processors for each process, {options.rounds} interleaved rounds, "
                            f"{processors}")

@@ -6,25 +6,29 @@ import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-_libc = ctypes.CDLL(None) if hasattr(os, "sched_setaffinity") else None
+_current: Callable[[], int] | None = None  # number of the processor that the caller is on
+if sys.platform == "linux":
+    with contextlib.suppress(OSError, AttributeError):  # a C library that lacks it, or a Python without one
+        _current = ctypes.CDLL(None).sched_getcpu
 
 
 @contextlib.contextmanager
 def apart(helpers: Iterable[int]) -> Iterator[None]:
     """In this block the helping threads run on other processors than the one the caller is on.
 
-    In a virtual machine Linux takes a processor that sleeps for one that the host has given to others (its
-    available_idle_cpu), and wakes a helper on the caller's processor: there each spins for the other until its time is
-    up. The first of 8 steps of MNIST (784-128-10) after a sleep of 50 ms took 7.6 ms so, and 1.5 ms with this.
+    In a virtual machine Linux was seen to wake a helper on the caller's own processor while another was idle (it may
+    take one that sleeps for one that the host has given away: vcpu_is_preempted). There each spins for the other until
+    its time is up: the first 8 steps of MNIST (784-128-10) after a sleep of 50 ms took 7.6 ms, and 1.5 ms with this.
     Threads that somebody has bound to other processors than the caller's are left alone.
     """
     moved = []
-    if _libc is not None:
+    if _current is not None:
         allowed = os.sched_getaffinity(0)
-        others = allowed - {_libc.sched_getcpu()}
+        others = allowed - {_current()}
         with contextlib.suppress(OSError):  # one that has ended
             for helper in helpers if others else []:
                 if os.path.exists(f"/proc/self/task/{helper}") and os.sched_getaffinity(helper) == allowed:
