@@ -17,6 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core import jit
+from fastbp.core.phases import add, read
 from fastbp.core.product import Matrix, product, repeated_zero, transposed
 from fastbp.core.simd import I64, VECTOR_BITS, _Loop, _Vectors, at
 from fastbp.workspace import aligned
@@ -51,6 +52,15 @@ def fma_chains(typing, steps, x):
 @jit.serial
 def chains(steps, x):
     return fma_chains(steps, x)
+
+
+@jit.serial
+def passes(board, turn, times):
+    """Add 1 to board[0] whenever it is `turn`, `turn` + 2, ...: two threads in turn, with turns 0 and 1."""
+    for i in range(times):
+        while read(board, 0) != turn + 2 * i:
+            pass
+        add(board, 0, 1)
 
 
 @jit.serial

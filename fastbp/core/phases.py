@@ -34,7 +34,7 @@ def _replace(typing, board, i, old, new):
 
 
 @intrinsic
-def _add(typing, board, i, amount):
+def add(typing, board, i, amount):
     """board[i] += amount in one go, after all this thread wrote before."""
     def emit(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -45,7 +45,7 @@ def _add(typing, board, i, amount):
 
 
 @intrinsic
-def _read(typing, board, i):
+def read(typing, board, i):
     """board[i] as other threads have left it, and with it all that they wrote before."""
     def emit(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -106,11 +106,11 @@ def take(board, part, phase):
 @jit.inlined
 def done(board):
     """A part that was taken is done."""
-    _add(board, len(board) - SLOT, 1)
+    add(board, len(board) - SLOT, 1)
 
 
 @jit.inlined
 def wait(board, phase, parts):
     """Until every part of the phase is done."""
-    while _read(board, len(board) - SLOT) < (phase + 1) * parts:
+    while read(board, len(board) - SLOT) < (phase + 1) * parts:
         _relax()
