@@ -136,7 +136,7 @@ def emit(module, name, dtype):
     """A function `name_dtype` of the module that is nothing but the intrinsic."""
     number, n = types.CPointer(DTYPES[dtype]), types.int64
     kinds = [number, n, number, n, number, n, n, number, n, n]
-    kinds += [types.CPointer(n), n] if name == "tile_skipping" else [n, n, number, n]
+    kinds += [types.CPointer(n), n] if name == "tile_skipping" else [n, n, number, n, n]
     signature, body = getattr(simd, name)._defn(None, *kinds)
     values = {number: ir.FloatType() if dtype == "float32" else ir.DoubleType(), types.CPointer(n): simd.I64}
     arguments = [values[kind].as_pointer() if kind in values else simd.I64 for kind in kinds]
@@ -179,18 +179,18 @@ def test_too_large_a_tile_is_found_out(monkeypatch, target, dialect, shape):
 
 MAIN = """
 #include <stdio.h>
-void TILE(long, long, long, long, long, long, long, long, long, long, long, long, long, long);
+void TILE(long, long, long, long, long, long, long, long, long, long, long, long, long, long, long);
 static char memory[1 << 20];
 
-int main(void)  /* standard input: 14 arguments; for each whether it is a place in memory; the memory */
+int main(void)  /* standard input: 15 arguments; for each whether it is a place in memory; the memory */
 {
-    long a[14], in_memory[14];
-    if (fread(a, 8, 14, stdin) != 14 || fread(in_memory, 8, 14, stdin) != 14)
+    long a[15], in_memory[15];
+    if (fread(a, 8, 15, stdin) != 15 || fread(in_memory, 8, 15, stdin) != 15)
         return 1;
     size_t size = fread(memory, 1, sizeof memory, stdin);
-    for (int i = 0; i < 14; i++)
+    for (int i = 0; i < 15; i++)
         a[i] += in_memory[i] ? (long)memory : 0;
-    TILE(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13]);
+    TILE(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14]);
     return fwrite(memory, 1, size, stdout) != size;
 }
 """
@@ -223,8 +223,8 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
             first[:, :n_columns], a[:, :depth], memory[a.size * 3 :] = start, A, B.ravel()
             places = [i * a.nbytes for i in range(4)]
             arguments = [places[0], row, places[1], row, places[2], row, 1, places[3], width]
-            arguments += [n_columns, memory.nbytes, 2, 0, 0] if skipping else [n_rows, n_columns, depth, places[3], row]
-            in_memory = [i in ((0, 2, 4, 7, 10) if skipping else (0, 2, 4, 7, 12)) for i in range(14)]
+            arguments += [n_columns, memory.nbytes, 2, 0, 0, 0] if skipping else [n_rows, n_columns, depth, places[3], row, 1]
+            in_memory = [i in ((0, 2, 4, 7, 10) if skipping else (0, 2, 4, 7, 12)) for i in range(15)]
             given = np.array([arguments, in_memory], "int64").tobytes() + memory.tobytes() + steps.tobytes()
             done = subprocess.run([QEMU, tmp_path / "run"], input=given, capture_output=True, check=True)
             c[:, :n_columns] = start + A @ B[:, :n_columns]

@@ -247,13 +247,13 @@ def _emit_tile(b, x, rows, vectors, p, walk):
 
 
 def _every_step(b, p, step, sums):
-    """Walk all of the depth, and at each step ask for a line of what is needed soon."""
-    with _Loop(b, p["depth"], [p["a"], p["panel"], p["soon"], *sums]) as loop:
-        a, panel, soon, *sums = loop.values
+    """Walk all of the depth, and every 2**soon_shift steps ask for another line of what is needed soon."""
+    with _Loop(b, p["depth"], [p["a"], p["panel"], *sums]) as loop:
+        a, panel, *sums = loop.values
         sums = step(a, panel, sums)
-        _prefetch(b, soon)
-        loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), b.gep(soon, [p["soon_k"]]), *sums])
-    return loop.result[3:]
+        _prefetch(b, b.gep(p["soon"], [b.mul(b.lshr(loop.counter, p["soon_shift"]), p["soon_k"])]))
+        loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), *sums])
+    return loop.result[2:]
 
 
 def _steps_set(b, p, step, sums):
@@ -274,16 +274,17 @@ def _steps_set(b, p, step, sums):
 
 
 _ARGUMENTS = ("c", "c_row", "first", "first_row", "a", "a_row", "a_k", "panel", "panel_k", "n_rows", "n_columns",
-              "depth", "soon", "soon_k")
+              "depth", "soon", "soon_k", "soon_shift")
 
 
 @intrinsic
-def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_rows, n_columns, depth, soon, soon_k):
+def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_rows, n_columns, depth, soon, soon_k,
+          soon_shift):
     """C[:n_rows, :n_columns] = first + A B, all rows of one panel, by tiles of falling height.
 
     c, first, a, panel: pointers; *_row, *_k: strides in elements; n_columns <= one panel. `first` may be C itself
     (strides alike: the sum goes on) or a single row (first_row = 0). Rows of `panel` hold whole vectors. Lines from
-    `soon` on, `soon_k` apart, are prefetched, one a step.
+    `soon` on, `soon_k` apart, are prefetched, one every 2**soon_shift steps.
     """
     moving = ("c", "first", "a")
 
@@ -316,7 +317,7 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_r
         return context.get_dummy_value()
 
     n = types.int64
-    return types.void(c, n, c, n, c, n, n, c, n, n, n, n, c, n), emit
+    return types.void(c, n, c, n, c, n, n, c, n, n, n, n, c, n, n), emit
 
 
 @intrinsic
