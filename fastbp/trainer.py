@@ -128,7 +128,7 @@ class Trainer:
         self.epochs_done = 0
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
         self._board = np.zeros(board_size(self.threads), np.int64)
-        self._gradient = aligned(network.n_parameters, network.dtype)
+        self._scratch = aligned(kernels.scratch_size(network.layer_sizes, self.threads), network.dtype)
         self._state = aligned(self.optimizer.n_moments * network.n_parameters, network.dtype)
         self._state = self._state.reshape(self.optimizer.n_moments, network.n_parameters)
 
@@ -215,7 +215,7 @@ class Trainer:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
-            return int(run(net._address, net.theta, self._gradient, self._state, workspace.layers,
+            return int(run(net._address, net.theta, self._scratch, self._state, workspace.layers,
                            workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, order,
                            len(order), batch_size, kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(),
                            etas, self._clock, workspace.a[-1], costs, self._board, threads))

@@ -307,11 +307,16 @@ class Run:
         self.outputs = np.full((N_SAMPLES, TRAINED[-1]), np.nan, dtype)
 
     def train(self, kernel, threads, n_samples=N_SAMPLES, purpose=kernels.TRAIN):
-        w = self.workspace
-        return kernel(kernels.address(self.dtype), self.theta, self.gradient, self.state, w.layers, w.buffers,
+        w, gradient, beside = self.workspace, self.gradient, np.empty(0)
+        if purpose == kernels.TRAIN:
+            memory = np.full(kernels.scratch_size(TRAINED, threads) + 32, np.nan, self.dtype)
+            gradient, beside = memory[16:-16], memory[[*range(16), *range(-16, 0)]]
+        made = kernel(kernels.address(self.dtype), self.theta, gradient, self.state, w.layers, w.buffers,
                       w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, purpose,
                       self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
                       np.zeros(board_size(threads), np.int64), threads)
+        assert np.isnan(beside).all()
+        return made
 
     def by_reference(self):
         """theta and the mean cost of each step, in float64."""

@@ -223,7 +223,8 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
             first[:, :n_columns], a[:, :depth], memory[a.size * 3 :] = start, A, B.ravel()
             places = [i * a.nbytes for i in range(4)]
             arguments = [places[0], row, places[1], row, places[2], row, 1, places[3], width]
-            arguments += [n_columns, memory.nbytes, 2, 0, 0, 0] if skipping else [n_rows, n_columns, depth, places[3], row, 1]
+            arguments += [n_columns, memory.nbytes, 2, 0, 0] if skipping else [n_rows, n_columns, depth, places[3], row]
+            arguments += [0 if skipping else 1]
             in_memory = [i in ((0, 2, 4, 7, 10) if skipping else (0, 2, 4, 7, 12)) for i in range(15)]
             given = np.array([arguments, in_memory], "int64").tobytes() + memory.tobytes() + steps.tobytes()
             done = subprocess.run([QEMU, tmp_path / "run"], input=given, capture_output=True, check=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastbp.core import jit, reference
-from fastbp.core.optimizers import SGD, Adam, update_block, update_serial
+from fastbp.core.optimizers import SGD, Adam, factors_of, update_block, update_serial
 
 DTYPES = ["float32", "float64"]
 OPTIMIZERS = [
@@ -20,7 +20,7 @@ CURVATURES = np.array([0.1, 0.5, 1.0, 2.0, 5.0])
 
 @jit.serial
 def update_range(theta, gradient, state, settings, eta, step, lo, hi):
-    update_block(theta, gradient, state, settings, eta, step, lo, hi)
+    update_block(theta, gradient, state, settings, factors_of(settings, eta, step), lo, hi - lo, lo)
 
 
 def descend(update, optimizer, dtype, steps, kernel_threads=()):

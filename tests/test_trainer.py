@@ -746,13 +746,16 @@ def test_more_parts_than_threads_give_the_same_bits(batch_size):
 
 @pytest.mark.parametrize("batch_size", [3, 37, 300])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_bits_where_neurons_are_shared_out(batch_size, dtype):
-    """A network with so many weights that, for few samples, its hidden layers are cut by neurons."""
+@pytest.mark.parametrize("second", [131, 1400])
+def test_bits_where_neurons_are_shared_out(batch_size, dtype, second):
+    """A network with so many weights that, for few samples, its hidden layers are cut by neurons; those of the larger
+    one are gone through in blocks."""
+    assert (kernels.rows_near(second) < 450) == (second == 1400)
     x = np.random.default_rng(0).integers(0, 256, (600, 601), np.uint8)
     x[:, ::2] *= x[:, ::2] > 200  # mostly zeros
     y, bits = np.arange(600) % 5, set()
     for threads in (1, 2, 3):
-        net = Network([601, 450, 131, 5], hidden=["relu", "tanh"], seed=1, dtype=dtype)
+        net = Network([601, 450, second, 5], hidden=["relu", "tanh"], seed=1, dtype=dtype)
         assert net.theta.size > kernels.MANY_WEIGHTS
         Trainer(net, optimizer=SGD(0.1, 0.9), batch_size=batch_size, threads=threads).fit(x, y)
         gradient = cost_and_gradient(net, x, y, threads=threads)[1]

@@ -17,7 +17,7 @@ from numba import prange
 from fastbp.core import jit
 from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.losses import costs_and_errors
-from fastbp.core.optimizers import update_block
+from fastbp.core.optimizers import factors_of, update_block
 from fastbp.core.phases import PARTS_PER_THREAD, done, parts, take, thread_number, wait
 from fastbp.core.product import NUMBERS_NEAR, TILE_HEIGHT, Matrix, product, repeated_zero, transposed
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_targets, prefetch_row
@@ -27,12 +27,26 @@ from fastbp.core.simd import at, flush_denormals, part, restore_denormals
 # INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
 N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(12)
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
-NEURON_GRAIN = 64  # neurons are shared out in whole tiles
+NEURON_GRAIN = 128  # neurons are shared out in whole tiles, also of the one that skips zeros
 # With at most so many samples for each thread, and more than so many weights, the hidden layers of a mini-batch are
 # shared out by neurons, else by samples. On two threads the step of 784-512-512-10 takes so 0.80 of the time with 32
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
+WHOLE_PANELS = 64  # neurons: panels of every width go into them
+
+
+@jit.serial
+def rows_near(n_out):
+    """Rows of W that stay near a core while work goes on on them."""
+    return max(ROW_GRAIN, NUMBERS_NEAR // n_out)
+
+
+def scratch_size(layer_sizes, threads):
+    """Numbers that threads need to TRAIN: a gradient is applied block by block and then forgotten."""
+    of_layers = [(min(n_in, rows_near.py_func(n_out)) + 1) * n_out
+                 for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False)]
+    return threads * (max(of_layers) + ROW_GRAIN) // ROW_GRAIN * ROW_GRAIN
 
 
 @jit.inlined
@@ -88,19 +102,22 @@ def backward_block(theta, layers, buffers, l, lo, hi, first, end):
 
 
 @jit.inlined
-def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi):
-    """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples, and with the last row
-    db[l] = scale times the sum of delta[l]: overwritten, or, unless `fresh`, added to. Returns their end in `gradient`.
+def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, lo, hi):
+    """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples, and below the layer's last row
+    db[l] = scale times the sum of delta[l]: overwritten, or, unless `fresh`, added to.
+
+    Row lo begins at gradient[at_row]. Returns how many numbers there are, with those of db.
     """
-    n_in, n_out, b = layers[l, N_IN], layers[l, N_OUT], layers[l, B]
-    dW = _rows(gradient, layers[l, W], n_out, lo)
+    n_out = layers[l, N_OUT]
+    dW = _rows(gradient, at_row, n_out, 0)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
     error = _rows(buffers, layers[l, DELTA], layers[l, LD], 0)
     product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW,
             gradient.dtype.type(scale), layers[l, SKIP_ZEROS])
-    if hi < n_in:
-        return layers[l, W] + hi * n_out
-    db = part(gradient, b, n_out)
+    length = (hi - lo) * n_out
+    if hi < layers[l, N_IN]:
+        return length
+    db = part(gradient, at_row + length, n_out)
     if fresh:
         db[:] = 0
     factor = gradient.dtype.type(scale)
@@ -108,7 +125,7 @@ def weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, lo, hi
         delta = part(buffers, layers[l, DELTA] + i * layers[l, LD], n_out)
         for j in range(n_out):
             db[j] += factor * delta[j]
-    return b + n_out
+    return length + n_out
 
 
 def _forward(theta, layers, buffers, n, threads):
@@ -140,7 +157,8 @@ def _weight_gradients(gradient, layers, buffers, n, threads):
         for l in range(len(layers)):
             lo, hi = jit.share(layers[l, N_IN], c, threads, ROW_GRAIN)
             if lo < hi:
-                weight_gradients_block(gradient, layers, buffers, l, n, 1 / n, True, lo, hi)
+                at_row = layers[l, W] + lo * layers[l, N_OUT]
+                weight_gradients_block(gradient, at_row, layers, buffers, l, n, 1 / n, True, lo, hi)
 
 
 forward, forward_serial = jit.twins(_forward)
@@ -150,7 +168,7 @@ weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
 
 
 # What follows runs whole mini-batches. A step is two phases: each thread does all that its samples need, then all that
-# its rows of every W need.
+# its rows of every W need. Where samples are few and W is large, each layer has phases of its own (`one_thread`).
 
 INFER, TRAIN, ACCUMULATE = range(3)  # what for
 
@@ -171,18 +189,17 @@ def stages_block(theta, layers, buffers, targets, costs, x, t, order, first, ahe
         l = max(0, stage - 1) if stage <= n_layers else 2 * n_layers - 1 - stage
         lo, hi = jit.share(n, c, shares, TILE_HEIGHT)
         from_neuron, to_neuron = 0, layers[l, N_OUT]
-        if by_neurons and 0 < stage != n_layers:
+        if by_neurons and 0 < stage < n_layers:
             lo, hi = 0, n
             from_neuron, to_neuron = jit.share(to_neuron, c, shares, NEURON_GRAIN)
         if stage == 0:
             input_block(layers, buffers, targets, x, t, order, first, lo, hi)
-        elif stage <= n_layers:
-            if from_neuron < to_neuron:
-                forward_block(theta, layers, buffers, l, lo, hi, from_neuron, to_neuron)
-            if stage == n_layers and t.kind != NONE:
-                errors_block(layers, buffers, targets, costs, x, t, order, first + ahead, loss, lo, hi)
+        elif stage > n_layers:
+            backward_block(theta, layers, buffers, l, lo, hi, 0, to_neuron)
         elif from_neuron < to_neuron:
-            backward_block(theta, layers, buffers, l, lo, hi, from_neuron, to_neuron)
+            forward_block(theta, layers, buffers, l, lo, hi, from_neuron, to_neuron)
+        if stage == n_layers and t.kind != NONE:
+            errors_block(layers, buffers, targets, costs, x, t, order, first + ahead, loss, lo, hi)
 
 
 @jit.inlined
@@ -206,17 +223,29 @@ def errors_block(layers, buffers, targets, costs, x, t, order, later, loss, lo, 
 
 
 @jit.inlined
-def weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, settings, eta, step, c, shares):
-    """The part of a step that belongs to the c-th share of every layer's weights: gradients and, if step > 0, the
-    update (also with eta = 0: the optimiser's state moves along)."""
-    for l in range(len(layers)):
-        n_out = layers[l, N_OUT]
-        lo, end = jit.share(layers[l, N_IN], c, shares, ROW_GRAIN)
-        rows = max(ROW_GRAIN, NUMBERS_NEAR // n_out)  # of the gradient, updated while they are near
-        for i in range(lo, end, rows):
-            to = weight_gradients_block(gradient, layers, buffers, l, n, scale, fresh, i, min(i + rows, end))
-            if step > 0:
-                update_block(theta, gradient, state, settings, eta, step, layers[l, W] + i * n_out, to)
+def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, lo, hi):
+    """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, where it is laid out like theta; or, with
+    scratch >= 0, the update, by as many rows as stay near the core with their gradient, at gradient[scratch]."""
+    w, n_out = layers[l, W], layers[l, N_OUT]
+    if scratch < 0:
+        weight_gradients_block(gradient, w + lo * n_out, layers, buffers, l, n, scale, fresh, lo, hi)
+        return
+    rows = rows_near(n_out)
+    for i in range(lo, hi, rows):
+        length = weight_gradients_block(gradient, scratch, layers, buffers, l, n, scale, True, i, min(i + rows, hi))
+        update_block(theta, gradient, state, settings, factors, w + i * n_out, length, scratch)
+
+
+@jit.inlined
+def neurons_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, lo, hi):
+    """Neurons lo..hi of layer l, all samples: delta[l], and then the weights W[l+1] by which these neurons send, which
+    come from memory once for both."""
+    rows = max(1, rows_near(layers[l + 1, N_OUT]) // WHOLE_PANELS) * WHOLE_PANELS
+    for i in range(lo, hi, rows):
+        end = min(i + rows, hi)
+        backward_block(theta, layers, buffers, l, 0, n, i, end)
+        weights_block(theta, gradient, state, layers, buffers, l + 1, n, scale, fresh, settings, factors, scratch, i,
+                      end)
 
 
 @jit.inlined
@@ -232,54 +261,76 @@ def outputs_block(outputs, layers, buffers, first, lo, hi):
 @jit.inner
 def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
                loss, settings, etas, clock, start, outputs, step_costs, board, own, threads):
-    """All that one thread does of `run`, as thread `own`."""
+    """All that one thread does of `run`, as thread `own`.
+
+    Samples a thread has to itself need no waiting from layer to layer. But where they are few and W is large, to read
+    and pack all of W for them takes long; then each thread does it for its own neurons, a phase a layer, and on the way
+    back at once with the weights by which they send.
+    """
     before = flush_denormals()
+    n_layers = len(layers)
     half = (len(board) - threads) // 2
     samples_board, weights_board = part(board, 0, half), part(board, half, half)
     if threads > 1:
         board[len(board) - threads + own] = thread_number()
-    # Samples a thread has to itself need no waiting from layer to layer; but where they are few and W is large, to read
-    # and pack all of W for them takes long, and each thread does it for its own neurons instead.
     by_neurons = (threads > 1 and purpose != INFER and batch_size <= FEW_SAMPLES * threads
-                  and layers[len(layers) - 1, B] > MANY_WEIGHTS)
-    stages = len(layers) + 1 if purpose == INFER else 2 * len(layers)
+                  and layers[n_layers - 1, B] > MANY_WEIGHTS)
+    stages = n_layers + 1 if purpose == INFER else 2 * n_layers
     at_once = 1 if by_neurons else stages
     sample_parts = threads * PARTS_PER_THREAD if by_neurons else parts(min(batch_size, n_samples), threads)
     weight_parts = parts(layers[0, N_IN], threads)
+    scratch = len(gradient) // threads * own if purpose == TRAIN else -1
     phase = 0  # of the samples' board
     for s in range(len(step_costs)):
         first = s * batch_size
         n = min(batch_size, n_samples - first)
-        for stage in range(0, stages, at_once):
+        scale, fresh, factors = 1 / n, True, (0.0, 0.0)
+        if purpose == TRAIN:
+            factors = factors_of(settings, etas[s], start + s + 1)
+        elif purpose == ACCUMULATE:
+            scale, fresh = 1 / n_samples, s == 0
+        cost, stage, good = 0.0, 0, True
+        while good and stage < stages:
             for other in range(sample_parts):
                 c = (own * sample_parts // threads + other) % sample_parts
-                if take(samples_board, c, phase):
+                if not take(samples_board, c, phase):
+                    continue
+                if by_neurons and stage > n_layers:
+                    l = 2 * n_layers - 1 - stage
+                    lo, hi = jit.share(layers[l, N_OUT], c, sample_parts, NEURON_GRAIN)
+                    neurons_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors,
+                                  scratch, lo, hi)
+                else:
                     stages_block(theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss, n,
                                  stage, stage + at_once, c, sample_parts, by_neurons)
-                    done(samples_board)
+                done(samples_board)
             wait(samples_board, phase, sample_parts)
             phase += 1
-        cost = _mean(costs, n)  # by every thread: less than one more phase
-        if not (purpose == INFER or math.isfinite(cost)):
+            if stage <= n_layers < stage + at_once:
+                cost = _mean(costs, n)  # by every thread: less than one more phase
+                good = purpose == INFER or math.isfinite(cost)
+            stage += at_once
+        if not good:
             if own == 0:
                 step_costs[s] = cost
             break
         for other in range(weight_parts):
             c = (own * weight_parts // threads + other) % weight_parts
-            if take(weights_board, c, s):
-                if purpose == INFER:
-                    lo, hi = jit.share(n, c, weight_parts, TILE_HEIGHT)
-                    outputs_block(outputs, layers, buffers, first, lo, hi)
-                else:
-                    scale, fresh, eta, step = 1 / n, 1, etas[s], start + s + 1
-                    if purpose == ACCUMULATE:
-                        scale, fresh, eta, step = 1 / n_samples, int(s == 0), 0.0, 0
-                    weights_block(theta, gradient, state, layers, buffers, n, scale, fresh, settings, eta, step, c,
-                                  weight_parts)
-                if c == 0:
-                    step_costs[s] = cost
-                    clock[0] = start + s + 1
-                done(weights_board)
+            if not take(weights_board, c, s):
+                continue
+            if purpose == INFER:
+                lo, hi = jit.share(n, c, weight_parts, TILE_HEIGHT)
+                outputs_block(outputs, layers, buffers, first, lo, hi)
+            else:
+                for l in range(1 if by_neurons else n_layers):
+                    lo, hi = jit.share(layers[l, N_IN], c, weight_parts, ROW_GRAIN)
+                    if lo < hi:
+                        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors,
+                                      scratch, lo, hi)
+            if c == 0:
+                step_costs[s] = cost
+                clock[0] = start + s + 1
+            done(weights_board)
         wait(weights_board, s, weight_parts)
     restore_denormals(before)
 
@@ -318,6 +369,7 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
     TRAIN: a step of gradient descent each. ACCUMULATE: nothing is updated, and the gradient is that of all together.
     INFER: a[L], into outputs (n_samples, n_out). Costs are those of `targets`, unless t.kind is NONE.
 
+    gradient: laid out like theta; to TRAIN, `scratch_size` numbers to work with.
     x, t: Samples; order (n_samples,): their numbers, empty for as they lie; etas (steps,): learning rates;
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
     board: phases.board_size(threads) int64. Returns the number of steps made.

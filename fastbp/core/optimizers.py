@@ -143,22 +143,29 @@ def _check_fraction(name: str, value: object) -> None:
 
 
 @jit.inner
-def update_block(theta, gradient, state, settings, eta, step, lo, hi):
-    """theta ← theta − eta · (the rule's direction) over [lo, hi); `state` (n_moments, theta.size) moves along.
+def factors_of(settings, eta, step):
+    """What the rule's numbers depend on at a step, counted from 1: the learning rate and, for Adam, with the correction
+    of the first mean, and the factor that corrects the root of the second."""
+    if settings[RULE] != ADAM_RULE:
+        return eta, 1.0
+    return eta / (1 - settings[FIRST] ** step), 1 / math.sqrt(1 - settings[SECOND] ** step)
 
-    `step` counts updates from 1.
-    """
+
+@jit.inner
+def update_block(theta, gradient, state, settings, factors, lo, n, first):
+    """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient begins at
+    gradient[first]; `state` (n_moments, theta.size) moves along. factors: `factors_of` the step."""
     out_of_line()
-    t, g = part(theta, lo, hi - lo), part(gradient, lo, hi - lo)  # offsets in the loops would stop the vectoriser
+    t, g = part(theta, lo, n), part(gradient, first, n)  # offsets in the loops would stop the vectoriser
     number = theta.dtype.type
-    rule, rate = settings[RULE], number(eta)
+    rule, rate = settings[RULE], number(factors[0])
     if rule == SGD_RULE:
         for i in range(t.size):
             t[i] -= rate * g[i]
     elif rule == ADAM_RULE:
-        _adam(t, g, part(state[0], lo, hi - lo), part(state[1], lo, hi - lo), settings, eta, step)
+        _adam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, rate, number(factors[1]))
     else:
-        v, momentum = part(state[0], lo, hi - lo), number(settings[FIRST])
+        v, momentum = part(state[0], lo, n), number(settings[FIRST])
         if rule == MOMENTUM_RULE:
             for i in range(t.size):
                 v[i] = momentum * v[i] + g[i]
@@ -170,12 +177,10 @@ def update_block(theta, gradient, state, settings, eta, step, lo, hi):
 
 
 @jit.inner
-def _adam(t, g, m, v, settings, eta, step):
+def _adam(t, g, m, v, settings, rate, unbias):
     number = t.dtype.type
     beta1, beta2, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])
     rest1, rest2 = number(1 - settings[FIRST]), number(1 - settings[SECOND])
-    rate = number(eta / (1 - settings[FIRST] ** step))
-    unbias = number(1 / math.sqrt(1 - settings[SECOND] ** step))
     for i in range(t.size):
         m[i] = beta1 * m[i] + rest1 * g[i]
         v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
@@ -185,7 +190,7 @@ def _adam(t, g, m, v, settings, eta, step):
 def _update(theta, gradient, state, settings, eta, step, threads):
     for c in prange(threads):
         lo, hi = jit.share(theta.size, c, threads, 16)
-        update_block(theta, gradient, state, settings, eta, step, lo, hi)
+        update_block(theta, gradient, state, settings, factors_of(settings, eta, step), lo, hi - lo, lo)
 
 
 update, update_serial = jit.twins(_update)

@@ -116,7 +116,7 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
                 tile = r // TILE_HEIGHT
                 row = tile // lines * (d >> shift)
                 soon, soon_k = panel, np.int64(0)
-                if from_afar and row < rows:  # the end of a line's length: where rows are not aligned, it is the new one
+                if from_afar and row < rows:  # at a line's end, which is the new one where rows are not aligned
                     soon, soon_k = ahead(following, row * apart + (tile % lines + 1) * line - 1), apart
                 tiles(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row, a.column,
                       b_panel, b_row, min(TILE_HEIGHT if from_afar else n_rows, n_rows - r), w, d, soon, soon_k, shift)
