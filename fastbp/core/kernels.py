@@ -19,7 +19,7 @@ from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.losses import costs_and_errors
 from fastbp.core.optimizers import factors_of, update_block
 from fastbp.core.phases import PARTS_PER_THREAD, done, parts, take, thread_number, wait
-from fastbp.core.product import NUMBERS_NEAR, TILE_HEIGHT, Matrix, product, repeated_zero, transposed
+from fastbp.core.product import NUMBERS_NEAR, ROWS_AT_ONCE, TILE_HEIGHT, Matrix, product, repeated_zero, transposed
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_targets, prefetch_row
 from fastbp.core.simd import at, flush_denormals, part, restore_denormals
 
@@ -108,19 +108,18 @@ def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
 
     Row lo begins at gradient[at_row]. Returns how many numbers there are, with those of db.
     """
-    n_out = layers[l, N_OUT]
+    n_out, factor = layers[l, N_OUT], gradient.dtype.type(scale)
     dW = _rows(gradient, at_row, n_out, 0)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
     error = _rows(buffers, layers[l, DELTA], layers[l, LD], 0)
-    product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW,
-            gradient.dtype.type(scale), layers[l, SKIP_ZEROS])
+    product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW, factor,
+            layers[l, SKIP_ZEROS])
     length = (hi - lo) * n_out
     if hi < layers[l, N_IN]:
         return length
     db = part(gradient, at_row + length, n_out)
     if fresh:
         db[:] = 0
-    factor = gradient.dtype.type(scale)
     for i in range(n):
         delta = part(buffers, layers[l, DELTA] + i * layers[l, LD], n_out)
         for j in range(n_out):
@@ -174,32 +173,56 @@ INFER, TRAIN, ACCUMULATE = range(3)  # what for
 
 
 @jit.inlined
-def stages_block(theta, layers, buffers, targets, costs, x, t, order, first, ahead, loss, n, begin, end, c, shares,
-                 by_neurons):
-    """The c-th share of the stages begin..end of what `n` samples need: some samples or, in the hidden layers and
-    `by_neurons`, some neurons for all samples.
+def _layer_of(stage, n_layers):
+    """Stages of a mini-batch: 0 the input; 1 to L the forward pass, with the output error after the last; L + 1 to
+    2 L - 1 the backward recurrence, from the last hidden layer to the first."""
+    return max(0, stage - 1) if stage <= n_layers else 2 * n_layers - 1 - stage
 
-    Stages: 0 the input; 1 to L the forward pass, with the output error after the last; L + 1 to 2 L - 1 the backward
-    recurrence, from the last hidden layer to the first.
+
+@jit.inlined
+def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ahead, loss, begin, end, lo, hi):
+    """The stages begin..end for samples lo..hi, for as many at a time as stay near the core with all their neurons.
+
     The mini-batch starts at order[first] (an empty `order`: the samples as they lie), the next one `ahead` samples
     later. Without targets (t.kind NONE) there is no output error.
     """
     n_layers = len(layers)
-    for stage in range(begin, end):
-        l = max(0, stage - 1) if stage <= n_layers else 2 * n_layers - 1 - stage
-        lo, hi = jit.share(n, c, shares, TILE_HEIGHT)
-        from_neuron, to_neuron = 0, layers[l, N_OUT]
-        if by_neurons and 0 < stage < n_layers:
-            lo, hi = 0, n
-            from_neuron, to_neuron = jit.share(to_neuron, c, shares, NEURON_GRAIN)
-        if stage == 0:
-            input_block(layers, buffers, targets, x, t, order, first, lo, hi)
-        elif stage > n_layers:
-            backward_block(theta, layers, buffers, l, lo, hi, 0, to_neuron)
-        elif from_neuron < to_neuron:
-            forward_block(theta, layers, buffers, l, lo, hi, from_neuron, to_neuron)
-        if stage == n_layers and t.kind != NONE:
-            errors_block(layers, buffers, targets, costs, x, t, order, first + ahead, loss, lo, hi)
+    numbers = layers[0, LD_INPUT]
+    for l in range(n_layers):
+        numbers += 3 * layers[l, LD]
+    rows = max(ROWS_AT_ONCE, NUMBERS_NEAR // 2 // numbers)
+    for i in range(lo, hi, rows):
+        to = min(i + rows, hi)
+        for stage in range(begin, end):
+            l = _layer_of(stage, n_layers)
+            if stage == 0:
+                input_block(layers, buffers, targets, x, t, order, first, i, to)
+            elif stage <= n_layers:
+                forward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT])
+            else:
+                backward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT])
+            if stage == n_layers and t.kind != NONE:
+                errors_block(layers, buffers, targets, costs, x, t, order, first + ahead, loss, i, to)
+
+
+@jit.inlined
+def neurons_block(theta, gradient, state, layers, buffers, stage, n, scale, fresh, settings, factors, scratch, c,
+                  shares):
+    """A stage of a hidden layer for `n` samples and the c-th share of its neurons: forward; or backward, and then the
+    next layer's weights, by which these neurons send, since they have just been read from memory."""
+    n_layers = len(layers)
+    l = _layer_of(stage, n_layers)
+    lo, hi = jit.share(layers[l, N_OUT], c, shares, NEURON_GRAIN)
+    if stage < n_layers:
+        if lo < hi:
+            forward_block(theta, layers, buffers, l, 0, n, lo, hi)
+        return
+    rows = max(1, rows_near(layers[l + 1, N_OUT]) // WHOLE_PANELS) * WHOLE_PANELS
+    for i in range(lo, hi, rows):
+        end = min(i + rows, hi)
+        backward_block(theta, layers, buffers, l, 0, n, i, end)
+        weights_block(theta, gradient, state, layers, buffers, l + 1, n, scale, fresh, settings, factors, scratch, i,
+                      end)
 
 
 @jit.inlined
@@ -234,18 +257,6 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
     for i in range(lo, hi, rows):
         length = weight_gradients_block(gradient, scratch, layers, buffers, l, n, scale, True, i, min(i + rows, hi))
         update_block(theta, gradient, state, settings, factors, w + i * n_out, length, scratch)
-
-
-@jit.inlined
-def neurons_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, lo, hi):
-    """Neurons lo..hi of layer l, all samples: delta[l], and then the weights W[l+1] by which these neurons send, which
-    come from memory once for both."""
-    rows = max(1, rows_near(layers[l + 1, N_OUT]) // WHOLE_PANELS) * WHOLE_PANELS
-    for i in range(lo, hi, rows):
-        end = min(i + rows, hi)
-        backward_block(theta, layers, buffers, l, 0, n, i, end)
-        weights_block(theta, gradient, state, layers, buffers, l + 1, n, scale, fresh, settings, factors, scratch, i,
-                      end)
 
 
 @jit.inlined
@@ -295,14 +306,13 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 c = (own * sample_parts // threads + other) % sample_parts
                 if not take(samples_board, c, phase):
                     continue
-                if by_neurons and stage > n_layers:
-                    l = 2 * n_layers - 1 - stage
-                    lo, hi = jit.share(layers[l, N_OUT], c, sample_parts, NEURON_GRAIN)
-                    neurons_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors,
-                                  scratch, lo, hi)
+                if by_neurons and 0 < stage != n_layers:
+                    neurons_block(theta, gradient, state, layers, buffers, stage, n, scale, fresh, settings, factors,
+                                  scratch, c, sample_parts)
                 else:
-                    stages_block(theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss, n,
-                                 stage, stage + at_once, c, sample_parts, by_neurons)
+                    lo, hi = jit.share(n, c, sample_parts, TILE_HEIGHT)
+                    samples_block(theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss,
+                                  stage, stage + at_once, lo, hi)
                 done(samples_board)
             wait(samples_board, phase, sample_parts)
             phase += 1
@@ -322,8 +332,10 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 lo, hi = jit.share(n, c, weight_parts, TILE_HEIGHT)
                 outputs_block(outputs, layers, buffers, first, lo, hi)
             else:
+                turn = 0  # which part gets what is left over moves on from layer to layer
                 for l in range(1 if by_neurons else n_layers):
-                    lo, hi = jit.share(layers[l, N_IN], c, weight_parts, ROW_GRAIN)
+                    lo, hi = jit.share(layers[l, N_IN], (c + turn) % weight_parts, weight_parts, ROW_GRAIN)
+                    turn += (layers[l, N_IN] + ROW_GRAIN - 1) // ROW_GRAIN
                     if lo < hi:
                         weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors,
                                       scratch, lo, hi)
