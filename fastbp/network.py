@@ -22,7 +22,7 @@ from fastbp.workspace import Array, Workspace, aligned, mostly_zeros, parameter_
 CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
 NO_ORDER, NO_ETAS, NO_SETTINGS = np.empty(0, np.int64), np.empty(0), np.empty(0)
-NO_STATE = {name: np.empty((0, 0), name) for name in ("float32", "float64")}
+NO_MATRIX = {name: np.empty((0, 0), name) for name in ("float32", "float64")}
 FORMAT = "fastbp-network-1"
 HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
@@ -91,6 +91,7 @@ class Network:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
         self._theta = aligned(self.n_parameters, self.dtype)
         self.W, self.b = self.views(self._theta)
+        self._few = min(CAPACITY, jit.WORTH_THREADS // self.n_parameters)  # samples that wake no thread
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
 
     def _initialise(self, seed: int) -> None:
@@ -149,14 +150,16 @@ class Network:
     def _forward_few(self, X: Array) -> Array | None:
         """The outputs of a few samples just as a kernel reads them, at a tenth of the time of a call that takes all
         that may come; None where this is not for X."""
-        n = len(X) if X.ndim == 2 else 0
-        fits = X.dtype == self.dtype and X.flags.carray and X.shape[1:] == self.layer_sizes[:1]
-        if not (fits and 0 < n <= CAPACITY and n * self.n_parameters < jit.WORTH_THREADS):
+        shape = X.shape
+        if not (len(shape) == 2 and shape[1] == self.layer_sizes[0] and 0 < shape[0] <= self._few
+                and X.dtype == self.dtype and X.flags.carray):
             return None
-        workspace = self._take_workspace(n)
-        outputs = np.empty((n, self.layer_sizes[-1]), self.dtype)
-        finite = kernels.forward_few(self._address, self._theta, workspace.layers, workspace.buffers,
-                                     workspace.targets, workspace.costs, workspace.counts, X, outputs)
+        workspace = self._take_workspace(shape[0])
+        if workspace.places is None:
+            workspace.places = kernels.places(self._address, self._theta, workspace.layers, workspace.buffers,
+                                              workspace.targets, workspace.costs, workspace.counts)
+        outputs = np.empty((shape[0], self.layer_sizes[-1]), self.dtype)
+        finite = kernels.forward_few(workspace.places, X, outputs)
         self._idle.append(workspace)
         return outputs if finite else None
 
@@ -343,7 +346,7 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     n_threads = choose_threads(threads, work)
     board = np.zeros(board_size(n_threads), np.int64)
     with jit.team((kernels.run, kernels.run_serial), n_threads, board=board) as (run, n_threads):
-        run(network._address, network.theta, gradient, NO_STATE[network.dtype.name],
+        run(network._address, network.theta, gradient, NO_MATRIX[network.dtype.name],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, NO_ORDER, len(x), workspace.capacity, purpose,
             losses.CODES[loss] if loss else 0, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
@@ -397,7 +400,8 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     workspace = network.workspace(min(len(x), CAPACITY))
     gradient = aligned(network.n_parameters, network.dtype)
     work = 3 * len(x) * network.n_parameters
-    cost = _go_through(network, workspace, x, t, loss, kernels.ACCUMULATE, gradient, workspace.a[-1], threads, work)
+    cost = _go_through(network, workspace, x, t, loss, kernels.ACCUMULATE, gradient,
+                       NO_MATRIX[network.dtype.name], threads, work)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made
     return cost, gradient

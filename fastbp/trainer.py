@@ -19,7 +19,17 @@ from fastbp.core import jit, kernels, losses
 from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.phases import board_size
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
-from fastbp.network import Network, all_finite, check_loss, check_network, check_theta, choose_threads, infer, mean_cost
+from fastbp.network import (
+    NO_MATRIX,
+    Network,
+    all_finite,
+    check_loss,
+    check_network,
+    check_theta,
+    choose_threads,
+    infer,
+    mean_cost,
+)
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
@@ -131,6 +141,10 @@ class Trainer:
         self._scratch = aligned(kernels.scratch_size(network.layer_sizes, self.threads), network.dtype)
         self._state = aligned(self.optimizer.n_moments * network.n_parameters, network.dtype)
         self._state = self._state.reshape(self.optimizer.n_moments, network.n_parameters)
+        self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": None}
 
     @property
     def steps_done(self) -> int:
@@ -218,7 +232,7 @@ class Trainer:
             return int(run(net._address, net.theta, self._scratch, self._state, workspace.layers,
                            workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, order,
                            len(order), batch_size, kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(),
-                           etas, self._clock, workspace.a[-1], costs, self._board, threads))
+                           etas, self._clock, NO_MATRIX[net.dtype.name], costs, self._board, threads))
 
 
 class _Fit:
@@ -231,9 +245,10 @@ class _Fit:
         self.total = epochs * self.steps
         self.done = 0
         self.pace = trainer._pace
-        self.workspace = trainer.network.workspace(self.batch_size)
+        if trainer._kept is None or trainer._kept[0].capacity != self.batch_size:
+            trainer._kept = trainer.network.workspace(self.batch_size), _Snapshot(trainer)
+        self.workspace, self.kept = trainer._kept
         self.workspace.skip_zeros(mostly_zeros(x.array))
-        self.kept = _Snapshot(trainer)
 
     def epoch(self, bar: Any) -> float:
         """Go through all samples once; returns their mean cost."""

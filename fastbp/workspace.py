@@ -62,8 +62,8 @@ class Workspace:
     targets : ndarray (capacity, n_out)
     costs : ndarray (capacity,), float64
         Each sample's cost.
-    counts : ndarray, int64
-        What `kernels.forward_few` counts with.
+    counts, places : ndarray, int64
+        What `kernels.forward_few` counts with, and `kernels.places` for it, once it was called.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Workspace:
                  capacity: int):
         self.capacity = capacity
         itemsize = np.dtype(dtype).itemsize
-        self.layers = np.zeros((len(layer_sizes) - 1, 12), np.int64)
+        self.layers = np.zeros((len(layer_sizes) - 1, kernels.N_COLUMNS), np.int64)
         end = capacity * _row_length(layer_sizes[0], itemsize)
         sent, sent_length = 0, _row_length(layer_sizes[0], itemsize)
         offsets = parameter_offsets(layer_sizes)
@@ -90,6 +90,7 @@ class Workspace:
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)
         self.costs = np.zeros(capacity)
         self.counts = np.zeros(board_size(1) + 1, np.int64)
+        self.places: Array | None = None
         self.a = [self._rows(0, kernels.INPUT, kernels.LD_INPUT, kernels.N_IN)]
         self.a += [self._rows(l, kernels.A) for l in range(len(self.layers))]
         self.z = [self._rows(l, kernels.Z) for l in range(len(self.layers))]

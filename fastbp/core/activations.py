@@ -58,7 +58,7 @@ def exp(x):
     return s + s * p
 
 
-@jit.inner
+@jit.inlined
 def sigmoid(x):
     """1 / (1 + e**-x), from e**-|x| so that nothing overflows; within 3 ulp where `exp` is within its own."""
     one = type(x)(1)
@@ -66,7 +66,7 @@ def sigmoid(x):
     return (one if x >= 0 else e) / (one + e)
 
 
-@jit.inner
+@jit.inlined
 def tanh(x):
     """-m / (2 + m) with m = e**(-2|x|) - 1 taken without cancellation, and the sign of x; within 4 ulp."""
     zero, two = type(x)(0), type(x)(2)
@@ -76,13 +76,13 @@ def tanh(x):
     return -t if x < 0 else t
 
 
-@jit.inner
+@jit.inlined
 def relu(x):
     """x, or 0 where x < 0; a NaN passes through."""
     return type(x)(0) if x < 0 else x
 
 
-@jit.inner
+@jit.inlined
 def identity(x):
     return x
 
@@ -117,7 +117,7 @@ def activate(code, z, a, n_rows, n, ld):
         _each(identity, z, a, n_rows, lines, ld)
 
 
-@jit.inner
+@jit.inlined
 def _softmax(z, a, n):
     highest = z[0]
     for j in range(1, n):
@@ -131,17 +131,17 @@ def _softmax(z, a, n):
         a[j] /= total
 
 
-@jit.inner
+@jit.inlined
 def relu_prime(a):
     return type(a)(1) if a > 0 else type(a)(0)
 
 
-@jit.inner
+@jit.inlined
 def sigmoid_prime(a):
     return a * (type(a)(1) - a)
 
 
-@jit.inner
+@jit.inlined
 def tanh_prime(a):
     return type(a)(1) - a * a
 
@@ -173,7 +173,7 @@ def multiply_by_prime(code, a, delta, n_rows, n, ld):
             _multiply_by_jacobian(part(a, i * ld, n), part(delta, i * ld, n))
 
 
-@jit.inner
+@jit.inlined
 def _multiply_by_jacobian(a, delta):
     mean = a.dtype.type(0)
     for j in range(a.size):

@@ -2,7 +2,8 @@
 
     serial      one thread; for users' compiled code and for Python
     twins       one source, compiled parallel and serial: the kernels and drivers
-    inner       for compiled callers only, compiled once: product, activations, ...
+    inner       for compiled callers only, part of their machine code: product, activations, ...
+    apart       for compiled callers only, machine code of its own, which they call by its address
     inlined     for compiled callers only, compiled into each: blocks of the kernels, small functions
     call        of machine code by its address, which `machine_code` gives: holds none of it
 """
@@ -25,6 +26,8 @@ import numba
 import numpy as np
 from numba import types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.cpu_options import ParallelOptions
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
@@ -120,9 +123,45 @@ class _Inner(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
         raise TypeError(f"{self.__name__} can be called from compiled code only")
 
 
+class _Part(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
+    """Code that is only ever linked into other code, and there optimised and turned into machine code.
+
+    Numba would do so here first, and for each function on the way to the outermost once more.
+    """
+
+    class codegen:  # noqa: N801  # what Numba asks the library for, only to tell machine code that is not there
+        set_env = staticmethod(lambda *_: None)
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()
+        return 0
+
+
+class _PartCompiler(Compiler):  # type: ignore[misc]  # Numba has no types
+    def __init__(self, typing: Any, target: Any, library: Any, *rest: Any):
+        super().__init__(typing, target, library or _Part(target.codegen(), "part"), *rest)
+
+
+NO_ENTRY = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
 def inner(function: Callable[..., Any]) -> Any:
-    """Compile for one thread and only for compiled callers: no entry point for Python is built."""
-    dispatcher = _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """Compile for one thread and only for compiled callers: neither an entry point for Python nor anything on disk."""
+    dispatcher = numba.njit(**FLAGS, **NO_ENTRY, pipeline_class=_PartCompiler)(function)
+    dispatcher.__class__ = _Inner
+    return dispatcher
+
+
+def apart(function: Callable[..., Any]) -> Any:
+    """Compile for one thread and for compiled callers that know it by its `machine_code` only."""
+    dispatcher = _compiled(function, **NO_ENTRY)
     dispatcher.__class__ = _Inner
     return dispatcher
 

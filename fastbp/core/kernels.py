@@ -12,7 +12,7 @@ import functools
 import math
 
 import numpy as np
-from numba import prange
+from numba import carray, prange
 
 from fastbp.core import jit
 from fastbp.core.activations import activate, multiply_by_prime
@@ -20,12 +20,13 @@ from fastbp.core.losses import costs_and_errors
 from fastbp.core.optimizers import factors_of, update_block
 from fastbp.core.phases import PARTS_PER_THREAD, done, parts, take, thread_number, wait
 from fastbp.core.product import NUMBERS_NEAR, ROWS_AT_ONCE, TILE_HEIGHT, Matrix, product, repeated_zero, transposed
-from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_targets, prefetch_row
-from fastbp.core.simd import at, flush_denormals, part, restore_denormals
+from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
+from fastbp.core.simd import at, flush_denormals, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
-N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(12)
+N_COLUMNS = 12
+N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(N_COLUMNS)
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
 NEURON_GRAIN = 128  # neurons are shared out in whole tiles, also of the one that skips zeros
 # With at most so many samples for each thread, and more than so many weights, the hidden layers of a mini-batch are
@@ -33,13 +34,13 @@ NEURON_GRAIN = 128  # neurons are shared out in whole tiles, also of the one tha
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
-WHOLE_PANELS = 64  # neurons: panels of every width go into them
+WHOLE_PANELS = 64  # rows or neurons: panels of every width go into them
 
 
 @jit.serial
 def rows_near(n_out):
     """Rows of W that stay near a core while work goes on on them."""
-    return max(ROW_GRAIN, NUMBERS_NEAR // n_out)
+    return max(1, NUMBERS_NEAR // n_out // WHOLE_PANELS) * WHOLE_PANELS
 
 
 def scratch_size(layer_sizes, threads):
@@ -206,32 +207,14 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
 
 
 @jit.inlined
-def neurons_block(theta, gradient, state, layers, buffers, stage, n, scale, fresh, settings, factors, scratch, c,
-                  shares):
-    """A stage of a hidden layer for `n` samples and the c-th share of its neurons: forward; or backward, and then the
-    next layer's weights, by which these neurons send, since they have just been read from memory."""
-    n_layers = len(layers)
-    l = _layer_of(stage, n_layers)
-    lo, hi = jit.share(layers[l, N_OUT], c, shares, NEURON_GRAIN)
-    if stage < n_layers:
-        if lo < hi:
-            forward_block(theta, layers, buffers, l, 0, n, lo, hi)
-        return
-    rows = max(1, rows_near(layers[l + 1, N_OUT]) // WHOLE_PANELS) * WHOLE_PANELS
-    for i in range(lo, hi, rows):
-        end = min(i + rows, hi)
-        backward_block(theta, layers, buffers, l, 0, n, i, end)
-        weights_block(theta, gradient, state, layers, buffers, l + 1, n, scale, fresh, settings, factors, scratch, i,
-                      end)
-
-
-@jit.inlined
 def input_block(layers, buffers, targets, x, t, order, first, lo, hi):
     """a[0] and targets of samples lo..hi of the mini-batch that starts at order[first]."""
     n_in, n_out, ld = layers[0, N_IN], layers[len(layers) - 1, N_OUT], layers[0, LD_INPUT]
     gather(x, order, first + lo, hi - lo, _block(buffers, layers[0, INPUT], ld, lo, hi), n_in, ld)
-    if t.kind != NONE:
-        gather_targets(t, order, first + lo, hi - lo, _block(targets, 0, n_out, lo, hi), n_out)
+    if t.kind == LABELS:
+        gather_labels(t, order, first + lo, hi - lo, _block(targets, 0, n_out, lo, hi), n_out)
+    elif t.kind != NONE:
+        gather(t, order, first + lo, hi - lo, _block(targets, 0, n_out, lo, hi), n_out, n_out)
 
 
 @jit.inlined
@@ -239,37 +222,57 @@ def errors_block(layers, buffers, targets, costs, x, t, order, later, loss, lo, 
     """Output error of samples lo..hi; meanwhile those of the mini-batch at order[later] are fetched."""
     n_in, n_out = layers[0, N_IN], layers[len(layers) - 1, N_OUT]
     for i in range(lo, hi, PREFETCHED):
-        for sample in order[later + i : later + min(i + PREFETCHED, hi)]:
-            prefetch_row(x, sample, n_in)
-            prefetch_row(t, sample, 1 if t.kind == LABELS else n_out)
-        output_error_block(layers, buffers, targets, costs, loss, i, min(i + PREFETCHED, hi))
+        end = min(i + PREFETCHED, hi)
+        for sample in range(later + i, min(later + end, len(order))):
+            prefetch_row(x, at(order, sample)[0], n_in)
+            prefetch_row(t, at(order, sample)[0], 1 if t.kind == LABELS else n_out)
+        output_error_block(layers, buffers, targets, costs, loss, i, end)
 
 
 @jit.inlined
-def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, lo, hi):
+def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, delta_first,
+                  lo, hi):
     """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, where it is laid out like theta; or, with
-    scratch >= 0, the update, by as many rows as stay near the core with their gradient, at gradient[scratch]."""
+    scratch >= 0, the update, by as many rows as stay near the core with their gradient, at gradient[scratch].
+
+    With `delta_first`, before that, delta[l-1] of the neurons that send by these rows, which so are read once for both.
+    """
     w, n_out = layers[l, W], layers[l, N_OUT]
-    if scratch < 0:
-        weight_gradients_block(gradient, w + lo * n_out, layers, buffers, l, n, scale, fresh, lo, hi)
-        return
     rows = rows_near(n_out)
     for i in range(lo, hi, rows):
-        length = weight_gradients_block(gradient, scratch, layers, buffers, l, n, scale, True, i, min(i + rows, hi))
-        update_block(theta, gradient, state, settings, factors, w + i * n_out, length, scratch)
+        end = min(i + rows, hi)
+        if delta_first:
+            backward_block(theta, layers, buffers, l - 1, 0, n, i, end)
+        at_row = scratch if scratch >= 0 else w + i * n_out
+        length = weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, i, end)
+        if scratch >= 0:
+            update_block(theta, gradient, state, settings, factors, w + i * n_out, length, scratch)
+
+
+@jit.inlined
+def weights_share(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
+                  delta_first, c, shares):
+    """The c-th share of the weights of layers begin..end; what the grain leaves over goes to another at each layer."""
+    grain, turn = NEURON_GRAIN if delta_first else ROW_GRAIN, 0
+    for l in range(begin, end):
+        lo, hi = jit.share(layers[l, N_IN], (c + turn) % shares, shares, grain)
+        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch,
+                      delta_first, lo, hi)
+        turn += (layers[l, N_IN] + grain - 1) // grain
 
 
 @jit.inlined
 def outputs_block(outputs, layers, buffers, first, lo, hi):
     """a[L] of samples lo..hi into their rows of `outputs`, where the mini-batch starts at row `first`."""
     last = len(layers) - 1
+    n_out, ld = layers[last, N_OUT], layers[last, LD]
     for i in range(lo, hi):
-        a = layers[last, A] + i * layers[last, LD]
-        for j in range(layers[last, N_OUT]):
-            outputs[first + i, j] = buffers[a + j]
+        to, a = part(outputs, (first + i) * n_out, n_out), part(buffers, layers[last, A] + i * ld, n_out)
+        for j in range(n_out):
+            to[j] = a[j]
 
 
-@jit.inner
+@jit.apart
 def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
                loss, settings, etas, clock, start, outputs, step_costs, board, own, threads):
     """All that one thread does of `run`, as thread `own`.
@@ -280,18 +283,15 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
     """
     before = flush_denormals()
     n_layers = len(layers)
-    half = (len(board) - threads) // 2
-    samples_board, weights_board = part(board, 0, half), part(board, half, half)
     if threads > 1:
         board[len(board) - threads + own] = thread_number()
+    board = part(board, 0, len(board) - threads)
     by_neurons = (threads > 1 and purpose != INFER and batch_size <= FEW_SAMPLES * threads
                   and layers[n_layers - 1, B] > MANY_WEIGHTS)
-    stages = n_layers + 1 if purpose == INFER else 2 * n_layers
-    at_once = 1 if by_neurons else stages
-    sample_parts = threads * PARTS_PER_THREAD if by_neurons else parts(min(batch_size, n_samples), threads)
-    weight_parts = parts(layers[0, N_IN], threads)
+    last = n_layers + 1 if purpose == INFER else 2 * n_layers  # the stage of the outputs or of the weights
+    at_once = 1 if by_neurons else last
     scratch = len(gradient) // threads * own if purpose == TRAIN else -1
-    phase = 0  # of the samples' board
+    phase = all_parts = 0
     for s in range(len(step_costs)):
         first = s * batch_size
         n = min(batch_size, n_samples - first)
@@ -301,21 +301,35 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
         elif purpose == ACCUMULATE:
             scale, fresh = 1 / n_samples, s == 0
         cost, stage, good = 0.0, 0, True
-        while good and stage < stages:
-            for other in range(sample_parts):
-                c = (own * sample_parts // threads + other) % sample_parts
-                if not take(samples_board, c, phase):
+        while good and stage <= last:
+            n_parts = parts(layers[0, N_IN] if stage == last else min(batch_size, n_samples), threads)
+            if by_neurons:
+                n_parts = threads * PARTS_PER_THREAD
+            phase += 1
+            all_parts += n_parts
+            for other in range(n_parts):
+                c = (own * n_parts // threads + other) % n_parts
+                if not take(board, c, phase):
                     continue
-                if by_neurons and 0 < stage != n_layers:
-                    neurons_block(theta, gradient, state, layers, buffers, stage, n, scale, fresh, settings, factors,
-                                  scratch, c, sample_parts)
+                lo, hi = jit.share(n, c, n_parts, TILE_HEIGHT)
+                if purpose == INFER and stage == last:
+                    outputs_block(outputs, layers, buffers, first, lo, hi)
+                elif by_neurons and 0 < stage < n_layers:
+                    lo, hi = jit.share(layers[stage - 1, N_OUT], c, n_parts, NEURON_GRAIN)
+                    if lo < hi:
+                        forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi)
+                elif stage == last or (by_neurons and stage > n_layers):
+                    l = 2 * n_layers - stage
+                    weights_share(theta, gradient, state, layers, buffers, l, l + 1 if by_neurons else n_layers, n,
+                                  scale, fresh, settings, factors, scratch, stage < last, c, n_parts)
                 else:
-                    lo, hi = jit.share(n, c, sample_parts, TILE_HEIGHT)
                     samples_block(theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss,
                                   stage, stage + at_once, lo, hi)
-                done(samples_board)
-            wait(samples_board, phase, sample_parts)
-            phase += 1
+                if c == 0 and stage == last:
+                    step_costs[s] = cost
+                    clock[0] = start + s + 1
+                done(board)
+            wait(board, all_parts)
             if stage <= n_layers < stage + at_once:
                 cost = _mean(costs, n)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
@@ -324,26 +338,6 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
             if own == 0:
                 step_costs[s] = cost
             break
-        for other in range(weight_parts):
-            c = (own * weight_parts // threads + other) % weight_parts
-            if not take(weights_board, c, s):
-                continue
-            if purpose == INFER:
-                lo, hi = jit.share(n, c, weight_parts, TILE_HEIGHT)
-                outputs_block(outputs, layers, buffers, first, lo, hi)
-            else:
-                turn = 0  # which part gets what is left over moves on from layer to layer
-                for l in range(1 if by_neurons else n_layers):
-                    lo, hi = jit.share(layers[l, N_IN], (c + turn) % weight_parts, weight_parts, ROW_GRAIN)
-                    turn += (layers[l, N_IN] + ROW_GRAIN - 1) // ROW_GRAIN
-                    if lo < hi:
-                        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors,
-                                      scratch, lo, hi)
-            if c == 0:
-                step_costs[s] = cost
-                clock[0] = start + s + 1
-            done(weights_board)
-        wait(weights_board, s, weight_parts)
     restore_denormals(before)
 
 
@@ -358,7 +352,7 @@ def _mean(costs, n):
 def _examples(dtype: str) -> tuple[object, ...]:
     """Arguments of the types that one_thread is compiled for."""
     vector, matrix, numbers, counts = np.empty(1, dtype), np.empty((1, 1), dtype), np.empty(1), np.empty(1, np.int64)
-    table, samples = np.empty((1, 12), np.int64), Samples(0, 0, 0, 0)
+    table, samples = np.empty((1, N_COLUMNS), np.int64), Samples(0, 0, 0, 0)
     return (vector, vector, matrix, table, vector, matrix, numbers, samples, samples, counts, 0, 0, 0, 0, numbers,
             numbers, counts, 0, matrix, numbers, counts, 0, 0)
 
@@ -397,22 +391,41 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
 run, run_serial = jit.twins(_run)
 
 
+def places(address, *arrays):
+    """Where `forward_few` finds all that stays the same from call to call: the address of `one_thread`, then address
+    and length of theta, layers, buffers, targets, costs and counts (board_size(1) + 1 int64). They must stay alive.
+
+    To turn an array into what compiled code reads takes 0.1 us; so this is one array instead of seven.
+    """
+    return np.array([address, *(number for array in arrays for number in (array.ctypes.data, len(array)))], np.int64)
+
+
+@jit.inlined
+def _vector(places, i, like):
+    """The i-th of the vectors at `places`."""
+    return carray(pointer_from(places[2 * i + 1], like), (places[2 * i + 2],))
+
+
 @jit.serial
-def forward_few(address, theta, layers, buffers, targets, costs, counts, X, outputs):
+def forward_few(places, X, outputs):
     """`run` to INFER a few samples, with no more arguments than that takes: to convert them is most of such a call.
 
-    X (n, n_in), outputs (n, n_out): contiguous, of theta's type; counts: board_size(1) + 1 int64. Returns whether
-    every number of X is finite; if not, nothing is done.
+    places: see there; X (n, n_in), outputs (n, n_out): contiguous, of theta's type. Returns whether every number of X
+    is finite; if not, nothing is done.
     """
-    n, finite = len(X), True
+    n, finite, like = len(X), True, X[0, 0]
     for i in range(n):
         for j in range(X.shape[1]):
             finite &= math.isfinite(X[i, j])
     if finite:
+        theta, buffers = _vector(places, 0, like), _vector(places, 2, like)
+        layers = carray(pointer_from(places[3], np.int64(0)), (places[4], N_COLUMNS))
+        targets = carray(pointer_from(places[7], like), (places[8], outputs.shape[1]))
+        costs, counts = _vector(places, 4, np.float64(0)), _vector(places, 5, np.int64(0))
         layers[0, SKIP_ZEROS] = 0
         x = Samples(np.int64(X.ctypes.data), X.shape[1] * X.itemsize, 1, FLOAT32 if X.itemsize == 4 else FLOAT64)
         counts[:] = 0
         none, board, clock = part(counts, 0, 0), part(counts, 0, len(counts) - 1), part(counts, len(counts) - 1, 1)
-        jit.call(address, (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE), none, n,
-                           n, INFER, 0, costs, costs, clock, 0, outputs, part(costs, 0, 1), board, 0, 1))
+        jit.call(places[0], (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE), none, n,
+                             n, INFER, 0, costs, costs, clock, 0, outputs, part(costs, 0, 1), board, 0, 1))
     return finite

@@ -40,7 +40,7 @@ def costs_and_errors(loss, activation, z, a, t, delta, costs, n_rows, n, ld):
         multiply_by_prime(activation, a, delta, n_rows, n, ld)
 
 
-@jit.inner
+@jit.inlined
 def _quadratic(error):
     cost = 0.0
     for j in range(error.size):
@@ -48,7 +48,7 @@ def _quadratic(error):
     return cost
 
 
-@jit.inner
+@jit.inlined
 def _binary_cross_entropy(z, t):
     cost = 0.0
     for j in range(z.size):
@@ -56,7 +56,7 @@ def _binary_cross_entropy(z, t):
     return cost
 
 
-@jit.inner
+@jit.inlined
 def _cross_entropy(z, a, t):
     # e^(z - highest) was divided by its sum to give a, so log(sum e^z) = z_h - log a_h at the highest z_h. The
     # difference of two z comes first: at z = 10,000 a float32 sum keeps no more than three decimals of log a_h.

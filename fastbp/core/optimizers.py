@@ -176,7 +176,7 @@ def update_block(theta, gradient, state, settings, factors, lo, n, first):
                 t[i] -= rate * (g[i] + momentum * v[i])
 
 
-@jit.inner
+@jit.inlined
 def _adam(t, g, m, v, settings, rate, unbias):
     number = t.dtype.type
     beta1, beta2, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])

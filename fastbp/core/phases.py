@@ -17,7 +17,7 @@ from fastbp.core import jit
 from fastbp.core.simd import call_named
 
 SLOT = 16  # int64s from counter to counter: two cache lines, so that no two threads wait for one line
-# On a board, which serves a kind of phase: a counter of each part's phases, then one of all parts done.
+# On a board: for each part the last phase in which it was taken, then a counter of all parts done.
 PARTS_PER_THREAD = 4
 LEAST_ROWS = 128  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
 
@@ -87,8 +87,8 @@ def thread_number(typing):
 
 
 def board_size(threads: int) -> int:
-    """Length of two boards (int64), one after the other, for so many threads, and a place for each one's number."""
-    return 2 * SLOT * (1 + PARTS_PER_THREAD * threads) + threads
+    """Length of the board (int64) for so many threads, with a place for each one's number behind."""
+    return SLOT * (1 + PARTS_PER_THREAD * threads) + threads
 
 
 @jit.inlined
@@ -99,8 +99,9 @@ def parts(rows, threads):
 
 @jit.inlined
 def take(board, part, phase):
-    """Whether this thread is to do `part` of the phase, counted from 0: true for one thread only."""
-    return _replace(board, part * SLOT, phase, phase + 1)
+    """Whether this thread is to do `part` of the phase, counted from 1: true for one thread only."""
+    last = read(board, part * SLOT)
+    return last < phase and _replace(board, part * SLOT, last, phase)
 
 
 @jit.inlined
@@ -110,7 +111,7 @@ def done(board):
 
 
 @jit.inlined
-def wait(board, phase, parts):
-    """Until every part of the phase is done."""
-    while read(board, len(board) - SLOT) < (phase + 1) * parts:
+def wait(board, parts):
+    """Until so many parts, of all phases together, are done."""
+    while read(board, len(board) - SLOT) < parts:
         _relax()

@@ -49,7 +49,7 @@ def gather(x, order, first, n_rows, rows, n, ld):
             _copy(pointer_from(address, np.float64(0)), x.column, row.dtype.type(1), row)
 
 
-@jit.inner
+@jit.inlined
 def _copy(source, stride, scale, row):
     if stride == 1:
         for j in range(row.size):
@@ -60,13 +60,10 @@ def _copy(source, stride, scale, row):
 
 
 @jit.inner
-def gather_targets(t, order, first, n_rows, rows, n):
-    """Rows 0, 1, ... without gaps = targets order[first], ...: given values, or 1 at the label (with a single output,
-    the label itself)."""
+def gather_labels(t, order, first, n_rows, rows, n):
+    """Rows 0, 1, ... without gaps: 1 at the label of sample order[first], ..., else 0; with a single output, the label
+    itself."""
     out_of_line()
-    if t.kind != LABELS:
-        gather(t, order, first, n_rows, rows, n, n)
-        return
     for i in range(n_rows):
         label = pointer_from(t.address + _number_of(first + i, order) * t.row, np.int64(0))[0]
         row = part(rows, i * n, n)
