@@ -28,7 +28,7 @@ from fastbp.core.simd import at, flush_denormals, part, pointer_from, restore_de
 N_COLUMNS = 12
 N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(N_COLUMNS)
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
-NEURON_GRAIN = 128  # neurons are shared out in whole tiles, also of the one that skips zeros
+NEURON_GRAIN, LEAST_GRAIN = 128, 32  # neurons are shared out in whole panels, see neuron_grain
 # With at most so many samples for each thread, and more than so many weights, the hidden layers of a mini-batch are
 # shared out by neurons, else by samples. On two threads the step of 784-512-512-10 takes so 0.80 of the time with 32
 # samples, 0.96 with 128, and would take 1.06 with 512.
@@ -251,14 +251,25 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
 
 @jit.inlined
 def weights_share(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
-                  delta_first, c, shares):
+                  delta_first, c, shares, threads):
     """The c-th share of the weights of layers begin..end; what the grain leaves over goes to another at each layer."""
-    grain, turn = NEURON_GRAIN if delta_first else ROW_GRAIN, 0
+    turn = 0
     for l in range(begin, end):
+        grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
         lo, hi = jit.share(layers[l, N_IN], (c + turn) % shares, shares, grain)
         weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch,
                       delta_first, lo, hi)
         turn += (layers[l, N_IN] + grain - 1) // grain
+
+
+@jit.inlined
+def neuron_grain(n, threads):
+    """Neurons are shared out, of `n` in a layer, in panels of the tile that skips zeros; in narrower ones where that
+    would leave a thread fewer than two."""
+    grain = NEURON_GRAIN
+    while grain > LEAST_GRAIN and (n + grain - 1) // grain < 2 * threads:
+        grain //= 2
+    return grain
 
 
 @jit.inlined
@@ -315,13 +326,14 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 if purpose == INFER and stage == last:
                     outputs_block(outputs, layers, buffers, first, lo, hi)
                 elif by_neurons and 0 < stage < n_layers:
-                    lo, hi = jit.share(layers[stage - 1, N_OUT], c, n_parts, NEURON_GRAIN)
+                    n_out = layers[stage - 1, N_OUT]
+                    lo, hi = jit.share(n_out, c, n_parts, neuron_grain(n_out, threads))
                     if lo < hi:
                         forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi)
                 elif stage == last or (by_neurons and stage > n_layers):
                     l = 2 * n_layers - stage
                     weights_share(theta, gradient, state, layers, buffers, l, l + 1 if by_neurons else n_layers, n,
-                                  scale, fresh, settings, factors, scratch, stage < last, c, n_parts)
+                                  scale, fresh, settings, factors, scratch, stage < last, c, n_parts, threads)
                 else:
                     samples_block(theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss,
                                   stage, stage + at_once, lo, hi)
