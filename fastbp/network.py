@@ -91,7 +91,7 @@ class Network:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
         self._theta = aligned(self.n_parameters, self.dtype)
         self.W, self.b = self.views(self._theta)
-        self._few = min(CAPACITY, jit.WORTH_THREADS // self.n_parameters)  # samples that wake no thread
+        self._few = min(CAPACITY, (jit.WORTH_THREADS - 1) // self.n_parameters)  # samples that wake no thread
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
 
     def _initialise(self, seed: int) -> None:

@@ -138,13 +138,20 @@ class Trainer:
         self.epochs_done = 0
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
         self._board = np.zeros(board_size(self.threads), np.int64)
-        self._scratch = aligned(kernels.scratch_size(network.layer_sizes, self.threads), network.dtype)
+        self._scratch = self._new_scratch()
         self._state = aligned(self.optimizer.n_moments * network.n_parameters, network.dtype)
         self._state = self._state.reshape(self.optimizer.n_moments, network.n_parameters)
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
 
+    def _new_scratch(self) -> Array:
+        return aligned(kernels.scratch_size(self.network.layer_sizes, self.threads), self.network.dtype)
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": None}
+        return self.__dict__ | {"_kept": None, "_scratch": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._scratch = self._new_scratch()
 
     @property
     def steps_done(self) -> int:
@@ -245,9 +252,10 @@ class _Fit:
         self.total = epochs * self.steps
         self.done = 0
         self.pace = trainer._pace
-        if trainer._kept is None or trainer._kept[0].capacity != self.batch_size:
-            trainer._kept = trainer.network.workspace(self.batch_size), _Snapshot(trainer)
-        self.workspace, self.kept = trainer._kept
+        kept = trainer._kept
+        if kept is None or kept[0].capacity != self.batch_size or kept[1].live[0] is not trainer.network.theta:
+            kept = trainer._kept = trainer.network.workspace(self.batch_size), _Snapshot(trainer)
+        self.workspace, self.kept = kept
         self.workspace.skip_zeros(mostly_zeros(x.array))
 
     def epoch(self, bar: Any) -> float:

@@ -261,6 +261,7 @@ def test_shares_cover_the_range_in_whole_grains(n, shares, grain):
 
 N_SAMPLES, BATCH, N_STEPS = 75, 8, 10  # the last mini-batch has 3
 TRAINED = [14, 40, 9, 5]
+LARGE = [14, 512, 520, 5]  # its hidden layers are shared out by neurons
 
 
 def inputs(kind):
@@ -286,17 +287,23 @@ def targets_of(kind):
     return describe(rows), rows, "quadratic", "tanh", rows
 
 
-class Run:
-    """Ten steps of the network TRAINED, compiled and in plain NumPy."""
+def scratch(sizes, threads, dtype):
+    """What threads need to TRAIN, between stretches of NaN; and whether those are still there."""
+    memory = np.full(kernels.scratch_size(sizes, threads) + 32, np.nan, dtype)
+    return memory[16:-16], lambda: np.isnan(memory[:16]).all() and np.isnan(memory[-16:]).all()
 
-    def __init__(self, x_kind, t_kind, dtype, optimizer, skip_zeros=False, etas=None):
+
+class Run:
+    """Ten steps of a network, TRAINED if not said otherwise, compiled and in plain NumPy."""
+
+    def __init__(self, x_kind, t_kind, dtype, optimizer, skip_zeros=False, etas=None, sizes=TRAINED):
         self.dtype, self.optimizer = dtype, optimizer
         self.array, self.floats = inputs(x_kind)
         self.t, self.kept_alive, loss, output, self.rows = targets_of(t_kind)
         self.loss = losses.CODES[loss]
-        self.workspace = Workspace(TRAINED, ["relu", "tanh", output], dtype, BATCH)
+        self.sizes, self.workspace = sizes, Workspace(sizes, ["relu", "tanh", output], dtype, BATCH)
         self.workspace.skip_zeros(skip_zeros)
-        size = parameter_offsets(TRAINED)[-1][0]
+        size = parameter_offsets(sizes)[-1][0]
         self.theta, self.gradient = aligned(size, dtype), aligned(size, dtype)
         self.theta[:] = np.random.default_rng(8).normal(0, 0.3, size)
         self.start = self.theta.astype(np.float64)
@@ -304,18 +311,17 @@ class Run:
         self.order = np.random.default_rng(9).permutation(N_SAMPLES)
         self.etas = np.full(N_STEPS, optimizer.eta) if etas is None else etas
         self.clock, self.costs = np.zeros(1, np.int64), np.full(len(self.etas), np.nan)
-        self.outputs = np.full((N_SAMPLES, TRAINED[-1]), np.nan, dtype)
+        self.outputs = np.full((N_SAMPLES, sizes[-1]), np.nan, dtype)
 
     def train(self, kernel, threads, n_samples=N_SAMPLES, purpose=kernels.TRAIN):
-        w, gradient, beside = self.workspace, self.gradient, np.empty(0)
+        w, gradient = self.workspace, self.gradient
         if purpose == kernels.TRAIN:
-            memory = np.full(kernels.scratch_size(TRAINED, threads) + 32, np.nan, self.dtype)
-            gradient, beside = memory[16:-16], memory[[*range(16), *range(-16, 0)]]
+            gradient, intact = scratch(self.sizes, threads, self.dtype)
         made = kernel(kernels.address(self.dtype), self.theta, gradient, self.state, w.layers, w.buffers,
                       w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, purpose,
                       self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
                       np.zeros(board_size(threads), np.int64), threads)
-        assert np.isnan(beside).all()
+        assert purpose != kernels.TRAIN or intact()
         return made
 
     def by_reference(self):
@@ -374,10 +380,25 @@ def test_a_step_with_learning_rate_zero_moves_the_state(optimizer):
     np.testing.assert_allclose(run.theta, theta, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_blocks_of_rows(dtype):
+    """Of a network whose layers are shared out by neurons and gone through in blocks, with the scratch between NaN."""
+    assert kernels.rows_near(LARGE[2]) < LARGE[1]
+    serial = Run("uint8", "labels", dtype, Adam(0.001), sizes=LARGE)
+    assert serial.train(kernels.run_serial, 1) == N_STEPS
+    theta, costs = serial.by_reference()
+    np.testing.assert_allclose(serial.costs, costs, rtol=3e-4 if dtype == "float32" else 1e-9)
+    for threads in (1, 2, 3):
+        other = Run("uint8", "labels", dtype, Adam(0.001), sizes=LARGE)
+        other.train(kernels.run, threads)
+        assert other.theta.tobytes() == serial.theta.tobytes(), threads
+
+
+@pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_training_stops_before_a_cost_that_is_not_finite(threads):
-    good = Run("float32", "labels", "float32", SGD(0.1, momentum=0.9))
-    bad = Run("float32", "labels", "float32", SGD(0.1, momentum=0.9))
+def test_training_stops_before_a_cost_that_is_not_finite(threads, sizes):
+    good = Run("float32", "labels", "float32", SGD(0.01, momentum=0.9), sizes=sizes)
+    bad = Run("float32", "labels", "float32", SGD(0.01, momentum=0.9), sizes=sizes)
     good.costs = good.costs[:4]
     bad.array[bad.order[4 * BATCH + 3], 5] = np.nan
     kernel = kernels.run_serial if threads == 1 else kernels.run

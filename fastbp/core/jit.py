@@ -126,7 +126,8 @@ class _Inner(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
 class _Part(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
     """Code that is only ever linked into other code, and there optimised and turned into machine code.
 
-    Numba would do so here first, and for each function on the way to the outermost once more.
+    Numba would do so here first, and for each function on the way to the outermost once more. Such a function has no
+    address and no environment: it cannot be passed as a value, nor print, nor raise with values known only as it runs.
     """
 
     class codegen:  # noqa: N801  # what Numba asks the library for, only to tell machine code that is not there

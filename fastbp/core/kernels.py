@@ -28,26 +28,37 @@ from fastbp.core.simd import at, flush_denormals, part, pointer_from, restore_de
 N_COLUMNS = 12
 N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(N_COLUMNS)
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
-NEURON_GRAIN, LEAST_GRAIN = 128, 32  # neurons are shared out in whole panels, see neuron_grain
+NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 # With at most so many samples for each thread, and more than so many weights, the hidden layers of a mini-batch are
 # shared out by neurons, else by samples. On two threads the step of 784-512-512-10 takes so 0.80 of the time with 32
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
-WHOLE_PANELS = 64  # rows or neurons: panels of every width go into them
+WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 
 
-@jit.serial
+@jit.inlined
 def rows_near(n_out):
     """Rows of W that stay near a core while work goes on on them."""
     return max(1, NUMBERS_NEAR // n_out // WHOLE_PANELS) * WHOLE_PANELS
+
+
+@jit.inlined
+def neuron_grain(n, threads):
+    """Neurons are shared out, of `n` in a layer, in panels of the tile that skips zeros; in narrower ones where that
+    would leave a thread fewer than two."""
+    grain = NEURON_GRAIN
+    while grain > LEAST_GRAIN and (n + grain - 1) // grain < 2 * threads:
+        grain //= 2
+    return grain
 
 
 def scratch_size(layer_sizes, threads):
     """Numbers that threads need to TRAIN: a gradient is applied block by block and then forgotten."""
     of_layers = [(min(n_in, rows_near.py_func(n_out)) + 1) * n_out
                  for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False)]
-    return threads * (max(of_layers) + ROW_GRAIN) // ROW_GRAIN * ROW_GRAIN
+    lines = -(-max(of_layers) // ROW_GRAIN)  # each thread's begins on one of its own
+    return threads * lines * ROW_GRAIN
 
 
 @jit.inlined
@@ -175,8 +186,8 @@ INFER, TRAIN, ACCUMULATE = range(3)  # what for
 
 @jit.inlined
 def _layer_of(stage, n_layers):
-    """Stages of a mini-batch: 0 the input; 1 to L the forward pass, with the output error after the last; L + 1 to
-    2 L - 1 the backward recurrence, from the last hidden layer to the first."""
+    """The layer that a stage of a mini-batch works on. Stages: 0 the input; 1 to L the forward pass, with the output
+    error after the last; L + 1 to 2 L - 1 the backward recurrence, from the last hidden layer to the first."""
     return max(0, stage - 1) if stage <= n_layers else 2 * n_layers - 1 - stage
 
 
@@ -191,7 +202,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
     numbers = layers[0, LD_INPUT]
     for l in range(n_layers):
         numbers += 3 * layers[l, LD]
-    rows = max(ROWS_AT_ONCE, NUMBERS_NEAR // 2 // numbers)
+    rows = max(ROWS_AT_ONCE, NUMBERS_NEAR // 2 // numbers // TILE_HEIGHT * TILE_HEIGHT)
     for i in range(lo, hi, rows):
         to = min(i + rows, hi)
         for stage in range(begin, end):
@@ -235,7 +246,7 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
     """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, where it is laid out like theta; or, with
     scratch >= 0, the update, by as many rows as stay near the core with their gradient, at gradient[scratch].
 
-    With `delta_first`, before that, delta[l-1] of the neurons that send by these rows, which so are read once for both.
+    With `delta_first`, before that, delta[l-1] of the neurons that send by these rows: W is then read once for both.
     """
     w, n_out = layers[l, W], layers[l, N_OUT]
     rows = rows_near(n_out)
@@ -252,7 +263,8 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
 @jit.inlined
 def weights_share(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
                   delta_first, c, shares, threads):
-    """The c-th share of the weights of layers begin..end; what the grain leaves over goes to another at each layer."""
+    """The c-th share of the weights of layers begin..end. Of several layers, what the grain leaves over goes to another
+    share at each."""
     turn = 0
     for l in range(begin, end):
         grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
@@ -260,16 +272,6 @@ def weights_share(theta, gradient, state, layers, buffers, begin, end, n, scale,
         weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch,
                       delta_first, lo, hi)
         turn += (layers[l, N_IN] + grain - 1) // grain
-
-
-@jit.inlined
-def neuron_grain(n, threads):
-    """Neurons are shared out, of `n` in a layer, in panels of the tile that skips zeros; in narrower ones where that
-    would leave a thread fewer than two."""
-    grain = NEURON_GRAIN
-    while grain > LEAST_GRAIN and (n + grain - 1) // grain < 2 * threads:
-        grain //= 2
-    return grain
 
 
 @jit.inlined
@@ -346,9 +348,9 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 cost = _mean(costs, n)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
             stage += at_once
-        if not good:
+        if not good:  # a thread that wakes late may find so only by the cost of a later step; the clock stands still
             if own == 0:
-                step_costs[s] = cost
+                step_costs[clock[0] - start] = cost
             break
     restore_denormals(before)
 

@@ -16,8 +16,9 @@ from numba.extending import intrinsic
 from fastbp.core import jit
 from fastbp.core.simd import call_named
 
-SLOT = 16  # int64s from counter to counter: two cache lines, so that no two threads wait for one line
-# On a board: for each part the last phase in which it was taken, then a counter of all parts done.
+# A board: for each part the last phase in which it was taken, then a counter of all parts done, SLOT int64s apart: two
+# cache lines, so that no two threads wait for one line.
+SLOT = 16
 PARTS_PER_THREAD = 4
 LEAST_ROWS = 128  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
 

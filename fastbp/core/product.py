@@ -102,7 +102,7 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
         k = depth * p // n_depths
         d = depth * (p + 1) // n_depths - k
         start = first if p == 0 else c
-        rows, lines, apart = (d, width // line, b.row) if b.column == 1 else (width, d // line + 1, b.column)
+        rows, lines, apart = (d, max(1, width // line), b.row) if b.column == 1 else (width, d // line + 1, b.column)
         shift = _spread(rows, lines, d, n_rows // TILE_HEIGHT) if from_afar else np.int64(0)
         for j in range(0, n_columns, width):
             w = min(width, n_columns - j)
