@@ -17,6 +17,7 @@ from fastbp.core.simd import (
     TILE_VECTORS,
     WORD,
     ahead,
+    can_spread,
     lanes_of,
     nonzero_bits,
     nonzero_steps,
@@ -37,6 +38,7 @@ from fastbp.core.simd import (
 Matrix = namedtuple("Matrix", ["data", "row", "column"])
 TILE_HEIGHT = TILE_ROWS[0]
 ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by
+SPREAD = can_spread()  # a constant of the compiled code
 NUMBERS_NEAR = 1 << 17  # as many as surely stay in a core's own cache: half a megabyte of float32
 FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B costs more than it saves
 
@@ -85,7 +87,7 @@ def _spread(rows, lines, steps, n_tiles):
     """How many steps, as a power of two, a tile is to let pass from line to line, so that all tiles together fetch
     `rows` of so many lines, each one line of as many rows as it gets round to."""
     shift = np.int64(0)
-    while steps >> (shift + 1) > 0 and lines * ((rows - 1) // (steps >> (shift + 1)) + 1) <= n_tiles:
+    while SPREAD and steps >> (shift + 1) > 0 and lines * ((rows - 1) // (steps >> (shift + 1)) + 1) <= n_tiles:
         shift += 1
     return shift
 
