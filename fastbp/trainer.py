@@ -33,9 +33,11 @@ from fastbp.network import (
 from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
-TRIAL_SECONDS, TRIAL_EVERY = 0.004, 60  # the slower number of threads is tried so long, once in 60 times that, or
+TRIAL_SECONDS = 0.004  # the slower number of threads is tried so long,
+TRIAL_SOON, TRIAL_EVERY = 8, 60  # after 8 times that, then after 16, 32, and from then on once in 60 times that, or
 MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so many times
-WORTH_TRYING = 500_000  # multiply-adds of a step, from which on all threads may be faster than one
+WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
+OF_A_SAMPLE = 3_000  # multiply-adds that take as long as what a sample costs beside its own
 PAUSE = 0.002  # seconds without work after which threads sleep
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
@@ -128,7 +130,8 @@ class Trainer:
             raise TypeError(f"optimizer must be an SGD or an Adam, got {optimizer!r}")
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
-        self.threads = choose_threads(threads, 3 * self.batch_size * network.n_parameters, WORTH_TRYING)
+        work = self.batch_size * (3 * network.n_parameters + OF_A_SAMPLE)
+        self.threads = choose_threads(threads, work, WORTH_TRYING)
         self._pace = _Pace(sorted({1 if threads is None else self.threads, self.threads}))
         if isinstance(schedule, str):
             schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
@@ -332,8 +335,9 @@ class _Pace:
 
     On a machine where others compute too, two threads that wait for each other can be much slower than one; as the
     bits are the same, the choice is free at any time. A number of threads is as fast as the median of its last three
-    slices that count: one disturbance does not decide. The first slice after a pause or with another number of threads
-    wakes them, and does not count.
+    slices that count: one disturbance does not decide. Where a slice is one long step the first counts for three, and
+    what that decided is soon tried again. The first slice after a pause or with another number of threads wakes them,
+    and does not count.
     """
 
     def __init__(self, thread_counts: list[int]):
@@ -342,7 +346,7 @@ class _Pace:
         self.longest = dict.fromkeys(thread_counts, 1)  # steps of the next slice at the most: no leaps on one figure
         self.best = thread_counts[0]
         self.trial = thread_counts[0] if len(thread_counts) > 1 else None  # number of threads; first, each is tried
-        self.since_trial = 0.0  # seconds
+        self.since_trial, self.until_trial = 0.0, TRIAL_SOON  # seconds; how many times a trial's length to wait
         self.awake, self.ended = 0, -math.inf  # threads of the last slice, and when it ended
         self.waking = 0  # slices in a row that woke threads
 
@@ -355,8 +359,8 @@ class _Pace:
         other = next((n for n in self.recent if n != self.best), self.best)
         if self.trial is None and other != self.best:
             slower = min(MOST_SLOWER, self.seconds(other) / self.seconds(self.best))
-            if self.since_trial > TRIAL_EVERY * slower * max(TRIAL_SECONDS, self.seconds(self.best)):
-                self.trial = other
+            if self.since_trial > self.until_trial * slower * max(TRIAL_SECONDS, self.seconds(self.best)):
+                self.trial, self.until_trial = other, min(2 * self.until_trial, TRIAL_EVERY)
         threads, length = (self.best, SLICE_SECONDS) if self.trial is None else (self.trial, TRIAL_SECONDS)
         return max(1, min(most, self.longest[threads], round(length / self.latest[threads]))), threads
 
@@ -384,7 +388,9 @@ class _Pace:
             faster = seconds / steps < self.seconds(self.best) <= self.seconds(self.trial)  # only of late: go on
             if not faster:
                 self.trial, self.since_trial = None, 0.0
-        self.best = min(self.recent, key=self.seconds)
+        before, self.best = self.best, min(self.recent, key=self.seconds)
+        if self.best != before:
+            self.until_trial = TRIAL_SOON
 
 
 class _Snapshot:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
-from fastbp.core import kernels
+from fastbp.core import jit, kernels
 from fastbp.trainer import _Pace, linear
 
 try:
@@ -819,6 +819,23 @@ def test_one_disturbance_does_not_decide(number):
     clock = Clock()
     clock.slices(20, seconds, {number})
     assert share(clock.slices(100, seconds), 2) > 0.9
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_one_disturbance_of_long_steps(number):
+    """Of which the first counts three times: what it decided is put right within some dozens of steps."""
+    seconds = {1: 0.2, 2: 0.1}
+    clock = Clock()
+    clock.slices(45, seconds, {number})
+    assert share(clock.slices(100, seconds), 2) > 0.85
+
+
+@pytest.mark.parametrize("sizes, batch_size, tried", [([4, 32, 16, 4], 32, False), ([1, 1, 1], 64, False),
+                                                      ([1, 1, 1], 256, True), ([16, 16, 16], 64, True)])
+def test_worth_trying(monkeypatch, sizes, batch_size, tried):
+    """All threads, where a step takes some 5 us or more, whether of multiply-adds or of many samples."""
+    monkeypatch.setattr(jit, "available_threads", lambda: 2)
+    assert Trainer(Network(sizes, output="identity"), batch_size=batch_size).threads == (2 if tried else 1)
 
 
 @pytest.mark.parametrize("most", [1, 20])
