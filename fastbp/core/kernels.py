@@ -45,7 +45,7 @@ def rows_near(n_out):
 
 @jit.inlined
 def neuron_grain(n, threads):
-    """Neurons are shared out, of `n` in a layer, in panels of the tile that skips zeros; in narrower ones where that
+    """Neurons are shared out, of `n` in a layer, in whole panels of the tile that skips zeros; in less where that
     would leave a thread fewer than two."""
     grain = NEURON_GRAIN
     while grain > LEAST_GRAIN and (n + grain - 1) // grain < 2 * threads:
