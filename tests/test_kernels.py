@@ -296,12 +296,12 @@ def scratch(sizes, threads, dtype):
 class Run:
     """Ten steps of a network, TRAINED if not said otherwise, compiled and in plain NumPy."""
 
-    def __init__(self, x_kind, t_kind, dtype, optimizer, skip_zeros=False, etas=None, sizes=TRAINED):
-        self.dtype, self.optimizer = dtype, optimizer
+    def __init__(self, x_kind, t_kind, dtype, optimizer, skip_zeros=False, etas=None, sizes=TRAINED, batch=BATCH):
+        self.dtype, self.optimizer, self.batch = dtype, optimizer, batch
         self.array, self.floats = inputs(x_kind)
         self.t, self.kept_alive, loss, output, self.rows = targets_of(t_kind)
         self.loss = losses.CODES[loss]
-        self.sizes, self.workspace = sizes, Workspace(sizes, ["relu", "tanh", output], dtype, BATCH)
+        self.sizes, self.workspace = sizes, Workspace(sizes, ["relu", "tanh", output], dtype, batch)
         self.workspace.skip_zeros(skip_zeros)
         size = parameter_offsets(sizes)[-1][0]
         self.theta, self.gradient = aligned(size, dtype), aligned(size, dtype)
@@ -318,8 +318,8 @@ class Run:
         if purpose == kernels.TRAIN:
             gradient, intact = scratch(self.sizes, threads, self.dtype)
         made = kernel(kernels.address(self.dtype), self.theta, gradient, self.state, w.layers, w.buffers,
-                      w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, BATCH, purpose,
-                      self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
+                      w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, self.batch,
+                      purpose, self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
                       np.zeros(board_size(threads), np.int64), threads)
         assert purpose != kernels.TRAIN or intact()
         return made
@@ -328,9 +328,9 @@ class Run:
         """theta and the mean cost of each step, in float64."""
         layers = self.workspace.layers
         theta, gradient, buffers = in_float64(self.start, self.gradient, self.workspace.buffers)
-        state, costs, means = np.zeros(self.state.shape), np.zeros(BATCH), []
+        state, costs, means = np.zeros(self.state.shape), np.zeros(self.batch), []
         for step, eta in enumerate(self.etas):
-            batch = self.order[step * BATCH : (step + 1) * BATCH]
+            batch = self.order[step * self.batch : (step + 1) * self.batch]
             n = len(batch)
             reference.neurons(buffers, layers[0], n)[0][:] = self.floats[batch]
             reference.forward(theta, layers, buffers, n)
@@ -392,6 +392,26 @@ def test_blocks_of_rows(dtype):
         other = Run("uint8", "labels", dtype, Adam(0.001), sizes=LARGE)
         other.train(kernels.run, threads)
         assert other.theta.tobytes() == serial.theta.tobytes(), threads
+
+
+@pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mini_batches_of_one_sample(dtype, sizes):
+    """Their weight gradients are outer products, and, where zeros of the inputs are skipped, a `product`."""
+    def trained(kernel, threads, skip_zeros=False):
+        run = Run("uint8", "labels", dtype, SGD(0.05, momentum=0.9), skip_zeros, sizes=sizes, batch=1)
+        assert run.train(kernel, threads, N_STEPS) == N_STEPS
+        return run
+
+    serial = trained(kernels.run_serial, 1)
+    theta, costs = serial.by_reference()
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(serial.costs, costs, rtol=1000 * eps)
+    np.testing.assert_allclose(serial.theta, theta, rtol=0, atol=100 * eps * np.abs(theta).max())
+    for threads, skip_zeros in ((1, True), (1, False), (2, False), (3, True)):
+        other = trained(kernels.run, threads, skip_zeros)
+        assert other.theta.tobytes() == serial.theta.tobytes(), (threads, skip_zeros)
+        assert other.state.tobytes() == serial.state.tobytes(), (threads, skip_zeros)
 
 
 @pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])

@@ -72,7 +72,7 @@ def check(assembly, dialect):
         calls = [line for line in loop if re.match(dialect.call, line)]
         assert (calls, spills(loop, dialect)) == ([], []), "\n".join(loop)
     height, *rest = simd.TILE_ROWS
-    dense = [height, height * simd.TILE_VECTORS, *[rows * simd.TILE_VECTORS for rows in rest]]
+    dense = [height, height * simd.TILE_VECTORS, *[rows * simd.TILE_VECTORS for rows in rest], simd.ROW_VECTORS]
     skipping = [simd.SKIP_ROWS * simd.SKIP_VECTORS // 2, simd.SKIP_ROWS * simd.SKIP_VECTORS]
     assert sorted(counts) == sorted(dense + skipping)
 
@@ -129,17 +129,17 @@ class Target(NamedTuple):
 AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "+avx,+avx2,+fma")
 CORTEX = Target("aarch64-unknown-linux-gnu", "cortex-a72", "+neon")
 APPLE = Target("arm64-apple-macosx", "apple-m1", "+neon")
-INTRINSICS = ("tiles", "tile_skipping")
+# Their arguments: p a place of numbers, b one of bits, n a whole number.
+INTRINSICS = {"tiles": "pnpnpnnpnnnnpnn", "row_tile": "pppnpnn", "tile_skipping": "pnpnpnnpnnbn"}
 
 
 def emit(module, name, dtype):
     """A function `name_dtype` of the module that is nothing but the intrinsic."""
-    number, n = types.CPointer(DTYPES[dtype]), types.int64
-    kinds = [number, n, number, n, number, n, n, number, n, n]
-    kinds += [types.CPointer(n), n] if name == "tile_skipping" else [n, n, number, n, n]
-    signature, body = getattr(simd, name)._defn(None, *kinds)
-    values = {number: ir.FloatType() if dtype == "float32" else ir.DoubleType(), types.CPointer(n): simd.I64}
-    arguments = [values[kind].as_pointer() if kind in values else simd.I64 for kind in kinds]
+    kinds = {"p": types.CPointer(DTYPES[dtype]), "b": types.CPointer(types.int64), "n": types.int64}
+    values = {"p": (ir.FloatType() if dtype == "float32" else ir.DoubleType()).as_pointer(),
+              "b": simd.I64.as_pointer(), "n": simd.I64}
+    signature, body = getattr(simd, name)._defn(None, *(kinds[letter] for letter in INTRINSICS[name]))
+    arguments = [values[letter] for letter in INTRINSICS[name]]
     function = ir.Function(module, ir.FunctionType(simd.VOID, arguments), f"{name}_{dtype}")
     builder = ir.IRBuilder(function.append_basic_block())
     body(SimpleNamespace(get_dummy_value=lambda: None), builder, signature, function.args)
@@ -209,13 +209,15 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
     subprocess.run([CROSS_GCC, "-static", f"-DTILE={name}_{dtype}", "-o", "run", "main.c", "tiles.o"], cwd=tmp_path,
                    check=True)
     draw, size = np.random.default_rng(0), np.dtype(dtype).itemsize
-    skipping = name == "tile_skipping"
-    width = (simd.SKIP_VECTORS if skipping else simd.TILE_VECTORS) * simd.VECTOR_BITS // (8 * size)
+    skipping, one_row = name == "tile_skipping", name == "row_tile"
+    vectors = {"tiles": simd.TILE_VECTORS, "row_tile": simd.ROW_VECTORS, "tile_skipping": simd.SKIP_VECTORS}[name]
+    width = vectors * simd.VECTOR_BITS // (8 * size)
     depth, row = 2 * simd.WORD - 5, 2 * simd.WORD  # of A and of C; between their rows and beyond C's columns is NaN
     kept = draw.random(depth) < 0.3 if skipping else np.ones(depth, bool)
     steps = np.packbits(np.append(kept, np.zeros(5, bool)), bitorder="little")
-    for n_rows in (simd.SKIP_ROWS,) if skipping else (13, 11):  # tiles of 6, 6 and 1 rows, of 6, 4 and 1
-        for n_columns in (1, width // 4, width // 2, width // 2 + 1, width - 1, width):
+    heights = (simd.SKIP_ROWS,) if skipping else (1,) if one_row else (13, 11)  # tiles of 6, 6, 1 rows, of 6, 4, 1
+    for n_rows in heights:
+        for n_columns in (width,) if one_row else (1, width // 4, width // 2, width // 2 + 1, width - 1, width):
             A, B = draw.integers(-8, 9, (n_rows, depth)) * kept, draw.integers(-8, 9, (depth, width))
             start = draw.integers(-8, 9, (n_rows, n_columns))
             memory = np.full(3 * n_rows * row + B.size, np.nan, dtype)
@@ -223,9 +225,11 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
             first[:, :n_columns], a[:, :depth], memory[a.size * 3 :] = start, A, B.ravel()
             places = [i * a.nbytes for i in range(4)]
             arguments = [places[0], row, places[1], row, places[2], row, 1, places[3], width]
-            arguments += [n_columns, memory.nbytes, 2, 0, 0] if skipping else [n_rows, n_columns, depth, places[3], row]
-            arguments += [0 if skipping else 1]
-            in_memory = [i in ((0, 2, 4, 7, 10) if skipping else (0, 2, 4, 7, 12)) for i in range(15)]
+            arguments += [n_columns, memory.nbytes, 2] if skipping else [n_rows, n_columns, depth, places[3], row, 1]
+            if one_row:
+                arguments = [*places[:3], 1, places[3], width, depth]
+            arguments += [0] * (15 - len(arguments))
+            in_memory = [letter in "pb" for letter in INTRINSICS[name].ljust(15)]
             given = np.array([arguments, in_memory], "int64").tobytes() + memory.tobytes() + steps.tobytes()
             done = subprocess.run([QEMU, tmp_path / "run"], input=given, capture_output=True, check=True)
             c[:, :n_columns] = start + A @ B[:, :n_columns]

@@ -11,7 +11,19 @@ import pytest
 
 from fastbp.core import jit
 from fastbp.core.product import TILE_HEIGHT, Matrix, product, repeated_zero
-from fastbp.core.simd import DEPTH, SKIP_DEPTH, SKIP_ROWS, SKIP_TILES, SKIP_VECTORS, TILE_VECTORS, VECTOR_BITS, WORD, at
+from fastbp.core.simd import (
+    DEPTH,
+    ROW_DEPTH,
+    ROW_VECTORS,
+    SKIP_DEPTH,
+    SKIP_ROWS,
+    SKIP_TILES,
+    SKIP_VECTORS,
+    TILE_VECTORS,
+    VECTOR_BITS,
+    WORD,
+    at,
+)
 
 DTYPES = ["float32", "float64"]
 GAP = 140  # numbers of no man's land around every matrix: more than any panel is wide
@@ -96,7 +108,7 @@ def whole_numbers(draw, shape, dtype, density=1.0):
 def shapes(dtype):
     """(n_rows, n_columns, depth), each awkward in its own way."""
     height, width, half = TILE_HEIGHT, panel(dtype), panel(dtype) // TILE_VECTORS
-    wide = half * SKIP_VECTORS
+    wide, row = half * SKIP_VECTORS, half * ROW_VECTORS
     return [
         (1, 1, 1), (1, width, 2), (2, 1, 3), (3, half, 1), (4, half - 1, 5), (5, half + 1, 16),
         (height - 1, width - 1, 17), (height, width, 31), (height + 1, width + 1, 15), (2 * height - 1, width, 33),
@@ -105,6 +117,7 @@ def shapes(dtype):
         (7, 2 * wide - 1, WORD + 1), (8, wide, WORD - 1), (9, wide + 3, SKIP_DEPTH), (5, wide // 2 + 1, SKIP_DEPTH + 1),
         (18, wide - half, 2 * SKIP_DEPTH + WORD), (BLOCK - 1, 3, 4), (BLOCK, 1, 2),
         (BLOCK + 1, width, 20), (2 * BLOCK + 5, half + 2, 3),
+        (1, row, ROW_DEPTH), (1, 2 * row + half + 1, 2 * ROW_DEPTH + 1), (2, row, 3),
     ]
 
 

@@ -33,6 +33,7 @@ NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 # shared out by neurons, else by samples. On two threads the step of 784-512-512-10 takes so 0.80 of the time with 32
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
+NUMBERS_NEAREST = 1 << 11  # as many as surely stay in a core's nearest cache, with as many that they are applied to
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 
@@ -114,6 +115,22 @@ def backward_block(theta, layers, buffers, l, lo, hi, first, end):
 
 
 @jit.inlined
+def _is_outer_product(layers, l, n):
+    """Whether dW[l] is computed as one: for a single sample, to cut it into tiles would take longer."""
+    return n == 1 and not layers[l, SKIP_ZEROS]
+
+
+@jit.inlined
+def outer_product(gradient, first, sent, error, factor):
+    """gradient[first:] = the rows of sent (factor error)ᵀ, with the bits of a `product` of one step."""
+    n = len(error)
+    for i in range(len(sent)):
+        row = part(gradient, first + i * n, n)
+        for j in range(n):
+            row[j] = sent[i] * (factor * error[j]) + gradient.dtype.type(0)  # never -0
+
+
+@jit.inlined
 def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, lo, hi):
     """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples, and below the layer's last row
     db[l] = scale times the sum of delta[l]: overwritten, or, unless `fresh`, added to.
@@ -124,8 +141,12 @@ def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
     dW = _rows(gradient, at_row, n_out, 0)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
     error = _rows(buffers, layers[l, DELTA], layers[l, LD], 0)
-    product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW, factor,
-            layers[l, SKIP_ZEROS])
+    if fresh and _is_outer_product(layers, l, n):
+        outer_product(gradient, at_row, part(buffers, layers[l, INPUT] + lo, hi - lo),
+                      part(buffers, layers[l, DELTA], n_out), factor)
+    else:
+        product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW, factor,
+                layers[l, SKIP_ZEROS])
     length = (hi - lo) * n_out
     if hi < layers[l, N_IN]:
         return length
@@ -250,14 +271,17 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
     """
     w, n_out = layers[l, W], layers[l, N_OUT]
     rows = rows_near(n_out)
+    at_once = max(1, NUMBERS_NEAREST // n_out) if _is_outer_product(layers, l, n) else rows
     for i in range(lo, hi, rows):
         end = min(i + rows, hi)
         if delta_first:
             backward_block(theta, layers, buffers, l - 1, 0, n, i, end)
-        at_row = scratch if scratch >= 0 else w + i * n_out
-        length = weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, i, end)
-        if scratch >= 0:
-            update_block(theta, gradient, state, settings, factors, w + i * n_out, length, scratch)
+        for k in range(i, end, at_once):
+            at_row = scratch if scratch >= 0 else w + k * n_out
+            length = weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, k,
+                                            min(k + at_once, end))
+            if scratch >= 0:
+                update_block(theta, gradient, state, settings, factors, w + k * n_out, length, scratch)
 
 
 @jit.inlined

@@ -9,6 +9,8 @@ import numpy as np
 from fastbp.core import jit
 from fastbp.core.simd import (
     DEPTH,
+    ROW_DEPTH,
+    ROW_VECTORS,
     SKIP_ROWS,
     SKIP_TILES,
     SKIP_VECTORS,
@@ -27,6 +29,7 @@ from fastbp.core.simd import (
     pack_rows,
     pack_rows_skipping,
     panel_on_stack,
+    row_tile,
     steps_on_stack,
     tile_skipping,
     tiles,
@@ -55,8 +58,9 @@ def element(m, i, j):
 
 
 @jit.inlined
-def rows_from(m, i):
-    return Matrix(element(m, i, 0), m.row, m.column)
+def starting_at(m, i, j):
+    """What of `m` lies from row i and column j on."""
+    return Matrix(element(m, i, j), m.row, m.column)
 
 
 @jit.inlined
@@ -125,6 +129,19 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
 
 
 @jit.inlined
+def _one_row(c, a, b, n_columns, depth, first):
+    """The product for one row of A, of as many columns as there are in whole tiles; returns how many."""
+    width = ROW_VECTORS * lanes_of(c.data)
+    whole = n_columns // width * width
+    for k in range(0, depth, ROW_DEPTH):
+        start = first if k == 0 else c
+        for j in range(0, whole, width):
+            row_tile(element(c, 0, j), element(start, 0, j), element(a, 0, k), a.column, element(b, k, j), b.row,
+                     min(ROW_DEPTH, depth - k))
+    return whole
+
+
+@jit.inlined
 def _find_steps(steps, n_tiles, a, i, k, depth):
     """For each tile of A from row i on, bits of the steps k + 0, 1, ... at which its rows are not all zero.
 
@@ -179,11 +196,13 @@ def product(c, a, b, n_rows, n_columns, depth, first, scale, skip_zeros):
     """
     out_of_line()
     panel = panel_on_stack(c.data)
-    done = 0
+    done, j = 0, np.int64(0)
     if skip_zeros and b.column == 1:
         n_tiles = n_rows // SKIP_ROWS
         _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale)
         done = n_tiles * SKIP_ROWS
+    if n_rows == 1 and b.column == 1 and scale == 1:
+        j = _one_row(c, a, b, n_columns, depth, first)
     for i in range(done, n_rows, ROWS_AT_ONCE):
-        _dense(panel, rows_from(c, i), rows_from(a, i), b, min(ROWS_AT_ONCE, n_rows - i), n_columns, depth,
-               rows_from(first, i), scale)
+        _dense(panel, starting_at(c, i, j), starting_at(a, i, 0), starting_at(b, 0, j), min(ROWS_AT_ONCE, n_rows - i),
+               n_columns - j, depth, starting_at(first, i, j), scale)
