@@ -27,7 +27,10 @@ def test_the_rule_of_the_sweep(benchmark):
     sweep = benchmark("sweep")
     one = [1.0, 2.0, 4.0]
     assert not sweep.slower({"fastbp, 1 thread": one, "fastbp": [1.04, 2.08, 40.0]})
-    assert sweep.slower({"fastbp, 1 thread": one, "fastbp": [1.06, 2.12, 0.4]})
+    slow = {"fastbp, 1 thread": one, "fastbp": [1.06, 2.12, 0.4]}
+    assert sweep.slower(slow)
+    assert sweep.slower(slow | {sweep.CONTROL: one})
+    assert not sweep.slower(slow | {sweep.CONTROL: [1.02, 2.04, 4.0]})  # another process with one thread is slow too
 
 
 def test_the_table_of_the_sweep(benchmark):
