@@ -34,10 +34,10 @@ from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
 TRIAL_SECONDS = 0.004  # the slower number of threads is tried so long,
-TRIAL_SOON, TRIAL_EVERY = 8, 60  # after 8 times that, then after 16, 32, and from then on once in 60 times that, or
+TRIAL_SOON, TRIAL_EVERY = 8, 60  # after each change 8 times that later, then 16, 32 and always 60 times that, or
 MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so many times
 WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
-OF_A_SAMPLE = 3_000  # multiply-adds that take as long as what a sample costs beside its own
+OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
 PAUSE = 0.002  # seconds without work after which threads sleep
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
@@ -335,9 +335,9 @@ class _Pace:
 
     On a machine where others compute too, two threads that wait for each other can be much slower than one; as the
     bits are the same, the choice is free at any time. A number of threads is as fast as the median of its last three
-    slices that count: one disturbance does not decide. Where a slice is one long step the first counts for three, and
-    what that decided is soon tried again. The first slice after a pause or with another number of threads wakes them,
-    and does not count.
+    slices that count: one disturbance does not decide. But the first slice that is long, as one of large steps must be,
+    counts for three, with the time of the one before if that was shorter; so after each change the other number is soon
+    tried again. The first slice after a pause or with another number of threads wakes them, and does not count.
     """
 
     def __init__(self, thread_counts: list[int]):
@@ -369,14 +369,15 @@ class _Pace:
         seconds, wakes = ended - started, threads != self.awake or started - self.ended > PAUSE
         self.awake, self.ended = threads, ended
         self.since_trial += seconds
-        self.latest[threads] = max(1e-9, seconds / steps)
+        before, self.latest[threads] = self.latest[threads], max(1e-9, seconds / steps)
         first, self.longest[threads] = self.longest[threads] == 1, max(self.longest[threads], 2 * steps)
         long_enough = seconds > TRIAL_SECONDS / 4 or steps == most
         self.waking = self.waking + 1 if wakes and long_enough else 0
         if first:  # it loads or compiles code
             return
         if seconds > SLICE_SECONDS:  # so long that waking is a small part of it
-            self.recent[threads].extend([seconds / steps] * (1 if self.recent[threads] else 3))
+            known = self.recent[threads]
+            known.extend([seconds / steps] if known else 3 * [min(before, seconds / steps)])
         elif long_enough and (not wakes or self.waking > 3):  # where each slice comes after a pause, waking is its cost
             self.recent[threads].append(seconds / steps)
         else:

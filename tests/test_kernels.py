@@ -190,6 +190,24 @@ def test_weight_gradients(network, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_outer_products_have_the_bits_of_products(dtype):
+    """Of one sample; where zeros are skipped it is a product. Zeros of both signs, and products too small for any."""
+    net = Net([9, 40, 5], ["relu", "softmax"], "cross_entropy", dtype, 1)
+    net.equations(SERIAL, 1)
+    tiny = np.finfo(dtype).smallest_normal
+    for layer in net.layers:
+        sent, _, _, delta = reference.neurons(net.buffers, layer, 1)
+        sent[0, :5], delta[0, :5] = (0.0, -0.0, tiny, -tiny, -1.5), (-0.0, 0.0, -0.01, 0.01, tiny)
+    bits = []
+    for skip_zeros in (0, 1):
+        net.layers[:, kernels.SKIP_ZEROS] = skip_zeros
+        kernels.weight_gradients_serial(net.gradient, net.layers, net.buffers, 1, 1)
+        bits.append(net.gradient.tobytes())
+    assert bits[0] == bits[1]
+    assert np.signbit(net.gradient[net.gradient == 0]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_number_of_threads_gives_the_same_bits(network, dtype):
     for sizes, activations, loss, n in list(cases(network))[::4]:  # every pair and every n among them
@@ -430,12 +448,11 @@ def test_training_stops_before_a_cost_that_is_not_finite(threads, sizes):
     assert np.isnan(bad.costs[4])
 
 
-@pytest.mark.parametrize("in_order", [False, True], ids=["as they lie", "in order"])
+@pytest.mark.parametrize(("n", "in_order", "skip_zeros"), [(75, False, True), (70, True, True), (73, True, False)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradient_of_all_mini_batches_together(dtype, in_order):
-    """75 or 70 samples, 8 at a time, against all at once."""
-    run = Run("uint8", "labels", dtype, SGD(), skip_zeros=True)
-    n = 70 if in_order else N_SAMPLES
+def test_gradient_of_all_mini_batches_together(dtype, n, in_order, skip_zeros):
+    """75, 70 or 73 samples, 8 at a time and the last 3, 6 or 1, against all at once."""
+    run = Run("uint8", "labels", dtype, SGD(), skip_zeros)
     chosen = run.order[:n] if in_order else np.arange(n)
     run.order = run.order[:n] if in_order else run.order[:0]
     run.costs = run.costs[: -(-n // BATCH)]

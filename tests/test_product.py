@@ -192,7 +192,8 @@ def test_rows_have_the_same_bits_however_they_are_split(dtype, n_rows, skip_zero
     """What makes every thread count give the same bits; also between the packed panel and B read in place."""
     draw = np.random.default_rng(4)
     depth = DEPTH + 40 if n_rows < BLOCK else 40
-    A, B = sparse(draw, (n_rows, depth), dtype), draw.normal(size=(depth, 2 * panel(dtype) + 3)).astype(dtype)
+    n_columns = max(2, ROW_VECTORS // TILE_VECTORS + 1) * panel(dtype) + 3  # wide tiles of one row and what they leave
+    A, B = sparse(draw, (n_rows, depth), dtype), draw.normal(size=(depth, n_columns)).astype(dtype)
     case = Case(A, B, "C", skip_zeros=skip_zeros)
     whole, _ = case.run()
     for cut in range(n_rows + 1):

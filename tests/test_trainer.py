@@ -766,7 +766,7 @@ def test_bits_where_neurons_are_shared_out(batch_size, dtype, second):
 @pytest.mark.parametrize(("n", "threads", "grain"), [(512, 2, 128), (500, 2, 128), (512, 4, 64), (512, 8, 32),
                                                      (64, 8, 32), (4096, 16, 128)])
 def test_every_thread_has_neurons(n, threads, grain):
-    """Whole panels of the tile that skips zeros where there are enough, narrower ones for many threads."""
+    """Whole panels of the tile that skips zeros where there are enough, fewer neurons for many threads."""
     assert kernels.neuron_grain.py_func(n, threads) == grain
 
 

@@ -21,7 +21,7 @@ from fastbp.core.optimizers import factors_of, update_block
 from fastbp.core.phases import PARTS_PER_THREAD, done, parts, take, thread_number, wait
 from fastbp.core.product import NUMBERS_NEAR, ROWS_AT_ONCE, TILE_HEIGHT, Matrix, product, repeated_zero, transposed
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
-from fastbp.core.simd import at, flush_denormals, part, pointer_from, restore_denormals
+from fastbp.core.simd import at, flush_denormals, fma, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
@@ -33,7 +33,7 @@ NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 # shared out by neurons, else by samples. On two threads the step of 784-512-512-10 takes so 0.80 of the time with 32
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
-NUMBERS_NEAREST = 1 << 11  # as many as surely stay in a core's nearest cache, with as many that they are applied to
+NUMBERS_NEAREST = 1 << 11  # as many as stay in a core's nearest cache, with those that they are applied to
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 
@@ -115,19 +115,19 @@ def backward_block(theta, layers, buffers, l, lo, hi, first, end):
 
 
 @jit.inlined
-def _is_outer_product(layers, l, n):
+def _is_outer_product(layers, l, n, fresh):
     """Whether dW[l] is computed as one: for a single sample, to cut it into tiles would take longer."""
-    return n == 1 and not layers[l, SKIP_ZEROS]
+    return n == 1 and fresh and not layers[l, SKIP_ZEROS]
 
 
 @jit.inlined
 def outer_product(gradient, first, sent, error, factor):
     """gradient[first:] = the rows of sent (factor error)ᵀ, with the bits of a `product` of one step."""
-    n = len(error)
+    n, zero = len(error), gradient.dtype.type(0)
     for i in range(len(sent)):
         row = part(gradient, first + i * n, n)
         for j in range(n):
-            row[j] = sent[i] * (factor * error[j]) + gradient.dtype.type(0)  # never -0
+            row[j] = fma(sent[i], factor * error[j], zero)
 
 
 @jit.inlined
@@ -141,7 +141,7 @@ def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
     dW = _rows(gradient, at_row, n_out, 0)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
     error = _rows(buffers, layers[l, DELTA], layers[l, LD], 0)
-    if fresh and _is_outer_product(layers, l, n):
+    if _is_outer_product(layers, l, n, fresh):
         outer_product(gradient, at_row, part(buffers, layers[l, INPUT] + lo, hi - lo),
                       part(buffers, layers[l, DELTA], n_out), factor)
     else:
@@ -271,7 +271,7 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
     """
     w, n_out = layers[l, W], layers[l, N_OUT]
     rows = rows_near(n_out)
-    at_once = max(1, NUMBERS_NEAREST // n_out) if _is_outer_product(layers, l, n) else rows
+    at_once = max(1, NUMBERS_NEAREST // n_out) if _is_outer_product(layers, l, n, fresh) else rows
     for i in range(lo, hi, rows):
         end = min(i + rows, hi)
         if delta_first:

@@ -37,7 +37,7 @@ from fastbp.core.simd import (
 )
 
 # A matrix in memory that lies elsewhere: pointer to its first number, strides of a row and a column in elements.
-# With a row stride of 0 it is one row for all; with both 0, one stretch of a panel's width for all.
+# With a row stride of 0 it is one row for all; with both 0, one stretch of a tile's width for all.
 Matrix = namedtuple("Matrix", ["data", "row", "column"])
 TILE_HEIGHT = TILE_ROWS[0]
 ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by

@@ -1,4 +1,4 @@
-"""The register tile: the one inner loop of every dense product, written as LLVM vector code.
+"""The register tile: the one inner loop of the dense products, written as LLVM vector code.
 
 A tile keeps `rows x (vectors * lanes)` numbers of C in vector registers and walks k over the whole depth, one
 fused multiply-add per number and step:
@@ -275,6 +275,14 @@ def _every_step(b, p, step, sums):
     return loop.result[3:]
 
 
+def _every_step_of_a_row(b, p, step, sums):
+    """Walk all of the depth and ask for nothing beforehand: a row's loads are as many as its multiply-adds."""
+    with _Loop(b, p["depth"], [p["a"], p["panel"], *sums]) as loop:
+        a, panel, *sums = loop.values
+        loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), *step(a, panel, sums)])
+    return loop.result[2:]
+
+
 def _steps_set(b, p, step, sums):
     """Walk the steps whose bits are set, word by word."""
     def number_of_ones(word):
@@ -345,11 +353,10 @@ def row_tile(typing, c, first, a, a_k, b, b_row, depth):
     names = ("c", "first", "a", "a_k", "panel", "panel_k", "depth")
 
     def emit(context, builder, signature, arguments):
-        x, none = _Vectors(builder, c), I64(0)
-        p = dict(zip(names, arguments, strict=True)) | dict.fromkeys(
-            ("c_row", "first_row", "a_row", "soon_k", "soon_shift"), none)
-        p |= {"n_columns": I64(ROW_VECTORS * x.lanes), "soon": p["panel"]}
-        _emit_tile(builder, x, 1, ROW_VECTORS, p, _every_step)
+        x = _Vectors(builder, c)
+        p = dict(zip(names, arguments, strict=True)) | dict.fromkeys(("c_row", "first_row", "a_row"), I64(0))
+        p["n_columns"] = I64(ROW_VECTORS * x.lanes)
+        _emit_tile(builder, x, 1, ROW_VECTORS, p, _every_step_of_a_row)
         return context.get_dummy_value()
 
     n = types.int64
@@ -454,6 +461,15 @@ def out_of_line(typing):
         return context.get_dummy_value()
 
     return types.void(), emit
+
+
+@intrinsic
+def fma(typing, x, y, z):
+    """x y + z, rounded once."""
+    def emit(context, builder, signature, arguments):
+        return builder.fma(*arguments)
+
+    return x(x, x, x), emit
 
 
 @intrinsic
@@ -666,7 +682,7 @@ def ahead(typing, pointer, offset):
 
 @intrinsic
 def zero_panel_row(typing, like):
-    """Pointer to one row of zeros, as wide as the widest panel, a constant of the compiled module."""
+    """Pointer to one row of zeros, as wide as the widest tile, a constant of the compiled module."""
     def emit(context, builder, signature, arguments):
         width = max(TILE_VECTORS, SKIP_VECTORS, ROW_VECTORS) * VECTOR_BITS // 8
         row = ir.Constant(ir.ArrayType(ir.IntType(8), width), bytearray(width))
