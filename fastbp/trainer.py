@@ -369,7 +369,7 @@ class _Pace:
         seconds, wakes = ended - started, threads != self.awake or started - self.ended > PAUSE
         self.awake, self.ended = threads, ended
         self.since_trial += seconds
-        before, self.latest[threads] = self.latest[threads], max(1e-9, seconds / steps)
+        previous, self.latest[threads] = self.latest[threads], max(1e-9, seconds / steps)
         first, self.longest[threads] = self.longest[threads] == 1, max(self.longest[threads], 2 * steps)
         long_enough = seconds > TRIAL_SECONDS / 4 or steps == most
         self.waking = self.waking + 1 if wakes and long_enough else 0
@@ -377,7 +377,7 @@ class _Pace:
             return
         if seconds > SLICE_SECONDS:  # so long that waking is a small part of it
             known = self.recent[threads]
-            known.extend([seconds / steps] if known else 3 * [min(before, seconds / steps)])
+            known.extend([seconds / steps] if known else 3 * [min(previous, seconds / steps)])
         elif long_enough and (not wakes or self.waking > 3):  # where each slice comes after a pause, waking is its cost
             self.recent[threads].append(seconds / steps)
         else:
@@ -389,9 +389,9 @@ class _Pace:
             faster = seconds / steps < self.seconds(self.best) <= self.seconds(self.trial)  # only of late: go on
             if not faster:
                 self.trial, self.since_trial = None, 0.0
-        before, self.best = self.best, min(self.recent, key=self.seconds)
-        if self.best != before:
-            self.until_trial = TRIAL_SOON
+        fastest = min(self.recent, key=self.seconds)
+        if fastest != self.best:
+            self.best, self.until_trial = fastest, TRIAL_SOON
 
 
 class _Snapshot:

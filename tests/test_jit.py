@@ -18,6 +18,7 @@ from fastbp.core import activations, jit, kernels, optimizers, processors
 from fastbp.core.optimizers import SGD
 from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
+from fastbp.network import NO_MATRIX
 from fastbp.workspace import Workspace, parameter_offsets
 
 CORE = Path(fastbp.core.__path__[0])
@@ -144,7 +145,7 @@ class Steps:
         self.workspace = Workspace(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], dtype, 10)
         self.theta = draw.normal(0, 0.3, parameter_offsets(sizes)[-1][0]).astype(dtype)
         self.gradient, self.state = np.zeros_like(self.theta), np.zeros((1, self.theta.size), dtype)
-        self.scratch, self.outputs = np.zeros(kernels.scratch_size(sizes, 2), dtype), np.empty((0, 0), dtype)
+        self.scratch = np.zeros(kernels.scratch_size(sizes, 2), dtype)
         self.clock, self.settings = np.zeros(1, np.int64), SGD(0.1, momentum=0.5).settings()
         self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
         self.samples = describe(self.x), describe(self.t, LABELS)
@@ -155,7 +156,7 @@ class Steps:
         w = self.workspace
         return kernel(self.address, self.theta, self.scratch, self.state, w.layers, w.buffers, w.targets, w.costs,
                       *self.samples, self.order, 400, 10, kernels.TRAIN, 2, self.settings, self.etas[:steps],
-                      self.clock, self.outputs, self.costs[:steps], self.board, threads)
+                      self.clock, NO_MATRIX[self.theta.dtype.name], self.costs[:steps], self.board, threads)
 
 
 def use_all(sizes):

@@ -258,29 +258,21 @@ def can_spread():
 
 
 def _every_step(b, p, step, sums):
-    """Walk all of the depth, and every 2**soon_shift steps ask for another line of what is needed soon.
+    """Walk all of the depth, and every 2**soon_shift steps ask for another line of what is needed soon, if anything is.
 
     With narrower vectors than 512 bits a step has no room for the two instructions that the shift takes: the weight
     gradient 784x128x128 fell from 85 to 80 % of the peak of AVX2. There it is always 0, see `can_spread`.
     """
-    with _Loop(b, p["depth"], [p["a"], p["panel"], p["soon"], *sums]) as loop:
-        a, panel, soon, *sums = loop.values
-        sums = step(a, panel, sums)
-        if can_spread():
+    moving = ["a", "panel"] if "soon" not in p or can_spread() else ["a", "panel", "soon"]
+    with _Loop(b, p["depth"], [*(p[name] for name in moving), *sums]) as loop:
+        at, sums = dict(zip(moving, loop.values, strict=False)), loop.values[len(moving) :]
+        sums = step(at["a"], at["panel"], sums)
+        if "soon" in at:
+            _prefetch(b, at["soon"])
+        elif "soon" in p:
             _prefetch(b, b.gep(p["soon"], [b.mul(b.lshr(loop.counter, p["soon_shift"]), p["soon_k"])]))
-        else:
-            _prefetch(b, soon)
-            soon = b.gep(soon, [p["soon_k"]])
-        loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), soon, *sums])
-    return loop.result[3:]
-
-
-def _every_step_of_a_row(b, p, step, sums):
-    """Walk all of the depth and ask for nothing beforehand: a row's loads are as many as its multiply-adds."""
-    with _Loop(b, p["depth"], [p["a"], p["panel"], *sums]) as loop:
-        a, panel, *sums = loop.values
-        loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), *step(a, panel, sums)])
-    return loop.result[2:]
+        loop.next([*(b.gep(at[name], [p[f"{name}_k"]]) for name in moving), *sums])
+    return loop.result[len(moving) :]
 
 
 def _steps_set(b, p, step, sums):
@@ -349,14 +341,17 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_r
 
 @intrinsic
 def row_tile(typing, c, first, a, a_k, b, b_row, depth):
-    """C[0] = first + A B for one row of A and ROW_VECTORS whole vectors of columns, from where B lies."""
+    """C[0] = first + A B for one row of A and ROW_VECTORS whole vectors of columns, from where B lies.
+
+    Nothing is prefetched: its loads are already as many as its multiply-adds.
+    """
     names = ("c", "first", "a", "a_k", "panel", "panel_k", "depth")
 
     def emit(context, builder, signature, arguments):
         x = _Vectors(builder, c)
         p = dict(zip(names, arguments, strict=True)) | dict.fromkeys(("c_row", "first_row", "a_row"), I64(0))
         p["n_columns"] = I64(ROW_VECTORS * x.lanes)
-        _emit_tile(builder, x, 1, ROW_VECTORS, p, _every_step_of_a_row)
+        _emit_tile(builder, x, 1, ROW_VECTORS, p, _every_step)
         return context.get_dummy_value()
 
     n = types.int64
