@@ -201,7 +201,7 @@ def product(c, a, b, n_rows, n_columns, depth, first, scale, skip_zeros):
         n_tiles = n_rows // SKIP_ROWS
         _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale)
         done = n_tiles * SKIP_ROWS
-    if n_rows == 1 and b.column == 1 and scale == 1:
+    if done < n_rows == 1 and b.column == 1 and scale == 1:
         j = _one_row(c, a, b, n_columns, depth, first)
     for i in range(done, n_rows, ROWS_AT_ONCE):
         _dense(panel, starting_at(c, i, j), starting_at(a, i, 0), starting_at(b, 0, j), min(ROWS_AT_ONCE, n_rows - i),

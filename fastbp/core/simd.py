@@ -28,23 +28,28 @@ FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CP
 LINE = 64  # bytes of a cache line, and of the widest vector register
 
 
-def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int]:
-    """Bits of a vector register, rows and vectors of the tile, vectors of the tile that skips zeros, for a kind of CPU.
+def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int, int]:
+    """Bits of a vector register, rows and vectors of the tile, those of the tile that skips zeros, for a kind of CPU.
 
     The accumulators hide the latency of the FMA units and leave registers for a row of B and for numbers of A. Rows
     that a tile's height leaves over are done by the next smaller tiles.
+
+    Where steps of all zeros are left out, a low and wide tile leaves out more: of MNIST's pixels 19 % are not zero, and
+    of the steps of 2 rows 26 % are left, of 4 rows 34 %, of 8 rows 43 %. With AVX-512 tiles of 1 row are as fast
+    forward and slower backward, and tiles of 8 vectors, whose panel the nearest cache does not hold, take 1.06 times as
+    long; on a Zen 1 with AVX2 1 x 8 takes 0.71 of 2 x 4's time forward and 0.83 backward.
     """
     x86 = triple.startswith("x86_64")
     if x86 and "+avx512f" in features:
-        return 512, (8, 4, 2, 1), 2, 4  # 32 registers; 16 accumulators are enough, and 8 divides most batches evenly
+        return 512, (8, 4, 2, 1), 2, 2, 4  # 32 registers; 16 accumulators are enough, and 8 divides most batches evenly
     if x86:
-        return 256 if "+avx" in features else 128, (6, 4, 2, 1), 2, 4  # 16 registers
+        return 256 if "+avx" in features else 128, (6, 4, 2, 1), 2, 1, 8  # 16 registers
     # NEON: 32 registers. Up to four units with a latency of four want 16 accumulators at least, and of two loads a
     # cycle 8 x 2 takes ten for its 16.
-    return 128, (6, 4, 2, 1), 4, 8
+    return 128, (6, 4, 2, 1), 4, 2, 8
 
 
-VECTOR_BITS, TILE_ROWS, TILE_VECTORS, SKIP_VECTORS = _shape(llvm.get_process_triple(), FEATURES)
+VECTOR_BITS, TILE_ROWS, TILE_VECTORS, SKIP_ROWS, SKIP_VECTORS = _shape(llvm.get_process_triple(), FEATURES)
 DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows give 100 GFLOP/s, 256: 109, 512: 107.
 
 # A single row of A reads each number of B once: by wide tiles, from where it lies, and a few rows at a time, so that
@@ -52,11 +57,7 @@ DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows giv
 ROW_VECTORS = 8  # as many chains of multiply-adds hide the latency of each
 ROW_DEPTH = 64
 
-# Where steps of all zeros are left out, a low and wide tile leaves out more: of MNIST's pixels 19 % are not zero, and
-# of the steps of 2 rows 26 % are left, of 4 rows 34 %, of 8 rows 43 %. Tiles of 1 row, which leave 19 %, are as fast
-# forward and slower backward; tiles of 8 vectors, whose panel the nearest cache does not hold, take 1.06 times as long.
-SKIP_ROWS = 2
-SKIP_DEPTH = 128  # rows of its panel: 32 KB with AVX-512; 64 and 256 rows were as fast
+SKIP_DEPTH = 128  # rows of the panel of the tile that skips: 32 KB with AVX; with AVX-512 64 and 256 were as fast
 SKIP_TILES = 128  # tiles whose steps are looked up at once
 WORD = 64  # steps to a word
 SKIP_WORDS = SKIP_DEPTH // WORD
@@ -110,20 +111,18 @@ class _Vectors:
         value.align = align
         return value
 
-    def load_mostly_whole(self, pointer, offset, mask):
-        """Load by a mask whose lanes are nearly always all set.
+    def load_mostly_whole(self, pointer, offset, n):
+        """The first `n` numbers and zeros behind them, where nearly always there are as many as lanes.
 
-        Neither NEON nor SSE loads by mask: the compiler would test and load lane by lane.
+        Only AVX-512 keeps masks in registers of their own: with AVX2 the compiler makes them anew at each load, which
+        took six times as long to pack a panel, and with SSE or NEON it tests and loads lane by lane.
         """
-        if VECTOR_BITS > 128:
-            return self.load(pointer, offset, mask)
-        b, bits = self.builder, ir.IntType(self.lanes)
-        whole = b.icmp_unsigned("==", b.bitcast(mask, bits), bits(-1))
-        with b.if_else(whole) as (then, otherwise):
+        b = self.builder
+        with b.if_else(b.icmp_signed(">=", n, I64(self.lanes))) as (then, otherwise):
             with then:
                 plain, end_plain = self.load(pointer, offset), b.block
             with otherwise:
-                masked, end_masked = self.load(pointer, offset, mask), b.block
+                masked, end_masked = self.load(pointer, offset, self.masks(n, 1)[0]), b.block
         value = b.phi(self.type)
         value.add_incoming(plain, end_plain)
         value.add_incoming(masked, end_masked)
@@ -386,12 +385,12 @@ def _pack_rows(vectors):
             x = _Vectors(builder, panel)
             target, source, b_k, n_columns, depth, scale = arguments
             factor = x.splat(scale)
-            masks = x.masks(n_columns, vectors)
+            columns = [I64(v * x.lanes) for v in range(vectors)]
             with _Loop(builder, depth, [target, source]) as loop:
                 to, row = loop.values
-                for v, mask in enumerate(masks):
-                    column = I64(v * x.lanes)
-                    x.store(builder.fmul(x.load_mostly_whole(row, column, mask), factor), to, column)
+                for column in columns:
+                    value = x.load_mostly_whole(row, column, builder.sub(n_columns, column))
+                    x.store(builder.fmul(value, factor), to, column)
                 loop.next([builder.gep(to, [I64(vectors * x.lanes)]), builder.gep(row, [b_k])])
             return context.get_dummy_value()
 
@@ -432,12 +431,11 @@ def pack_columns(typing, panel, b, b_column, n_columns, depth, scale):
             column_left = builder.sub(n_columns, builder.mul(across.counter, lanes))
             with _Loop(builder, squares_down, across.values) as down:
                 to, corner = down.values
-                inside = x.masks(builder.sub(depth, builder.mul(down.counter, lanes)), 1)[0]
+                inside = builder.sub(depth, builder.mul(down.counter, lanes))
                 rows = []
                 for i in range(x.lanes):
-                    exists = x.splat(builder.icmp_signed("<", I64(i), column_left))
-                    mask = builder.and_(inside, exists)
-                    rows.append(x.load_mostly_whole(corner, builder.mul(b_column, I64(i)), mask))
+                    n = builder.select(builder.icmp_signed("<", I64(i), column_left), inside, I64(0))
+                    rows.append(x.load_mostly_whole(corner, builder.mul(b_column, I64(i)), n))
                 for i, row in enumerate(turn(x, rows)):
                     x.store(builder.fmul(row, factor), to, I64(i * TILE_VECTORS * x.lanes))
                 down.next([builder.gep(to, [I64(TILE_VECTORS * x.lanes * x.lanes)]), builder.gep(corner, [lanes])])
@@ -490,7 +488,7 @@ def nonzero_bits(typing, pointer, n):
     """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
     def emit(context, builder, signature, arguments):
         x = _Vectors(builder, pointer, lanes=16)
-        values = x.load_mostly_whole(arguments[0], I64(0), x.masks(arguments[1], 1)[0])
+        values = x.load_mostly_whole(arguments[0], I64(0), arguments[1])
         bits = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
         return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
 
@@ -507,12 +505,11 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
     def emit(context, builder, signature, arguments):
         x = _Vectors(builder, a, lanes=16)
         steps, half, a_, a_k, n_lanes, depth = arguments
-        mask = x.masks(n_lanes, 1)[0]
         numbers = ir.VectorType(I32, x.lanes)
         none = ir.Constant(numbers, [0] * x.lanes)
         with _Loop(builder, depth, [a_, none]) as loop:
             row, bits = loop.values
-            values = x.load_mostly_whole(row, I64(0), mask)
+            values = x.load_mostly_whole(row, I64(0), n_lanes)
             nonzero = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
             bit = x.splat(builder.shl(I32(1), builder.trunc(loop.counter, I32)))
             loop.next([builder.gep(row, [a_k]), builder.select(nonzero, builder.or_(bits, bit), bits)])
