@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from fastbp.core import jit
 from fastbp.core.phases import add, read
-from fastbp.core.product import Matrix, product, repeated_zero, transposed
+from fastbp.core.product import NEVER, Matrix, product, repeated_zero, transposed
 from fastbp.core.simd import I64, VECTOR_BITS, _Loop, _Vectors, at
 from fastbp.workspace import aligned
 
@@ -71,7 +71,7 @@ def multiply(c, c_row, a, a_row, b, b_row, n_rows, depth, n_columns, a_transpose
     if a_transposed:
         left = transposed(left)
     for _ in range(times):
-        product(target, left, right, n_rows, n_columns, depth, repeated_zero(target), c.dtype.type(1), np.int64(0))
+        product(target, left, right, n_rows, n_columns, depth, repeated_zero(target), c.dtype.type(1), NEVER)
 
 
 def peak(dtype: str, seconds: float):

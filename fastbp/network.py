@@ -17,7 +17,7 @@ from fastbp.core import activations, jit, kernels, losses
 from fastbp.core.phases import board_size
 from fastbp.files import write_whole
 from fastbp.inputs import NO_TARGETS, Inputs, Targets, as_inputs, as_targets, classifies, decide, one_of, whole_number
-from fastbp.workspace import Array, Workspace, aligned, mostly_zeros, parameter_offsets
+from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
 CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
@@ -340,7 +340,6 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
 def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: str | None, purpose: int,
                 gradient: Array, outputs: Array, threads: int | None, work: float) -> float:
     """The compiled steps that change no parameter; returns the mean cost."""
-    workspace.skip_zeros(mostly_zeros(x.array))
     steps = -(-len(x) // workspace.capacity)
     costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
     n_threads = choose_threads(threads, work)

@@ -30,7 +30,7 @@ from fastbp.network import (
     infer,
     mean_cost,
 )
-from fastbp.workspace import Array, Workspace, aligned, mostly_zeros
+from fastbp.workspace import Array, Workspace, aligned
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
 TRIAL_SECONDS = 0.004  # the slower number of threads is tried so long,
@@ -259,7 +259,6 @@ class _Fit:
         if kept is None or kept[0].capacity != self.batch_size or kept[1].live[0] is not trainer.network.theta:
             kept = trainer._kept = trainer.network.workspace(self.batch_size), _Snapshot(trainer)
         self.workspace, self.kept = kept
-        self.workspace.skip_zeros(mostly_zeros(x.array))
 
     def epoch(self, bar: Any) -> float:
         """Go through all samples once; returns their mean cost."""

@@ -53,7 +53,7 @@ class Workspace:
 
     Attributes
     ----------
-    layers : ndarray (L, 12), int64
+    layers : ndarray (L, 11), int64
         The table of layers that the kernels read (its columns are named in fastbp.core.kernels).
     buffers : ndarray, one flat vector
         All of a[0] and of z[l], a[l], delta[l].
@@ -84,7 +84,7 @@ class Workspace:
                                                   strict=False):
             length = _row_length(n_out, itemsize)
             z, a, delta = (end + i * capacity * length for i in range(3))
-            row[:] = n_in, n_out, w, b, activations.CODES[name], sent, sent_length, z, a, delta, length, 0
+            row[:] = n_in, n_out, w, b, activations.CODES[name], sent, sent_length, z, a, delta, length
             sent, sent_length, end = a, length, end + 3 * capacity * length
         self.buffers = aligned(end, dtype)
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)
@@ -100,20 +100,3 @@ class Workspace:
         row = self.layers[l]
         block = self.buffers[row[offset] : row[offset] + self.capacity * row[length]]
         return block.reshape(self.capacity, row[length])[:, : row[n]]
-
-    def skip_zeros(self, skip: bool) -> None:
-        """Leave out the steps of the first layer's products at which whole blocks of the input are zero, or do not.
-
-        Exact either way; it pays where the input is mostly zeros (`mostly_zeros`).
-        """
-        self.layers[0, kernels.SKIP_ZEROS] = skip
-
-
-def mostly_zeros(x: Array) -> bool:
-    """Whether skipping zeros of the input pays: on at most 1,024 samples spread over x, at least half are zero.
-
-    MNIST has 81 % zeros, and an epoch of 784-128-10 at batch 128 takes 0.65 of the time. On input without zeros,
-    looking for them costs 13 % of the first layer's products.
-    """
-    sample = x[:: max(1, len(x) // 1024)][:1024]
-    return bool(np.count_nonzero(sample) <= sample.size // 2)

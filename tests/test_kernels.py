@@ -16,7 +16,9 @@ from fastbp.core import jit, kernels, losses, optimizers, reference
 from fastbp.core.activations import SOFTMAX
 from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.phases import board_size
+from fastbp.core.product import MOST_STEPS, NEVER, Matrix, product, repeated_zero
 from fastbp.core.samples import LABELS, NONE, Samples, describe
+from fastbp.core.simd import SKIP_ROWS, at
 from fastbp.workspace import Workspace, aligned, parameter_offsets
 
 DTYPES = ["float32", "float64"]
@@ -189,21 +191,28 @@ def test_weight_gradients(network, dtype):
             assert_within(db_got, db, (n + 3) * eps * delta.mean(axis=0), f"db[{l}] {n}")
 
 
+@jit.serial
+def product_of_one_step(gradient, at_row, sent, error):
+    one, n = np.int64(1), len(error)
+    C, A, B = Matrix(at(gradient, at_row), n, one), Matrix(at(sent, 0), one, one), Matrix(at(error, 0), n, one)
+    product(C, A, B, len(sent), n, 1, repeated_zero(C), gradient.dtype.type(1), NEVER)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_outer_products_have_the_bits_of_products(dtype):
-    """Of one sample; where zeros are skipped it is a product. Zeros of both signs, and products too small for any."""
+    """Of one sample. Zeros of both signs, and products too small for any."""
     net = Net([9, 40, 5], ["relu", "softmax"], "cross_entropy", dtype, 1)
     net.equations(SERIAL, 1)
     tiny = np.finfo(dtype).smallest_normal
     for layer in net.layers:
         sent, _, _, delta = reference.neurons(net.buffers, layer, 1)
         sent[0, :5], delta[0, :5] = (0.0, -0.0, tiny, -tiny, -1.5), (-0.0, 0.0, -0.01, 0.01, tiny)
-    bits = []
-    for skip_zeros in (0, 1):
-        net.layers[:, kernels.SKIP_ZEROS] = skip_zeros
-        kernels.weight_gradients_serial(net.gradient, net.layers, net.buffers, 1, 1)
-        bits.append(net.gradient.tobytes())
-    assert bits[0] == bits[1]
+    kernels.weight_gradients_serial(net.gradient, net.layers, net.buffers, 1, 1)
+    expected = net.gradient.copy()
+    for layer in net.layers:
+        sent, _, _, delta = reference.neurons(net.buffers, layer, 1)
+        product_of_one_step(expected, layer[kernels.W], sent[0], delta[0])
+    assert net.gradient.tobytes() == expected.tobytes()
     assert np.signbit(net.gradient[net.gradient == 0]).any()
 
 
@@ -314,13 +323,14 @@ def scratch(sizes, threads, dtype):
 class Run:
     """Ten steps of a network, TRAINED if not said otherwise, compiled and in plain NumPy."""
 
-    def __init__(self, x_kind, t_kind, dtype, optimizer, skip_zeros=False, etas=None, sizes=TRAINED, batch=BATCH):
+    def __init__(self, x_kind, t_kind, dtype, optimizer, etas=None, sizes=TRAINED, batch=BATCH,
+                 activations=None):
         self.dtype, self.optimizer, self.batch = dtype, optimizer, batch
         self.array, self.floats = inputs(x_kind)
         self.t, self.kept_alive, loss, output, self.rows = targets_of(t_kind)
         self.loss = losses.CODES[loss]
-        self.sizes, self.workspace = sizes, Workspace(sizes, ["relu", "tanh", output], dtype, batch)
-        self.workspace.skip_zeros(skip_zeros)
+        self.sizes, self.workspace = sizes, Workspace(sizes, activations or ["relu", "tanh", output], dtype,
+                                                          batch)
         size = parameter_offsets(sizes)[-1][0]
         self.theta, self.gradient = aligned(size, dtype), aligned(size, dtype)
         self.theta[:] = np.random.default_rng(8).normal(0, 0.3, size)
@@ -361,17 +371,16 @@ class Run:
 
 
 RUNS = [
-    ("uint8", "labels", SGD(0.5), False), ("uint8", "labels", SGD(0.1, momentum=0.9), True),
-    ("float32", "rows", SGD(0.1, momentum=0.9, nesterov=True), False),
-    ("float64 by columns", "rows", Adam(0.01, epsilon=1e-3), False), ("float64 backwards", "labels", SGD(0.2), True),
-    ("float32 one for all", "labels", SGD(0.2), False),
+    ("uint8", "labels", SGD(0.5)), ("float32", "rows", SGD(0.1, momentum=0.9, nesterov=True)),
+    ("float64 by columns", "rows", Adam(0.01, epsilon=1e-3)), ("float64 backwards", "labels", SGD(0.1, momentum=0.9)),
+    ("float32 one for all", "labels", SGD(0.2)),
 ]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("x", "t", "optimizer", "skip_zeros"), RUNS, ids=lambda v: str(v))
-def test_ten_steps(x, t, optimizer, skip_zeros, dtype):
-    run = Run(x, t, dtype, optimizer, skip_zeros)
+@pytest.mark.parametrize(("x", "t", "optimizer"), RUNS, ids=lambda v: str(v))
+def test_ten_steps(x, t, optimizer, dtype):
+    run = Run(x, t, dtype, optimizer)
     assert run.train(kernels.run_serial, 1) == N_STEPS
     theta, costs = run.by_reference()
     eps = np.finfo(dtype).eps
@@ -380,7 +389,7 @@ def test_ten_steps(x, t, optimizer, skip_zeros, dtype):
     np.testing.assert_allclose(run.theta, theta, rtol=0, atol=100 * eps * np.abs(theta).max())
     assert run.clock == [N_STEPS]
     for threads in (1, 2, 3):
-        other = Run(x, t, dtype, optimizer, skip_zeros)
+        other = Run(x, t, dtype, optimizer)
         other.train(kernels.run, threads)
         assert other.theta.tobytes() == run.theta.tobytes(), threads
         assert other.state.tobytes() == run.state.tobytes(), threads
@@ -415,9 +424,9 @@ def test_blocks_of_rows(dtype):
 @pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_mini_batches_of_one_sample(dtype, sizes):
-    """Their weight gradients are outer products, and, where zeros of the inputs are skipped, a `product`."""
-    def trained(kernel, threads, skip_zeros=False):
-        run = Run("uint8", "labels", dtype, SGD(0.05, momentum=0.9), skip_zeros, sizes=sizes, batch=1)
+    """Their weight gradients are outer products."""
+    def trained(kernel, threads):
+        run = Run("uint8", "labels", dtype, SGD(0.05, momentum=0.9), sizes=sizes, batch=1)
         assert run.train(kernel, threads, N_STEPS) == N_STEPS
         return run
 
@@ -426,10 +435,34 @@ def test_mini_batches_of_one_sample(dtype, sizes):
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(serial.costs, costs, rtol=1000 * eps)
     np.testing.assert_allclose(serial.theta, theta, rtol=0, atol=100 * eps * np.abs(theta).max())
-    for threads, skip_zeros in ((1, True), (1, False), (2, False), (3, True)):
-        other = trained(kernels.run, threads, skip_zeros)
-        assert other.theta.tobytes() == serial.theta.tobytes(), (threads, skip_zeros)
-        assert other.state.tobytes() == serial.state.tobytes(), (threads, skip_zeros)
+    for threads in (1, 2, 3):
+        other = trained(kernels.run, threads)
+        assert other.theta.tobytes() == serial.theta.tobytes(), threads
+        assert other.state.tobytes() == serial.state.tobytes(), threads
+
+
+@pytest.mark.parametrize("sizes", [(14, 100, 90, 5), (14, 520, 510, 5)], ids=["by samples", "by neurons"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mini_batches_with_many_zeros(dtype, sizes):
+    """Products large enough to be looked at for zeros: half of what relu neurons send and receive is zero."""
+    def trained(kernel, threads):
+        run = Run("uint8", "labels", dtype, SGD(0.01, momentum=0.9), sizes=sizes, batch=N_SAMPLES,
+                  activations=["relu", "relu", "softmax"])
+        run.order = np.tile(run.order, N_STEPS)
+        assert run.train(kernel, threads, len(run.order)) == N_STEPS
+        return run
+
+    serial = trained(kernels.run_serial, 1)
+    share = np.count_nonzero(serial.workspace.delta[0]) / serial.workspace.delta[0].size
+    assert 0.1 < share < 1 - (1 - MOST_STEPS) ** (1 / SKIP_ROWS) or SKIP_ROWS > 1
+    theta, costs = serial.by_reference()
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(serial.costs, costs, rtol=1000 * eps)
+    np.testing.assert_allclose(serial.theta, theta, rtol=0, atol=1000 * eps * np.abs(theta).max())
+    for threads in (1, 2, 3):
+        other = trained(kernels.run, threads)
+        assert other.theta.tobytes() == serial.theta.tobytes(), threads
+        assert other.state.tobytes() == serial.state.tobytes(), threads
 
 
 @pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])
@@ -448,11 +481,11 @@ def test_training_stops_before_a_cost_that_is_not_finite(threads, sizes):
     assert np.isnan(bad.costs[4])
 
 
-@pytest.mark.parametrize(("n", "in_order", "skip_zeros"), [(75, False, True), (70, True, True), (73, True, False)])
+@pytest.mark.parametrize(("n", "in_order"), [(75, False), (70, True), (73, True)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gradient_of_all_mini_batches_together(dtype, n, in_order, skip_zeros):
+def test_gradient_of_all_mini_batches_together(dtype, n, in_order):
     """75, 70 or 73 samples, 8 at a time and the last 3, 6 or 1, against all at once."""
-    run = Run("uint8", "labels", dtype, SGD(), skip_zeros)
+    run = Run("uint8", "labels", dtype, SGD())
     chosen = run.order[:n] if in_order else np.arange(n)
     run.order = run.order[:n] if in_order else run.order[:0]
     run.costs = run.costs[: -(-n // BATCH)]
@@ -524,8 +557,8 @@ def digest():
     """Fingerprint of all that the runs above come to."""
     total = hashlib.sha256()
     for dtype in DTYPES:
-        for x, t, optimizer, skip_zeros in RUNS:
-            run = Run(x, t, dtype, optimizer, skip_zeros)
+        for x, t, optimizer in RUNS:
+            run = Run(x, t, dtype, optimizer)
             run.train(kernels.run_serial, 1)
             total.update(run.theta.tobytes() + run.costs.tobytes())
     return total.hexdigest()

@@ -148,7 +148,8 @@ def emit(module, name, dtype):
 
 def cross_compiled(monkeypatch, target, shape, dtype):
     """The tiles of that shape as an optimised module for the target, and the target's machine."""
-    for name, value in zip(("VECTOR_BITS", "TILE_ROWS", "TILE_VECTORS", "SKIP_ROWS", "SKIP_VECTORS"), shape, strict=True):
+    names = ("VECTOR_BITS", "TILE_ROWS", "TILE_VECTORS", "SKIP_ROWS", "SKIP_VECTORS")
+    for name, value in zip(names, shape, strict=True):
         monkeypatch.setattr(simd, name, value)
     module = ir.Module()
     module.triple = target.triple
@@ -168,7 +169,8 @@ def test_tiles_of_neon(monkeypatch, target, dtype):
 
 
 @pytest.mark.parametrize(("target", "dialect", "shape"), [
-    (AVX2, x86("float32", 256), (256, (8, 4, 2, 1), 2, 1, 8)), (AVX2, x86("float32", 256), (256, (6, 4, 2, 1), 2, 2, 8)),
+    (AVX2, x86("float32", 256), (256, (8, 4, 2, 1), 2, 1, 8)),
+    (AVX2, x86("float32", 256), (256, (6, 4, 2, 1), 2, 2, 8)),
     (CORTEX, arm("float32"), (128, (8, 4, 2, 1), 4, 2, 8)), (APPLE, arm("float32"), (128, (6, 4, 2, 1), 4, 2, 16)),
 ], ids=["AVX2 8x2", "AVX2 skipping 2x8", "NEON 8x4", "NEON skipping 2x16"])
 def test_too_large_a_tile_is_found_out(monkeypatch, target, dialect, shape):

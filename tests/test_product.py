@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from fastbp.core import jit
-from fastbp.core.product import TILE_HEIGHT, Matrix, product, repeated_zero
+from fastbp.core.product import (
+    ALWAYS,
+    FEW_ROWS,
+    LEAST_DEPTH,
+    LOOK,
+    MOST_STEPS,
+    NEVER,
+    TILE_HEIGHT,
+    Matrix,
+    product,
+    repeated_zero,
+)
 from fastbp.core.simd import (
     DEPTH,
     ROW_DEPTH,
@@ -36,22 +47,22 @@ def panel(dtype):
 
 
 @jit.serial
-def multiply(memory, c, first, zero, a, b, n_rows, n_columns, depth, scale, skip_zeros):
+def multiply(memory, c, first, zero, a, b, n_rows, n_columns, depth, scale, zeros):
     """C = first + scale A B in one flat memory, each matrix an (offset, row stride, column stride)."""
     C = Matrix(at(memory, c[0]), c[1], c[2])
     A = Matrix(at(memory, a[0]), a[1], a[2])
     B = Matrix(at(memory, b[0]), b[1], b[2])
     start = repeated_zero(C) if zero else Matrix(at(memory, first[0]), first[1], first[2])
-    product(C, A, B, n_rows, n_columns, depth, start, memory.dtype.type(scale), skip_zeros)
+    product(C, A, B, n_rows, n_columns, depth, start, memory.dtype.type(scale), zeros)
 
 
 class Case:
     """Matrices in one flat memory that is NaN wherever nothing of theirs lies: what reads or writes there shows."""
 
-    def __init__(self, A, B, first="zero", a_transposed=False, b_transposed=False, scale=1.0, skip_zeros=False,
+    def __init__(self, A, B, first="zero", a_transposed=False, b_transposed=False, scale=1.0, zeros=NEVER,
                  pad=3):
         (self.n_rows, self.depth), self.n_columns = A.shape, B.shape[1]
-        self.scale, self.skip_zeros, self.kind = scale, skip_zeros, first
+        self.scale, self.zeros, self.kind = scale, zeros, first
         draw = np.random.default_rng(7)
         self.pieces, self.end = [], GAP
         self.a = self._place(A, a_transposed, pad)
@@ -87,7 +98,7 @@ class Case:
         a, c = (a + lo * a_row, a_row, a_column), (c + lo * c_row, c_row, c_column)
         first = {"zero": (0, 0, 0), "bias": (self.bias[0], 0, 1), "C": c}[self.kind]
         multiply(memory, c, first, self.kind == "zero", a, self.b, hi - lo, self.n_columns, self.depth, self.scale,
-                 self.skip_zeros)
+                 self.zeros)
 
     def run(self, *cuts):
         """C after computing its rows in pieces cut at `cuts`, and whether all other memory kept its bits."""
@@ -130,10 +141,10 @@ def test_whole_numbers_exactly(dtype, a_transposed, b_transposed):
         n_rows, n_columns, depth = shape
         A, B = whole_numbers(draw, (n_rows, depth), dtype, 0.2), whole_numbers(draw, (depth, n_columns), dtype)
         for first in ("zero", "bias", "C"):
-            for scale, skip_zeros, pad in itertools.product((1.0, -0.5), (False, True), (0, 3)):
-                case = Case(A, B, first, a_transposed, b_transposed, scale, skip_zeros, pad)
+            for scale, zeros, pad in itertools.product((1.0, -0.5), (NEVER, ALWAYS), (0, 3)):
+                case = Case(A, B, first, a_transposed, b_transposed, scale, zeros, pad)
                 C, untouched = case.run()
-                where = f"{shape}, first = {first}, scale {scale}, skip_zeros {skip_zeros}, rows {pad} apart"
+                where = f"{shape}, first = {first}, scale {scale}, zeros {zeros}, rows {pad} apart"
                 np.testing.assert_array_equal(C, case.start + scale * (A.astype(float) @ B), where)
                 assert untouched, where
 
@@ -162,15 +173,16 @@ def sparse(draw, shape, dtype):
     return A.astype(dtype)
 
 
+@pytest.mark.parametrize("b_transposed", [False, True], ids=["B", "Bt"])
 @pytest.mark.parametrize("a_transposed", [False, True], ids=["A", "At"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_skipping_zeros_changes_no_bit(dtype, a_transposed):
+def test_skipping_zeros_changes_no_bit(dtype, a_transposed, b_transposed):
     draw = np.random.default_rng(3)
     for n_rows, n_columns, depth in shapes(dtype):
         A, B = sparse(draw, (n_rows, depth), dtype), draw.normal(size=(depth, n_columns)).astype(dtype)
         for first in ("zero", "bias", "C"):
-            with_zeros, _ = Case(A, B, first, a_transposed).run()
-            without, _ = Case(A, B, first, a_transposed, skip_zeros=True).run()
+            with_zeros, _ = Case(A, B, first, a_transposed, b_transposed).run()
+            without, _ = Case(A, B, first, a_transposed, b_transposed, zeros=ALWAYS).run()
             assert with_zeros.tobytes() == without.tobytes(), (n_rows, n_columns, depth, first)
 
 
@@ -181,20 +193,44 @@ def test_zeros_are_really_skipped():
     B[7] = np.nan
     C, _ = Case(A, B).run()
     assert np.isnan(C).all()
-    C, _ = Case(A, B, skip_zeros=True).run()
+    C, _ = Case(A, B, zeros=ALWAYS).run()
     assert (C == 2).all()
 
 
-@pytest.mark.parametrize("skip_zeros", [False, True], ids=["all", "skip"])
+@pytest.mark.parametrize("a_transposed", [False, True], ids=["A", "At"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_zeros_are_skipped_where_there_are_many(dtype, a_transposed):
+    """NaN in B at a step at which A is zero tells. Small products are done whole, and so are some of few columns."""
+    draw, wide = np.random.default_rng(6), 8 * panel(dtype)
+    most = 1 - (1 - MOST_STEPS) ** (1 / SKIP_ROWS)
+
+    def skips(n_rows, depth, n_columns, density):
+        A, B = (draw.random((n_rows, depth)) < density).astype(dtype), np.ones((depth, n_columns), dtype)
+        A[:, depth // 2] = 0
+        B[depth // 2] = np.nan
+        C, _ = Case(A, B, a_transposed=a_transposed, zeros=LOOK).run()
+        assert np.isnan(C).all() or not np.isnan(C).any()
+        return not np.isnan(C).any()
+
+    assert skips(64, 200, wide, most - 0.1)
+    assert not skips(64, 200, wide, most + 0.1)
+    assert skips(512, 200, 3, most / 2 - 0.1)
+    assert not skips(512, 200, 3, most / 2 + 0.1)
+    assert not skips(FEW_ROWS - 1, 2000, wide, 0.01)
+    assert not skips(2000, LEAST_DEPTH - 1, wide, 0.01)
+    assert not skips(32, 32, 8, 0.01)
+
+
+@pytest.mark.parametrize("zeros", [NEVER, ALWAYS], ids=["all", "skip"])
 @pytest.mark.parametrize("n_rows", [2 * TILE_HEIGHT + 3, BLOCK + TILE_HEIGHT + 1])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_have_the_same_bits_however_they_are_split(dtype, n_rows, skip_zeros):
+def test_rows_have_the_same_bits_however_they_are_split(dtype, n_rows, zeros):
     """What makes every thread count give the same bits; also between the packed panel and B read in place."""
     draw = np.random.default_rng(4)
     depth = DEPTH + 40 if n_rows < BLOCK else 40
     n_columns = max(2, ROW_VECTORS // TILE_VECTORS + 1) * panel(dtype) + 3  # wide tiles of one row and what they leave
     A, B = sparse(draw, (n_rows, depth), dtype), draw.normal(size=(depth, n_columns)).astype(dtype)
-    case = Case(A, B, "C", skip_zeros=skip_zeros)
+    case = Case(A, B, "C", zeros=zeros)
     whole, _ = case.run()
     for cut in range(n_rows + 1):
         parts, untouched = case.run(cut)
@@ -208,6 +244,7 @@ import mmap
 
 import numpy as np
 import test_product
+from fastbp.core.product import ALWAYS, LOOK, NEVER
 
 PAGE = mmap.PAGESIZE
 protect = ctypes.CDLL(None).mprotect
@@ -243,8 +280,9 @@ for dtype in test_product.DTYPES:
         A = test_product.whole_numbers(draw, (n_rows, depth), dtype, 0.2)
         B = test_product.whole_numbers(draw, (depth, n_columns), dtype)
         for turned in range(4):
-            for at_end, skip_zeros, first in ((True, False, "bias"), (True, True, "C"), (False, False, "bias")):
-                case = Guarded(A, B, first, turned & 1, turned & 2, skip_zeros=skip_zeros, at_end=at_end)
+            for at_end, zeros, first in ((True, NEVER, "bias"), (True, ALWAYS, "C"), (False, NEVER, "bias"),
+                                         (True, LOOK, "bias")):
+                case = Guarded(A, B, first, turned & 1, turned & 2, zeros=zeros, at_end=at_end)
                 case.rows(case.memory, 0, n_rows)
                 C = case._view(case.c, (n_rows, n_columns))
                 assert (C == case.start + A.astype(float) @ B).all(), (dtype, n_rows, n_columns, depth, turned)

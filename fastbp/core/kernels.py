@@ -19,14 +19,23 @@ from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.losses import costs_and_errors
 from fastbp.core.optimizers import factors_of, update_block
 from fastbp.core.phases import PARTS_PER_THREAD, done, parts, take, thread_number, wait
-from fastbp.core.product import NUMBERS_NEAR, ROWS_AT_ONCE, TILE_HEIGHT, Matrix, product, repeated_zero, transposed
+from fastbp.core.product import (
+    LOOK,
+    NUMBERS_NEAR,
+    ROWS_AT_ONCE,
+    TILE_HEIGHT,
+    Matrix,
+    product,
+    repeated_zero,
+    transposed,
+)
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
 from fastbp.core.simd import at, flush_denormals, fma, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
-# INPUT are LD_INPUT apart and those of the others LD; SKIP_ZEROS: whether the layer's input is mostly zeros.
-N_COLUMNS = 12
-N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, SKIP_ZEROS = range(N_COLUMNS)
+# INPUT are LD_INPUT apart and those of the others LD.
+N_COLUMNS = 11
+N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD = range(N_COLUMNS)
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
 NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 # With at most so many samples for each thread, and more than so many weights, the hidden layers of a mini-batch are
@@ -81,8 +90,7 @@ def forward_block(theta, layers, buffers, l, lo, hi, first, end):
     z, a = layers[l, Z] + first, layers[l, A] + first
     sent = _rows(buffers, layers[l, INPUT], layers[l, LD_INPUT], lo)
     weights, biases = _rows(theta, layers[l, W] + first, n_out, 0), _rows(theta, layers[l, B] + first, 0, 0)
-    product(_rows(buffers, z, ld, lo), sent, weights, hi - lo, end - first, n_in, biases, theta.dtype.type(1),
-            layers[l, SKIP_ZEROS])
+    product(_rows(buffers, z, ld, lo), sent, weights, hi - lo, end - first, n_in, biases, theta.dtype.type(1), LOOK)
     activate(layers[l, ACTIVATION], _block(buffers, z, ld, lo, hi), _block(buffers, a, ld, lo, hi), hi - lo,
              end - first, ld)
 
@@ -109,15 +117,15 @@ def backward_block(theta, layers, buffers, l, lo, hi, first, end):
     received = _rows(buffers, layers[l + 1, DELTA], layers[l + 1, LD], lo)
     weights = _rows(theta, layers[l + 1, W], n_next, first)
     product(_rows(buffers, delta, ld, lo), received, transposed(weights), hi - lo, end - first, n_next,
-            repeated_zero(weights), theta.dtype.type(1), np.int64(0))
+            repeated_zero(weights), theta.dtype.type(1), LOOK)
     multiply_by_prime(layers[l, ACTIVATION], _block(buffers, a, ld, lo, hi), _block(buffers, delta, ld, lo, hi),
                       hi - lo, end - first, ld)
 
 
 @jit.inlined
-def _is_outer_product(layers, l, n, fresh):
-    """Whether dW[l] is computed as one: for a single sample, to cut it into tiles would take longer."""
-    return n == 1 and fresh and not layers[l, SKIP_ZEROS]
+def _is_outer_product(n, fresh):
+    """Whether dW is computed as one: for a single sample, to cut it into tiles would take longer."""
+    return n == 1 and fresh
 
 
 @jit.inlined
@@ -141,12 +149,11 @@ def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
     dW = _rows(gradient, at_row, n_out, 0)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
     error = _rows(buffers, layers[l, DELTA], layers[l, LD], 0)
-    if _is_outer_product(layers, l, n, fresh):
+    if _is_outer_product(n, fresh):
         outer_product(gradient, at_row, part(buffers, layers[l, INPUT] + lo, hi - lo),
                       part(buffers, layers[l, DELTA], n_out), factor)
     else:
-        product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW, factor,
-                layers[l, SKIP_ZEROS])
+        product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW, factor, LOOK)
     length = (hi - lo) * n_out
     if hi < layers[l, N_IN]:
         return length
@@ -271,7 +278,7 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
     """
     w, n_out = layers[l, W], layers[l, N_OUT]
     rows = rows_near(n_out)
-    at_once = max(1, NUMBERS_NEAREST // n_out) if _is_outer_product(layers, l, n, fresh) else rows
+    at_once = max(1, NUMBERS_NEAREST // n_out) if _is_outer_product(n, fresh) else rows
     for i in range(lo, hi, rows):
         end = min(i + rows, hi)
         if delta_first:
@@ -460,7 +467,6 @@ def forward_few(places, X, outputs):
         layers = carray(pointer_from(places[3], np.int64(0)), (places[4], N_COLUMNS))
         targets = carray(pointer_from(places[7], like), (places[8], outputs.shape[1]))
         costs, counts = _vector(places, 4, np.float64(0)), _vector(places, 5, np.int64(0))
-        layers[0, SKIP_ZEROS] = 0
         x = Samples(np.int64(X.ctypes.data), X.shape[1] * X.itemsize, 1, FLOAT32 if X.itemsize == 4 else FLOAT64)
         counts[:] = 0
         none, board, clock = part(counts, 0, 0), part(counts, 0, len(counts) - 1), part(counts, len(counts) - 1, 1)

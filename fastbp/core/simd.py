@@ -274,15 +274,16 @@ def _every_step(b, p, step, sums):
     return loop.result[len(moving) :]
 
 
+def _number_of_ones(builder, word):
+    return builder.call(builder.module.declare_intrinsic("llvm.ctpop", [I64]), [word])
+
+
 def _steps_set(b, p, step, sums):
     """Walk the steps whose bits are set, word by word."""
-    def number_of_ones(word):
-        return b.call(b.module.declare_intrinsic("llvm.ctpop", [I64]), [word])
-
     with _Loop(b, p["n_words"], sums) as words:
         base = b.mul(words.counter, I64(WORD))
         word = b.load(b.gep(p["steps"], [words.counter]))
-        with _Loop(b, number_of_ones(word), [word, *words.values]) as loop:
+        with _Loop(b, _number_of_ones(b, word), [word, *words.values]) as loop:
             left, *sums = loop.values
             k = b.add(base, b.cttz(left, I1(1)))
             sums = step(b.gep(p["a"], [b.mul(k, p["a_k"])]), b.gep(p["panel"], [b.mul(k, p["panel_k"])]), sums)
@@ -402,48 +403,53 @@ def _pack_rows(vectors):
 pack_rows, pack_rows_skipping = _pack_rows(TILE_VECTORS), _pack_rows(SKIP_VECTORS)
 
 
-@intrinsic
-def pack_columns(typing, panel, b, b_column, n_columns, depth, scale):
-    """panel[k, :] = scale * B[k, :n_columns], padded with zeros; B's columns are `b_column` apart and contiguous.
+def _turned(x, rows):
+    """A square of numbers, row by row: its columns. Halves, quarters, ... of pairs of rows are swapped in registers."""
+    half = x.lanes // 2
+    while half:
+        for i in range(x.lanes):
+            if not i & half:
+                u, v = rows[i], rows[i + half]
+                low = [lane if not lane & half else lane - half + x.lanes for lane in range(x.lanes)]
+                high = [lane + half if not lane & half else lane + x.lanes for lane in range(x.lanes)]
+                rows[i], rows[i + half] = x.shuffle(u, v, low), x.shuffle(u, v, high)
+        half //= 2
+    return rows
 
-    Squares of lanes x lanes numbers are turned in registers, by swapping halves, quarters, ... of pairs of rows.
-    """
-    def turn(x, rows):
-        half = x.lanes // 2
-        while half:
-            for i in range(x.lanes):
-                if not i & half:
-                    u, v = rows[i], rows[i + half]
-                    low = [lane if not lane & half else lane - half + x.lanes for lane in range(x.lanes)]
-                    high = [lane + half if not lane & half else lane + x.lanes for lane in range(x.lanes)]
-                    rows[i], rows[i + half] = x.shuffle(u, v, low), x.shuffle(u, v, high)
-            half //= 2
-        return rows
 
-    def emit(context, builder, signature, arguments):
-        x = _Vectors(builder, panel)
-        target, source, b_column, n_columns, depth, scale = arguments
-        factor = x.splat(scale)
-        lanes = I64(x.lanes)
-        squares_across = builder.sdiv(builder.add(n_columns, I64(x.lanes - 1)), lanes)
-        squares_down = builder.sdiv(builder.add(depth, I64(x.lanes - 1)), lanes)
-        with _Loop(builder, squares_across, [target, source]) as across:
-            column_left = builder.sub(n_columns, builder.mul(across.counter, lanes))
-            with _Loop(builder, squares_down, across.values) as down:
-                to, corner = down.values
-                inside = builder.sub(depth, builder.mul(down.counter, lanes))
-                rows = []
-                for i in range(x.lanes):
-                    n = builder.select(builder.icmp_signed("<", I64(i), column_left), inside, I64(0))
-                    rows.append(x.load_mostly_whole(corner, builder.mul(b_column, I64(i)), n))
-                for i, row in enumerate(turn(x, rows)):
-                    x.store(builder.fmul(row, factor), to, I64(i * TILE_VECTORS * x.lanes))
-                down.next([builder.gep(to, [I64(TILE_VECTORS * x.lanes * x.lanes)]), builder.gep(corner, [lanes])])
-            to, corner = across.values
-            across.next([builder.gep(to, [lanes]), builder.gep(corner, [builder.mul(b_column, lanes)])])
-        return context.get_dummy_value()
+def _pack_columns(vectors):
+    @intrinsic
+    def pack(typing, panel, b, b_column, n_columns, depth, scale):
+        """panel[k, :] = scale * B[k, :n_columns], padded with zeros; B's columns are contiguous, `b_column` apart."""
+        def emit(context, builder, signature, arguments):
+            x = _Vectors(builder, panel)
+            target, source, b_column, n_columns, depth, scale = arguments
+            factor = x.splat(scale)
+            lanes = I64(x.lanes)
+            squares_across = builder.sdiv(builder.add(n_columns, I64(x.lanes - 1)), lanes)
+            squares_down = builder.sdiv(builder.add(depth, I64(x.lanes - 1)), lanes)
+            with _Loop(builder, squares_across, [target, source]) as across:
+                column_left = builder.sub(n_columns, builder.mul(across.counter, lanes))
+                with _Loop(builder, squares_down, across.values) as down:
+                    to, corner = down.values
+                    inside = builder.sub(depth, builder.mul(down.counter, lanes))
+                    rows = []
+                    for i in range(x.lanes):
+                        n = builder.select(builder.icmp_signed("<", I64(i), column_left), inside, I64(0))
+                        rows.append(x.load_mostly_whole(corner, builder.mul(b_column, I64(i)), n))
+                    for i, row in enumerate(_turned(x, rows)):
+                        x.store(builder.fmul(row, factor), to, I64(i * vectors * x.lanes))
+                    down.next([builder.gep(to, [I64(vectors * x.lanes * x.lanes)]), builder.gep(corner, [lanes])])
+                to, corner = across.values
+                across.next([builder.gep(to, [lanes]), builder.gep(corner, [builder.mul(b_column, lanes)])])
+            return context.get_dummy_value()
 
-    return types.void(panel, panel, types.int64, types.int64, types.int64, panel.dtype), emit
+        return types.void(panel, panel, types.int64, types.int64, types.int64, panel.dtype), emit
+
+    return pack
+
+
+pack_columns, pack_columns_skipping = _pack_columns(TILE_VECTORS), _pack_columns(SKIP_VECTORS)
 
 
 @intrinsic
@@ -493,6 +499,15 @@ def nonzero_bits(typing, pointer, n):
         return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
 
     return types.int64(pointer, types.int64), emit
+
+
+@intrinsic
+def number_of_ones(typing, word):
+    """Bits of an int64 that are set."""
+    def emit(context, builder, signature, arguments):
+        return _number_of_ones(builder, arguments[0])
+
+    return types.int64(types.int64), emit
 
 
 @intrinsic
