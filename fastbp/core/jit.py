@@ -4,7 +4,7 @@
     twins       one source, compiled parallel and serial: the kernels and drivers
     inner       for compiled callers only, part of their machine code: product, activations, ...
     apart       for compiled callers only, machine code of its own, which they call by its address
-    inlined     for compiled callers only, compiled into each: blocks of the kernels, small functions
+    inlined     for compiled callers only, compiled into each: small functions
     call        of machine code by its address, which `machine_code` gives: holds none of it
 """
 
@@ -114,7 +114,11 @@ def serial(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile into each caller, never on its own: for what is small or has one caller, it saves compile time."""
+    """Compile into each caller, never on its own: for what is small, it saves compile time.
+
+    Only for that: Numba copies what it inlines twice, and with each block all variables (inline_ir in its
+    inline_closurecall.py), so that large blocks took longer than as `inner` functions that LLVM inlines (`in_line`).
+    """
     return _compiled(function, inline="always")
 
 

@@ -20,6 +20,7 @@ from fastbp.core.simd import (
     WORD,
     ahead,
     can_spread,
+    in_line,
     lanes_of,
     nonzero_bits,
     nonzero_steps,
@@ -113,8 +114,9 @@ def _spread(rows, lines, steps, n_tiles):
     return shift
 
 
-@jit.inlined
+@jit.inner
 def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
+    in_line()
     width, line = TILE_VECTORS * lanes_of(c.data), numbers_per_line(c.data)
     n_depths = (depth + DEPTH - 1) // DEPTH
     # A large B comes from afar, in panels that no processor foresees: while the tiles of one panel are computed, they
@@ -145,9 +147,10 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
                       b_panel, b_row, min(TILE_HEIGHT if from_afar else n_rows, n_rows - r), w, d, soon, soon_k, shift)
 
 
-@jit.inlined
+@jit.inner
 def _one_row(c, a, b, n_columns, depth, first):
     """The product for one row of A, of as many columns as there are in whole tiles; returns how many."""
+    in_line()
     width = ROW_VECTORS * lanes_of(c.data)
     whole = n_columns // width * width
     for k in range(0, depth, ROW_DEPTH):
@@ -158,12 +161,13 @@ def _one_row(c, a, b, n_columns, depth, first):
     return whole
 
 
-@jit.inlined
+@jit.inner
 def _find_steps(steps, n_tiles, a, i, k, depth):
     """For each tile of A from row i on, bits of the steps k + 0, 1, ... at which its rows are not all zero.
 
     steps (n_tiles, SKIP_WORDS) int64: overwritten.
     """
+    in_line()
     if a.column == 1:  # a tile's rows are far apart, its steps side by side
         for t in range(n_tiles):
             for word in range((depth + WORD - 1) // WORD):
@@ -180,9 +184,10 @@ def _find_steps(steps, n_tiles, a, i, k, depth):
                               a.column, (n_tiles - t) * SKIP_ROWS, min(depth - half * WORD // 2, WORD // 2))
 
 
-@jit.inlined
+@jit.inner
 def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
     """The product for `n_tiles` whole tiles of rows."""
+    in_line()
     steps = steps_on_stack(c.data)
     width = SKIP_VECTORS * lanes_of(c.data)
     words = (depth + WORD - 1) // WORD
@@ -203,9 +208,10 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
                                   a.column, panel, width, w, ahead(steps, t * SKIP_WORDS), (d + WORD - 1) // WORD)
 
 
-@jit.inlined
+@jit.inner
 def _mostly_zeros(a, n_rows, n_columns, depth, width):
     """Whether leaving out steps pays, by some lines of A."""
+    in_line()
     if n_rows < FEW_ROWS or depth < LEAST_DEPTH or n_rows * n_columns * depth < WORTH_LOOKING:
         return False
     lines, length, apart = (n_rows, depth, a.row) if a.column == 1 else (depth, n_rows, a.column)

@@ -463,6 +463,16 @@ def out_of_line(typing):
 
 
 @intrinsic
+def in_line(typing):
+    """Makes the function that calls this part of its callers' code, at each place."""
+    def emit(context, builder, signature, arguments):
+        builder.function.attributes.add("alwaysinline")
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
 def fma(typing, x, y, z):
     """x y + z, rounded once."""
     def emit(context, builder, signature, arguments):
