@@ -47,7 +47,7 @@ from fastbp.core.activations import TANH
 from fastbp.core.losses import QUADRATIC
 from fastbp.core.optimizers import update, update_serial
 
-layers = np.zeros((1, 12), np.int64)
+layers = np.zeros((1, kernels.N_COLUMNS), np.int64)
 for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, LD=8).items():
     layers[0, getattr(kernels, column)] = value
 buffers, theta = np.zeros(24), np.ones(1)

@@ -80,13 +80,13 @@ def check(assembly, dialect):
 def compiled_here(dtype):
     """Assembly of `product` as Numba compiles it in this process."""
     @numba.njit(**jit.FLAGS)
-    def multiply(c, a, b, n_rows, n_columns, depth, scale, skip_zeros):
+    def multiply(c, a, b, n_rows, n_columns, depth, scale, zeros):
         one = np.int64(1)
         C, A, B = Matrix(at(c, 0), n_columns, one), Matrix(at(a, 0), depth, one), Matrix(at(b, 0), n_columns, one)
-        product(C, A, B, n_rows, n_columns, depth, repeated_zero(C), scale, skip_zeros)
+        product(C, A, B, n_rows, n_columns, depth, repeated_zero(C), scale, zeros)
 
     vector, size = DTYPES[dtype][::1], types.int64
-    multiply.compile((vector, vector, vector, size, size, size, DTYPES[dtype], types.boolean))
+    multiply.compile((vector, vector, vector, size, size, size, DTYPES[dtype], size))
     return next(iter(multiply.inspect_asm().values()))
 
 

@@ -3,8 +3,9 @@
     serial      one thread; for users' compiled code and for Python
     twins       one source, compiled parallel and serial: the kernels and drivers
     inner       for compiled callers only, part of their machine code: product, activations, ...
+    block       for compiled callers only, as inner, and put in at each place where it is called: blocks of the kernels
     apart       for compiled callers only, machine code of its own, which they call by its address
-    inlined     for compiled callers only, compiled into each: small functions
+    inlined     for compiled callers only, compiled into each: what is small or has one caller
     call        of machine code by its address, which `machine_code` gives: holds none of it
 """
 
@@ -114,10 +115,10 @@ def serial(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile into each caller, never on its own: for what is small, it saves compile time.
+    """Compile into each caller, never on its own: for what is small or has one caller, it saves compile time.
 
-    Only for that: Numba copies what it inlines twice, and with each block all variables (inline_ir in its
-    inline_closurecall.py), so that large blocks took longer than as `inner` functions that LLVM inlines (`in_line`).
+    Numba copies what it inlines twice, and with each basic block all variables (`inline_ir` in its
+    inline_closurecall.py): what is large and lies deep, or has two callers, compiles faster as a `block`.
     """
     return _compiled(function, inline="always")
 
@@ -157,11 +158,16 @@ class _PartCompiler(Compiler):  # type: ignore[misc]  # Numba has no types
 NO_ENTRY = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def inner(function: Callable[..., Any]) -> Any:
+def inner(function: Callable[..., Any], forceinline: bool = False) -> Any:
     """Compile for one thread and only for compiled callers: neither an entry point for Python nor anything on disk."""
-    dispatcher = numba.njit(**FLAGS, **NO_ENTRY, pipeline_class=_PartCompiler)(function)
+    dispatcher = numba.njit(**FLAGS, **NO_ENTRY, forceinline=forceinline, pipeline_class=_PartCompiler)(function)
     dispatcher.__class__ = _Inner
     return dispatcher
+
+
+def block(function: Callable[..., Any]) -> Any:
+    """As `inner`, and LLVM puts its code in at each place where it is called."""
+    return inner(function, forceinline=True)  # which callees inherit that say nothing of it
 
 
 def apart(function: Callable[..., Any]) -> Any:

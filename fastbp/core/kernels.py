@@ -30,7 +30,7 @@ from fastbp.core.product import (
     transposed,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
-from fastbp.core.simd import at, flush_denormals, fma, in_line, part, pointer_from, restore_denormals
+from fastbp.core.simd import at, flush_denormals, fma, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD.
@@ -83,10 +83,9 @@ def _block(vector, offset, ld, lo, hi):
     return part(vector, offset + lo * ld, (hi - lo) * ld)
 
 
-@jit.inner
+@jit.block
 def forward_block(theta, layers, buffers, l, lo, hi, first, end):
     """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]) for samples lo..hi, neurons first..end: both overwritten."""
-    in_line()
     n_in, n_out, ld = layers[l, N_IN], layers[l, N_OUT], layers[l, LD]
     z, a = layers[l, Z] + first, layers[l, A] + first
     sent = _rows(buffers, layers[l, INPUT], layers[l, LD_INPUT], lo)
@@ -110,10 +109,9 @@ def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
                      part(costs, lo, hi - lo), hi - lo, n_out, ld)
 
 
-@jit.inner
+@jit.block
 def backward_block(theta, layers, buffers, l, lo, hi, first, end):
     """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]) for samples lo..hi, neurons first..end: overwritten."""
-    in_line()
     ld, n_next = layers[l, LD], layers[l + 1, N_OUT]
     delta, a = layers[l, DELTA] + first, layers[l, A] + first
     received = _rows(buffers, layers[l + 1, DELTA], layers[l + 1, LD], lo)
@@ -137,17 +135,16 @@ def outer_product(gradient, first, sent, error, factor):
     for i in range(len(sent)):
         row = part(gradient, first + i * n, n)
         for j in range(n):
-            row[j] = fma(sent[i], factor * error[j], zero)
+            row[j] = fma(sent[i], factor * error[j], zero) + zero  # as a tile stores it: 0 for -0
 
 
-@jit.inner
+@jit.block
 def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, lo, hi):
     """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples, and below the layer's last row
     db[l] = scale times the sum of delta[l]: overwritten, or, unless `fresh`, added to.
 
     Row lo begins at gradient[at_row]. Returns how many numbers there are, with those of db.
     """
-    in_line()
     n_out, factor = layers[l, N_OUT], gradient.dtype.type(scale)
     dW = _rows(gradient, at_row, n_out, 0)
     sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
@@ -248,10 +245,9 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
                 errors_block(layers, buffers, targets, costs, x, t, order, first + ahead, loss, i, to)
 
 
-@jit.inner
+@jit.block
 def input_block(layers, buffers, targets, x, t, order, first, lo, hi):
     """a[0] and targets of samples lo..hi of the mini-batch that starts at order[first]."""
-    in_line()
     n_in, n_out, ld = layers[0, N_IN], layers[len(layers) - 1, N_OUT], layers[0, LD_INPUT]
     gather(x, order, first + lo, hi - lo, _block(buffers, layers[0, INPUT], ld, lo, hi), n_in, ld)
     if t.kind == LABELS:
@@ -260,10 +256,9 @@ def input_block(layers, buffers, targets, x, t, order, first, lo, hi):
         gather(t, order, first + lo, hi - lo, _block(targets, 0, n_out, lo, hi), n_out, n_out)
 
 
-@jit.inner
+@jit.block
 def errors_block(layers, buffers, targets, costs, x, t, order, later, loss, lo, hi):
     """Output error of samples lo..hi; meanwhile those of the mini-batch at order[later] are fetched."""
-    in_line()
     n_in, n_out = layers[0, N_IN], layers[len(layers) - 1, N_OUT]
     for i in range(lo, hi, PREFETCHED):
         end = min(i + PREFETCHED, hi)

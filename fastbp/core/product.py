@@ -20,7 +20,6 @@ from fastbp.core.simd import (
     WORD,
     ahead,
     can_spread,
-    in_line,
     lanes_of,
     nonzero_bits,
     nonzero_steps,
@@ -52,7 +51,7 @@ FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B cost
 # that it pays. On a Zen 1 with AVX2 (128x512x512, one row a tile) it takes 0.45 of the time where 30 % are not zero,
 # 0.68 at 50 %, 0.92 at 70 %; for few columns, done by half of the skipping tile, it pays only with more zeros.
 NEVER, ALWAYS, LOOK = range(3)
-MOST_STEPS = 0.6  # of a tile, that may be left
+MOST_STEPS = 0.6 if SKIP_ROWS == 1 else 0.5  # of a tile, that may be left; two rows a tile: measured at 0.26 only, 0.5
 MOST_NONZERO = 1 - (1 - MOST_STEPS) ** (1 / SKIP_ROWS)  # of A's numbers: then so many steps are left, on the average
 LOOKED_AT = 8  # lines of A as it lies in memory
 WORTH_LOOKING, LEAST_DEPTH = 1 << 16, 16  # multiply-adds of a product; its steps
@@ -114,9 +113,8 @@ def _spread(rows, lines, steps, n_tiles):
     return shift
 
 
-@jit.inner
+@jit.block
 def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
-    in_line()
     width, line = TILE_VECTORS * lanes_of(c.data), numbers_per_line(c.data)
     n_depths = (depth + DEPTH - 1) // DEPTH
     # A large B comes from afar, in panels that no processor foresees: while the tiles of one panel are computed, they
@@ -147,10 +145,9 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
                       b_panel, b_row, min(TILE_HEIGHT if from_afar else n_rows, n_rows - r), w, d, soon, soon_k, shift)
 
 
-@jit.inner
+@jit.block
 def _one_row(c, a, b, n_columns, depth, first):
     """The product for one row of A, of as many columns as there are in whole tiles; returns how many."""
-    in_line()
     width = ROW_VECTORS * lanes_of(c.data)
     whole = n_columns // width * width
     for k in range(0, depth, ROW_DEPTH):
@@ -161,13 +158,12 @@ def _one_row(c, a, b, n_columns, depth, first):
     return whole
 
 
-@jit.inner
+@jit.block
 def _find_steps(steps, n_tiles, a, i, k, depth):
     """For each tile of A from row i on, bits of the steps k + 0, 1, ... at which its rows are not all zero.
 
     steps (n_tiles, SKIP_WORDS) int64: overwritten.
     """
-    in_line()
     if a.column == 1:  # a tile's rows are far apart, its steps side by side
         for t in range(n_tiles):
             for word in range((depth + WORD - 1) // WORD):
@@ -184,10 +180,9 @@ def _find_steps(steps, n_tiles, a, i, k, depth):
                               a.column, (n_tiles - t) * SKIP_ROWS, min(depth - half * WORD // 2, WORD // 2))
 
 
-@jit.inner
+@jit.block
 def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
     """The product for `n_tiles` whole tiles of rows."""
-    in_line()
     steps = steps_on_stack(c.data)
     width = SKIP_VECTORS * lanes_of(c.data)
     words = (depth + WORD - 1) // WORD
@@ -208,10 +203,9 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
                                   a.column, panel, width, w, ahead(steps, t * SKIP_WORDS), (d + WORD - 1) // WORD)
 
 
-@jit.inner
+@jit.block
 def _mostly_zeros(a, n_rows, n_columns, depth, width):
     """Whether leaving out steps pays, by some lines of A."""
-    in_line()
     if n_rows < FEW_ROWS or depth < LEAST_DEPTH or n_rows * n_columns * depth < WORTH_LOOKING:
         return False
     lines, length, apart = (n_rows, depth, a.row) if a.column == 1 else (depth, n_rows, a.column)
@@ -227,8 +221,9 @@ def _mostly_zeros(a, n_rows, n_columns, depth, width):
 def product(c, a, b, n_rows, n_columns, depth, first, scale, zeros):
     """C = first + scale A B, with C (n_rows, n_columns), A (n_rows, depth), B (depth, n_columns).
 
-    Each number of C is one chain of fused multiply-adds that starts at `first` and runs through k in order. The steps
-    at which all rows of a tile of A are zero can be left out, as `zeros` says: they would add exactly 0.
+    Each number of C is one chain of fused multiply-adds that starts at `first` and runs through k in order; -0 is
+    stored as 0. The steps at which all rows of a tile of A are zero can be left out, as `zeros` says: where B is
+    finite, they would add 0, and no bit changes.
     """
     out_of_line()
     panel = panel_on_stack(c.data)

@@ -248,7 +248,8 @@ def _emit_tile(b, x, rows, vectors, p, walk):
     for r, v in cells:  # what the next tile writes comes to the cache while this one is computed
         _prefetch(b, b.gep(p["c"], [at(p["c_row"], rows + r, v)]), to_write=True)
     total = dict(zip(cells, walk(b, p, step, accumulators), strict=True))
-    per_cell(lambda r, v, mask: x.store(total[r, v], p["c"], at(p["c_row"], r, v), mask))
+    zero = ir.Constant(x.type, [0.0] * x.lanes)  # turns -0 into 0: a step left out, or not, is then the same to the bit
+    per_cell(lambda r, v, mask: x.store(b.fadd(total[r, v], zero), p["c"], at(p["c_row"], r, v), mask))
 
 
 def can_spread():
@@ -381,7 +382,7 @@ def tile_skipping(typing, c, c_row, first, first_row, a, a_row, a_k, panel, pane
 def _pack_rows(vectors):
     @intrinsic
     def pack(typing, panel, b, b_k, n_columns, depth, scale):
-        """panel[k, :] = scale * B[k, :n_columns], padded with zeros to whole vectors; B's columns lie side by side."""
+        """panel[k, :] = scale * B[k, :n_columns], padded with zeros; B's columns lie side by side."""
         def emit(context, builder, signature, arguments):
             x = _Vectors(builder, panel)
             target, source, b_k, n_columns, depth, scale = arguments
@@ -420,7 +421,10 @@ def _turned(x, rows):
 def _pack_columns(vectors):
     @intrinsic
     def pack(typing, panel, b, b_column, n_columns, depth, scale):
-        """panel[k, :] = scale * B[k, :n_columns], padded with zeros; B's columns are contiguous, `b_column` apart."""
+        """panel[k, :] = scale * B[k, :n_columns]; B's columns are contiguous, `b_column` apart.
+
+        Padded with zeros to whole vectors; what a wide tile reads beyond is not set and ends in no number of C.
+        """
         def emit(context, builder, signature, arguments):
             x = _Vectors(builder, panel)
             target, source, b_column, n_columns, depth, scale = arguments
@@ -457,16 +461,6 @@ def out_of_line(typing):
     """Keeps the function that calls this from being inlined into its callers: its code is compiled once in each."""
     def emit(context, builder, signature, arguments):
         builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), emit
-
-
-@intrinsic
-def in_line(typing):
-    """Makes the function that calls this part of its callers' code, at each place."""
-    def emit(context, builder, signature, arguments):
-        builder.function.attributes.add("alwaysinline")
         return context.get_dummy_value()
 
     return types.void(), emit
