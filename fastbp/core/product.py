@@ -51,7 +51,7 @@ FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B cost
 # that it pays. On a Zen 1 with AVX2 (128x512x512, one row a tile) it takes 0.45 of the time where 30 % are not zero,
 # 0.68 at 50 %, 0.92 at 70 %; for few columns, done by half of the skipping tile, it pays only with more zeros.
 NEVER, ALWAYS, LOOK = range(3)
-MOST_STEPS = 0.6 if SKIP_ROWS == 1 else 0.5  # of a tile, that may be left; two rows a tile: measured at 0.26 only, 0.5
+MOST_STEPS = 0.6 if SKIP_ROWS == 1 else 0.5  # of a tile, that may be left; 0.5 for two rows is not measured
 MOST_NONZERO = 1 - (1 - MOST_STEPS) ** (1 / SKIP_ROWS)  # of A's numbers: then so many steps are left, on the average
 LOOKED_AT = 8  # lines of A as it lies in memory
 WORTH_LOOKING, LEAST_DEPTH = 1 << 16, 16  # multiply-adds of a product; its steps
