@@ -325,13 +325,12 @@ class Run:
     """Ten steps of a network, TRAINED if not said otherwise, compiled and in plain NumPy."""
 
     def __init__(self, x_kind, t_kind, dtype, optimizer, etas=None, sizes=TRAINED, batch=BATCH,
-                 activations=None):
+                 hidden=("relu", "tanh")):
         self.dtype, self.optimizer, self.batch = dtype, optimizer, batch
         self.array, self.floats = inputs(x_kind)
         self.t, self.kept_alive, loss, output, self.rows = targets_of(t_kind)
         self.loss = losses.CODES[loss]
-        self.sizes, self.workspace = sizes, Workspace(sizes, activations or ["relu", "tanh", output], dtype,
-                                                          batch)
+        self.sizes, self.workspace = sizes, Workspace(sizes, [*hidden, output], dtype, batch)
         size = parameter_offsets(sizes)[-1][0]
         self.theta, self.gradient = aligned(size, dtype), aligned(size, dtype)
         self.theta[:] = np.random.default_rng(8).normal(0, 0.3, size)
@@ -422,6 +421,19 @@ def test_blocks_of_rows(dtype):
         assert other.theta.tobytes() == serial.theta.tobytes(), threads
 
 
+def check_at_any_number_of_threads(trained, tolerance):
+    """`trained(kernel, threads)`, a Run, is as NumPy has it, theta within so many eps, and has the same bits always."""
+    serial = trained(kernels.run_serial, 1)
+    theta, costs = serial.by_reference()
+    eps = np.finfo(serial.dtype).eps
+    np.testing.assert_allclose(serial.costs, costs, rtol=1000 * eps)
+    np.testing.assert_allclose(serial.theta, theta, rtol=0, atol=tolerance * eps * np.abs(theta).max())
+    for threads in (1, 2, 3):
+        other = trained(kernels.run, threads)
+        assert other.theta.tobytes() == serial.theta.tobytes(), threads
+        assert other.state.tobytes() == serial.state.tobytes(), threads
+
+
 @pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_mini_batches_of_one_sample(dtype, sizes):
@@ -431,27 +443,20 @@ def test_mini_batches_of_one_sample(dtype, sizes):
         assert run.train(kernel, threads, N_STEPS) == N_STEPS
         return run
 
-    serial = trained(kernels.run_serial, 1)
-    theta, costs = serial.by_reference()
-    eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(serial.costs, costs, rtol=1000 * eps)
-    np.testing.assert_allclose(serial.theta, theta, rtol=0, atol=100 * eps * np.abs(theta).max())
-    for threads in (1, 2, 3):
-        other = trained(kernels.run, threads)
-        assert other.theta.tobytes() == serial.theta.tobytes(), threads
-        assert other.state.tobytes() == serial.state.tobytes(), threads
+    check_at_any_number_of_threads(trained, 100)
 
 
 def with_many_zeros(dtype, sizes):
     """A run whose relu neurons mostly stay at 0, of mini-batches of all samples."""
     run = Run("uint8", "labels", dtype, SGD(0.001, momentum=0.9), sizes=sizes, batch=N_SAMPLES,
-              activations=["relu", "relu", "softmax"])
+              hidden=("relu", "relu"))
     a = run.floats
     for layer in run.workspace.layers[:2]:
         at_b = layer[kernels.B]
         z = a @ run.theta[layer[kernels.W] : at_b].reshape(-1, layer[kernels.N_OUT])
-        run.theta[at_b : at_b + layer[kernels.N_OUT]] = -np.quantile(z, 0.85)
-        a = np.maximum(z - np.quantile(z, 0.85), 0)
+        threshold = np.quantile(z, 0.85)
+        run.theta[at_b : at_b + layer[kernels.N_OUT]] = -threshold
+        a = np.maximum(z - threshold, 0)
     run.start = run.theta.astype(np.float64)
     run.order = np.tile(run.order, N_STEPS)
     return run
@@ -466,18 +471,10 @@ def test_mini_batches_with_many_zeros(dtype, sizes):
         assert run.train(kernel, threads, len(run.order)) == N_STEPS
         return run
 
-    serial = trained(kernels.run_serial, 1)
-    w = serial.workspace
+    w = trained(kernels.run_serial, 1).workspace
     for sent_on in (w.a[1], w.a[2], w.delta[1]):
         assert 0.05 < np.count_nonzero(sent_on) / sent_on.size < MOST_NONZERO - 0.05
-    theta, costs = serial.by_reference()
-    eps = np.finfo(dtype).eps
-    np.testing.assert_allclose(serial.costs, costs, rtol=1000 * eps)
-    np.testing.assert_allclose(serial.theta, theta, rtol=0, atol=1000 * eps * np.abs(theta).max())
-    for threads in (1, 2, 3):
-        other = trained(kernels.run, threads)
-        assert other.theta.tobytes() == serial.theta.tobytes(), threads
-        assert other.state.tobytes() == serial.state.tobytes(), threads
+    check_at_any_number_of_threads(trained, 1000)
 
 
 @pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])

@@ -204,7 +204,7 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
 
 
 @jit.block
-def _mostly_zeros(a, n_rows, n_columns, depth, width):
+def _mostly_zeros(a, n_rows, n_columns, depth):
     """Whether leaving out steps pays, by some lines of A."""
     if n_rows < FEW_ROWS or depth < LEAST_DEPTH or n_rows * n_columns * depth < WORTH_LOOKING:
         return False
@@ -214,7 +214,8 @@ def _mostly_zeros(a, n_rows, n_columns, depth, width):
         line = ahead(a.data, lines * i // LOOKED_AT * apart)
         for j in range(0, length, 16):
             found += number_of_ones(nonzero_bits(ahead(line, j), length - j))
-    return found <= (MOST_NONZERO if 2 * n_columns > width else MOST_NONZERO / 2) * LOOKED_AT * length
+    wide = 2 * n_columns > SKIP_VECTORS * lanes_of(a.data)
+    return found <= (MOST_NONZERO if wide else MOST_NONZERO / 2) * LOOKED_AT * length
 
 
 @jit.inner
@@ -228,9 +229,7 @@ def product(c, a, b, n_rows, n_columns, depth, first, scale, zeros):
     out_of_line()
     panel = panel_on_stack(c.data)
     done, j = 0, np.int64(0)
-    if zeros == LOOK and _mostly_zeros(a, n_rows, n_columns, depth, SKIP_VECTORS * lanes_of(c.data)):
-        zeros = ALWAYS
-    if zeros == ALWAYS:
+    if zeros == ALWAYS or (zeros == LOOK and _mostly_zeros(a, n_rows, n_columns, depth)):
         n_tiles = n_rows // SKIP_ROWS
         _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale)
         done = n_tiles * SKIP_ROWS
