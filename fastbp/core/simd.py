@@ -89,11 +89,15 @@ class _Vectors:
     """Vector instructions for one element type, emitted through one builder."""
 
     def __init__(self, builder, pointer_type, lanes=None):
-        self.builder = builder
+        self.builder, self.pointer_type = builder, pointer_type
         self.bits = pointer_type.dtype.bitwidth
         self.lanes = lanes or VECTOR_BITS // self.bits
         self.scalar = {32: ir.FloatType(), 64: ir.DoubleType()}[self.bits]
         self.type = ir.VectorType(self.scalar, self.lanes)
+
+    def of_width(self, lanes):
+        """The same for vectors of so many numbers."""
+        return _Vectors(self.builder, self.pointer_type, lanes)
 
     def _suffix(self):
         return f"v{self.lanes}f{self.bits}"
@@ -245,8 +249,10 @@ def _emit_tile(b, x, rows, vectors, p, walk):
         accumulators.append(b.phi(x.type))
         accumulators[-1].add_incoming(value, end_plain)
         accumulators[-1].add_incoming(edge, end_masked)
+    per_line = max(1, LINE * 8 // VECTOR_BITS)
     for r, v in cells:  # what the next tile writes comes to the cache while this one is computed
-        _prefetch(b, b.gep(p["c"], [at(p["c_row"], rows + r, v)]), to_write=True)
+        if v % per_line == 0:
+            _prefetch(b, b.gep(p["c"], [at(p["c_row"], rows + r, v)]), to_write=True)
     total = dict(zip(cells, walk(b, p, step, accumulators), strict=True))
     zero = ir.Constant(x.type, [0.0] * x.lanes)  # turns -0 into 0: a step left out, or not, is then the same to the bit
     per_cell(lambda r, v, mask: x.store(b.fadd(total[r, v], zero), p["c"], at(p["c_row"], r, v), mask))
@@ -379,6 +385,21 @@ def tile_skipping(typing, c, c_row, first, first_row, a, a_row, a_k, panel, pane
                       types.int64), emit
 
 
+def _by_pieces(b, x, n, width, copy):
+    """Copy `n` numbers, fewer than `width`, a power of two: its half, quarter, ... as the bits of `n` say.
+
+    copy(vectors, offset) does so for as many as the vectors have lanes. Masks, which AVX2 makes anew at each load, took
+    six times as long for rows of four numbers.
+    """
+    piece = width // 2
+    while piece:
+        y, before = x.of_width(min(piece, x.lanes)), b.and_(n, I64(-2 * piece))
+        with b.if_then(b.icmp_signed("!=", b.and_(n, I64(piece)), I64(0))):
+            for done in range(0, piece, y.lanes):
+                copy(y, b.add(before, I64(done)))
+        piece //= 2
+
+
 def _pack_rows(vectors):
     @intrinsic
     def pack(typing, panel, b, b_k, n_columns, depth, scale):
@@ -386,14 +407,24 @@ def _pack_rows(vectors):
         def emit(context, builder, signature, arguments):
             x = _Vectors(builder, panel)
             target, source, b_k, n_columns, depth, scale = arguments
-            factor = x.splat(scale)
-            columns = [I64(v * x.lanes) for v in range(vectors)]
+            width = vectors * x.lanes
+            whole = builder.icmp_signed(">=", n_columns, I64(width))
+            zero = ir.Constant(x.type, [0.0] * x.lanes)
             with _Loop(builder, depth, [target, source]) as loop:
                 to, row = loop.values
-                for column in columns:
-                    value = x.load_mostly_whole(row, column, builder.sub(n_columns, column))
-                    x.store(builder.fmul(value, factor), to, column)
-                loop.next([builder.gep(to, [I64(vectors * x.lanes)]), builder.gep(row, [b_k])])
+
+                def copy(y, offset):
+                    y.store(builder.fmul(y.load(row, offset), y.splat(scale)), to, offset)
+
+                with builder.if_else(whole) as (then, otherwise):
+                    with then:
+                        for v in range(vectors):
+                            copy(x, I64(v * x.lanes))
+                    with otherwise:
+                        for v in range(vectors):
+                            x.store(zero, to, I64(v * x.lanes))
+                        _by_pieces(builder, x, n_columns, width, copy)
+                loop.next([builder.gep(to, [I64(width)]), builder.gep(row, [b_k])])
             return context.get_dummy_value()
 
         return types.void(panel, panel, types.int64, types.int64, types.int64, panel.dtype), emit
