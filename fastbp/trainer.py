@@ -147,7 +147,8 @@ class Trainer:
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
 
     def _new_scratch(self) -> Array:
-        return aligned(kernels.scratch_size(self.network.layer_sizes, self.threads), self.network.dtype)
+        return aligned(kernels.scratch_size(self.network.layer_sizes, self.threads, self.batch_size),
+                       self.network.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": None, "_scratch": None}
@@ -320,11 +321,12 @@ class _Fit:
             "try a smaller eta")
 
     def _report(self, costs: Array) -> dict[str, str]:
-        """What the bar shows: mean loss of the last steps, accuracy on the last mini-batch."""
+        """What the bar shows: mean loss of the last steps, accuracy on the last samples that went through at once."""
         shown = {"loss": f"{costs.mean():.4f}"}
         if self.t.labels is not None:
             output = self.trainer.network.activations[-1]
-            hits = decide(self.workspace.a[-1], output) == decide(self.workspace.targets, output)
+            n = kernels.samples_at_once.py_func(self.workspace.layers, self.batch_size, 1)
+            hits = decide(self.workspace.a[-1][:n], output) == decide(self.workspace.targets[:n], output)
             shown["accuracy"] = f"{hits.mean():.3f}"
         return shown
 

@@ -145,7 +145,7 @@ class Steps:
         self.workspace = Workspace(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], dtype, 10)
         self.theta = draw.normal(0, 0.3, parameter_offsets(sizes)[-1][0]).astype(dtype)
         self.gradient, self.state = np.zeros_like(self.theta), np.zeros((1, self.theta.size), dtype)
-        self.scratch = np.zeros(kernels.scratch_size(sizes, 2), dtype)
+        self.scratch = np.zeros(kernels.scratch_size(sizes, 2, 10), dtype)
         self.clock, self.settings = np.zeros(1, np.int64), SGD(0.1, momentum=0.5).settings()
         self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
         self.samples = describe(self.x), describe(self.t, LABELS)

@@ -315,9 +315,9 @@ def targets_of(kind):
     return describe(rows), rows, "quadratic", "tanh", rows
 
 
-def scratch(sizes, threads, dtype):
+def scratch(sizes, threads, batch, dtype):
     """What threads need to TRAIN, between stretches of NaN; and whether those are still there."""
-    memory = np.full(kernels.scratch_size(sizes, threads) + 32, np.nan, dtype)
+    memory = np.full(kernels.scratch_size(sizes, threads, batch) + 32, np.nan, dtype)
     return memory[16:-16], lambda: np.isnan(memory[:16]).all() and np.isnan(memory[-16:]).all()
 
 
@@ -344,7 +344,7 @@ class Run:
     def train(self, kernel, threads, n_samples=N_SAMPLES, purpose=kernels.TRAIN):
         w, gradient = self.workspace, self.gradient
         if purpose == kernels.TRAIN:
-            gradient, intact = scratch(self.sizes, threads, self.dtype)
+            gradient, intact = scratch(self.sizes, threads, self.batch, self.dtype)
         made = kernel(kernels.address(self.dtype), self.theta, gradient, self.state, w.layers, w.buffers,
                       w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, self.batch,
                       purpose, self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
@@ -491,6 +491,36 @@ def test_training_stops_before_a_cost_that_is_not_finite(threads, sizes):
     assert bad.state.tobytes() == good.state.tobytes()
     assert bad.clock == [4]
     assert np.isnan(bad.costs[4])
+
+
+def in_pieces(dtype):
+    """A run of mini-batches of 1100 samples, the last of 300, which one thread goes through by 512 and two at once; the
+    last of the samples comes once, in the second piece of the fifth mini-batch."""
+    run = Run("float32", "labels", dtype, SGD(0.05, momentum=0.9), batch=1100)
+    assert [kernels.samples_at_once.py_func(run.workspace.layers, 1100, threads) for threads in (1, 2)] == [512, 1100]
+    run.order = np.random.default_rng(3).integers(0, N_SAMPLES - 1, 9 * 1100 + 300)
+    run.order[4 * 1100 + 700] = N_SAMPLES - 1
+    return run
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_mini_batches_in_pieces(dtype):
+    def trained(kernel, threads):
+        run = in_pieces(dtype)
+        assert run.train(kernel, threads, len(run.order)) == N_STEPS
+        return run
+
+    check_at_any_number_of_threads(trained, 100)
+
+
+def test_training_stops_before_a_piece_whose_cost_is_not_finite():
+    good, bad = in_pieces("float32"), in_pieces("float32")
+    good.costs = good.costs[:4]
+    bad.array[-1, 5] = np.nan
+    assert good.train(kernels.run_serial, 1, 4 * 1100) == 4
+    assert bad.train(kernels.run_serial, 1, len(bad.order)) == 4
+    assert bad.theta.tobytes() == good.theta.tobytes()
+    assert bad.state.tobytes() == good.state.tobytes()
 
 
 @pytest.mark.parametrize(("n", "in_order"), [(75, False), (70, True), (73, True)])

@@ -29,7 +29,7 @@ class Steps(Batch):
         self.order = np.resize(draw.permutation(SAMPLES), MOST)
         self.etas, self.costs = np.zeros(MOST), np.zeros(MOST)
         self.clock, self.board = np.zeros(1, np.int64), np.zeros(board_size(threads), np.int64)
-        self.scratch = aligned(kernels.scratch_size(sizes, threads), dtype)
+        self.scratch = aligned(kernels.scratch_size(sizes, threads, n), dtype)
         self.run, self.threads = kernels.run if threads > 1 else kernels.run_serial, threads
 
     def __call__(self, steps):

@@ -31,15 +31,15 @@ def _exp_parts_of(x):
     shift = dtype(1.5 * 2.0 ** (23 if single else 52))  # adding it rounds to a whole number
     lowest = dtype(-87.0 if single else -708.0)
     log2_e = dtype(1 / math.log(2))
-    ln2_high = dtype(0.693359375) if single else dtype(float.fromhex("0x1.62e42fefa0000p-1"))
-    ln2_low = dtype(-2.1219444005469058e-4) if single else dtype(float.fromhex("0x1.cf79abc9e3b39p-40"))
+    minus_ln2_high = dtype(-0.693359375) if single else dtype(float.fromhex("-0x1.62e42fefa0000p-1"))
+    minus_ln2_low = dtype(2.1219444005469058e-4) if single else dtype(float.fromhex("-0x1.cf79abc9e3b39p-40"))
     c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = [dtype(1 / math.factorial(i)) for i in range(2, 14)]
 
     def parts(x):
         x = lowest if x < lowest else x
         shifted = fma(x, log2_e, shift)
         n = shifted - shift
-        r = fma(n, -ln2_low, fma(n, -ln2_high, x))
+        r = fma(n, minus_ln2_low, fma(n, minus_ln2_high, x))
         r2 = r * r
         q = fma(r, c7, c6)
         if not single:

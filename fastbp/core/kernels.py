@@ -30,7 +30,7 @@ from fastbp.core.product import (
     transposed,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
-from fastbp.core.simd import at, flush_denormals, fma, part, pointer_from, restore_denormals
+from fastbp.core.simd import DEPTH, at, flush_denormals, fma, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD.
@@ -43,6 +43,7 @@ NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 NUMBERS_NEAREST = 1 << 11  # as many as stay in a core's nearest cache, with those that they are applied to
+LEAST_AT_ONCE = 2 * DEPTH  # samples of a large mini-batch
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 
@@ -63,12 +64,24 @@ def neuron_grain(n, threads):
     return grain
 
 
-def scratch_size(layer_sizes, threads):
-    """Numbers that threads need to TRAIN: a gradient is applied block by block and then forgotten."""
+@jit.inlined
+def samples_at_once(layers, batch_size, threads):
+    """Samples of a mini-batch that go through the network before the next ones do: of a large one as many as stay near
+    the cores with their neurons, in whole panels; their share of the gradient is added to that of those before."""
+    numbers = layers[0, N_IN]
+    for l in range(len(layers)):
+        numbers += 3 * layers[l, N_OUT]
+    return min(batch_size, max(LEAST_AT_ONCE, NUMBERS_NEAR * threads // numbers // DEPTH * DEPTH))
+
+
+def scratch_size(layer_sizes, threads, batch_size):
+    """Numbers that threads need to TRAIN: a gradient is applied block by block and then forgotten, but where a
+    mini-batch is too large to go through at once it is kept for as long as it grows."""
     of_layers = [(min(n_in, rows_near.py_func(n_out)) + 1) * n_out
                  for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False)]
     lines = -(-max(of_layers) // ROW_GRAIN)  # each thread's begins on one of its own
-    return threads * lines * ROW_GRAIN
+    whole = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False))
+    return max(threads * lines * ROW_GRAIN, whole if batch_size > LEAST_AT_ONCE else 0)
 
 
 @jit.inlined
@@ -269,10 +282,10 @@ def errors_block(layers, buffers, targets, costs, x, t, order, later, loss, lo, 
 
 
 @jit.inlined
-def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, delta_first,
-                  lo, hi):
-    """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, where it is laid out like theta; or, with
-    scratch >= 0, the update, by as many rows as stay near the core with their gradient, at gradient[scratch].
+def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
+                  delta_first, lo, hi):
+    """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, laid out like theta or, with scratch >= 0,
+    at gradient[scratch], by as many rows as stay near the core with it; and, if it is whole, their update.
 
     With `delta_first`, before that, delta[l-1] of the neurons that send by these rows: W is then read once for both.
     """
@@ -287,20 +300,20 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
             at_row = scratch if scratch >= 0 else w + k * n_out
             length = weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, k,
                                             min(k + at_once, end))
-            if scratch >= 0:
-                update_block(theta, gradient, state, settings, factors, w + k * n_out, length, scratch)
+            if updates:
+                update_block(theta, gradient, state, settings, factors, w + k * n_out, length, at_row)
 
 
 @jit.inlined
 def weights_share(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
-                  delta_first, c, shares, threads):
+                  updates, delta_first, c, shares, threads):
     """The c-th share of the weights of layers begin..end. Of several layers, what the grain leaves over goes to another
     share at each."""
     turn = 0
     for l in range(begin, end):
         grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
         lo, hi = jit.share(layers[l, N_IN], (c + turn) % shares, shares, grain)
-        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch,
+        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
                       delta_first, lo, hi)
         turn += (layers[l, N_IN] + grain - 1) // grain
 
@@ -323,9 +336,9 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
 
     Samples a thread has to itself need no waiting from layer to layer. But where they are few and W is large, to read
     and pack all of W for them takes long; then each thread does it for its own neurons, a phase a layer, and on the way
-    back at once with the weights by which they send.
+    back at once with the weights by which they send. A large mini-batch goes through in pieces.
     """
-    before = flush_denormals()
+    control = flush_denormals()
     n_layers = len(layers)
     if threads > 1:
         board[len(board) - threads + own] = thread_number()
@@ -334,19 +347,21 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                   and layers[n_layers - 1, B] > MANY_WEIGHTS)
     last = n_layers + 1 if purpose == INFER else 2 * n_layers  # the stage of the outputs or of the weights
     at_once = 1 if by_neurons else last
-    scratch = len(gradient) // threads * own if purpose == TRAIN else -1
-    phase = all_parts = 0
-    for s in range(len(step_costs)):
-        first = s * batch_size
-        n = min(batch_size, n_samples - first)
-        scale, fresh, factors = 1 / n, True, (0.0, 0.0)
+    piece = samples_at_once(layers, batch_size, threads) if purpose == TRAIN and not by_neurons else batch_size
+    scratch = len(gradient) // threads * own if purpose == TRAIN and piece == batch_size else -1
+    phase = all_parts = s = first = 0
+    while s < len(step_costs):
+        before, n_batch = first - s * batch_size, min(batch_size, n_samples - s * batch_size)
+        n = min(piece, n_batch - before)
+        ends = before + n == n_batch
+        scale, fresh, factors = 1 / n_batch, before == 0, (0.0, 0.0)
         if purpose == TRAIN:
             factors = factors_of(settings, etas[s], start + s + 1)
         elif purpose == ACCUMULATE:
             scale, fresh = 1 / n_samples, s == 0
         cost, stage, good = 0.0, 0, True
         while good and stage <= last:
-            n_parts = parts(layers[0, N_IN] if stage == last else min(batch_size, n_samples), threads)
+            n_parts = parts(layers[0, N_IN] if stage == last else min(piece, n_samples), threads)
             if by_neurons:
                 n_parts = threads * PARTS_PER_THREAD
             phase += 1
@@ -366,24 +381,27 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 elif stage == last or (by_neurons and stage > n_layers):
                     l = 2 * n_layers - stage
                     weights_share(theta, gradient, state, layers, buffers, l, l + 1 if by_neurons else n_layers, n,
-                                  scale, fresh, settings, factors, scratch, stage < last, c, n_parts, threads)
+                                  scale, fresh, settings, factors, scratch, purpose == TRAIN and ends, stage < last, c,
+                                  n_parts, threads)
                 else:
-                    samples_block(theta, layers, buffers, targets, costs, x, t, order, first, batch_size, loss,
+                    samples_block(theta, layers, buffers, targets, part(costs, before, n), x, t, order, first, n, loss,
                                   stage, stage + at_once, lo, hi)
-                if c == 0 and stage == last:
+                if c == 0 and stage == last and ends:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
                 done(board)
             wait(board, all_parts)
-            if stage <= n_layers < stage + at_once:
-                cost = _mean(costs, n)  # by every thread: less than one more phase
+            if stage <= n_layers < stage + at_once and ends:
+                cost = _mean(costs, n_batch)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
             stage += at_once
         if not good:  # a thread that wakes late may find so only by the cost of a later step; the clock stands still
             if own == 0:
                 step_costs[clock[0] - start] = cost
             break
-    restore_denormals(before)
+        first += n
+        s += ends
+    restore_denormals(control)
 
 
 @jit.inlined
