@@ -30,7 +30,7 @@ from fastbp.core.product import (
     transposed,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
-from fastbp.core.simd import DEPTH, at, flush_denormals, fma, part, pointer_from, restore_denormals
+from fastbp.core.simd import DEPTH, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD.
@@ -338,6 +338,10 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
     and pack all of W for them takes long; then each thread does it for its own neurons, a phase a layer, and on the way
     back at once with the weights by which they send. A large mini-batch goes through in pieces.
     """
+    # To count who uses them took 0.17 of a step of 4-32-16-4 with one sample.
+    (theta, gradient, state, layers, buffers, targets, costs, order, settings, etas, clock, outputs, step_costs,
+     board) = lent((theta, gradient, state, layers, buffers, targets, costs, order, settings, etas, clock, outputs,
+                    step_costs, board))
     control = flush_denormals()
     n_layers = len(layers)
     if threads > 1:

@@ -704,6 +704,24 @@ def part(typing, array, offset, n):
 
 
 @intrinsic
+def lent(typing, arrays):
+    """The same arrays, a tuple of them, without their owners: use them while those live.
+
+    Compiled code counts the users of an array that has an owner, by atomic additions wherever it takes it in hand.
+    """
+    def emit(context, builder, signature, arguments):
+        values = []
+        for i, kind in enumerate(arrays):
+            array = context.make_array(kind)(context, builder, builder.extract_value(arguments[0], i))
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)
+            array.parent = cgutils.get_null_value(array.parent.type)
+            values.append(array._getvalue())
+        return context.make_tuple(builder, arrays, values)
+
+    return arrays(arrays), emit
+
+
+@intrinsic
 def whole_lines(typing, array, n):
     """`n` rounded up to a number that fills whole cache lines."""
     def emit(context, builder, signature, arguments):
