@@ -259,6 +259,7 @@ class _Fit:
         kept = trainer._kept
         if kept is None or kept[0].capacity != self.batch_size or kept[1].live[0] is not trainer.network.theta:
             kept = trainer._kept = trainer.network.workspace(self.batch_size), _Snapshot(trainer)
+            trainer._scratch = trainer._new_scratch()  # batch_size may have been changed
         self.workspace, self.kept = kept
 
     def epoch(self, bar: Any) -> float:

@@ -247,6 +247,17 @@ def test_a_step_allocates_nothing():
     assert counted_peak >= 80_000
 
 
+@pytest.mark.slow
+def test_the_compiled_loop_does_not_count_who_uses_its_arrays():
+    """Atomic additions, wherever an array with an owner is taken in hand; it borrows all of them."""
+    loop = numba.njit(**jit.FLAGS, **jit.NO_ENTRY)(kernels.one_thread.py_func)  # anew: machine code on disk has no text
+    loop.compile(tuple(map(numba.typeof, kernels._examples("float32"))))
+    [code] = loop.inspect_llvm().values()
+    functions = [text for text in code.split("\ndefine ") if "one_thread" in text.splitlines()[0]]
+    assert any("prefetch" in text for text in functions)
+    assert not any("@NRT_incref" in text for text in functions)
+
+
 # Threads and forks beside parallel code.
 
 

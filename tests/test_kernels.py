@@ -16,7 +16,7 @@ from fastbp.core import jit, kernels, losses, optimizers, reference
 from fastbp.core.activations import SOFTMAX
 from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.phases import board_size
-from fastbp.core.product import MOST_NONZERO, NEVER, Matrix, product, repeated_zero
+from fastbp.core.product import MOST_NONZERO, NEVER, TILE_HEIGHT, Matrix, product, repeated_zero
 from fastbp.core.samples import LABELS, NONE, Samples, describe
 from fastbp.core.simd import at
 from fastbp.workspace import Workspace, aligned, parameter_offsets
@@ -493,13 +493,17 @@ def test_training_stops_before_a_cost_that_is_not_finite(threads, sizes):
     assert np.isnan(bad.costs[4])
 
 
+PIECED = 2600  # samples of a mini-batch
+
+
 def in_pieces(dtype):
-    """A run of mini-batches of 1100 samples, the last of 300, which one thread goes through by 512 and two at once; the
-    last of the samples comes once, in the second piece of the fifth mini-batch."""
-    run = Run("float32", "labels", dtype, SGD(0.05, momentum=0.9), batch=1100)
-    assert [kernels.samples_at_once.py_func(run.workspace.layers, 1100, threads) for threads in (1, 2)] == [512, 1100]
-    run.order = np.random.default_rng(3).integers(0, N_SAMPLES - 1, 9 * 1100 + 300)
-    run.order[4 * 1100 + 700] = N_SAMPLES - 1
+    """A run of nine mini-batches that one thread goes through in four pieces, two and three threads in two, and one of
+    300; the last of the samples comes once, in the first piece of the fifth."""
+    run = Run("float32", "labels", dtype, SGD(0.05, momentum=0.9), batch=PIECED)
+    pieces = [kernels.samples_at_once.py_func(run.workspace.layers, PIECED, threads) for threads in (1, 2, 3)]
+    assert [-(-PIECED // piece) for piece in pieces] == [4, 2, 2]
+    run.order = np.random.default_rng(3).integers(0, N_SAMPLES - 1, (N_STEPS - 1) * PIECED + 300)
+    run.order[4 * PIECED + 20] = N_SAMPLES - 1
     return run
 
 
@@ -513,14 +517,30 @@ def test_large_mini_batches_in_pieces(dtype):
     check_at_any_number_of_threads(trained, 100)
 
 
-def test_training_stops_before_a_piece_whose_cost_is_not_finite():
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_stops_before_a_piece_whose_cost_is_not_finite(threads):
+    kernel = kernels.run_serial if threads == 1 else kernels.run
     good, bad = in_pieces("float32"), in_pieces("float32")
     good.costs = good.costs[:4]
     bad.array[-1, 5] = np.nan
-    assert good.train(kernels.run_serial, 1, 4 * 1100) == 4
-    assert bad.train(kernels.run_serial, 1, len(bad.order)) == 4
+    assert good.train(kernel, threads, 4 * PIECED) == 4
+    assert bad.train(kernel, threads, len(bad.order)) == 4
     assert bad.theta.tobytes() == good.theta.tobytes()
     assert bad.state.tobytes() == good.state.tobytes()
+    assert bad.clock == [4]
+    assert np.isnan(bad.costs[4])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8, 64])
+@pytest.mark.parametrize("batch", [1, 511, 512, 513, 600, 4097, 10_000])
+@pytest.mark.parametrize("sizes", [TRAINED, LARGE, [784, 2048, 2048, 10]], ids=str)
+def test_pieces_are_of_equal_size(sizes, batch, threads):
+    layers = Workspace(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], "float32", 1).layers
+    piece = kernels.samples_at_once.py_func(layers, batch, threads)
+    pieces = -(-batch // piece)
+    assert piece == batch or (batch > 512 and piece >= 128 * threads)
+    assert 0 <= pieces * piece - batch < pieces * TILE_HEIGHT  # the last is hardly smaller
+    assert kernels.scratch_size(sizes, threads, batch) >= (parameter_offsets(sizes)[-1][0] if pieces > 1 else 0)
 
 
 @pytest.mark.parametrize(("n", "in_order"), [(75, False), (70, True), (73, True)])
@@ -596,7 +616,7 @@ def test_infer_goes_on_where_a_cost_is_not_finite():
 
 
 def digest():
-    """Fingerprint of all that the runs above come to."""
+    """Fingerprint of what runs of every kind of samples and optimiser come to, and one of many zeros."""
     total = hashlib.sha256()
     for dtype in DTYPES:
         for x, t, optimizer in RUNS:

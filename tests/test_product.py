@@ -203,8 +203,8 @@ def test_zeros_are_really_skipped():
 @pytest.mark.parametrize("a_transposed", [False, True], ids=["A", "At"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_zeros_are_skipped_where_there_are_many(dtype, a_transposed, b_transposed):
-    """NaN in B at a step at which A is zero tells. Small products are done whole, and so are some of few columns."""
-    draw, wide = np.random.default_rng(6), 8 * panel(dtype)
+    """NaN in B at a step at which A is zero tells. Small products are done whole, and so are those of few columns."""
+    draw, wide, tile = np.random.default_rng(6), 8 * panel(dtype), panel(dtype) // TILE_VECTORS * SKIP_VECTORS
 
     def skips(n_rows, depth, n_columns, density):
         A, B = (draw.random((n_rows, depth)) < density).astype(dtype), np.ones((depth, n_columns), dtype)
@@ -216,8 +216,9 @@ def test_zeros_are_skipped_where_there_are_many(dtype, a_transposed, b_transpose
 
     assert skips(64, 200, wide, MOST_NONZERO - 0.1)
     assert not skips(64, 200, wide, MOST_NONZERO + 0.1)
-    assert skips(512, 200, 3, MOST_NONZERO / 2 - 0.1)
-    assert not skips(512, 200, 3, MOST_NONZERO / 2 + 0.1)
+    assert skips(512, 200, tile // 2, MOST_NONZERO / 2 - 0.1)
+    assert not skips(512, 200, tile // 2, MOST_NONZERO / 2 + 0.1)
+    assert not skips(2000, 200, tile // 4, 0.01)
     assert not skips(FEW_ROWS - 1, 2000, wide, 0.01)
     assert not skips(2000, LEAST_DEPTH - 1, wide, 0.01)
     assert not skips(32, 32, 8, 0.01)

@@ -394,6 +394,23 @@ def test_a_batch_larger_than_the_data_is_said_once(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_batch_size_that_is_changed():
+    """From one that is gone through at once to one in pieces, which keeps a gradient as long as theta."""
+    X, y = dense(1200)
+    thetas = []
+    for first in (10, 1000):
+        net = Network([X.shape[1], 80, 80, 80, 3], seed=1)
+        trainer = Trainer(net, optimizer=SGD(0.0001), batch_size=first, threads=1)
+        if first != 1000:
+            trainer.fit(X[:20], y[:20])
+            net.theta[:] = Network([X.shape[1], 80, 80, 80, 3], seed=1).theta
+            trainer.batch_size, trainer.epochs_done = 1000, 0
+        assert (len(trainer._scratch) >= net.n_parameters) == (first == 1000)
+        trainer.fit(X, y)
+        thetas.append(net.theta)
+    assert same(*thetas)
+
+
 def test_compile_trains_nothing():
     trainer = Trainer(Network([6, 4, 3]))
     before = trainer.network.theta.copy()
@@ -731,9 +748,9 @@ def test_denormals(dtype):
     assert np.array([tiny], dtype)[0] / 2 > 0  # in Python's thread, as before
 
 
-@pytest.mark.parametrize("batch_size", [600, 1024])
+@pytest.mark.parametrize("batch_size", [512, 1024])
 def test_more_parts_than_threads_give_the_same_bits(batch_size):
-    """Batches and layers of so many rows that each thread has several parts of both phases."""
+    """Batches and layers of so many rows that each thread has several parts; of the larger one, in two pieces."""
     draw = np.random.default_rng(0)
     x, y = draw.random((2 * batch_size, 1100), np.float32), draw.integers(0, 4, 2 * batch_size)
     bits = set()

@@ -43,7 +43,7 @@ NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 NUMBERS_NEAREST = 1 << 11  # as many as stay in a core's nearest cache, with those that they are applied to
-LEAST_AT_ONCE = 2 * DEPTH  # samples of a large mini-batch
+LEAST_AT_ONCE = 2 * DEPTH  # samples of a large mini-batch; and a panel's depth of them for each thread
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 
@@ -66,12 +66,15 @@ def neuron_grain(n, threads):
 
 @jit.inlined
 def samples_at_once(layers, batch_size, threads):
-    """Samples of a mini-batch that go through the network before the next ones do: of a large one as many as stay near
-    the cores with their neurons, in whole panels; their share of the gradient is added to that of those before."""
+    """Samples of a mini-batch that go through the network before the next ones do, whose share of the gradient is added
+    to theirs: of a large mini-batch as many as stay near the cores with their neurons, in pieces of equal size."""
     numbers = layers[0, N_IN]
     for l in range(len(layers)):
         numbers += 3 * layers[l, N_OUT]
-    return min(batch_size, max(LEAST_AT_ONCE, NUMBERS_NEAR * threads // numbers // DEPTH * DEPTH))
+    most = max(LEAST_AT_ONCE, DEPTH * threads, NUMBERS_NEAR * threads // numbers)
+    pieces = (batch_size + most - 1) // most
+    piece = (batch_size + pieces - 1) // pieces
+    return min(batch_size, (piece + TILE_HEIGHT - 1) // TILE_HEIGHT * TILE_HEIGHT)
 
 
 def scratch_size(layer_sizes, threads, batch_size):
@@ -220,7 +223,8 @@ weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
 
 
 # What follows runs whole mini-batches. A step is two phases: each thread does all that its samples need, then all that
-# its rows of every W need. Where samples are few and W is large, each layer has phases of its own (`one_thread`).
+# its rows of every W need; of a large mini-batch, each piece has two. Where samples are few and W is large, each layer
+# has phases of its own (`one_thread`).
 
 INFER, TRAIN, ACCUMULATE = range(3)  # what for
 
@@ -236,8 +240,8 @@ def _layer_of(stage, n_layers):
 def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ahead, loss, begin, end, lo, hi):
     """The stages begin..end for samples lo..hi, for as many at a time as stay near the core with all their neurons.
 
-    The mini-batch starts at order[first] (an empty `order`: the samples as they lie), the next one `ahead` samples
-    later. Without targets (t.kind NONE) there is no output error.
+    They start at order[first] (an empty `order`: the samples as they lie), those of the next piece or mini-batch
+    `ahead` samples later. Without targets (t.kind NONE) there is no output error.
     """
     n_layers = len(layers)
     numbers = layers[0, LD_INPUT]
@@ -260,7 +264,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
 
 @jit.block
 def input_block(layers, buffers, targets, x, t, order, first, lo, hi):
-    """a[0] and targets of samples lo..hi of the mini-batch that starts at order[first]."""
+    """a[0] and targets of samples lo..hi of those that start at order[first]."""
     n_in, n_out, ld = layers[0, N_IN], layers[len(layers) - 1, N_OUT], layers[0, LD_INPUT]
     gather(x, order, first + lo, hi - lo, _block(buffers, layers[0, INPUT], ld, lo, hi), n_in, ld)
     if t.kind == LABELS:
@@ -271,7 +275,7 @@ def input_block(layers, buffers, targets, x, t, order, first, lo, hi):
 
 @jit.block
 def errors_block(layers, buffers, targets, costs, x, t, order, later, loss, lo, hi):
-    """Output error of samples lo..hi; meanwhile those of the mini-batch at order[later] are fetched."""
+    """Output error of samples lo..hi; meanwhile those from order[later] on are fetched."""
     n_in, n_out = layers[0, N_IN], layers[len(layers) - 1, N_OUT]
     for i in range(lo, hi, PREFETCHED):
         end = min(i + PREFETCHED, hi)
@@ -352,13 +356,15 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
     last = n_layers + 1 if purpose == INFER else 2 * n_layers  # the stage of the outputs or of the weights
     at_once = 1 if by_neurons else last
     piece = samples_at_once(layers, batch_size, threads) if purpose == TRAIN and not by_neurons else batch_size
-    scratch = len(gradient) // threads * own if purpose == TRAIN and piece == batch_size else -1
+    scratch = -1  # the gradient is laid out like theta
+    if purpose == TRAIN and piece == batch_size:
+        scratch = len(gradient) // threads // ROW_GRAIN * ROW_GRAIN * own
     phase = all_parts = s = first = 0
     while s < len(step_costs):
-        before, n_batch = first - s * batch_size, min(batch_size, n_samples - s * batch_size)
-        n = min(piece, n_batch - before)
-        ends = before + n == n_batch
-        scale, fresh, factors = 1 / n_batch, before == 0, (0.0, 0.0)
+        gone, n_batch = first - s * batch_size, min(batch_size, n_samples - s * batch_size)  # samples of the mini-batch
+        n = min(piece, n_batch - gone)
+        last_piece = gone + n == n_batch
+        scale, fresh, factors = 1 / n_batch, gone == 0, (0.0, 0.0)
         if purpose == TRAIN:
             factors = factors_of(settings, etas[s], start + s + 1)
         elif purpose == ACCUMULATE:
@@ -385,17 +391,17 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 elif stage == last or (by_neurons and stage > n_layers):
                     l = 2 * n_layers - stage
                     weights_share(theta, gradient, state, layers, buffers, l, l + 1 if by_neurons else n_layers, n,
-                                  scale, fresh, settings, factors, scratch, purpose == TRAIN and ends, stage < last, c,
-                                  n_parts, threads)
+                                  scale, fresh, settings, factors, scratch, purpose == TRAIN and last_piece,
+                                  stage < last, c, n_parts, threads)
                 else:
-                    samples_block(theta, layers, buffers, targets, part(costs, before, n), x, t, order, first, n, loss,
+                    samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, order, first, n, loss,
                                   stage, stage + at_once, lo, hi)
-                if c == 0 and stage == last and ends:
+                if c == 0 and stage == last and last_piece:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
                 done(board)
             wait(board, all_parts)
-            if stage <= n_layers < stage + at_once and ends:
+            if stage <= n_layers < stage + at_once and last_piece:
                 cost = _mean(costs, n_batch)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
             stage += at_once
@@ -404,7 +410,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 step_costs[clock[0] - start] = cost
             break
         first += n
-        s += ends
+        s += last_piece
     restore_denormals(control)
 
 

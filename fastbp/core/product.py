@@ -49,8 +49,8 @@ FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B cost
 
 # Whether a product leaves out the steps at which a tile's rows of A are all zero: LOOK for where A holds so many zeros
 # that it pays. On a Zen 1 with AVX2 (128x512x512, one row a tile) it takes 0.45 of the time where 30 % are not zero,
-# 0.67 at 50 %, 0.85 at 64 %, 0.93 at 75 %; for few columns, done by half of the skipping tile, it pays only with more
-# zeros.
+# 0.67 at 50 %, 0.85 at 64 %, 0.93 at 75 %; with 32 columns, done by half of the skipping tile, 0.7 at 38 %; with 16 or
+# fewer, to find the steps takes as long as the product.
 NEVER, ALWAYS, LOOK = range(3)
 MOST_STEPS = 0.75 if SKIP_ROWS == 1 else 0.5  # of a tile, that may be left; 0.5 for two rows is not measured
 MOST_NONZERO = 1 - (1 - MOST_STEPS) ** (1 / SKIP_ROWS)  # of A's numbers: then so many steps are left, on the average
@@ -188,7 +188,8 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
     width = SKIP_VECTORS * lanes_of(c.data)
     words = (depth + WORD - 1) // WORD
     # Where a step's rows lie side by side, each step is in a line of its own. With AVX2 those of 128 steps and a panel
-    # of as many rows push each other out of the nearest cache: at 512x128x512 with half of A zeros, 64 take 0.95.
+    # of as many rows push each other out of the nearest cache: at 512x128x512 with half of A zeros, 64 take 0.95. With
+    # AVX-512 that many were as fast.
     most = SKIP_WORDS if a.column == 1 else (SKIP_WORDS + 1) // 2
     n_depths = (words + most - 1) // most
     for i in range(0, n_tiles, SKIP_TILES):
@@ -210,7 +211,9 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
 @jit.block
 def _mostly_zeros(a, n_rows, n_columns, depth):
     """Whether leaving out steps pays, by some lines of A."""
-    if n_rows < FEW_ROWS or depth < LEAST_DEPTH or n_rows * n_columns * depth < WORTH_LOOKING:
+    width = SKIP_VECTORS * lanes_of(a.data)
+    too_few = n_rows < FEW_ROWS or depth < LEAST_DEPTH or 4 * n_columns <= width
+    if too_few or n_rows * n_columns * depth < WORTH_LOOKING:
         return False
     lines, length, apart = (n_rows, depth, a.row) if a.column == 1 else (depth, n_rows, a.column)
     found = 0
@@ -218,8 +221,7 @@ def _mostly_zeros(a, n_rows, n_columns, depth):
         line = ahead(a.data, lines * i // LOOKED_AT * apart)
         for j in range(0, length, 16):
             found += number_of_ones(nonzero_bits(ahead(line, j), length - j))
-    wide = 2 * n_columns > SKIP_VECTORS * lanes_of(a.data)
-    return found <= (MOST_NONZERO if wide else MOST_NONZERO / 2) * LOOKED_AT * length
+    return found <= (MOST_NONZERO if 2 * n_columns > width else MOST_NONZERO / 2) * LOOKED_AT * length
 
 
 @jit.inner
