@@ -36,10 +36,10 @@ bench: $(VENV)/installed-bench
 	$(ASV) run --bench '$(BENCH)' HEAD
 
 # HEAD beside BASE, round by round in turn; exits with an error where HEAD is slower beyond noise. Why 1.4: with
-# BENCH='Training.*float32|Control' (five minutes) the ratios of identical code were 0.92 to 1.05 on a Zen 1, but for one
-# of 28, two threads on mini-batches of one sample, 0.74, which is 1.35 the other way round; on a machine of two processors
-# with a load of ten, the control's came to 1.31. With what the samples of a mini-batch need done twice, 18 of 24 training
-# steps were 1.44 to 1.9 times as slow and reported, six 1.03 to 1.38 times and not, nor was a control.
+# BENCH='Training.*float32|Control' (five minutes) the ratios of identical code were 0.92 to 1.05 on a Zen 1, but for
+# one of 28, two threads on mini-batches of one sample, 0.74, which is 1.35 the other way round; on a machine of two
+# processors with a load of ten, the control's came to 1.31. With what the samples of a mini-batch need done twice, 18
+# of 24 training steps were 1.44 to 1.9 times as slow and reported, six 1.03 to 1.38 times and not, nor was a control.
 BASE ?= main
 bench-compare: BENCH = ^(?!.*NumPyReference).*time
 bench-compare: $(VENV)/installed-bench

@@ -477,20 +477,24 @@ def test_mini_batches_with_many_zeros(dtype, sizes):
     check_at_any_number_of_threads(trained, 1000)
 
 
-@pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_training_stops_before_a_cost_that_is_not_finite(threads, sizes):
-    good = Run("float32", "labels", "float32", SGD(0.01, momentum=0.9), sizes=sizes)
-    bad = Run("float32", "labels", "float32", SGD(0.01, momentum=0.9), sizes=sizes)
-    good.costs = good.costs[:4]
-    bad.array[bad.order[4 * BATCH + 3], 5] = np.nan
+def check_stop_before_the_fifth_step(good, bad, threads):
+    """Of two equal runs whose fifth mini-batch `bad` has a NaN in: theta and state are those of four steps."""
     kernel = kernels.run_serial if threads == 1 else kernels.run
-    assert good.train(kernel, threads) == 4
-    assert bad.train(kernel, threads) == 4
+    good.costs = good.costs[:4]
+    assert good.train(kernel, threads, 4 * good.batch) == 4
+    assert bad.train(kernel, threads, len(bad.order)) == 4
     assert bad.theta.tobytes() == good.theta.tobytes()
     assert bad.state.tobytes() == good.state.tobytes()
     assert bad.clock == [4]
     assert np.isnan(bad.costs[4])
+
+
+@pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_stops_before_a_cost_that_is_not_finite(threads, sizes):
+    good, bad = (Run("float32", "labels", "float32", SGD(0.01, momentum=0.9), sizes=sizes) for _ in range(2))
+    bad.array[bad.order[4 * BATCH + 3], 5] = np.nan
+    check_stop_before_the_fifth_step(good, bad, threads)
 
 
 PIECED = 2600  # samples of a mini-batch
@@ -519,16 +523,9 @@ def test_large_mini_batches_in_pieces(dtype):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_training_stops_before_a_piece_whose_cost_is_not_finite(threads):
-    kernel = kernels.run_serial if threads == 1 else kernels.run
     good, bad = in_pieces("float32"), in_pieces("float32")
-    good.costs = good.costs[:4]
     bad.array[-1, 5] = np.nan
-    assert good.train(kernel, threads, 4 * PIECED) == 4
-    assert bad.train(kernel, threads, len(bad.order)) == 4
-    assert bad.theta.tobytes() == good.theta.tobytes()
-    assert bad.state.tobytes() == good.state.tobytes()
-    assert bad.clock == [4]
-    assert np.isnan(bad.costs[4])
+    check_stop_before_the_fifth_step(good, bad, threads)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8, 64])

@@ -94,6 +94,7 @@ class _Vectors:
         self.lanes = lanes or VECTOR_BITS // self.bits
         self.scalar = {32: ir.FloatType(), 64: ir.DoubleType()}[self.bits]
         self.type = ir.VectorType(self.scalar, self.lanes)
+        self.zero = ir.Constant(self.type, [0.0] * self.lanes)
 
     def of_width(self, lanes):
         """The same for vectors of so many numbers."""
@@ -108,9 +109,8 @@ class _Vectors:
     def load(self, pointer, offset, mask=None):
         address, align = self.address(pointer, offset), self.bits // 8
         if mask is not None:
-            zero = ir.Constant(self.type, [0.0] * self.lanes)
             name = f"llvm.masked.load.{self._suffix()}.p0"
-            return call_named(self.builder, name, self.type, address, I32(align), mask, zero)
+            return call_named(self.builder, name, self.type, address, I32(align), mask, self.zero)
         value = self.builder.load(address)
         value.align = align
         return value
@@ -254,8 +254,8 @@ def _emit_tile(b, x, rows, vectors, p, walk):
         if v % per_line == 0:
             _prefetch(b, b.gep(p["c"], [at(p["c_row"], rows + r, v)]), to_write=True)
     total = dict(zip(cells, walk(b, p, step, accumulators), strict=True))
-    zero = ir.Constant(x.type, [0.0] * x.lanes)  # turns -0 into 0: a step left out, or not, is then the same to the bit
-    per_cell(lambda r, v, mask: x.store(b.fadd(total[r, v], zero), p["c"], at(p["c_row"], r, v), mask))
+    # To add 0 turns -0 into 0: a step left out, or not, is then the same to the bit.
+    per_cell(lambda r, v, mask: x.store(b.fadd(total[r, v], x.zero), p["c"], at(p["c_row"], r, v), mask))
 
 
 def can_spread():
@@ -409,7 +409,6 @@ def _pack_rows(vectors):
             target, source, b_k, n_columns, depth, scale = arguments
             width = vectors * x.lanes
             whole = builder.icmp_signed(">=", n_columns, I64(width))
-            zero = ir.Constant(x.type, [0.0] * x.lanes)
             with _Loop(builder, depth, [target, source]) as loop:
                 to, row = loop.values
 
@@ -422,7 +421,7 @@ def _pack_rows(vectors):
                             copy(x, I64(v * x.lanes))
                     with otherwise:
                         for v in range(vectors):
-                            x.store(zero, to, I64(v * x.lanes))
+                            x.store(x.zero, to, I64(v * x.lanes))
                         _by_pieces(builder, x, n_columns, width, copy)
                 loop.next([builder.gep(to, [I64(width)]), builder.gep(row, [b_k])])
             return context.get_dummy_value()
@@ -530,7 +529,7 @@ def nonzero_bits(typing, pointer, n):
     def emit(context, builder, signature, arguments):
         x = _Vectors(builder, pointer, lanes=16)
         values = x.load_mostly_whole(arguments[0], I64(0), arguments[1])
-        bits = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
+        bits = builder.fcmp_unordered("!=", values, x.zero)
         return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
 
     return types.int64(pointer, types.int64), emit
@@ -560,7 +559,7 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
         with _Loop(builder, depth, [a_, none]) as loop:
             row, bits = loop.values
             values = x.load_mostly_whole(row, I64(0), n_lanes)
-            nonzero = builder.fcmp_unordered("!=", values, ir.Constant(x.type, [0.0] * x.lanes))
+            nonzero = builder.fcmp_unordered("!=", values, x.zero)
             bit = x.splat(builder.shl(I32(1), builder.trunc(loop.counter, I32)))
             loop.next([builder.gep(row, [a_k]), builder.select(nonzero, builder.or_(bits, bit), bits)])
         bits, distance = loop.result[1], 1
