@@ -38,6 +38,16 @@ def describe() -> str:
             f"llvmlite {llvmlite.__version__}, NumPy {numpy.__version__}")
 
 
+def environment(cache: str) -> dict[str, str]:
+    """Of a process as users start it, its machine code in that folder.
+
+    PYTHONDONTWRITEBYTECODE, which developers' machines and images may set, would let each process of a checkout compile
+    its Python sources anew: 0.08 s on a first Zen.
+    """
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return ours | {"NUMBA_CACHE_DIR": cache}
+
+
 class Processors:
     """Waits until all processors give their full speed at once, and are near each other.
 

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe, interleave, spread
+from machine import describe, environment, interleave, spread
 
 FIRST_STEP = ("import numpy as np, fastbp; x = np.ones((32, 4), 'float32'); "
               "net = fastbp.Network([4, 32, 16, 4], hidden='tanh', output='identity'); "
@@ -28,7 +28,7 @@ TRAIN = [sys.executable, "-m", "fastbp.cli", "train", "mnist", "--quiet"]
 def run(command: list[str], cache: str) -> tuple[float, float]:
     """Wall seconds and peak resident MB of a process."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, env=os.environ | {"NUMBA_CACHE_DIR": cache}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment(cache), stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -42,12 +41,14 @@ def train(library: str, target: float, seed: int) -> None:
 
 def measure(library: str, target: float, seed: int, cache: str, warm: bool) -> tuple[float, float]:
     """Seconds of a process, and its accuracy."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+    from run import machine  # not above: the processes that are timed read this file too
+
+    settings = machine.environment(cache)
     if warm:
-        environment |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        settings |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     command = [sys.executable, __file__, "--train", library, str(target), str(seed)]
     started = time.perf_counter()
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    process = subprocess.run(command, env=settings, capture_output=True, text=True)
     seconds = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(f"{library} ended with {process.returncode}:\n{process.stderr}")

@@ -31,6 +31,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.cpu_options import ParallelOptions
 from numba.core.registry import CPUDispatcher
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from fastbp.core import processors
@@ -89,7 +90,10 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
         return (*super()._index_key(sig, codegen), DIGEST, self._parallel)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        overload = super().load_overload(sig, target_context)
+        # Numba would first read all implementations there are, its own and others', which only a compiler asks for.
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            overload = self._load_overload(sig, target_context)
         if overload is None:
             _announce()
         return overload

@@ -21,7 +21,6 @@ from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 # What the compiler may use: the CPU's own features, or what Numba's settings say instead.
 FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
@@ -693,6 +692,8 @@ def part(typing, array, offset, n):
     vector = array.copy(ndim=1)
 
     def emit(context, builder, signature, arguments):
+        from numba.np.arrayobj import populate_array  # slow to import, and only a compiler needs it
+
         whole = context.make_array(array)(context, builder, arguments[0])
         out = context.make_array(vector)(context, builder)
         populate_array(out, builder.gep(whole.data, [arguments[1]]), [arguments[2]], [whole.itemsize], whole.itemsize,
