@@ -13,19 +13,22 @@ Slopes are fitted to the medians on log-log axes, where work dominates. The rang
                 as long as the products of 2 or 3 samples
     threads     all; on ideal processors the slope is -1
 
-A slope within 5 % of 1 is the aim.
+A slope within 5 % of 1 is the aim. What the processors give when all are busy is measured beside the threads: as many
+processes, each with a network of its own on one thread, and nothing shared but the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 from machine import Processors, describe, interleave, spread
@@ -100,6 +103,33 @@ def timer(point: Point) -> Callable[[], float]:
     return lambda: fit(epochs) / steps
 
 
+def _work(pipe, point: Point, cpu: int) -> None:
+    """A process that makes a measurement of `point` whenever it is asked to, on one processor."""
+    os.sched_setaffinity(0, {cpu})
+    measure = timer(point)
+    pipe.send(None)
+    with contextlib.suppress(EOFError):  # when the asking process has ended
+        while pipe.recv():
+            pipe.send(measure())
+
+
+def apart(point: Point, counts: list[int]) -> dict[int, Callable[[], float]]:
+    """For each count a measure of the seconds a step, were that many processes which train at once one network."""
+    context, pipes = multiprocessing.get_context("spawn"), []
+    for cpu in sorted(os.sched_getaffinity(0))[: max(counts)]:
+        ours, theirs = context.Pipe()
+        context.Process(target=_work, args=(theirs, point, cpu), daemon=True).start()
+        ours.recv()
+        pipes.append(ours)
+
+    def measure(n: int) -> float:
+        for pipe in pipes[:n]:
+            pipe.send(True)
+        return fmean(pipe.recv() for pipe in pipes[:n]) / n
+
+    return {n: lambda n=n: measure(n) for n in counts}
+
+
 def slope(x: list[float], y: list[float]) -> float:
     """Of the least-squares line through (log x, log y)."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
@@ -120,7 +150,7 @@ def verdict(name: str, law: Law, seconds: list[float]) -> str:
     return f"{name}: slope {found:.3f} from {law.least:,} on; {within} 5 % of {law.slope}"
 
 
-def plot(figures: dict[str, tuple[Law, list[float]]], rate: float, path: Path) -> None:
+def plot(figures: dict[str, tuple[Law, list[float]]], processes: list[float], rate: float, path: Path) -> None:
     """A panel for each law: medians, the fitted line over its range, and the least time at the peak."""
     import matplotlib
 
@@ -142,6 +172,7 @@ def plot(figures: dict[str, tuple[Law, list[float]]], rate: float, path: Path) -
             ax.loglog(ends, middle[1] * (ends / middle[0]) ** k, color="#d1495b", label=f"slope {k:.3f}")
         ax.set(title=_what(law), xlabel=name, ylabel=f"seconds for one {law.measure}")
         if name == "threads":
+            ax.loglog(x, processes, "s", color="#808080", fillstyle="none", label="as many processes, a network each")
             ax.set_xticks(x, x)
             ax.minorticks_off()
         ax.legend(frameon=False)
@@ -173,10 +204,15 @@ def main() -> None:
         chosen = {name: replace(law, points=law.points[:-3] if len(law.points) > 4 else law.points)
                   for name, law in chosen.items()}
     measures = {(name, point): timer(point) for name, law in chosen.items() for point in law.points}
+    team = chosen["threads"].points
+    measures |= {("processes", n): measure
+                 for n, measure in apart(team[0], [point.threads for point in team]).items()}
     processors = Processors(sorted(os.sched_getaffinity(0)))
     figures = interleave({"peak": peak("float32", 0.02)} | measures, options.rounds, processors.settle)
     rates = figures.pop("peak")
     results = {name: (law, [median(figures[name, point]) for point in law.points]) for name, law in chosen.items()}
+
+    processes = [median(figures["processes", point.threads]) for point in team]
 
     print(f"{describe()}; {options.rounds} interleaved rounds, {processors}; FMA peak of one thread "
           f"{spread(rates, 1)} GFLOP/s\n")
@@ -185,15 +221,23 @@ def main() -> None:
         for point in law.points:
             milliseconds = [1e3 * value for value in figures[name, point]]
             print(f"| {getattr(point, law.quantity):,} | {spread(milliseconds)} |")
-        print("\n" + verdict(name, law, seconds) + "\n")
+        if name == "threads":
+            for point in team:
+                milliseconds = [1e3 * value for value in figures["processes", point.threads]]
+                print(f"| as many processes, a network each: {point.threads} | {spread(milliseconds)} |")
+        print("\n" + verdict(name, law, seconds))
+        if name == "threads" and len(team) > 1:
+            print(f"with as many processes, a network each: slope {fitted(law, processes):.3f}")
+        print()
     if options.results:
         report = {"machine": describe(), "peak_gflops": rates, "laws": [
             {"quantity": name, "seconds_of": law.measure, "fitted_from": law.least, "fixed": _what(law),
              "slope": fitted(law, seconds) if len(seconds) > 1 else None,
              "points": [{name: getattr(point, law.quantity), "seconds": figures[name, point]} for point in law.points]}
-            for name, (law, seconds) in results.items()]}
+            for name, (law, seconds) in results.items()],
+            "processes": {point.threads: figures["processes", point.threads] for point in team}}
         (options.results / "growth.json").write_text(json.dumps(report, indent=1) + "\n")
-        plot(results, 1e9 * median(rates), options.results / "growth.svg")
+        plot(results, processes, 1e9 * median(rates), options.results / "growth.svg")
 
 
 if __name__ == "__main__":
