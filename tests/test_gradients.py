@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastbp import Network, cost_and_gradient
 from fastbp.core import activations, kernels, losses, optimizers, reference
 from fastbp.core.optimizers import SGD
+from fastbp.network import CAPACITY
 from fastbp.workspace import Workspace, parameter_offsets
 
 PAIRS = [
@@ -245,3 +247,28 @@ def test_no_error_where_the_output_is_the_target(net, pair):
     net.targets[:] = net.workspace.a[-1]
     assert (net.gradient() == 0).all()
     assert (net.workspace.delta[-1] == 0).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_gradient_of_many_samples_that_are_mostly_zeros(threads):
+    """It grows from one mini-batch to the next by products that leave out steps, as NumPy's grows by all of them."""
+    draw = np.random.default_rng(0)
+    n, net = 2 * CAPACITY + 321, Network([96, 70, 10], seed=0, dtype="float64")
+    X = draw.random((n, 96)) * (draw.random((n, 96)) < 0.15)
+    labels = draw.integers(0, 10, n)
+    net.b[0][:] = -0.2  # few neurons send
+    cost, gradient = cost_and_gradient(net, X, labels, threads=threads)
+
+    z = X @ net.W[0] + net.b[0]
+    a = np.maximum(z, 0)
+    outputs = a @ net.W[1] + net.b[1]
+    p = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    error = (p - np.eye(10)[labels]) / n
+    sent_back = (error @ net.W[1].T) * (z > 0)
+    expected = [X.T @ sent_back, sent_back.sum(axis=0), a.T @ error, error.sum(axis=0)]
+    assert (a == 0).mean() > 0.5
+    assert cost == pytest.approx(-np.log(p[np.arange(n), labels]).mean(), rel=1e-12)
+    W, b = net.views(gradient)
+    for found, wanted in zip([W[0], b[0], W[1], b[1]], expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-14)
