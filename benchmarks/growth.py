@@ -12,15 +12,17 @@ Slopes are fitted to the medians on log-log axes, where work dominates. The rang
     batch       from 128 on: the update reads and writes every parameter once a step, whatever the batch; it takes about
                 as long as the products of 2 or 3 samples
     threads     all; on ideal processors the slope is -1
+    processes   what the processors give when all are busy: as many processes as threads before, each with a network of
+                its own on one thread, and nothing shared but the machine
 
-A slope within 5 % of 1 is the aim. What the processors give when all are busy is measured beside the threads: as many
-processes, each with a network of its own on one thread, and nothing shared but the machine.
+A slope within 5 % of 1 is the aim.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -74,11 +76,13 @@ class Law:
 def laws(threads: list[int]) -> dict[str, Law]:
     samples = Point(width=128)
     network, batch, team = Point(batch=512), Point(width=512), Point(width=512, batch=512)
+    busy = Law("threads", "step", [replace(team, threads=n) for n in threads], 1, -1)
     return {
         "samples": Law("samples", "epoch", [replace(samples, samples=2**i) for i in range(9, 18)], 8192, 1),
         "parameters": Law("parameters", "step", [replace(network, width=2**i) for i in range(3, 12)], 2 * 128 * 129, 1),
         "batch": Law("batch", "step", [replace(batch, batch=2**i) for i in range(13)], 128, 1),
-        "threads": Law("threads", "step", [replace(team, threads=n) for n in threads], 1, -1),
+        "threads": busy,
+        "processes": busy,
     }
 
 
@@ -113,21 +117,27 @@ def _work(pipe, point: Point, cpu: int) -> None:
             pipe.send(measure())
 
 
-def apart(point: Point, counts: list[int]) -> dict[int, Callable[[], float]]:
-    """For each count a measure of the seconds a step, were that many processes which train at once one network."""
-    context, pipes = multiprocessing.get_context("spawn"), []
-    for cpu in sorted(os.sched_getaffinity(0))[: max(counts)]:
-        ours, theirs = context.Pipe()
-        context.Process(target=_work, args=(theirs, point, cpu), daemon=True).start()
-        ours.recv()
-        pipes.append(ours)
+@functools.cache
+def _process(point: Point, cpu: int):
+    """The pipe to a process that is ready to measure."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    context.Process(target=_work, args=(theirs, point, cpu), daemon=True).start()
+    ours.recv()
+    return ours
 
-    def measure(n: int) -> float:
-        for pipe in pipes[:n]:
+
+def apart(point: Point) -> Callable[[], float]:
+    """A measure of the seconds a step of as many processes at once as the point has threads, by their number."""
+    cpus = sorted(os.sched_getaffinity(0))[: point.threads]
+    pipes = [_process(replace(point, threads=1), cpu) for cpu in cpus]
+
+    def measure() -> float:
+        for pipe in pipes:
             pipe.send(True)
-        return fmean(pipe.recv() for pipe in pipes[:n]) / n
+        return fmean(pipe.recv() for pipe in pipes) / len(pipes)
 
-    return {n: lambda n=n: measure(n) for n in counts}
+    return measure
 
 
 def slope(x: list[float], y: list[float]) -> float:
@@ -150,8 +160,9 @@ def verdict(name: str, law: Law, seconds: list[float]) -> str:
     return f"{name}: slope {found:.3f} from {law.least:,} on; {within} 5 % of {law.slope}"
 
 
-def plot(figures: dict[str, tuple[Law, list[float]]], processes: list[float], rate: float, path: Path) -> None:
-    """A panel for each law: medians, the fitted line over its range, and the least time at the peak."""
+def plot(figures: dict[str, tuple[Law, list[float]]], rate: float, path: Path) -> None:
+    """A panel for each law, processes beside threads: medians, the fitted line over its range, the least time at the
+    peak."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -159,7 +170,8 @@ def plot(figures: dict[str, tuple[Law, list[float]]], processes: list[float], ra
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 7), layout="constrained")
-    for ax, (name, (law, seconds)) in zip(axes.flat, figures.items(), strict=True):
+    panels = [item for item in figures.items() if item[0] != "processes"]
+    for ax, (name, (law, seconds)) in zip(axes.flat, panels, strict=True):
         x = [getattr(point, law.quantity) for point in law.points]
         per = [point.samples / point.batch if point.samples else 1 for point in law.points]
         least = [n * p.operations / p.threads / rate for n, p in zip(per, law.points, strict=True)]
@@ -172,7 +184,8 @@ def plot(figures: dict[str, tuple[Law, list[float]]], processes: list[float], ra
             ax.loglog(ends, middle[1] * (ends / middle[0]) ** k, color="#d1495b", label=f"slope {k:.3f}")
         ax.set(title=_what(law), xlabel=name, ylabel=f"seconds for one {law.measure}")
         if name == "threads":
-            ax.loglog(x, processes, "s", color="#808080", fillstyle="none", label="as many processes, a network each")
+            ax.loglog(x, figures["processes"][1], "s", color="#808080", fillstyle="none",
+                      label="as many processes, a network each")
             ax.set_xticks(x, x)
             ax.minorticks_off()
         ax.legend(frameon=False)
@@ -203,16 +216,12 @@ def main() -> None:
     if options.quick:
         chosen = {name: replace(law, points=law.points[:-3] if len(law.points) > 4 else law.points)
                   for name, law in chosen.items()}
-    measures = {(name, point): timer(point) for name, law in chosen.items() for point in law.points}
-    team = chosen["threads"].points
-    measures |= {("processes", n): measure
-                 for n, measure in apart(team[0], [point.threads for point in team]).items()}
+    measures = {(name, point): (apart if name == "processes" else timer)(point)
+                for name, law in chosen.items() for point in law.points}
     processors = Processors(sorted(os.sched_getaffinity(0)))
     figures = interleave({"peak": peak("float32", 0.02)} | measures, options.rounds, processors.settle)
     rates = figures.pop("peak")
     results = {name: (law, [median(figures[name, point]) for point in law.points]) for name, law in chosen.items()}
-
-    processes = [median(figures["processes", point.threads]) for point in team]
 
     print(f"{describe()}; {options.rounds} interleaved rounds, {processors}; FMA peak of one thread "
           f"{spread(rates, 1)} GFLOP/s\n")
@@ -221,23 +230,15 @@ def main() -> None:
         for point in law.points:
             milliseconds = [1e3 * value for value in figures[name, point]]
             print(f"| {getattr(point, law.quantity):,} | {spread(milliseconds)} |")
-        if name == "threads":
-            for point in team:
-                milliseconds = [1e3 * value for value in figures["processes", point.threads]]
-                print(f"| as many processes, a network each: {point.threads} | {spread(milliseconds)} |")
-        print("\n" + verdict(name, law, seconds))
-        if name == "threads" and len(team) > 1:
-            print(f"with as many processes, a network each: slope {fitted(law, processes):.3f}")
-        print()
+        print("\n" + verdict(name, law, seconds) + "\n")
     if options.results:
         report = {"machine": describe(), "peak_gflops": rates, "laws": [
             {"quantity": name, "seconds_of": law.measure, "fitted_from": law.least, "fixed": _what(law),
              "slope": fitted(law, seconds) if len(seconds) > 1 else None,
              "points": [{name: getattr(point, law.quantity), "seconds": figures[name, point]} for point in law.points]}
-            for name, (law, seconds) in results.items()],
-            "processes": {point.threads: figures["processes", point.threads] for point in team}}
+            for name, (law, seconds) in results.items()]}
         (options.results / "growth.json").write_text(json.dumps(report, indent=1) + "\n")
-        plot(results, processes, 1e9 * median(rates), options.results / "growth.svg")
+        plot(results, 1e9 * median(rates), options.results / "growth.svg")
 
 
 if __name__ == "__main__":

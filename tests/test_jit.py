@@ -93,9 +93,9 @@ def edit(file, old, new):
 
 def test_cache(copied, tmp_path):
     """Compiled once, announced once, loaded by the next process, which need not read Numba's implementations for that
-    but has them when it compiles something of its own; parallel and serial builds are kept apart; and an edit
-    of a callee in another file (kernels.py calls losses.py, which calls activations.py) is seen even if the clock does
-    not tell it."""
+    but has them when it compiles something of its own; parallel and serial builds are kept apart; and an edit of a
+    callee in another file (kernels.py calls losses.py, which calls activations.py) is seen even if the clock does not
+    tell it."""
     (result, _, cached, *misses), error = copied()
     assert float(result) == 1 - 2 * 0.375  # two steps of delta = (a - t) (1 - a^2) = 0.5 (1 - 0.25)
     assert cached == "False"
