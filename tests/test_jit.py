@@ -11,6 +11,7 @@ import numba
 import numpy as np
 import pytest
 from numba.core import event
+from numba.core.errors import TypingError
 
 import fastbp.core
 from fastbp import Network
@@ -44,7 +45,7 @@ COMPUTE = """
 import sys
 import numba
 import numpy as np
-from fastbp.core import jit, kernels
+from fastbp.core import cache, kernels
 from fastbp.core.activations import TANH
 from fastbp.core.losses import QUADRATIC
 from fastbp.core.optimizers import update, update_serial
@@ -55,7 +56,7 @@ for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, 
 buffers, theta = np.zeros(24), np.ones(1)
 buffers[8] = 0.5
 error = layers, buffers, np.zeros((1, 1)), np.empty(1), QUADRATIC, 1, 1
-cached = jit.is_cached(kernels.output_error_serial, *error)
+cached = cache.is_cached(kernels.output_error_serial, tuple(map(numba.typeof, error)))
 kernels.output_error_serial(*error)
 for kernel in (update, update_serial):
     kernel(theta, buffers[16:], np.empty((0, 1)), np.zeros(4), 1.0, 1, 1)
@@ -127,8 +128,91 @@ def test_no_folder_to_cache_in(monkeypatch):
     def refuse(*arguments):
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(jit, "_Cache", refuse)
+    monkeypatch.setattr(jit, "Cache", refuse)
     assert jit.serial(twice)(21) == 42
+
+
+COLD = """
+import sys
+import numpy as np
+from fastbp import Network, Trainer
+from fastbp.core import kernels
+
+if len(sys.argv) > 1:
+    sys.executable = sys.argv[1]
+assert not kernels.cached("float32")
+network = Network([5, 7, 3], hidden="tanh", output="softmax")
+x = np.random.default_rng(0).normal(size=(40, 5))
+Trainer(network, batch_size=10).fit(x, np.arange(40) % 3)
+assert kernels.cached("float32")
+loop = kernels.one_thread.stats
+pieces = [piece.alone.stats for piece, _ in kernels._signatures("float32")[1]]
+print(network.theta.tobytes().hex(), sum(loop.cache_hits.values()), sum(loop.cache_misses.values()),
+      *(sum(stats.cache_misses.values()) for stats in pieces))
+"""
+
+
+def test_two_processes_compile(tmp_path):
+    """The loop comes from the other one, the pieces from this; it is announced once."""
+    done = python(COLD, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2")
+    assert done.stderr.count(ANNOUNCEMENT) == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    _, *counts = done.stdout.split()
+    assert counts == ["1", "0", *["1"] * 5]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", ["/no/such/python", "false"])
+def test_one_process_compiles_where_the_other_cannot(other, tmp_path):
+    """Whether there is none at its place or another program; with the same bits."""
+    if other == "false":
+        other = tmp_path / "python"
+        other.write_text("#!/bin/sh\nexit 1\n")
+        other.chmod(0o755)
+    theta, *counts = output(COLD, str(other), NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2").split()
+    assert counts == ["0", "1", *["1"] * 5]
+    assert theta == output(COLD, NUMBA_CACHE_DIR=str(tmp_path / "other"), NUMBA_NUM_THREADS="2").split()[0]
+
+
+NOT_KEPT = (numba.types.none,)  # of no kernel
+
+
+def test_the_other_process_ends_with_the_block(monkeypatch):
+    """When the block is left by an error, as Ctrl-C is one, and when the process hangs."""
+    processes, start = [], jit._python
+    monkeypatch.setattr(jit, "_python", lambda program: processes.append(start(program)) or processes[-1])
+    monkeypatch.setattr(jit, "available_threads", lambda: 2)
+    with pytest.raises(KeyboardInterrupt), jit.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)"):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(jit, "PATIENCE", 0.1)
+    with jit.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)") as shared:
+        assert shared
+    assert len(processes) == 2 and all(process.returncode for process in processes)
+
+
+def test_no_other_process(monkeypatch):
+    """With one processor, or where its work could not be kept or is."""
+    kernels.address("float32")
+    monkeypatch.setattr(jit, "_python", None)
+    monkeypatch.setattr(jit, "available_threads", lambda: 1)
+    with jit.beside(kernels.one_thread, NOT_KEPT, "") as shared:
+        assert not shared
+    monkeypatch.setattr(jit, "available_threads", lambda: 2)
+    with jit.beside(numba.njit(twice), NOT_KEPT, "") as shared:
+        assert not shared
+    with jit.beside(kernels.one_thread, kernels._signatures("float32")[0], "") as shared:
+        assert not shared
+
+
+def test_pieces_must_be_linked():
+    """LLVM would end the process at a symbol that it does not know."""
+    @numba.njit(**jit.FLAGS)
+    def use(code, z):
+        activations.activate(code, z, z, 1, z.size, z.size)
+
+    with jit.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
+        use(0.5, np.zeros(8))
+    use(activations.RELU, np.zeros(8, np.float32))  # it holds the piece
 
 
 def test_inner_functions_refuse_python():
@@ -256,7 +340,9 @@ def test_a_step_allocates_nothing():
 def test_the_compiled_loop_does_not_count_who_uses_its_arrays():
     """Atomic additions, wherever an array with an owner is taken in hand; it borrows all of them."""
     loop = numba.njit(**jit.FLAGS, **jit.NO_ENTRY)(kernels.one_thread.py_func)  # anew: machine code on disk has no text
-    loop.compile(tuple(map(numba.typeof, kernels._examples("float32"))))
+    kernels.address("float32")
+    with jit.linking():
+        loop.compile(kernels._signatures("float32")[0])
     [code] = loop.inspect_llvm().values()
     functions = [text for text in code.split("\ndefine ") if "one_thread" in text.splitlines()[0]]
     assert any("prefetch" in text for text in functions)

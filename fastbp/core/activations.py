@@ -101,7 +101,7 @@ def _each(f, z, a, n_rows, n, ld):
             to[j] = f(of[j])
 
 
-@jit.inner
+@jit.piece
 def activate(code, z, a, n_rows, n, ld):
     """a = f(z) for `n_rows` rows of `n` neurons, in z and a `ld` apart; `a` is overwritten."""
     out_of_line()
@@ -156,7 +156,7 @@ def _multiply_each(prime, a, delta, n_rows, n, ld):
             to[j] *= prime(of[j])
 
 
-@jit.inner
+@jit.piece
 def multiply_by_prime(code, a, delta, n_rows, n, ld):
     """delta = delta ∘ f'(z) for rows as above, f' written in a = f(z); for softmax delta's product with its Jacobian.
 

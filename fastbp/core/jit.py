@@ -1,9 +1,10 @@
-"""The only door to Numba: compiler flags, the cache on disk, and safe entry into parallel code.
+"""The only door to Numba: compiler flags, machine code in pieces, and safe entry into parallel code.
 
     serial      one thread; for users' compiled code and for Python
     twins       one source, compiled parallel and serial: the kernels and drivers
     inner       for compiled callers only, part of their machine code: product, activations, ...
     block       for compiled callers only, as inner, and put in at each place where it is called: blocks of the kernels
+    piece       for compiled callers only, as inner; for those made under `linking`, machine code of its own
     apart       for compiled callers only, machine code of its own, which they call by its address
     inlined     for compiled callers only, compiled into each: what is small or has one caller
     call        of machine code by its address, which `machine_code` gives: holds none of it
@@ -12,9 +13,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -26,15 +27,17 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba import types
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import ParallelOptions
+from numba.core.errors import TypingError
 from numba.core.registry import CPUDispatcher
-from numba.core.runtime import rtsys
 from numba.extending import intrinsic
 
 from fastbp.core import processors
+from fastbp.core.cache import Cache, is_cached
 
 if numba.config.DISABLE_JIT:
     raise ImportError("fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it")
@@ -47,69 +50,10 @@ ONLY_PRANGE = ParallelOptions(dict(comprehension=False, reduction=False, inplace
                                    numpy=False, stencil=False, fusion=False, prange=True))
 
 
-def _digest() -> str:
-    """Fingerprint of every kernel source: machine code compiled from other sources is never reused."""
-    total = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        if source.name != "reference.py":
-            total.update(source.read_bytes())
-    return total.hexdigest()
-
-
-DIGEST = _digest()
-_announced = False
-
-
-class _FilesByKey(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no types
-    """Machine code in files named by their key.
-
-    Numba numbers them and writes the number before the file: of two processes that compile at the same time, one could
-    be given the other's code, of other types or flags.
-    """
-
-    def save(self, key: Any, data: Any) -> None:
-        overloads = self._load_index()
-        overloads[key] = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:12], 16))
-        self._save_data(overloads[key], data)
-        self._save_index(overloads)
-
-
-class _Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
-    """Numba's cache on disk, with a key that also covers callees and flags.
-
-    Numba stamps an entry with the function's own file, so that editing a callee in another file would reuse stale code
-    (https://github.com/numba/numba/issues/1833), and it keys a function's parallel and serial builds alike.
-    """
-
-    def __init__(self, function: Callable[..., Any], parallel: bool):
-        super().__init__(function)
-        self._cache_file.__class__ = _FilesByKey
-        self._parallel = parallel
-
-    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), DIGEST, self._parallel)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        # Numba would first read all implementations there are, its own and others', which only a compiler asks for.
-        rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            overload = self._load_overload(sig, target_context)
-        if overload is None:
-            _announce()
-        return overload
-
-
-def _announce() -> None:
-    global _announced
-    if not _announced:
-        print("fastbp: compiling for this machine; the result is kept, so this happens once", file=sys.stderr)
-        _announced = True
-
-
 def _compiled(function: Callable[..., Any], **flags: Any) -> Any:
     dispatcher = numba.njit(**FLAGS, **flags)(function)
     with contextlib.suppress(RuntimeError):  # raised where no folder can be written: then each process compiles
-        dispatcher._cache = _Cache(function, "parallel" in flags)
+        dispatcher._cache = Cache(function, "parallel" in flags)
     return dispatcher
 
 
@@ -127,7 +71,24 @@ def inlined(function: Callable[..., Any]) -> Any:
     return _compiled(function, inline="always")
 
 
+_linking = False  # whether what is compiled now calls pieces by their symbols, instead of holding them
+
+
 class _Inner(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
+    """What compiled callers call; its `linked`, if it has one, stands in for it while linking."""
+
+    linked: Any = None
+
+    def _now(self) -> _Inner:
+        return self.linked if _linking and self.linked is not None else self
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        # Numba would compile once more for each argument that is a constant.
+        return super(_Inner, self._now()).get_call_template([types.unliteral(kind) for kind in args], kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        return super(_Inner, self._now()).get_overload(sig)
+
     def __call__(self, *arguments: Any) -> Any:  # without an entry point for Python, Numba would crash
         raise TypeError(f"{self.__name__} can be called from compiled code only")
 
@@ -164,9 +125,14 @@ NO_ENTRY = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 def inner(function: Callable[..., Any], forceinline: bool = False) -> Any:
     """Compile for one thread and only for compiled callers: neither an entry point for Python nor anything on disk."""
-    dispatcher = numba.njit(**FLAGS, **NO_ENTRY, forceinline=forceinline, pipeline_class=_PartCompiler)(function)
-    dispatcher.__class__ = _Inner
-    return dispatcher
+    def dispatcher() -> Any:
+        part = numba.njit(**FLAGS, **NO_ENTRY, forceinline=forceinline, pipeline_class=_PartCompiler)(function)
+        part.__class__ = _Inner
+        return part
+
+    whole = dispatcher()
+    whole.linked = dispatcher()
+    return whole
 
 
 def block(function: Callable[..., Any]) -> Any:
@@ -181,6 +147,63 @@ def apart(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+def piece(function: Callable[..., Any]) -> Any:
+    """As `inner`; but what is made under `linking` calls machine code of its own, given by `link`, by a symbol.
+
+    So the compilation falls into parts, of which two processes can make some each. Returns nothing to its callers.
+    """
+    name = function.__name__
+
+    @intrinsic
+    def by_symbol(typing, arguments):
+        kinds = tuple(arguments)
+        symbol = _symbol(name, kinds)
+        if symbol not in _linked:  # LLVM would end the process
+            raise TypingError(f"{name}{kinds} is called but was not linked")
+
+        def emit(context, builder, signature, values):
+            kind = context.call_conv.get_function_type(types.none, kinds)
+            return _call(context, builder, get_or_insert_function(builder.module, kind, symbol), kinds, values[0])
+
+        return types.void(arguments), emit
+
+    def stub(*arguments):
+        by_symbol(arguments)
+
+    whole = inner(function)
+    whole.linked, whole.alone = block(stub), apart(function)
+    return whole
+
+
+_linked: dict[str, int] = {}  # addresses of pieces, by symbol
+
+
+def _symbol(name: str, kinds: tuple[Any, ...]) -> str:
+    return f"fastbp {name}{kinds}"
+
+
+def link(piece: Any, signature: tuple[Any, ...], address: int | None = None) -> None:
+    """Load or compile a piece for arguments of these types, for the callers made under `linking`.
+
+    With another address those can be compiled and kept, but not run.
+    """
+    symbol = _symbol(piece.__name__, signature)
+    _linked[symbol] = machine_code(piece.alone, signature) if address is None else address
+    llvm.add_symbol(symbol, _linked[symbol])
+
+
+@contextlib.contextmanager
+def linking() -> Iterator[None]:
+    """What is compiled in this block calls pieces by their symbols. No other thread compiles meanwhile."""
+    global _linking
+    with global_compiler_lock:
+        _linking = True
+        try:
+            yield
+        finally:
+            _linking = False
+
+
 def twins(function: Callable[..., Any]) -> tuple[Any, Any]:
     """Compile one source twice: (parallel, serial)."""
     return _compiled(function, parallel=ONLY_PRANGE), _compiled(function)
@@ -193,29 +216,69 @@ def share(n, c, shares, grain):
     return min(n, grains * c // shares * grain), min(n, grains * (c + 1) // shares * grain)
 
 
-def machine_code(dispatcher: Any, *examples: Any) -> int:
-    """Address of a serial function's machine code for arguments of the examples' types; loaded or compiled now.
+def machine_code(dispatcher: Any, signature: tuple[Any, ...]) -> int:
+    """Address of a serial function's machine code for arguments of these types; loaded or compiled now.
 
     A driver that calls its blocks by address (`call`) holds none of their code, which is then compiled once and not
     again into every parallel loop: 0.3 s a driver instead of 4 to 8.
     """
-    signature = tuple(numba.typeof(example) for example in examples)
     dispatcher.compile(signature)
     compiled = dispatcher.overloads[signature]
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
+PATIENCE = 300  # seconds to wait for a process that may hang, before its work is done here
+
+
+@contextlib.contextmanager
+def beside(dispatcher: Any, signature: tuple[Any, ...], statement: str) -> Iterator[bool]:
+    """While this block runs, have another process compile a function, with a Python statement that does it; then wait.
+
+    Gives the block whether there is one. Numba compiles one thing at a time in a process. Of one that fails nothing is
+    told: the machine code is not on disk then, and is compiled where it is needed.
+    """
+    process = None
+    if isinstance(dispatcher._cache, Cache) and not is_cached(dispatcher, signature) and available_threads() > 1:
+        process = _python(f"import sys; sys.path[:] = {sys.path!r}; {statement}")
+    try:
+        yield process is not None
+        if process is not None:
+            process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+def _python(program: str) -> subprocess.Popen[bytes] | None:
+    """A process that runs a program and says nothing; None where Python cannot be started, or is part of another."""
+    nothing = subprocess.DEVNULL
+    if not (sys.executable and "python" in Path(sys.executable).name.lower()):
+        return None
+    try:
+        return subprocess.Popen([sys.executable, "-c", program], stdin=nothing, stdout=nothing, stderr=nothing)
+    except OSError:
+        return None
+
+
 @intrinsic
 def call(typing, address, arguments):
     """Call the function at `address`, a `machine_code`, with a tuple of arguments of just its types; no result."""
+    kinds = tuple(arguments)
+
     def emit(context, builder, signature, values):
-        kinds = tuple(arguments)
         function = context.call_conv.get_function_type(types.none, kinds).as_pointer()
-        context.call_conv.call_function(builder, builder.inttoptr(values[0], function), types.none, kinds,
-                                        [builder.extract_value(values[1], i) for i in range(len(kinds))])
-        return context.get_dummy_value()
+        return _call(context, builder, builder.inttoptr(values[0], function), kinds, values[1])
 
     return types.void(types.int64, arguments), emit
+
+
+def _call(context: Any, builder: Any, function: Any, kinds: tuple[Any, ...], arguments: Any) -> Any:
+    context.call_conv.call_function(builder, function, types.none, kinds,
+                                    [builder.extract_value(arguments, i) for i in range(len(kinds))])
+    return context.get_dummy_value()
 
 
 _entry = threading.RLock()  # were Ctrl-C to come before the try below, its own thread could still enter again
@@ -255,15 +318,6 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
 # Multiply-adds of one call (parameters x samples, three times over with gradients) below which to wake a second thread
 # does not pay: 784-128-10 takes as long with one thread as with two for 32 samples, 64-512-10 for 64.
 WORTH_THREADS = 3_000_000
-
-
-def is_cached(dispatcher: Any, *examples: Any) -> bool:
-    """Whether machine code of a function for arguments of the examples' types is on disk."""
-    cache = dispatcher._cache
-    if not isinstance(cache, _Cache):
-        return False
-    signature = tuple(numba.typeof(example) for example in examples)
-    return cache._cache_file.load(cache._index_key(signature, dispatcher.targetctx.codegen())) is not None
 
 
 def environment() -> dict[str, Any]:

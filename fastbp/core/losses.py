@@ -14,7 +14,7 @@ CODES = {"quadratic": QUADRATIC, "binary_cross_entropy": BINARY_CROSS_ENTROPY, "
 MATCHING = {QUADRATIC: None, BINARY_CROSS_ENTROPY: SIGMOID, CROSS_ENTROPY: SOFTMAX}
 
 
-@jit.inner
+@jit.piece
 def costs_and_errors(loss, activation, z, a, t, delta, costs, n_rows, n, ld):
     """Costs of samples and, in `delta`, their output errors: both overwritten.
 

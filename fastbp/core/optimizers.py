@@ -151,7 +151,7 @@ def factors_of(settings, eta, step):
     return eta / (1 - settings[FIRST] ** step), 1 / math.sqrt(1 - settings[SECOND] ** step)
 
 
-@jit.inner
+@jit.piece
 def update_block(theta, gradient, state, settings, factors, lo, n, first):
     """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient begins at
     gradient[first]; `state` (n_moments, theta.size) moves along. factors: `factors_of` the step."""

@@ -224,7 +224,7 @@ def _mostly_zeros(a, n_rows, n_columns, depth):
     return found <= (MOST_NONZERO if 2 * n_columns > width else MOST_NONZERO / 2) * LOOKED_AT * length
 
 
-@jit.inner
+@jit.piece
 def product(c, a, b, n_rows, n_columns, depth, first, scale, zeros):
     """C = first + scale A B, with C (n_rows, n_columns), A (n_rows, depth), B (depth, n_columns).
 
