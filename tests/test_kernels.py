@@ -275,7 +275,7 @@ def test_update(size, dtype, optimizer):
 @settings(deadline=None)  # the first call compiles
 @given(n=st.integers(0, 10_000), shares=st.integers(1, 70), grain=st.integers(1, 40))
 def test_shares_cover_the_range_in_whole_grains(n, shares, grain):
-    bounds = [jit.share(n, c, shares, grain) for c in range(shares)]
+    bounds = [jit.share.py_func(n, c, shares, grain) for c in range(shares)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == n
     assert all(hi == lo for (_, hi), (lo, _) in zip(bounds, bounds[1:], strict=False))

@@ -71,6 +71,14 @@ def _announce() -> None:
         _announced = True
 
 
+def folder() -> str | None:
+    """Where the machine code of this package is kept; None where no folder can be written."""
+    try:
+        return str(Cache(folder, False).cache_path)
+    except RuntimeError:
+        return None
+
+
 def is_cached(dispatcher: Any, signature: tuple[Any, ...]) -> bool:
     """Whether machine code of a function for arguments of these types is on disk."""
     cache = dispatcher._cache

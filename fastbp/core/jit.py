@@ -37,7 +37,7 @@ from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 from fastbp.core import processors
-from fastbp.core.cache import Cache, is_cached
+from fastbp.core.cache import Cache, folder, is_cached
 
 if numba.config.DISABLE_JIT:
     raise ImportError("fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it")
@@ -183,12 +183,14 @@ def _symbol(name: str, kinds: tuple[Any, ...]) -> str:
 
 
 def link(piece: Any, signature: tuple[Any, ...], address: int | None = None) -> None:
-    """Load or compile a piece for arguments of these types, for the callers made under `linking`.
+    """Load or compile a piece for arguments of these types, for the callers made under `linking`; itself calls those
+    linked before.
 
-    With another address those can be compiled and kept, but not run.
+    With another address the callers can be compiled and kept, but not run.
     """
     symbol = _symbol(piece.__name__, signature)
-    _linked[symbol] = machine_code(piece.alone, signature) if address is None else address
+    with linking():
+        _linked[symbol] = machine_code(piece.alone, signature) if address is None else address
     llvm.add_symbol(symbol, _linked[symbol])
 
 
@@ -197,11 +199,11 @@ def linking() -> Iterator[None]:
     """What is compiled in this block calls pieces by their symbols. No other thread compiles meanwhile."""
     global _linking
     with global_compiler_lock:
-        _linking = True
+        before, _linking = _linking, True
         try:
             yield
         finally:
-            _linking = False
+            _linking = before
 
 
 def twins(function: Callable[..., Any]) -> tuple[Any, Any]:
@@ -209,7 +211,7 @@ def twins(function: Callable[..., Any]) -> tuple[Any, Any]:
     return _compiled(function, parallel=ONLY_PRANGE), _compiled(function)
 
 
-@serial
+@inner
 def share(n, c, shares, grain):
     """Bounds lo, hi of the c-th of `shares` parts of range(n), cut at multiples of `grain`."""
     grains = (n + grain - 1) // grain
@@ -334,7 +336,7 @@ def environment() -> dict[str, Any]:
         "cpu_features": [name for name in vectors if features.get(name)],
         "threads": available_threads(),
         "threading_layer": numba.threading_layer(),
-        "cache_directory": share._cache.cache_path,
+        "cache_directory": folder(),
     }
 
 

@@ -425,7 +425,7 @@ def _mean(costs, n):
 
 
 def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any, ...]]]]:
-    """The types that one_thread is compiled for, and the pieces that it calls, each with its own."""
+    """The types that one_thread is compiled for, and the pieces that are called, each with its own, callees first."""
     whole, real, number = types.int64, types.float64, {"float32": types.float32, "float64": types.float64}[dtype]
     numbers, reals, wholes = number[::1], real[::1], whole[::1]
     matrix, samples = number[:, ::1], types.NamedUniTuple(whole, len(Samples._fields), Samples)
