@@ -48,6 +48,9 @@ def environment(cache: str) -> dict[str, str]:
     return ours | {"NUMBA_CACHE_DIR": cache}
 
 
+PATIENCE = 3.0  # seconds, at first
+
+
 class Processors:
     """Waits until all processors give their full speed at once, and are near each other.
 
@@ -58,7 +61,7 @@ class Processors:
 
     def __init__(self, cpus: list[int]):
         self.cpus, self.best, self.nearest = cpus, math.inf, math.inf
-        self.waits = self.given_up = 0
+        self.waits, self.given_up, self.patience = 0, 0, PATIENCE
         self._look()  # loads the machine code
         self.best = self.nearest = math.inf
         for _ in range(20):
@@ -85,14 +88,17 @@ class Processors:
         return (f"{self.waits - self.given_up} of {self.waits} measurements began with all processors at their full "
                 "speed and near each other")
 
-    def settle(self, most: float = 3.0) -> None:
-        """Return when they are, or after so many seconds."""
+    def settle(self) -> None:
+        """Return when they are, or after some seconds: half as many after each time in vain, since a machine can stay
+        as it is for minutes."""
         self.waits += 1
         started = time.perf_counter()
         while not self._look():
-            if time.perf_counter() - started > most:
+            if time.perf_counter() - started > self.patience:
                 self.given_up += 1
+                self.patience /= 2
                 return
+        self.patience = PATIENCE
 
 
 def _multiply_add(cpu: int) -> float:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -180,14 +181,15 @@ NOT_KEPT = (numba.types.none,)  # of no kernel
 def test_the_other_process_ends_with_the_block(monkeypatch):
     """When the block is left by an error, as Ctrl-C is one, and when the process hangs."""
     processes, start = [], jit._python
-    monkeypatch.setattr(jit, "_python", lambda program: processes.append(start(program)) or processes[-1])
+    monkeypatch.setattr(jit, "_python", lambda statement: processes.append(start(statement)) or processes[-1])
     monkeypatch.setattr(jit, "available_threads", lambda: 2)
     with pytest.raises(KeyboardInterrupt), jit.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)"):
         raise KeyboardInterrupt
     monkeypatch.setattr(jit, "PATIENCE", 0.1)
     with jit.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)") as shared:
         assert shared
-    assert len(processes) == 2 and all(process.returncode for process in processes)
+    assert len(processes) == 2
+    assert all(process.returncode == (-signal.SIGKILL if os.name == "posix" else 1) for process in processes)
 
 
 def test_no_other_process(monkeypatch):
@@ -212,7 +214,12 @@ def test_pieces_must_be_linked():
 
     with jit.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
         use(0.5, np.zeros(8))
-    use(activations.RELU, np.zeros(8, np.float32))  # it holds the piece
+    kernels.address("float32")
+    arguments = activations.RELU, np.zeros(8, np.float32)
+    use(*arguments)
+    with jit.linking():
+        numba.njit(**jit.FLAGS)(use.py_func)(*arguments)
+    assert "fastbp activate" not in next(iter(use.inspect_llvm().values()))  # it holds the piece
 
 
 def test_inner_functions_refuse_python():

@@ -57,6 +57,7 @@ class Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         # Numba would first read all implementations there are, its own and others', which only a compiler asks for.
         rtsys.initialize(target_context)
+        overload = None
         with self._guard_against_spurious_io_errors():
             overload = self._load_overload(sig, target_context)
         if overload is None:
@@ -85,5 +86,8 @@ def is_cached(dispatcher: Any, signature: tuple[Any, ...]) -> bool:
     if not isinstance(cache, Cache):
         return False
     files, key = cache._cache_file, cache._index_key(signature, dispatcher.targetctx.codegen())
-    name = files._load_index().get(key)
+    try:
+        name = files._load_index().get(key)
+    except OSError:  # Windows, while another process replaces it
+        return False
     return name is not None and Path(files._data_path(name)).exists()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -441,25 +442,31 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any,
     ]
 
 
-@functools.cache
 def address(dtype: str) -> int:
-    """Where the machine code of one_thread for float32 or float64 is.
+    """Where the machine code of one_thread for float32 or float64 is; loaded or compiled at need, by one thread."""
+    with _loading:
+        return _address(dtype)
 
-    Compiles at need: the loop that calls the pieces in another process, the pieces here, and `run`, which most will use
-    next; in one process it would take 1.8 times as long.
-    """
+
+_loading = threading.RLock()
+
+
+@functools.cache
+def _address(dtype: str) -> int:
+    """To compile: the loop that calls the pieces, in another process; the pieces, here; and `run`, which comes next
+    where threads are used. In one process it takes twice as long."""
     loop, pieces = _signatures(dtype)
     with jit.beside(one_thread, loop, f"from fastbp.core import kernels; kernels.compile_loop({dtype!r})") as shared:
         for piece, signature in pieces:
             jit.link(piece, signature)
-        if shared:
+        if shared and jit.threads_started():
             run.compile((types.int64, *loop[:17], *loop[18:21], types.int64))
     with jit.linking():
         return jit.machine_code(one_thread, loop)
 
 
 def compile_loop(dtype: str) -> None:
-    """Compile what calls the pieces, without them, for `address` to find on disk."""
+    """Compile what calls the pieces, without them, for `address` to find on disk; in a process that then ends."""
     loop, pieces = _signatures(dtype)
     for piece, signature in pieces:
         jit.link(piece, signature, 1)
