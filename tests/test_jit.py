@@ -215,7 +215,7 @@ def test_pieces_must_be_linked():
     with jit.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
         use(0.5, np.zeros(8))
     kernels.address("float32")
-    arguments = activations.RELU, np.zeros(8, np.float32)
+    arguments = activations.RELU, np.zeros(16, np.float32)  # a cache line: of a part of one, all would be written
     use(*arguments)
     with jit.linking():
         numba.njit(**jit.FLAGS)(use.py_func)(*arguments)
