@@ -178,7 +178,7 @@ def piece(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-_linked: dict[str, int] = {}  # addresses of pieces, by symbol
+_linked: set[str] = set()  # symbols of pieces whose addresses LLVM knows
 
 
 def _symbol(name: str, kinds: tuple[Any, ...]) -> str:
@@ -192,9 +192,11 @@ def link(piece: Any, signature: tuple[Any, ...], address: int | None = None) -> 
     With another address the callers can be compiled and kept, but not run.
     """
     symbol = _symbol(piece.__name__, signature)
-    with linking():
-        _linked[symbol] = machine_code(piece.alone, signature) if address is None else address
-    llvm.add_symbol(symbol, _linked[symbol])
+    if address is None:
+        with linking():
+            address = machine_code(piece.alone, signature)
+    llvm.add_symbol(symbol, address)
+    _linked.add(symbol)
 
 
 @contextlib.contextmanager
