@@ -20,7 +20,7 @@ from fastbp.core import jit
 from fastbp.core.phases import add, read
 from fastbp.core.product import NEVER, Matrix, product, repeated_zero, transposed
 from fastbp.core.simd import I64, VECTOR_BITS, _Loop, _Vectors, at
-from fastbp.workspace import aligned
+from fastbp.workspace import aligned, row_length
 
 CHAINS = 12  # enough to hide the latency of two units; few enough for the 16 registers of AVX2
 
@@ -94,8 +94,9 @@ def peak(dtype: str, seconds: float):
 def rate(dtype: str, rows: int, depth: int, columns: int, turned: bool, seconds: float):
     """A measure of one product in GFLOP/s, with the row lengths that a workspace gives, and W's own for the rest."""
     draw = np.random.default_rng(0)
-    a_shape = (depth, rows) if turned else (rows, depth)
-    a_row, c_row, b_row = a_shape[1] + 16, columns if turned else columns + 16, columns + 16 if turned else columns
+    a_shape, itemsize = (depth, rows) if turned else (rows, depth), np.dtype(dtype).itemsize
+    padded = row_length(columns, itemsize)
+    a_row, c_row, b_row = row_length(a_shape[1], itemsize), *((columns, padded) if turned else (padded, columns))
     a, b, c = aligned(a_shape[0] * a_row, dtype), aligned(depth * b_row, dtype), aligned(rows * c_row, dtype)
     a[:], b[:] = draw.random(a.size), draw.random(b.size)
     times = 1

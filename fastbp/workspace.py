@@ -32,7 +32,7 @@ def parameter_offsets(layer_sizes: Sequence[int]) -> list[tuple[int, int]]:
     return [*offsets, (at, at)]
 
 
-def _row_length(n: int, itemsize: int) -> int:
+def row_length(n: int, itemsize: int) -> int:
     """Elements from row to row: whole cache lines, an odd number, so that rows fall into different cache sets."""
     lines = -(-n * itemsize // LINE)
     return (lines | 1) * LINE // itemsize
@@ -77,12 +77,12 @@ class Workspace:
         self.capacity = capacity
         itemsize = np.dtype(dtype).itemsize
         self.layers = np.zeros((len(layer_sizes) - 1, kernels.N_COLUMNS), np.int64)
-        end = capacity * _row_length(layer_sizes[0], itemsize)
-        sent, sent_length = 0, _row_length(layer_sizes[0], itemsize)
+        end = capacity * row_length(layer_sizes[0], itemsize)
+        sent, sent_length = 0, row_length(layer_sizes[0], itemsize)
         offsets = parameter_offsets(layer_sizes)
         for row, n_in, n_out, name, (w, b) in zip(self.layers, layer_sizes, layer_sizes[1:], activation_names, offsets,
                                                   strict=False):
-            length = _row_length(n_out, itemsize)
+            length = row_length(n_out, itemsize)
             z, a, delta = (end + i * capacity * length for i in range(3))
             row[:] = n_in, n_out, w, b, activations.CODES[name], sent, sent_length, z, a, delta, length
             sent, sent_length, end = a, length, end + 3 * capacity * length

@@ -17,6 +17,8 @@ from fastbp.core.product import (
     LOOK,
     MOST_NONZERO,
     NEVER,
+    NUMBERS_FAR,
+    NUMBERS_NEAR,
     TILE_HEIGHT,
     Matrix,
     product,
@@ -147,6 +149,21 @@ def test_whole_numbers_exactly(dtype, a_transposed, b_transposed):
                 where = f"{shape}, first = {first}, scale {scale}, zeros {zeros}, rows {pad} apart"
                 np.testing.assert_array_equal(C, case.start + scale * (A.astype(float) @ B), where)
                 assert untouched, where
+
+
+@pytest.mark.parametrize("b_transposed", [False, True], ids=["B", "Bt"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_panels_from_afar(dtype, b_transposed):
+    """Where the next panel is asked for while one is in use: tile by tile, and by none of the tallest at all."""
+    draw = np.random.default_rng(8)
+    for depth, n_columns, kinds in ((1030, 1027, (NEVER, ALWAYS)), (3, NUMBERS_NEAR // 2, (NEVER,))):
+        assert depth * n_columns > (NUMBERS_FAR if ALWAYS in kinds else NUMBERS_NEAR)
+        for n_rows, zeros in itertools.product((1, TILE_HEIGHT - 1, TILE_HEIGHT + 2, 3 * TILE_HEIGHT + 3), kinds):
+            A, B = whole_numbers(draw, (n_rows, depth), dtype, 0.3), whole_numbers(draw, (depth, n_columns), dtype)
+            case = Case(A, B, "bias", False, b_transposed, zeros=zeros)
+            C, untouched = case.run()
+            np.testing.assert_array_equal(C, case.start + A.astype(float) @ B)
+            assert untouched
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

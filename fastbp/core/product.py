@@ -19,7 +19,6 @@ from fastbp.core.simd import (
     TILE_VECTORS,
     WORD,
     ahead,
-    can_spread,
     lanes_of,
     nonzero_bits,
     nonzero_steps,
@@ -31,6 +30,7 @@ from fastbp.core.simd import (
     pack_rows,
     pack_rows_skipping,
     panel_on_stack,
+    prefetch,
     row_tile,
     steps_on_stack,
     tile_skipping,
@@ -43,8 +43,8 @@ from fastbp.core.simd import (
 Matrix = namedtuple("Matrix", ["data", "row", "column"])
 TILE_HEIGHT = TILE_ROWS[0]
 ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by
-SPREAD = can_spread()  # a constant of the compiled code
 NUMBERS_NEAR = 1 << 17  # as many as surely stay in a core's own cache: half a megabyte of float32
+NUMBERS_FAR = 1 << 20  # more than that come from memory: 4 MB of float32
 FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B costs more than it saves
 
 # Whether a product leaves out the steps at which a tile's rows of A are all zero: LOOK for where A holds so many zeros
@@ -98,36 +98,61 @@ _pack, _pack_skipping = _packing(pack_rows, pack_columns), _packing(pack_rows_sk
 
 @jit.inlined
 def _next_panel(b, k, j, depth, n_columns, d, width):
-    """Pointer to the panel of B that follows the one at k, j; to that one itself if it is the last."""
+    """Where the panel of B lies that follows the one at k, j, or that one itself if it is the last.
+
+    As a matrix whose rows are its stretches of memory; with it their number, and the lines of each.
+    """
+    start = element(b, k, j)
     if j + width < n_columns:
-        return element(b, k, j + width)
-    return element(b, k + d, 0) if k + d < depth else element(b, k, j)
+        start = element(b, k, j + width)
+    elif k + d < depth:
+        start = element(b, k + d, 0)
+    line, one = numbers_per_line(b.data), np.int64(1)
+    if b.column == 1:
+        return Matrix(start, b.row, one), d, max(one, width // line)
+    return Matrix(start, b.column, one), width, d // line + 1
+
+
+@jit.inner
+def _ask_for(m, stretches, lines, turn, each):
+    """Fetch into the cache, at each turn, the lines of so many stretches of `m`, up to all.
+
+    Each by its last number: where stretches begin within a line, what is before came with the panel to the left.
+    """
+    out_of_line()
+    line = numbers_per_line(m.data)
+    for i in range(each * turn, min(each * (turn + 1), stretches)):
+        for j in range(1, lines + 1):
+            prefetch(ahead(m.data, i * m.row + j * line - 1))
 
 
 @jit.inlined
-def _spread(rows, lines, steps, n_tiles):
-    """How many steps, as a power of two, a tile is to let pass from line to line, so that all tiles together fetch
-    `rows` of so many lines, each one line of as many rows as it gets round to."""
-    shift = np.int64(0)
-    while SPREAD and steps >> (shift + 1) > 0 and lines * ((rows - 1) // (steps >> (shift + 1)) + 1) <= n_tiles:
-        shift += 1
-    return shift
+def _number_of_tallest(n_rows):
+    """How many of the tallest tiles cut so many rows; lower ones do the rest.
+
+    One fewer than there is room for where two of the next height do what is left too: their chains of multiply-adds
+    hide the latency, those of still lower ones do not. 128 rows are 20 times 6 and twice 4, not 21 times 6 and 2.
+    """
+    whole, left, next_height = n_rows // TILE_HEIGHT, n_rows % TILE_HEIGHT, TILE_ROWS[1]
+    if whole > 0 and 0 < 2 * next_height - TILE_HEIGHT <= left < next_height:
+        return whole - 1
+    return whole
 
 
 @jit.block
 def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
-    width, line = TILE_VECTORS * lanes_of(c.data), numbers_per_line(c.data)
+    width = TILE_VECTORS * lanes_of(c.data)
     n_depths = (depth + DEPTH - 1) // DEPTH
-    # A large B comes from afar, in panels that no processor foresees: while the tiles of one panel are computed, they
-    # ask for the lines of the next, evenly, since a core has room for some twenty lines on their way. Of the FMA peak
-    # at 128x2500x2000: 0.91; with B transposed 0.89. All lines asked for by the first two tiles: 0.86; none: 0.82.
+    n_tallest = _number_of_tallest(n_rows)
+    # A large B comes from afar, in panels that no processor foresees: each tile of one panel first asks for some lines
+    # of the next, since a core has room for some twenty on their way. On a Zen 3 with AVX2, of the FMA peak: 0.86 at
+    # 128x2500x2000. Asked for one by one at the tiles' steps 0.80, and where B is near, 0.81 instead of 0.87.
     from_afar = depth * n_columns > NUMBERS_NEAR
+    n_groups = max(1, n_tallest) if from_afar else 1
     for p in range(n_depths):
         k = depth * p // n_depths
         d = depth * (p + 1) // n_depths - k
         start = first if p == 0 else c
-        rows, lines, apart = (d, max(1, width // line), b.row) if b.column == 1 else (width, d // line + 1, b.column)
-        shift = _spread(rows, lines, d, n_rows // TILE_HEIGHT) if from_afar else np.int64(0)
         for j in range(0, n_columns, width):
             w = min(width, n_columns - j)
             b_panel, b_row = panel, width
@@ -135,15 +160,14 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
                 b_panel, b_row = element(b, k, j), b.row
             else:
                 _pack(panel, b, k, j, w, d, scale)
-            following = _next_panel(b, k, j, depth, n_columns, d, width)
-            for r in range(0, n_rows, TILE_HEIGHT if from_afar else n_rows):
-                tile = r // TILE_HEIGHT
-                row = tile // lines * (d >> shift)
-                soon, soon_k = panel, np.int64(0)
-                if from_afar and row < rows:  # at a line's end, which is the new one where rows are not aligned
-                    soon, soon_k = ahead(following, row * apart + (tile % lines + 1) * line - 1), apart
+            following, stretches, lines = _next_panel(b, k, j, depth, n_columns, d, width)
+            each = (stretches - 1) // n_groups + 1 if from_afar else 0
+            for group in range(n_groups):
+                if from_afar:
+                    _ask_for(following, stretches, lines, group, each)
+                r, last = group * TILE_HEIGHT, group == n_groups - 1
                 tiles(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row, a.column,
-                      b_panel, b_row, min(TILE_HEIGHT if from_afar else n_rows, n_rows - r), w, d, soon, soon_k, shift)
+                      b_panel, b_row, n_tallest - group if last else 1, n_rows - r if last else TILE_HEIGHT, w, d)
 
 
 @jit.block
@@ -192,6 +216,9 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
     # AVX-512 that many were as fast.
     most = SKIP_WORDS if a.column == 1 else (SKIP_WORDS + 1) // 2
     n_depths = (words + most - 1) // most
+    # As in _dense; but only what comes from memory is worth the time of asking, with so little to do in between: it
+    # takes 0.89 at 64x2000x1500 with half of A zeros, 0.99 at 64x1000x1000, 1.04 at 64x512x512.
+    from_afar = depth * n_columns > NUMBERS_FAR
     for i in range(0, n_tiles, SKIP_TILES):
         held = min(SKIP_TILES, n_tiles - i)
         for p in range(n_depths):
@@ -202,7 +229,11 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
             for j in range(0, n_columns, width):
                 w = min(width, n_columns - j)
                 _pack_skipping(panel, b, k, j, w, d, scale)
+                following, stretches, lines = _next_panel(b, k, j, depth, n_columns, d, width)
+                each = (stretches - 1) // held + 1
                 for t in range(held):
+                    if from_afar:
+                        _ask_for(following, stretches, lines, t, each)
                     r = (i + t) * SKIP_ROWS
                     tile_skipping(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row,
                                   a.column, panel, width, w, ahead(steps, t * SKIP_WORDS), (d + WORD - 1) // WORD)

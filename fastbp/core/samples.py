@@ -84,4 +84,4 @@ def prefetch_row(x, i, n_columns):
     size = 8 if x.kind in (FLOAT64, LABELS) else 4 if x.kind == FLOAT32 else 1
     if x.column == 1:
         for byte in range(0, n_columns * size, 64):
-            prefetch(address + byte)
+            prefetch(pointer_from(address + byte, np.int64(0)))

@@ -257,27 +257,12 @@ def _emit_tile(b, x, rows, vectors, p, walk):
     per_cell(lambda r, v, mask: x.store(b.fadd(total[r, v], x.zero), p["c"], at(p["c_row"], r, v), mask))
 
 
-def can_spread():
-    """Whether tiles can let steps pass from prefetch to prefetch."""
-    return VECTOR_BITS == 512
-
-
 def _every_step(b, p, step, sums):
-    """Walk all of the depth, and every 2**soon_shift steps ask for another line of what is needed soon, if anything is.
-
-    With narrower vectors than 512 bits a step has no room for the two instructions that the shift takes: the weight
-    gradient 784x128x128 fell from 85 to 80 % of the peak of AVX2. There it is always 0, see `can_spread`.
-    """
-    moving = ["a", "panel"] if "soon" not in p or can_spread() else ["a", "panel", "soon"]
-    with _Loop(b, p["depth"], [*(p[name] for name in moving), *sums]) as loop:
-        at, sums = dict(zip(moving, loop.values, strict=False)), loop.values[len(moving) :]
-        sums = step(at["a"], at["panel"], sums)
-        if "soon" in at:
-            _prefetch(b, at["soon"])
-        elif "soon" in p:
-            _prefetch(b, b.gep(p["soon"], [b.mul(b.lshr(loop.counter, p["soon_shift"]), p["soon_k"])]))
-        loop.next([*(b.gep(at[name], [p[f"{name}_k"]]) for name in moving), *sums])
-    return loop.result[len(moving) :]
+    """Walk all of the depth."""
+    with _Loop(b, p["depth"], [p["a"], p["panel"], *sums]) as loop:
+        a, panel, *sums = loop.values
+        loop.next([b.gep(a, [p["a_k"]]), b.gep(panel, [p["panel_k"]]), *step(a, panel, sums)])
+    return loop.result[2:]
 
 
 def _number_of_ones(builder, word):
@@ -298,24 +283,22 @@ def _steps_set(b, p, step, sums):
     return words.result
 
 
-_ARGUMENTS = ("c", "c_row", "first", "first_row", "a", "a_row", "a_k", "panel", "panel_k", "n_rows", "n_columns",
-              "depth", "soon", "soon_k", "soon_shift")
+_ARGUMENTS = ("c", "c_row", "first", "first_row", "a", "a_row", "a_k", "panel", "panel_k", "n_tallest", "n_rows",
+              "n_columns", "depth")
 
 
 @intrinsic
-def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_rows, n_columns, depth, soon, soon_k,
-          soon_shift):
-    """C[:n_rows, :n_columns] = first + A B, all rows of one panel, by tiles of falling height.
+def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_tallest, n_rows, n_columns, depth):
+    """C[:n_rows, :n_columns] = first + A B, all rows of one panel, by `n_tallest` tiles and lower ones for the rest.
 
     c, first, a, panel: pointers; *_row, *_k: strides in elements; n_columns <= one panel. `first` may be C itself
-    (strides alike: the sum goes on) or a single row (first_row = 0). Rows of `panel` hold whole vectors. Lines from
-    `soon` on, `soon_k` apart, are prefetched, one every 2**soon_shift steps.
+    (strides alike: the sum goes on) or a single row (first_row = 0). Rows of `panel` hold whole vectors.
     """
     moving = ("c", "first", "a")
 
-    def emit_rows(b, x, p, state, rows, vectors):
-        """Tiles of `rows` rows for as long as there are as many; returns the pointers to what is left."""
-        with _Loop(b, b.sdiv(p["n_rows"], I64(rows)), state) as loop:
+    def emit_rows(b, x, p, state, n_tiles, rows, vectors):
+        """So many tiles of `rows` rows; returns the pointers to what is left."""
+        with _Loop(b, n_tiles, state) as loop:
             _emit_tile(b, x, rows, vectors, dict(p, **dict(zip(moving, loop.values, strict=True))), _every_step)
             loop.next([b.gep(pointer, [b.mul(p[f"{name}_row"], I64(rows))])
                        for name, pointer in zip(moving, loop.values, strict=True)])
@@ -325,32 +308,31 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_r
         x = _Vectors(b, c)
         p = dict(zip(_ARGUMENTS, arguments, strict=True))
         state = [p[name] for name in moving]
+        tallest, *lower = TILE_ROWS
         narrow = b.icmp_signed("<=", p["n_columns"], I64(x.lanes))
         with b.if_else(narrow) as (then, otherwise):
             with then:
-                narrow_state, end_narrow = emit_rows(b, x, p, state, TILE_ROWS[0], 1), b.block
+                narrow_state, end_narrow = emit_rows(b, x, p, state, p["n_tallest"], tallest, 1), b.block
             with otherwise:
-                wide_state, end_wide = emit_rows(b, x, p, state, TILE_ROWS[0], TILE_VECTORS), b.block
+                wide_state, end_wide = emit_rows(b, x, p, state, p["n_tallest"], tallest, TILE_VECTORS), b.block
         state = []
         for after_narrow, after_wide in zip(narrow_state, wide_state, strict=True):
             state.append(b.phi(after_wide.type))
             state[-1].add_incoming(after_narrow, end_narrow)
             state[-1].add_incoming(after_wide, end_wide)
-        for taller, rows in zip(TILE_ROWS, TILE_ROWS[1:], strict=False):  # the few rows left: wide, whatever n_columns
-            p["n_rows"] = b.srem(p["n_rows"], I64(taller))
-            state = emit_rows(b, x, p, state, rows, TILE_VECTORS)
+        left = b.sub(p["n_rows"], b.mul(p["n_tallest"], I64(tallest)))
+        for rows in lower:  # the few rows left: wide, whatever n_columns
+            state = emit_rows(b, x, p, state, b.sdiv(left, I64(rows)), rows, TILE_VECTORS)
+            left = b.srem(left, I64(rows))
         return context.get_dummy_value()
 
     n = types.int64
-    return types.void(c, n, c, n, c, n, n, c, n, n, n, n, c, n, n), emit
+    return types.void(c, n, c, n, c, n, n, c, n, n, n, n, n), emit
 
 
 @intrinsic
 def row_tile(typing, c, first, a, a_k, b, b_row, depth):
-    """C[0] = first + A B for one row of A and ROW_VECTORS whole vectors of columns, from where B lies.
-
-    Nothing is prefetched: its loads are already as many as its multiply-adds.
-    """
+    """C[0] = first + A B for one row of A and ROW_VECTORS whole vectors of columns, from where B lies."""
     names = ("c", "first", "a", "a_k", "panel", "panel_k", "depth")
 
     def emit(context, builder, signature, arguments):
@@ -576,13 +558,13 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
 
 
 @intrinsic
-def prefetch(typing, address):
-    """Ask for the cache line at an address (int64); no fault if there is none."""
+def prefetch(typing, pointer):
+    """Ask for the cache line at a pointer; no fault if there is none."""
     def emit(context, builder, signature, arguments):
-        _prefetch(builder, builder.inttoptr(arguments[0], cgutils.voidptr_t))
+        _prefetch(builder, arguments[0])
         return context.get_dummy_value()
 
-    return types.void(types.int64), emit
+    return types.void(pointer), emit
 
 
 def _control(builder):
