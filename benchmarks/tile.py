@@ -95,8 +95,8 @@ def rate(dtype: str, rows: int, depth: int, columns: int, turned: bool, seconds:
     """A measure of one product in GFLOP/s, with the row lengths that a workspace gives, and W's own for the rest."""
     draw = np.random.default_rng(0)
     a_shape, itemsize = (depth, rows) if turned else (rows, depth), np.dtype(dtype).itemsize
-    padded = row_length(columns, itemsize)
-    a_row, c_row, b_row = row_length(a_shape[1], itemsize), *((columns, padded) if turned else (padded, columns))
+    a_row, padded = row_length(a_shape[1], itemsize), row_length(columns, itemsize)
+    c_row, b_row = (columns, padded) if turned else (padded, columns)
     a, b, c = aligned(a_shape[0] * a_row, dtype), aligned(depth * b_row, dtype), aligned(rows * c_row, dtype)
     a[:], b[:] = draw.random(a.size), draw.random(b.size)
     times = 1

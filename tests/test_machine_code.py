@@ -3,6 +3,7 @@
 Slow code computes right, so only the code itself can tell: with one accumulator too many every step stores and loads.
 """
 
+import itertools
 import os
 import platform
 import re
@@ -72,7 +73,7 @@ def check(assembly, dialect):
         calls = [line for line in loop if re.match(dialect.call, line)]
         assert (calls, spills(loop, dialect)) == ([], []), "\n".join(loop)
     height, *rest = simd.TILE_ROWS
-    dense = [height, height * simd.TILE_VECTORS, *[rows * simd.TILE_VECTORS for rows in rest], simd.ROW_VECTORS]
+    dense = [height, *2 * [height * simd.TILE_VECTORS], *[rows * simd.TILE_VECTORS for rows in rest], simd.ROW_VECTORS]
     skipping = [simd.SKIP_ROWS * simd.SKIP_VECTORS // 2, simd.SKIP_ROWS * simd.SKIP_VECTORS]
     assert sorted(counts) == sorted(dense + skipping)
 
@@ -130,7 +131,7 @@ AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "+avx,+avx2,+fma")
 CORTEX = Target("aarch64-unknown-linux-gnu", "cortex-a72", "+neon")
 APPLE = Target("arm64-apple-macosx", "apple-m1", "+neon")
 # Their arguments: p a place of numbers, b one of bits, n a whole number.
-INTRINSICS = {"tiles": "pnpnpnnpnnnnn", "row_tile": "pppnpnn", "tile_skipping": "pnpnpnnpnnbn"}
+INTRINSICS = {"tiles": "pnpnpnnpnnnnnpn", "row_tile": "pppnpnn", "tile_skipping": "pnpnpnnpnnbn"}
 
 
 def emit(module, name, dtype):
@@ -181,18 +182,18 @@ def test_too_large_a_tile_is_found_out(monkeypatch, target, dialect, shape):
 
 MAIN = """
 #include <stdio.h>
-void TILE(long, long, long, long, long, long, long, long, long, long, long, long, long);
+void TILE(long, long, long, long, long, long, long, long, long, long, long, long, long, long, long);
 static char memory[1 << 20];
 
-int main(void)  /* standard input: 13 arguments; for each whether it is a place in memory; the memory */
+int main(void)  /* standard input: 15 arguments; for each whether it is a place in memory; the memory */
 {
-    long a[13], in_memory[13];
-    if (fread(a, 8, 13, stdin) != 13 || fread(in_memory, 8, 13, stdin) != 13)
+    long a[15], in_memory[15];
+    if (fread(a, 8, 15, stdin) != 15 || fread(in_memory, 8, 15, stdin) != 15)
         return 1;
     size_t size = fread(memory, 1, sizeof memory, stdin);
-    for (int i = 0; i < 13; i++)
+    for (int i = 0; i < 15; i++)
         a[i] += in_memory[i] ? (long)memory : 0;
-    TILE(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12]);
+    TILE(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14]);
     return fwrite(memory, 1, size, stdout) != size;
 }
 """
@@ -217,9 +218,9 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
     depth, row = 2 * simd.WORD - 5, 2 * simd.WORD  # of A and of C; between their rows and beyond C's columns is NaN
     kept = draw.random(depth) < 0.3 if skipping else np.ones(depth, bool)
     steps = np.packbits(np.append(kept, np.zeros(5, bool)), bitorder="little")
-    # How many of the tallest tiles, how many rows: tiles of 6, 6, 1 rows, of 6, 4, 1, of 4, 4, 1.
-    heights = ((0, simd.SKIP_ROWS),) if skipping else ((0, 1),) if one_row else ((2, 13), (1, 11), (0, 9))
-    for n_tallest, n_rows in heights:
+    # How many of the tallest tiles, how many rows: tiles of 6, 6, 1 rows, of 6, 4, 2, 1, of 4, 4, 1.
+    heights = ((0, simd.SKIP_ROWS),) if skipping else ((0, 1),) if one_row else ((2, 13), (1, 13), (0, 9))
+    for (n_tallest, n_rows), asks in itertools.product(heights, (0, row)):  # a distance of 0: the tallest do not
         for n_columns in (width,) if one_row else (1, width // 4, width // 2, width // 2 + 1, width - 1, width):
             A, B = draw.integers(-8, 9, (n_rows, depth)) * kept, draw.integers(-8, 9, (depth, width))
             start = draw.integers(-8, 9, (n_rows, n_columns))
@@ -229,10 +230,11 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
             places = [i * a.nbytes for i in range(4)]
             arguments = [places[0], row, places[1], row, places[2], row, 1, places[3], width]
             arguments += [n_columns, memory.nbytes, 2] if skipping else [n_tallest, n_rows, n_columns, depth]
+            arguments += [] if skipping else [places[3], asks]
             if one_row:
                 arguments = [*places[:3], 1, places[3], width, depth]
-            arguments += [0] * (13 - len(arguments))
-            in_memory = [letter in "pb" for letter in INTRINSICS[name].ljust(13)]
+            arguments += [0] * (15 - len(arguments))
+            in_memory = [letter in "pb" for letter in INTRINSICS[name].ljust(15)]
             given = np.array([arguments, in_memory], "int64").tobytes() + memory.tobytes() + steps.tobytes()
             done = subprocess.run([QEMU, tmp_path / "run"], input=given, capture_output=True, check=True)
             c[:, :n_columns] = start + A @ B[:, :n_columns]

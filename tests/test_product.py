@@ -9,12 +9,14 @@ import sys
 import numpy as np
 import pytest
 
+import fastbp.core.product as product_module
 from fastbp.core import jit
 from fastbp.core.product import (
     ALWAYS,
     FEW_ROWS,
     LEAST_DEPTH,
     LOOK,
+    MANY_ROWS,
     MOST_NONZERO,
     NEVER,
     NUMBERS_FAR,
@@ -154,16 +156,54 @@ def test_whole_numbers_exactly(dtype, a_transposed, b_transposed):
 @pytest.mark.parametrize("b_transposed", [False, True], ids=["B", "Bt"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_panels_from_afar(dtype, b_transposed):
-    """Where the next panel is asked for while one is in use: tile by tile, and by none of the tallest at all."""
+    """Where the next panel is asked for while one is in use: step by step, and tile by tile."""
     draw = np.random.default_rng(8)
     for depth, n_columns, kinds in ((1030, 1027, (NEVER, ALWAYS)), (3, NUMBERS_NEAR // 2, (NEVER,))):
         assert depth * n_columns > (NUMBERS_FAR if ALWAYS in kinds else NUMBERS_NEAR)
-        for n_rows, zeros in itertools.product((1, TILE_HEIGHT - 1, TILE_HEIGHT + 2, 3 * TILE_HEIGHT + 3), kinds):
+        for n_rows, zeros in itertools.product((1, TILE_HEIGHT - 1, TILE_HEIGHT + 2, MANY_ROWS + 3), kinds):
             A, B = whole_numbers(draw, (n_rows, depth), dtype, 0.3), whole_numbers(draw, (depth, n_columns), dtype)
             case = Case(A, B, "bias", False, b_transposed, zeros=zeros)
             C, untouched = case.run()
             np.testing.assert_array_equal(C, case.start + A.astype(float) @ B)
             assert untouched
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["B", "Bt"])
+def test_the_next_panel_is_asked_for(monkeypatch, turned):
+    """All of it, but for lines that the panel to the left began; of lines beyond it at most one a stretch of memory.
+
+    In plain Python, pointers being numbers: what is fetched in vain, or not at all, changes no result.
+    """
+    line, width, depth, n_columns, asked = 16, 32, 100, 96, set()
+    plain = {"ahead": lambda pointer, n: pointer + n, "numbers_per_line": lambda pointer: line,
+             "out_of_line": lambda: None, "prefetch": lambda pointer: asked.add(pointer // line),
+             "element": product_module.element.py_func}
+    for name, stand_in in plain.items():
+        monkeypatch.setattr(product_module, name, stand_in)
+    for start, d, j in itertools.product(range(line), (50, 48), range(0, n_columns, width)):
+        for k in range(0, depth - d + 1, d):
+            B = Matrix(1000 * line + start, *((1, depth + 3) if turned else (n_columns + 5, 1)))
+            m, stretches, lines = product_module._next_panel.py_func(B, k, j, depth, n_columns, d, width)
+            asked.clear()
+            for turn in range(7):
+                product_module._ask_for.py_func(m, stretches * turn // 7, stretches * (turn + 1) // 7, lines)
+            row, column = (k, j + width) if j + width < n_columns else (k + d, 0) if k + d < depth else (k, j)
+            numbers = np.add.outer(np.arange(row, row + d) * B.row, np.arange(column, column + width) * B.column)
+            numbers += B.data
+            if not turned:
+                numbers = numbers[numbers // line * line >= numbers[:, :1]]
+            needed = set((numbers // line).ravel())
+            assert needed <= asked
+            assert len(asked) <= len(needed) + stretches
+
+
+def test_tiles_are_cut_so_that_none_waits_for_its_chains(monkeypatch):
+    cut = product_module._number_of_tallest.py_func
+    for rows, expected in (((6, 4, 2, 1), {5: 0, 6: 1, 7: 1, 8: 0, 9: 0, 10: 1, 12: 2, 14: 1, 16: 2, 32: 4, 128: 20}),
+                           ((8, 4, 2, 1), {7: 0, 8: 1, 9: 1, 10: 1, 11: 1, 12: 1, 15: 1, 128: 16})):
+        monkeypatch.setattr(product_module, "TILE_ROWS", rows)
+        monkeypatch.setattr(product_module, "TILE_HEIGHT", rows[0])
+        assert {n: cut(n) for n in expected} == expected
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

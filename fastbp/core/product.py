@@ -44,7 +44,8 @@ Matrix = namedtuple("Matrix", ["data", "row", "column"])
 TILE_HEIGHT = TILE_ROWS[0]
 ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by
 NUMBERS_NEAR = 1 << 17  # as many as surely stay in a core's own cache: half a megabyte of float32
-NUMBERS_FAR = 1 << 20  # more than that come from memory: 4 MB of float32
+NUMBERS_FAR = 1 << 20  # of more than that, even a product that leaves out steps does well to ask for the next ones
+MANY_ROWS = 5 * TILE_HEIGHT  # from so many of A on, the next panel is asked for between tiles
 FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B costs more than it saves
 
 # Whether a product leaves out the steps at which a tile's rows of A are all zero: LOOK for where A holds so many zeros
@@ -96,11 +97,13 @@ def _packing(by_rows, by_columns):
 _pack, _pack_skipping = _packing(pack_rows, pack_columns), _packing(pack_rows_skipping, pack_columns_skipping)
 
 
-@jit.inlined
+@jit.block
 def _next_panel(b, k, j, depth, n_columns, d, width):
-    """Where the panel of B lies that follows the one at k, j, or that one itself if it is the last.
+    """The panel of B that follows the one at k, j, or that one itself if it is the last: where to ask for it.
 
-    As a matrix whose rows are its stretches of memory; with it their number, and the lines of each.
+    As a matrix whose rows are its stretches of memory, their number, and the lines of each. Rows of B are asked for by
+    the last number of a line: where they begin within one, what is before came with the panel to the left. Columns may
+    begin and end within a line.
     """
     start = element(b, k, j)
     if j + width < n_columns:
@@ -109,29 +112,27 @@ def _next_panel(b, k, j, depth, n_columns, d, width):
         start = element(b, k + d, 0)
     line, one = numbers_per_line(b.data), np.int64(1)
     if b.column == 1:
-        return Matrix(start, b.row, one), d, max(one, width // line)
-    return Matrix(start, b.column, one), width, d // line + 1
+        return Matrix(ahead(start, line - 1), b.row, one), d, max(one, width // line)
+    return Matrix(start, b.column, one), width, (d - 1) // line + 2
 
 
 @jit.inner
-def _ask_for(m, stretches, lines, turn, each):
-    """Fetch into the cache, at each turn, the lines of so many stretches of `m`, up to all.
-
-    Each by its last number: where stretches begin within a line, what is before came with the panel to the left.
-    """
+def _ask_for(m, first, end, lines):
+    """Fetch so many lines of each of the rows first..end of `m` into the cache."""
     out_of_line()
     line = numbers_per_line(m.data)
-    for i in range(each * turn, min(each * (turn + 1), stretches)):
-        for j in range(1, lines + 1):
-            prefetch(ahead(m.data, i * m.row + j * line - 1))
+    for i in range(first, end):
+        for j in range(lines):
+            prefetch(ahead(m.data, i * m.row + j * line))
 
 
 @jit.inlined
 def _number_of_tallest(n_rows):
     """How many of the tallest tiles cut so many rows; lower ones do the rest.
 
-    One fewer than there is room for where two of the next height do what is left too: their chains of multiply-adds
-    hide the latency, those of still lower ones do not. 128 rows are 20 times 6 and twice 4, not 21 times 6 and 2.
+    One fewer than there is room for where two of the next height can do instead what is left, but for a row: lower ones
+    still have too few chains of multiply-adds to hide their latency. 128 rows are 20 times 6 and twice 4, not 21 times
+    6 and 2.
     """
     whole, left, next_height = n_rows // TILE_HEIGHT, n_rows % TILE_HEIGHT, TILE_ROWS[1]
     if whole > 0 and 0 < 2 * next_height - TILE_HEIGHT <= left < next_height:
@@ -143,12 +144,13 @@ def _number_of_tallest(n_rows):
 def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
     width = TILE_VECTORS * lanes_of(c.data)
     n_depths = (depth + DEPTH - 1) // DEPTH
-    n_tallest = _number_of_tallest(n_rows)
-    # A large B comes from afar, in panels that no processor foresees: each tile of one panel first asks for some lines
-    # of the next, since a core has room for some twenty on their way. On a Zen 3 with AVX2, of the FMA peak: 0.86 at
-    # 128x2500x2000. Asked for one by one at the tiles' steps 0.80, and where B is near, 0.81 instead of 0.87.
-    from_afar = depth * n_columns > NUMBERS_NEAR
-    n_groups = max(1, n_tallest) if from_afar else 1
+    # A large B comes from afar, in panels that no processor foresees: each of the tallest tiles of one panel first asks
+    # for some lines of the next, since a core has room for some twenty on their way; or, of few rows of A, all tiles
+    # ask for one at each step. On a Zen 3 with AVX2 the share of the FMA peak at 128x2500x2000 is so 0.86, else 0.80;
+    # asking for nothing 0.80. At 4x2500x2000 it is 0.61, else 0.42, at 6x2500x2000 0.74, else 0.54.
+    from_afar, n_tallest = depth * n_columns > NUMBERS_NEAR, _number_of_tallest(n_rows)
+    in_groups = from_afar and n_rows >= MANY_ROWS
+    n_groups = n_tallest if in_groups else 1
     for p in range(n_depths):
         k = depth * p // n_depths
         d = depth * (p + 1) // n_depths - k
@@ -161,13 +163,14 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
             else:
                 _pack(panel, b, k, j, w, d, scale)
             following, stretches, lines = _next_panel(b, k, j, depth, n_columns, d, width)
-            each = (stretches - 1) // n_groups + 1 if from_afar else 0
+            soon, soon_k = (following.data, following.row) if from_afar and not in_groups else (panel, np.int64(0))
             for group in range(n_groups):
-                if from_afar:
-                    _ask_for(following, stretches, lines, group, each)
+                if in_groups:
+                    _ask_for(following, stretches * group // n_groups, stretches * (group + 1) // n_groups, lines)
                 r, last = group * TILE_HEIGHT, group == n_groups - 1
+                tallest, rows = (n_tallest - group, n_rows - r) if last else (1, TILE_HEIGHT)
                 tiles(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row, a.column,
-                      b_panel, b_row, n_tallest - group if last else 1, n_rows - r if last else TILE_HEIGHT, w, d)
+                      b_panel, b_row, tallest, rows, w, d, soon, soon_k)
 
 
 @jit.block
@@ -230,10 +233,9 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
                 w = min(width, n_columns - j)
                 _pack_skipping(panel, b, k, j, w, d, scale)
                 following, stretches, lines = _next_panel(b, k, j, depth, n_columns, d, width)
-                each = (stretches - 1) // held + 1
                 for t in range(held):
                     if from_afar:
-                        _ask_for(following, stretches, lines, t, each)
+                        _ask_for(following, stretches * t // held, stretches * (t + 1) // held, lines)
                     r = (i + t) * SKIP_ROWS
                     tile_skipping(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row,
                                   a.column, panel, width, w, ahead(steps, t * SKIP_WORDS), (d + WORD - 1) // WORD)
