@@ -218,9 +218,10 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
     depth, row = 2 * simd.WORD - 5, 2 * simd.WORD  # of A and of C; between their rows and beyond C's columns is NaN
     kept = draw.random(depth) < 0.3 if skipping else np.ones(depth, bool)
     steps = np.packbits(np.append(kept, np.zeros(5, bool)), bitorder="little")
-    # How many of the tallest tiles, how many rows: tiles of 6, 6, 1 rows, of 6, 4, 2, 1, of 4, 4, 1.
+    # How many of the tallest tiles, how many rows: tiles of 6, 6, 1 rows, of 6, 4, 2, 1, of 4, 4, 1. Lines to ask for,
+    # so far apart: 0, and the tallest ask for none.
     heights = ((0, simd.SKIP_ROWS),) if skipping else ((0, 1),) if one_row else ((2, 13), (1, 13), (0, 9))
-    for (n_tallest, n_rows), asks in itertools.product(heights, (0, row)):  # a distance of 0: the tallest do not
+    for (n_tallest, n_rows), asks in itertools.product(heights, (0, row) if name == "tiles" else (0,)):
         for n_columns in (width,) if one_row else (1, width // 4, width // 2, width // 2 + 1, width - 1, width):
             A, B = draw.integers(-8, 9, (n_rows, depth)) * kept, draw.integers(-8, 9, (depth, width))
             start = draw.integers(-8, 9, (n_rows, n_columns))
@@ -229,9 +230,11 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
             first[:, :n_columns], a[:, :depth], memory[a.size * 3 :] = start, A, B.ravel()
             places = [i * a.nbytes for i in range(4)]
             arguments = [places[0], row, places[1], row, places[2], row, 1, places[3], width]
-            arguments += [n_columns, memory.nbytes, 2] if skipping else [n_tallest, n_rows, n_columns, depth]
-            arguments += [] if skipping else [places[3], asks]
-            if one_row:
+            if skipping:
+                arguments += [n_columns, memory.nbytes, 2]
+            elif not one_row:
+                arguments += [n_tallest, n_rows, n_columns, depth, places[3], asks]
+            else:
                 arguments = [*places[:3], 1, places[3], width, depth]
             arguments += [0] * (15 - len(arguments))
             in_memory = [letter in "pb" for letter in INTRINSICS[name].ljust(15)]
