@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from fastbp.core import jit
 from fastbp.core.phases import add, read
 from fastbp.core.product import NEVER, Matrix, product, repeated_zero, transposed
-from fastbp.core.simd import I64, VECTOR_BITS, _Loop, _Vectors, at
+from fastbp.core.simd import I64, VECTOR_BITS, Loop, Vectors, at
 from fastbp.workspace import aligned, row_length
 
 CHAINS = 12  # enough to hide the latency of two units; few enough for the 16 registers of AVX2
@@ -36,10 +36,10 @@ SHAPES = {
 def fma_chains(typing, steps, x):
     """CHAINS sums s = x s + x, each its own register, `steps` times; returns one number of them."""
     def emit(context, builder, signature, arguments):
-        vectors = _Vectors(builder, types.CPointer(x))
+        vectors = Vectors(builder, types.CPointer(x))
         factor = vectors.splat(arguments[1])
         starts = [ir.Constant(vectors.type, [float(i)] * vectors.lanes) for i in range(CHAINS)]  # all different
-        with _Loop(builder, arguments[0], starts) as loop:
+        with Loop(builder, arguments[0], starts) as loop:
             loop.next([vectors.fma(factor, s, factor) for s in loop.values])
         total = loop.result[0]
         for s in loop.result[1:]:

@@ -84,7 +84,7 @@ def _prefetch(builder, pointer, to_write=False):
     call_named(builder, "llvm.prefetch.p0", VOID, address, I32(int(to_write)), I32(3), I32(1))  # in all caches, data
 
 
-class _Vectors:
+class Vectors:
     """Vector instructions for one element type, emitted through one builder."""
 
     def __init__(self, builder, pointer_type, lanes=None):
@@ -97,9 +97,10 @@ class _Vectors:
 
     def of_width(self, lanes):
         """The same for vectors of so many numbers."""
-        return _Vectors(self.builder, self.pointer_type, lanes)
+        return Vectors(self.builder, self.pointer_type, lanes)
 
-    def _suffix(self):
+    @property
+    def suffix(self):
         return f"v{self.lanes}f{self.bits}"
 
     def address(self, pointer, offset):
@@ -108,7 +109,7 @@ class _Vectors:
     def load(self, pointer, offset, mask=None):
         address, align = self.address(pointer, offset), self.bits // 8
         if mask is not None:
-            name = f"llvm.masked.load.{self._suffix()}.p0"
+            name = f"llvm.masked.load.{self.suffix}.p0"
             return call_named(self.builder, name, self.type, address, I32(align), mask, self.zero)
         value = self.builder.load(address)
         value.align = align
@@ -134,7 +135,7 @@ class _Vectors:
     def store(self, value, pointer, offset, mask=None):
         address, align = self.address(pointer, offset), self.bits // 8
         if mask is not None:
-            call_named(self.builder, f"llvm.masked.store.{self._suffix()}.p0", VOID, value, address, I32(align), mask)
+            call_named(self.builder, f"llvm.masked.store.{self.suffix}.p0", VOID, value, address, I32(align), mask)
         else:
             self.builder.store(value, address).align = align
 
@@ -154,7 +155,7 @@ class _Vectors:
         return [self.builder.icmp_signed("<", number, self.splat(n)) for number in numbers]
 
     def fma(self, x, y, z):
-        return call_named(self.builder, f"llvm.fma.{self._suffix()}", self.type, x, y, z)
+        return call_named(self.builder, f"llvm.fma.{self.suffix}", self.type, x, y, z)
 
 
 def _keep_as_written(module):
@@ -165,7 +166,7 @@ def _keep_as_written(module):
     return loop
 
 
-class _Loop:
+class Loop:
     """`for counter in range(n)` with values carried from step to step in registers."""
 
     def __init__(self, builder, n, carried):
@@ -260,7 +261,7 @@ def _emit_tile(b, x, rows, vectors, p, walk):
 def _every_step(b, p, step, sums):
     """Walk all of the depth, and at each step ask for another line of what is needed soon, if `p` says where."""
     moving = [name for name in ("a", "panel", "soon") if name in p]
-    with _Loop(b, p["depth"], [*(p[name] for name in moving), *sums]) as loop:
+    with Loop(b, p["depth"], [*(p[name] for name in moving), *sums]) as loop:
         at, sums = dict(zip(moving, loop.values, strict=False)), loop.values[len(moving) :]
         sums = step(at["a"], at["panel"], sums)
         if "soon" in at:
@@ -275,10 +276,10 @@ def _number_of_ones(builder, word):
 
 def _steps_set(b, p, step, sums):
     """Walk the steps whose bits are set, word by word."""
-    with _Loop(b, p["n_words"], sums) as words:
+    with Loop(b, p["n_words"], sums) as words:
         base = b.mul(words.counter, I64(WORD))
         word = b.load(b.gep(p["steps"], [words.counter]))
-        with _Loop(b, _number_of_ones(b, word), [word, *words.values]) as loop:
+        with Loop(b, _number_of_ones(b, word), [word, *words.values]) as loop:
             left, *sums = loop.values
             k = b.add(base, b.cttz(left, I1(1)))
             sums = step(b.gep(p["a"], [b.mul(k, p["a_k"])]), b.gep(p["panel"], [b.mul(k, p["panel_k"])]), sums)
@@ -306,7 +307,7 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_t
 
     def emit_rows(b, x, p, state, n_tiles, rows, vectors):
         """So many tiles of `rows` rows; returns the pointers to what is left."""
-        with _Loop(b, n_tiles, state) as loop:
+        with Loop(b, n_tiles, state) as loop:
             _emit_tile(b, x, rows, vectors, dict(p, **dict(zip(moving, loop.values, strict=True))), _every_step)
             loop.next([b.gep(pointer, [b.mul(p[f"{name}_row"], I64(rows))])
                        for name, pointer in zip(moving, loop.values, strict=True)])
@@ -327,7 +328,7 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_t
         return merged
 
     def emit(context, b, signature, arguments):
-        x = _Vectors(b, c)
+        x = Vectors(b, c)
         p = dict(zip(_ARGUMENTS, arguments, strict=True))
         quiet = {name: value for name, value in p.items() if name != "soon"}
         tallest, *lower = TILE_ROWS
@@ -355,7 +356,7 @@ def row_tile(typing, c, first, a, a_k, b, b_row, depth):
     names = ("c", "first", "a", "a_k", "panel", "panel_k", "depth")
 
     def emit(context, builder, signature, arguments):
-        x = _Vectors(builder, c)
+        x = Vectors(builder, c)
         p = dict(zip(names, arguments, strict=True)) | dict.fromkeys(("c_row", "first_row", "a_row"), I64(0))
         p["n_columns"] = I64(ROW_VECTORS * x.lanes)
         _emit_tile(builder, x, 1, ROW_VECTORS, p, _every_step)
@@ -371,7 +372,7 @@ def tile_skipping(typing, c, c_row, first, first_row, a, a_row, a_k, panel, pane
     names = _ARGUMENTS[:9] + ("n_columns", "steps", "n_words")
 
     def emit(context, b, signature, arguments):
-        x = _Vectors(b, c)
+        x = Vectors(b, c)
         p = dict(zip(names, arguments, strict=True))
         narrow = b.icmp_signed("<=", p["n_columns"], I64(SKIP_VECTORS * x.lanes // 2))
         with b.if_else(narrow) as (then, otherwise):
@@ -405,11 +406,11 @@ def _pack_rows(vectors):
     def pack(typing, panel, b, b_k, n_columns, depth, scale):
         """panel[k, :] = scale * B[k, :n_columns], padded with zeros; B's columns lie side by side."""
         def emit(context, builder, signature, arguments):
-            x = _Vectors(builder, panel)
+            x = Vectors(builder, panel)
             target, source, b_k, n_columns, depth, scale = arguments
             width = vectors * x.lanes
             whole = builder.icmp_signed(">=", n_columns, I64(width))
-            with _Loop(builder, depth, [target, source]) as loop:
+            with Loop(builder, depth, [target, source]) as loop:
                 to, row = loop.values
 
                 def copy(y, offset):
@@ -456,15 +457,15 @@ def _pack_columns(vectors):
         Padded with zeros to whole vectors; what a wide tile reads beyond is not set and ends in no number of C.
         """
         def emit(context, builder, signature, arguments):
-            x = _Vectors(builder, panel)
+            x = Vectors(builder, panel)
             target, source, b_column, n_columns, depth, scale = arguments
             factor = x.splat(scale)
             lanes = I64(x.lanes)
             squares_across = builder.sdiv(builder.add(n_columns, I64(x.lanes - 1)), lanes)
             squares_down = builder.sdiv(builder.add(depth, I64(x.lanes - 1)), lanes)
-            with _Loop(builder, squares_across, [target, source]) as across:
+            with Loop(builder, squares_across, [target, source]) as across:
                 column_left = builder.sub(n_columns, builder.mul(across.counter, lanes))
-                with _Loop(builder, squares_down, across.values) as down:
+                with Loop(builder, squares_down, across.values) as down:
                     to, corner = down.values
                     inside = builder.sub(depth, builder.mul(down.counter, lanes))
                     rows = []
@@ -509,7 +510,7 @@ def fma(typing, x, y, z):
 def lanes_of(typing, pointer):
     """Numbers of the pointer's type that one vector register holds."""
     def emit(context, builder, signature, arguments):
-        return I64(_Vectors(builder, pointer).lanes)
+        return I64(Vectors(builder, pointer).lanes)
 
     return types.int64(pointer), emit
 
@@ -527,7 +528,7 @@ def numbers_per_line(typing, pointer):
 def nonzero_bits(typing, pointer, n):
     """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
     def emit(context, builder, signature, arguments):
-        x = _Vectors(builder, pointer, lanes=16)
+        x = Vectors(builder, pointer, lanes=16)
         values = x.load_mostly_whole(arguments[0], I64(0), arguments[1])
         bits = builder.fcmp_unordered("!=", values, x.zero)
         return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
@@ -552,11 +553,11 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
     in `steps`, whose tiles are SKIP_WORDS apart: the lower 32 with half = 0, the upper with 1.
     """
     def emit(context, builder, signature, arguments):
-        x = _Vectors(builder, a, lanes=16)
+        x = Vectors(builder, a, lanes=16)
         steps, half, a_, a_k, n_lanes, depth = arguments
         numbers = ir.VectorType(I32, x.lanes)
         none = ir.Constant(numbers, [0] * x.lanes)
-        with _Loop(builder, depth, [a_, none]) as loop:
+        with Loop(builder, depth, [a_, none]) as loop:
             row, bits = loop.values
             values = x.load_mostly_whole(row, I64(0), n_lanes)
             nonzero = builder.fcmp_unordered("!=", values, x.zero)
@@ -643,21 +644,6 @@ def restore_denormals(typing, before):
 
 
 @intrinsic
-def power_of_two(typing, n):
-    """2**n, n within the range of normal exponents, for the float n + 1.5 * 2**23 (float64: 2**52): n is its last bits.
-
-    No conversion to an integer, whose result for NaN is undefined: the optimiser made numbers of it.
-    """
-    def emit(context, builder, signature, arguments):
-        x = _Vectors(builder, types.CPointer(n))
-        integer, bias, fraction = {32: (I32, 127, 23), 64: (I64, 1023, 52)}[x.bits]
-        exponent = builder.add(builder.bitcast(arguments[0], integer), integer(bias))
-        return builder.bitcast(builder.shl(exponent, integer(fraction)), x.scalar)
-
-    return n(n), emit
-
-
-@intrinsic
 def pointer_from(typing, address, like):
     """Pointer to elements of the type of `like` at an address that Python gave as an integer."""
     def emit(context, builder, signature, arguments):
@@ -666,7 +652,7 @@ def pointer_from(typing, address, like):
     return types.CPointer(like)(types.int64, like), emit
 
 
-def _check_contiguous(array):
+def check_contiguous(array):
     if not (isinstance(array, types.Array) and array.layout == "C"):
         raise TypingError(f"expected a contiguous array, got {array}")
 
@@ -674,7 +660,7 @@ def _check_contiguous(array):
 @intrinsic
 def at(typing, array, offset):
     """Pointer to number `offset` of a contiguous array."""
-    _check_contiguous(array)
+    check_contiguous(array)
 
     def emit(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
@@ -689,7 +675,7 @@ def part(typing, array, offset, n):
 
     It borrows the memory of a contiguous array: use it while the array lives.
     """
-    _check_contiguous(array)
+    check_contiguous(array)
     vector = array.copy(ndim=1)
 
     def emit(context, builder, signature, arguments):
@@ -720,16 +706,6 @@ def lent(typing, arrays):
         return context.make_tuple(builder, arrays, values)
 
     return arrays(arrays), emit
-
-
-@intrinsic
-def whole_lines(typing, array, n):
-    """`n` rounded up to a number that fills whole cache lines."""
-    def emit(context, builder, signature, arguments):
-        last = LINE * 8 // array.dtype.bitwidth - 1
-        return builder.and_(builder.add(arguments[1], I64(last)), I64(~last))
-
-    return types.int64(array, types.int64), emit
 
 
 @intrinsic
