@@ -84,6 +84,16 @@ def _prefetch(builder, pointer, to_write=False):
     call_named(builder, "llvm.prefetch.p0", VOID, address, I32(int(to_write)), I32(3), I32(1))  # in all caches, data
 
 
+def _merged(builder, some, end, others, other_end):
+    """The values of whichever of two blocks has run, given where each ends."""
+    values = []
+    for value, other in zip(some, others, strict=True):
+        values.append(builder.phi(value.type))
+        values[-1].add_incoming(value, end)
+        values[-1].add_incoming(other, other_end)
+    return values
+
+
 class Vectors:
     """Vector instructions for one element type, emitted through one builder."""
 
@@ -127,10 +137,7 @@ class Vectors:
                 plain, end_plain = self.load(pointer, offset), b.block
             with otherwise:
                 masked, end_masked = self.load(pointer, offset, self.masks(n, 1)[0]), b.block
-        value = b.phi(self.type)
-        value.add_incoming(plain, end_plain)
-        value.add_incoming(masked, end_masked)
-        return value
+        return _merged(b, [plain], end_plain, [masked], end_masked)[0]
 
     def store(self, value, pointer, offset, mask=None):
         address, align = self.address(pointer, offset), self.bits // 8
@@ -244,11 +251,7 @@ def _emit_tile(b, x, rows, vectors, p, walk):
 
     plain, end_plain, masked, end_masked = per_cell(
         lambda r, v, mask: x.load(p["first"], at(p["first_row"], r, v), mask))
-    accumulators = []
-    for value, edge in zip(plain, masked, strict=True):
-        accumulators.append(b.phi(x.type))
-        accumulators[-1].add_incoming(value, end_plain)
-        accumulators[-1].add_incoming(edge, end_masked)
+    accumulators = _merged(b, plain, end_plain, masked, end_masked)
     per_line = max(1, LINE * 8 // VECTOR_BITS)
     for r, v in cells:  # what the next tile writes comes to the cache while this one is computed
         if v % per_line == 0:
@@ -320,12 +323,7 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_t
                 first, end_first = one(), b.block
             with otherwise:
                 second, end_second = other(), b.block
-        merged = []
-        for pointer, instead in zip(first, second, strict=True):
-            merged.append(b.phi(pointer.type))
-            merged[-1].add_incoming(pointer, end_first)
-            merged[-1].add_incoming(instead, end_second)
-        return merged
+        return _merged(b, first, end_first, second, end_second)
 
     def emit(context, b, signature, arguments):
         x = Vectors(b, c)
@@ -454,34 +452,46 @@ def _pack_columns(vectors):
     def pack(typing, panel, b, b_column, n_columns, depth, scale):
         """panel[k, :] = scale * B[k, :n_columns]; B's columns are contiguous, `b_column` apart.
 
-        Padded with zeros to whole vectors; what a wide tile reads beyond is not set and ends in no number of C.
+        Up to whole vectors the last column is repeated; what a wide tile reads beyond is not set. Neither ends in a
+        number of C.
         """
-        def emit(context, builder, signature, arguments):
-            x = Vectors(builder, panel)
+        def emit(context, b, signature, arguments):
+            x = Vectors(b, panel)
             target, source, b_column, n_columns, depth, scale = arguments
-            factor = x.splat(scale)
-            lanes = I64(x.lanes)
-            squares_across = builder.sdiv(builder.add(n_columns, I64(x.lanes - 1)), lanes)
-            squares_down = builder.sdiv(builder.add(depth, I64(x.lanes - 1)), lanes)
-            with Loop(builder, squares_across, [target, source]) as across:
-                column_left = builder.sub(n_columns, builder.mul(across.counter, lanes))
-                with Loop(builder, squares_down, across.values) as down:
-                    to, corner = down.values
-                    inside = builder.sub(depth, builder.mul(down.counter, lanes))
-                    rows = []
-                    for i in range(x.lanes):
-                        n = builder.select(builder.icmp_signed("<", I64(i), column_left), inside, I64(0))
-                        rows.append(x.load_mostly_whole(corner, builder.mul(b_column, I64(i)), n))
-                    for i, row in enumerate(_turned(x, rows)):
-                        x.store(builder.fmul(row, factor), to, I64(i * vectors * x.lanes))
-                    down.next([builder.gep(to, [I64(vectors * x.lanes * x.lanes)]), builder.gep(corner, [lanes])])
-                to, corner = across.values
-                across.next([builder.gep(to, [lanes]), builder.gep(corner, [builder.mul(b_column, lanes)])])
+            factor, lanes, width = x.splat(scale), I64(x.lanes), I64(vectors * x.lanes)
+
+            def least(u, v):
+                return b.select(b.icmp_signed("<", u, v), u, v)
+
+            whole, last = b.icmp_signed(">=", depth, lanes), b.sub(depth, lanes)
+            with Loop(b, b.sdiv(b.add(n_columns, I64(x.lanes - 1)), lanes), [target, source]) as across:
+                to, column = across.values
+                end = b.sub(b.sub(n_columns, I64(1)), b.mul(across.counter, lanes))
+                offsets = [b.mul(b_column, least(I64(i), end)) for i in range(x.lanes)]
+                with Loop(b, b.sdiv(b.add(depth, I64(x.lanes - 1)), lanes), []) as down:
+                    # The last square reaches back into the one before: masks took as long as all the rest.
+                    k = b.select(whole, least(b.mul(down.counter, lanes), last), I64(0))
+                    for i, row in enumerate(_turned(x, _loaded(x, b.gep(column, [k]), offsets, whole, depth))):
+                        x.store(b.fmul(row, factor), to, b.add(b.mul(k, width), I64(i * vectors * x.lanes)))
+                    down.next([])
+                across.next([b.gep(to, [lanes]), b.gep(column, [b.mul(b_column, lanes)])])
             return context.get_dummy_value()
 
         return types.void(panel, panel, types.int64, types.int64, types.int64, panel.dtype), emit
 
     return pack
+
+
+def _loaded(x, pointer, offsets, whole, n):
+    """Vectors at the offsets; of no more than `n` numbers and zeros, unless they are `whole`."""
+    b = x.builder
+    with b.if_else(whole) as (then, otherwise):
+        with then:
+            plain, end_plain = [x.load(pointer, offset) for offset in offsets], b.block
+        with otherwise:
+            mask = x.masks(n, 1)[0]
+            masked, end_masked = [x.load(pointer, offset, mask) for offset in offsets], b.block
+    return _merged(b, plain, end_plain, masked, end_masked)
 
 
 pack_columns, pack_columns_skipping = _pack_columns(TILE_VECTORS), _pack_columns(SKIP_VECTORS)
