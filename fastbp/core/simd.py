@@ -178,13 +178,20 @@ class Loop:
 
     def __init__(self, builder, n, carried):
         self.builder, self.n, self.carried = builder, n, carried
+        self.start = I64(0)
         self.entry = builder.block
         self.body = builder.append_basic_block("step")
         self.end = builder.append_basic_block("end")
 
+    def goes_on(self, counter):
+        return self.builder.icmp_signed("<", counter, self.n)
+
+    def after(self, counter):
+        return self.builder.add(counter, I64(1))
+
     def __enter__(self):
         b = self.builder
-        b.cbranch(b.icmp_signed(">", self.n, I64(0)), self.body, self.end)
+        b.cbranch(self.goes_on(self.start), self.body, self.end)
         b.position_at_end(self.body)
         self.counter = b.phi(I64)
         self.values = [b.phi(value.type) for value in self.carried]
@@ -193,23 +200,37 @@ class Loop:
     def next(self, values):
         """Close the body; afterwards `result` holds the carried values as the last step left them."""
         b, last = self.builder, self.builder.block
-        counter = b.add(self.counter, I64(1))
-        branch = b.cbranch(b.icmp_signed("<", counter, self.n), self.body, self.end)
+        counter = self.after(self.counter)
+        branch = b.cbranch(self.goes_on(counter), self.body, self.end)
         branch.set_metadata("llvm.loop", _keep_as_written(b.module))
-        b.position_at_end(self.end)
-        self.counter.add_incoming(I64(0), self.entry)
+        self.counter.add_incoming(self.start, self.entry)
         self.counter.add_incoming(counter, last)
-        self.result = []
         for phi, before, after in zip(self.values, self.carried, values, strict=True):
             phi.add_incoming(before, self.entry)
             phi.add_incoming(after, last)
-            out = b.phi(phi.type)
-            out.add_incoming(before, self.entry)
-            out.add_incoming(after, last)
-            self.result.append(out)
+        b.position_at_end(self.end)
+        self.result = _merged(b, self.carried, self.entry, values, last)
 
     def __exit__(self, *exception):
         return False
+
+
+class _BitsSet(Loop):
+    """The same for each bit that is set in a word, the lowest first; `number` is that bit's."""
+
+    def __init__(self, builder, word, carried):
+        super().__init__(builder, None, carried)
+        self.start = word
+
+    def goes_on(self, word):
+        return self.builder.icmp_signed("!=", word, I64(0))
+
+    def after(self, word):
+        return self.builder.and_(word, self.builder.sub(word, I64(1)))
+
+    @property
+    def number(self):
+        return self.builder.cttz(self.counter, I1(1))
 
 
 def _opaque(b, value):
@@ -273,22 +294,18 @@ def _every_step(b, p, step, sums):
     return loop.result[len(moving) :]
 
 
-def _number_of_ones(builder, word):
-    return builder.call(builder.module.declare_intrinsic("llvm.ctpop", [I64]), [word])
-
-
 def _steps_set(b, p, step, sums):
     """Walk the steps whose bits are set, word by word."""
-    with Loop(b, p["n_words"], sums) as words:
-        base = b.mul(words.counter, I64(WORD))
-        word = b.load(b.gep(p["steps"], [words.counter]))
-        with Loop(b, _number_of_ones(b, word), [word, *words.values]) as loop:
-            left, *sums = loop.values
-            k = b.add(base, b.cttz(left, I1(1)))
-            sums = step(b.gep(p["a"], [b.mul(k, p["a_k"])]), b.gep(p["panel"], [b.mul(k, p["panel_k"])]), sums)
-            loop.next([b.and_(left, b.sub(left, I64(1))), *sums])
-        words.next(loop.result[1:])
-    return words.result
+    strides = [p["a_k"], p["panel_k"]]
+    with Loop(b, p["n_words"], [p["a"], p["panel"], *sums]) as words:
+        pointers, sums = words.values[:2], words.values[2:]
+        with _BitsSet(b, b.load(b.gep(p["steps"], [words.counter])), sums) as bits:
+            k = bits.number
+            at_step = [b.gep(pointer, [b.mul(k, stride)]) for pointer, stride in zip(pointers, strides, strict=True)]
+            bits.next(step(*at_step, bits.values))
+        ahead = [b.gep(pointer, [b.mul(I64(WORD), stride)]) for pointer, stride in zip(pointers, strides, strict=True)]
+        words.next([*ahead, *bits.result])
+    return words.result[2:]
 
 
 _ARGUMENTS = ("c", "c_row", "first", "first_row", "a", "a_row", "a_k", "panel", "panel_k", "n_tallest", "n_rows",
@@ -550,7 +567,7 @@ def nonzero_bits(typing, pointer, n):
 def number_of_ones(typing, word):
     """Bits of an int64 that are set."""
     def emit(context, builder, signature, arguments):
-        return _number_of_ones(builder, arguments[0])
+        return builder.call(builder.module.declare_intrinsic("llvm.ctpop", [I64]), arguments)
 
     return types.int64(types.int64), emit
 
