@@ -131,7 +131,8 @@ AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "+avx,+avx2,+fma")
 CORTEX = Target("aarch64-unknown-linux-gnu", "cortex-a72", "+neon")
 APPLE = Target("arm64-apple-macosx", "apple-m1", "+neon")
 # Their arguments: p a place of numbers, b one of bits, n a whole number.
-INTRINSICS = {"tiles": "pnpnpnnpnnnnnpn", "row_tile": "pppnpnn", "tile_skipping": "pnpnpnnpnnbn"}
+INTRINSICS = {"tiles": "pnpnpnnpnnnnnpn", "row_tile": "pppnpnn", "row_tile_turned": "ppppnn",
+              "tile_skipping": "pnpnpnnpnnbn"}
 
 
 def emit(module, name, dtype):
@@ -212,8 +213,9 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
     subprocess.run([CROSS_GCC, "-static", f"-DTILE={name}_{dtype}", "-o", "run", "main.c", "tiles.o"], cwd=tmp_path,
                    check=True)
     draw, size = np.random.default_rng(0), np.dtype(dtype).itemsize
-    skipping, one_row = name == "tile_skipping", name == "row_tile"
-    vectors = {"tiles": simd.TILE_VECTORS, "row_tile": simd.ROW_VECTORS, "tile_skipping": simd.SKIP_VECTORS}[name]
+    skipping, one_row, turned = name == "tile_skipping", name.startswith("row_tile"), name == "row_tile_turned"
+    vectors = {"tiles": simd.TILE_VECTORS, "row_tile": simd.ROW_VECTORS, "row_tile_turned": simd.ROW_SQUARES,
+               "tile_skipping": simd.SKIP_VECTORS}[name]
     width = vectors * simd.VECTOR_BITS // (8 * size)
     depth, row = 2 * simd.WORD - 5, 2 * simd.WORD  # of A and of C; between their rows and beyond C's columns is NaN
     kept = draw.random(depth) < 0.3 if skipping else np.ones(depth, bool)
@@ -227,13 +229,15 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
             start = draw.integers(-8, 9, (n_rows, n_columns))
             memory = np.full(3 * n_rows * row + B.size, np.nan, dtype)
             c, first, a = memory[: 3 * n_rows * row].reshape(3, n_rows, row)
-            first[:, :n_columns], a[:, :depth], memory[a.size * 3 :] = start, A, B.ravel()
+            first[:, :n_columns], a[:, :depth], memory[a.size * 3 :] = start, A, (B.T if turned else B).ravel()
             places = [i * a.nbytes for i in range(4)]
             arguments = [places[0], row, places[1], row, places[2], row, 1, places[3], width]
             if skipping:
                 arguments += [n_columns, memory.nbytes, 2]
             elif not one_row:
                 arguments += [n_tallest, n_rows, n_columns, depth, places[3], asks]
+            elif turned:
+                arguments = [*places, depth, depth]
             else:
                 arguments = [*places[:3], 1, places[3], width, depth]
             arguments += [0] * (15 - len(arguments))

@@ -10,6 +10,7 @@ from fastbp.core import jit
 from fastbp.core.simd import (
     DEPTH,
     ROW_DEPTH,
+    ROW_SQUARES,
     ROW_VECTORS,
     SKIP_ROWS,
     SKIP_TILES,
@@ -32,6 +33,7 @@ from fastbp.core.simd import (
     panel_on_stack,
     prefetch,
     row_tile,
+    row_tile_turned,
     steps_on_stack,
     tile_skipping,
     tiles,
@@ -177,13 +179,17 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
 @jit.block
 def _one_row(c, a, b, n_columns, depth, first):
     """The product for one row of A, of as many columns as there are in whole tiles; returns how many."""
-    width = ROW_VECTORS * lanes_of(c.data)
+    width = (ROW_VECTORS if b.column == 1 else ROW_SQUARES) * lanes_of(c.data)
     whole = n_columns // width * width
-    for k in range(0, depth, ROW_DEPTH):
-        start = first if k == 0 else c
+    if b.column == 1:
+        for k in range(0, depth, ROW_DEPTH):
+            start = first if k == 0 else c
+            for j in range(0, whole, width):
+                row_tile(element(c, 0, j), element(start, 0, j), element(a, 0, k), a.column, element(b, k, j), b.row,
+                         min(ROW_DEPTH, depth - k))
+    else:
         for j in range(0, whole, width):
-            row_tile(element(c, 0, j), element(start, 0, j), element(a, 0, k), a.column, element(b, k, j), b.row,
-                     min(ROW_DEPTH, depth - k))
+            row_tile_turned(element(c, 0, j), element(first, 0, j), a.data, element(b, 0, j), b.column, depth)
     return whole
 
 
@@ -273,7 +279,7 @@ def product(c, a, b, n_rows, n_columns, depth, first, scale, zeros):
         n_tiles = n_rows // SKIP_ROWS
         _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale)
         done = n_tiles * SKIP_ROWS
-    if done < n_rows == 1 and b.column == 1 and scale == 1:
+    if done < n_rows == 1 and scale == 1 and (b.column == 1 or a.column == b.row == 1):
         j = _one_row(c, a, b, n_columns, depth, first)
     for i in range(done, n_rows, ROWS_AT_ONCE):
         _dense(panel, starting_at(c, i, j), starting_at(a, i, 0), starting_at(b, 0, j), min(ROWS_AT_ONCE, n_rows - i),

@@ -55,6 +55,7 @@ DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows giv
 # neighbours in memory are read one after the other. The forward pass of 1024-1024-1024 takes so 0.4 of the time.
 ROW_VECTORS = 8  # as many chains of multiply-adds hide the latency of each
 ROW_DEPTH = 64
+ROW_SQUARES = 2  # vectors of columns where these, not rows, are contiguous; with 4 it is as fast
 
 SKIP_DEPTH = 128  # rows of the panel of the tile that skips: 32 KB with AVX; with AVX-512 64 and 256 were as fast
 SKIP_TILES = 128  # tiles whose steps are looked up at once
@@ -512,6 +513,34 @@ def _loaded(x, pointer, offsets, whole, n):
 
 
 pack_columns, pack_columns_skipping = _pack_columns(TILE_VECTORS), _pack_columns(SKIP_VECTORS)
+
+
+@intrinsic
+def row_tile_turned(typing, c, first, a, b, b_column, depth):
+    """C[0] = first + A B for one row of A, whose numbers lie side by side, and ROW_SQUARES whole vectors of columns of
+    B, which are contiguous, `b_column` apart: squares of B are turned in registers."""
+    def emit(context, builder, signature, arguments):
+        x = Vectors(builder, c)
+        c_, first_, a_, b_, b_column, depth = arguments
+        lanes, across = I64(x.lanes), range(ROW_SQUARES)
+        offsets = [_opaque(builder, builder.mul(b_column, I64(i))) for i in range(x.lanes)]
+        columns = [builder.gep(b_, [builder.mul(b_column, I64(v * x.lanes))]) for v in across]
+        sums = [x.load(first_, I64(v * x.lanes)) for v in across]
+        n_squares = builder.sdiv(builder.add(depth, I64(x.lanes - 1)), lanes)
+        with Loop(builder, n_squares, [a_, *columns, *sums]) as loop:
+            (sent, *columns), sums = loop.values[: 1 + ROW_SQUARES], loop.values[1 + ROW_SQUARES :]
+            inside = builder.sub(depth, builder.mul(loop.counter, lanes))
+            whole = builder.icmp_signed(">=", inside, lanes)
+            numbers = _loaded(x, sent, [I64(0)], whole, inside)[0]
+            for v, column in enumerate(columns):
+                for k, row in enumerate(_turned(x, _loaded(x, column, offsets, whole, inside))):
+                    sums[v] = x.fma(x.shuffle(numbers, numbers, [k] * x.lanes), row, sums[v])
+            loop.next([*(builder.gep(pointer, [lanes]) for pointer in (sent, *columns)), *sums])
+        for v, total in zip(across, loop.result[1 + ROW_SQUARES :], strict=True):
+            x.store(builder.fadd(total, x.zero), c_, I64(v * x.lanes))
+        return context.get_dummy_value()
+
+    return types.void(c, c, c, c, types.int64, types.int64), emit
 
 
 @intrinsic
