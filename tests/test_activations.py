@@ -140,7 +140,7 @@ def test_measuring_ulp(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [1, 2, 33])  # alone, and in a vector with its remainder
+@pytest.mark.parametrize("n", [1, 2, 33])  # alone, and in vectors of which the last is not full
 def test_far_ends(dtype, n):
     inf, lowest = np.inf, LOWEST[dtype]
     at_lowest = evaluate("exp", np.array([lowest], dtype))[0]

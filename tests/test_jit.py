@@ -111,8 +111,7 @@ def test_cache(copied, tmp_path):
     assert misses == ["0", "0", "0"]
     assert error == ""
 
-    edit(tmp_path / "fastbp" / "core" / "activations.py", "delta * (1 - a * a)",
-         "delta * (1 + a * a)")
+    edit(tmp_path / "fastbp" / "core" / "activations.py", "delta * (1 - a * a)", "delta * (1 + a * a)")
     (result, _, cached, *misses), error = copied()
     assert float(result) == 1 - 2 * 0.625
     assert cached == "False"
@@ -215,7 +214,7 @@ def test_pieces_must_be_linked():
     with jit.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
         use(0.5, np.zeros(8))
     kernels.address("float32")
-    arguments = activations.RELU, np.zeros(16, np.float32)  # a cache line: of a part of one, all would be written
+    arguments = activations.RELU, np.zeros(16, np.float32)  # whole vectors: of a part of one, all would be written
     use(*arguments)
     with jit.linking():
         numba.njit(**jit.FLAGS)(use.py_func)(*arguments)

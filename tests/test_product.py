@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,14 +284,15 @@ def test_zeros_are_skipped_where_there_are_many(dtype, a_transposed, b_transpose
 
 @pytest.mark.parametrize("zeros", [NEVER, ALWAYS], ids=["all", "skip"])
 @pytest.mark.parametrize("n_rows", [2 * TILE_HEIGHT + 3, BLOCK + TILE_HEIGHT + 1])
+@pytest.mark.parametrize("b_transposed", [False, True], ids=["B", "Bt"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_have_the_same_bits_however_they_are_split(dtype, n_rows, zeros):
+def test_rows_have_the_same_bits_however_they_are_split(dtype, b_transposed, n_rows, zeros):
     """What makes every thread count give the same bits; also between the packed panel and B read in place."""
     draw = np.random.default_rng(4)
     depth = DEPTH + 40 if n_rows < BLOCK else 40
     n_columns = max(2, ROW_VECTORS // TILE_VECTORS + 1) * panel(dtype) + 3  # wide tiles of one row and what they leave
     A, B = sparse(draw, (n_rows, depth), dtype), draw.normal(size=(depth, n_columns)).astype(dtype)
-    case = Case(A, B, "C", zeros=zeros)
+    case = Case(A, B, "C", False, b_transposed, zeros=zeros)
     whole, _ = case.run()
     for cut in range(n_rows + 1):
         parts, untouched = case.run(cut)
@@ -365,8 +367,9 @@ X86 = {"AVX2": "+sse4.2,+avx,+avx2,+fma", "AVX without FMA": "+sse4.2,+avx", "SS
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="names features of x86-64 CPUs")
 @pytest.mark.parametrize("features", X86)
 def test_other_widths_of_vectors(features):
-    """All of the above with the tiles of CPUs of fewer features."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", __file__],
+    """All of the above, and the activations, with the vectors of CPUs of fewer features."""
+    files = [__file__, str(Path(__file__).with_name("test_activations.py"))]
+    done = subprocess.run([sys.executable, "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", *files],
                           capture_output=True, text=True, timeout=600, check=False,
                           env=os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": X86[features]})
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,7 @@
-"""Activation functions f and their derivatives f', chosen by an integer code outside the inner loops."""
+"""Activation functions f and their derivatives f', chosen by an integer code outside the inner loops.
+
+What takes x, as tanh does, is called with `Numbers` while code is emitted (see elementwise).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def _exp_parts(x):
         ln2_high, ln2_low = float.fromhex("0x1.62e42fefa0000p-1"), float.fromhex("0x1.cf79abc9e3b39p-40")
     c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13 = [1 / math.factorial(i) for i in range(2, 14)]
     x = where(x < lowest, lowest, x)
-    shifted = fma(x, 1 / math.log(2), shift)  # to add `shift` rounds to a whole number
+    shifted = fma(x, 1 / math.log(2), shift)  # rounds to a whole number, with the exponent's bias in its last bits
     n = shifted - shift
     r = fma(n, -ln2_low, fma(n, -ln2_high, x))
     r2 = r * r
@@ -106,7 +109,7 @@ def _softmax(z, a, n):
 # f' of each, written in a = f(z), times dE/da.
 _times_sigmoid_prime = each(lambda a, delta: delta * (a * (1 - a)))
 _times_tanh_prime = each(lambda a, delta: delta * (1 - a * a))
-_times_relu_prime = each(lambda a, delta: where(a > 0, delta, 0 * delta))  # a NaN passes through
+_times_relu_prime = each(lambda a, delta: where(a > 0, delta, 0 * delta))  # NaN in delta stays
 
 
 @jit.piece

@@ -2,7 +2,7 @@
 
     serial      one thread; for users' compiled code and for Python
     twins       one source, compiled parallel and serial: the kernels and drivers
-    inner       for compiled callers only, part of their machine code: product, activations, ...
+    inner       for compiled callers only, part of their machine code: share, gather, factors_of, ...
     block       for compiled callers only, as inner, and put in at each place where it is called: blocks of the kernels
     piece       for compiled callers only, as inner; for those made under `linking`, machine code of its own
     apart       for compiled callers only, machine code of its own, which they call by its address

@@ -23,7 +23,7 @@ def costs_and_errors(loss, activation, z, a, t, delta, costs, n_rows, n, ld):
     cross-entropy          log(sum e^z) - sum t z         delta = a - t      (a = softmax(z), t sums to 1)
 
     The two cross-entropies are computed from z, so they hold for large |z|. z, a, delta: `n_rows` rows of `n` outputs,
-    `ld` apart; t: rows without gaps; costs (n_rows,) float64.
+    `ld` apart, with the room that `activate` wants; t: rows without gaps; costs (n_rows,) float64.
     """
     out_of_line()
     for i in range(n_rows):

@@ -1,4 +1,4 @@
-"""The register tile: the one inner loop of the dense products, written as LLVM vector code.
+"""The register tile: the inner loop of the dense products, written as LLVM vector code.
 
 A tile keeps `rows x (vectors * lanes)` numbers of C in vector registers and walks k over the whole depth, one
 fused multiply-add per number and step:
@@ -55,7 +55,7 @@ DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows giv
 # neighbours in memory are read one after the other. The forward pass of 1024-1024-1024 takes so 0.4 of the time.
 ROW_VECTORS = 8  # as many chains of multiply-adds hide the latency of each
 ROW_DEPTH = 64
-ROW_SQUARES = 2  # vectors of columns where these, not rows, are contiguous; with 4 it is as fast
+ROW_SQUARES = 2  # vectors of columns where these, not rows, are contiguous; with 4 it was as fast on a Zen 3
 
 SKIP_DEPTH = 128  # rows of the panel of the tile that skips: 32 KB with AVX; with AVX-512 64 and 256 were as fast
 SKIP_TILES = 128  # tiles whose steps are looked up at once
@@ -111,7 +111,7 @@ class Vectors:
         return Vectors(self.builder, self.pointer_type, lanes)
 
     @property
-    def suffix(self):
+    def _suffix(self):
         return f"v{self.lanes}f{self.bits}"
 
     def address(self, pointer, offset):
@@ -120,30 +120,31 @@ class Vectors:
     def load(self, pointer, offset, mask=None):
         address, align = self.address(pointer, offset), self.bits // 8
         if mask is not None:
-            name = f"llvm.masked.load.{self.suffix}.p0"
+            name = f"llvm.masked.load.{self._suffix}.p0"
             return call_named(self.builder, name, self.type, address, I32(align), mask, self.zero)
         value = self.builder.load(address)
         value.align = align
         return value
 
-    def load_mostly_whole(self, pointer, offset, n):
-        """The first `n` numbers and zeros behind them, where nearly always there are as many as lanes.
+    def load_mostly_whole(self, pointer, offsets, n):
+        """At each of the offsets the first `n` numbers and zeros behind them; nearly always there are as many as lanes.
 
-        Only AVX-512 keeps masks in registers of their own: with AVX2 the compiler makes them anew at each load, which
-        took six times as long to pack a panel, and with SSE or NEON it tests and loads lane by lane.
+        Only AVX-512 keeps masks in registers of their own: with AVX2 the compiler makes them anew at each load, and
+        with SSE or NEON it tests and loads lane by lane.
         """
         b = self.builder
         with b.if_else(b.icmp_signed(">=", n, I64(self.lanes))) as (then, otherwise):
             with then:
-                plain, end_plain = self.load(pointer, offset), b.block
+                plain, end_plain = [self.load(pointer, offset) for offset in offsets], b.block
             with otherwise:
-                masked, end_masked = self.load(pointer, offset, self.masks(n, 1)[0]), b.block
-        return _merged(b, [plain], end_plain, [masked], end_masked)[0]
+                mask = self.masks(n, 1)[0]
+                masked, end_masked = [self.load(pointer, offset, mask) for offset in offsets], b.block
+        return _merged(b, plain, end_plain, masked, end_masked)
 
     def store(self, value, pointer, offset, mask=None):
         address, align = self.address(pointer, offset), self.bits // 8
         if mask is not None:
-            call_named(self.builder, f"llvm.masked.store.{self.suffix}.p0", VOID, value, address, I32(align), mask)
+            call_named(self.builder, f"llvm.masked.store.{self._suffix}.p0", VOID, value, address, I32(align), mask)
         else:
             self.builder.store(value, address).align = align
 
@@ -162,8 +163,12 @@ class Vectors:
                    for v in range(vectors)]
         return [self.builder.icmp_signed("<", number, self.splat(n)) for number in numbers]
 
+    def call(self, name, *values):
+        """LLVM's intrinsic of that name for these vectors."""
+        return call_named(self.builder, f"llvm.{name}.{self._suffix}", self.type, *values)
+
     def fma(self, x, y, z):
-        return call_named(self.builder, f"llvm.fma.{self.suffix}", self.type, x, y, z)
+        return self.call("fma", x, y, z)
 
 
 def _keep_as_written(module):
@@ -217,7 +222,8 @@ class Loop:
 
 
 class _BitsSet(Loop):
-    """The same for each bit that is set in a word, the lowest first; `number` is that bit's."""
+    """The same for each bit that is set in a word, the lowest first, whose number is `number()`. It counts in words
+    from which one bit after the other is taken."""
 
     def __init__(self, builder, word, carried):
         super().__init__(builder, None, carried)
@@ -229,7 +235,6 @@ class _BitsSet(Loop):
     def after(self, word):
         return self.builder.and_(word, self.builder.sub(word, I64(1)))
 
-    @property
     def number(self):
         return self.builder.cttz(self.counter, I1(1))
 
@@ -301,11 +306,11 @@ def _steps_set(b, p, step, sums):
     with Loop(b, p["n_words"], [p["a"], p["panel"], *sums]) as words:
         pointers, sums = words.values[:2], words.values[2:]
         with _BitsSet(b, b.load(b.gep(p["steps"], [words.counter])), sums) as bits:
-            k = bits.number
+            k = bits.number()
             at_step = [b.gep(pointer, [b.mul(k, stride)]) for pointer, stride in zip(pointers, strides, strict=True)]
             bits.next(step(*at_step, bits.values))
-        ahead = [b.gep(pointer, [b.mul(I64(WORD), stride)]) for pointer, stride in zip(pointers, strides, strict=True)]
-        words.next([*ahead, *bits.result])
+        after = [b.gep(pointer, [b.mul(I64(WORD), stride)]) for pointer, stride in zip(pointers, strides, strict=True)]
+        words.next([*after, *bits.result])
     return words.result[2:]
 
 
@@ -473,43 +478,36 @@ def _pack_columns(vectors):
         Up to whole vectors the last column is repeated; what a wide tile reads beyond is not set. Neither ends in a
         number of C.
         """
-        def emit(context, b, signature, arguments):
-            x = Vectors(b, panel)
+        def emit(context, builder, signature, arguments):
+            x = Vectors(builder, panel)
             target, source, b_column, n_columns, depth, scale = arguments
             factor, lanes, width = x.splat(scale), I64(x.lanes), I64(vectors * x.lanes)
 
             def least(u, v):
-                return b.select(b.icmp_signed("<", u, v), u, v)
+                return builder.select(builder.icmp_signed("<", u, v), u, v)
 
-            whole, last = b.icmp_signed(">=", depth, lanes), b.sub(depth, lanes)
-            with Loop(b, b.sdiv(b.add(n_columns, I64(x.lanes - 1)), lanes), [target, source]) as across:
+            def in_vectors(n):
+                return builder.sdiv(builder.add(n, I64(x.lanes - 1)), lanes)
+
+            # The last square reaches back into the one before, if there is one: masks took as long as all the rest.
+            last = builder.sub(depth, least(depth, lanes))
+            with Loop(builder, in_vectors(n_columns), [target, source]) as across:
                 to, column = across.values
-                end = b.sub(b.sub(n_columns, I64(1)), b.mul(across.counter, lanes))
-                offsets = [b.mul(b_column, least(I64(i), end)) for i in range(x.lanes)]
-                with Loop(b, b.sdiv(b.add(depth, I64(x.lanes - 1)), lanes), []) as down:
-                    # The last square reaches back into the one before: masks took as long as all the rest.
-                    k = b.select(whole, least(b.mul(down.counter, lanes), last), I64(0))
-                    for i, row in enumerate(_turned(x, _loaded(x, b.gep(column, [k]), offsets, whole, depth))):
-                        x.store(b.fmul(row, factor), to, b.add(b.mul(k, width), I64(i * vectors * x.lanes)))
+                end = builder.sub(builder.sub(n_columns, I64(1)), builder.mul(across.counter, lanes))
+                offsets = [builder.mul(b_column, least(I64(i), end)) for i in range(x.lanes)]
+                with Loop(builder, in_vectors(depth), []) as down:
+                    k = least(builder.mul(down.counter, lanes), last)
+                    square = x.load_mostly_whole(builder.gep(column, [k]), offsets, depth)
+                    for i, row in enumerate(_turned(x, square)):
+                        offset = builder.add(builder.mul(k, width), I64(i * vectors * x.lanes))
+                        x.store(builder.fmul(row, factor), to, offset)
                     down.next([])
-                across.next([b.gep(to, [lanes]), b.gep(column, [b.mul(b_column, lanes)])])
+                across.next([builder.gep(to, [lanes]), builder.gep(column, [builder.mul(b_column, lanes)])])
             return context.get_dummy_value()
 
         return types.void(panel, panel, types.int64, types.int64, types.int64, panel.dtype), emit
 
     return pack
-
-
-def _loaded(x, pointer, offsets, whole, n):
-    """Vectors at the offsets; of no more than `n` numbers and zeros, unless they are `whole`."""
-    b = x.builder
-    with b.if_else(whole) as (then, otherwise):
-        with then:
-            plain, end_plain = [x.load(pointer, offset) for offset in offsets], b.block
-        with otherwise:
-            mask = x.masks(n, 1)[0]
-            masked, end_masked = [x.load(pointer, offset, mask) for offset in offsets], b.block
-    return _merged(b, plain, end_plain, masked, end_masked)
 
 
 pack_columns, pack_columns_skipping = _pack_columns(TILE_VECTORS), _pack_columns(SKIP_VECTORS)
@@ -530,10 +528,9 @@ def row_tile_turned(typing, c, first, a, b, b_column, depth):
         with Loop(builder, n_squares, [a_, *columns, *sums]) as loop:
             (sent, *columns), sums = loop.values[: 1 + ROW_SQUARES], loop.values[1 + ROW_SQUARES :]
             inside = builder.sub(depth, builder.mul(loop.counter, lanes))
-            whole = builder.icmp_signed(">=", inside, lanes)
-            numbers = _loaded(x, sent, [I64(0)], whole, inside)[0]
+            numbers = x.load_mostly_whole(sent, [I64(0)], inside)[0]
             for v, column in enumerate(columns):
-                for k, row in enumerate(_turned(x, _loaded(x, column, offsets, whole, inside))):
+                for k, row in enumerate(_turned(x, x.load_mostly_whole(column, offsets, inside))):
                     sums[v] = x.fma(x.shuffle(numbers, numbers, [k] * x.lanes), row, sums[v])
             loop.next([*(builder.gep(pointer, [lanes]) for pointer in (sent, *columns)), *sums])
         for v, total in zip(across, loop.result[1 + ROW_SQUARES :], strict=True):
@@ -585,7 +582,7 @@ def nonzero_bits(typing, pointer, n):
     """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
     def emit(context, builder, signature, arguments):
         x = Vectors(builder, pointer, lanes=16)
-        values = x.load_mostly_whole(arguments[0], I64(0), arguments[1])
+        values = x.load_mostly_whole(arguments[0], [I64(0)], arguments[1])[0]
         bits = builder.fcmp_unordered("!=", values, x.zero)
         return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
 
@@ -615,7 +612,7 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
         none = ir.Constant(numbers, [0] * x.lanes)
         with Loop(builder, depth, [a_, none]) as loop:
             row, bits = loop.values
-            values = x.load_mostly_whole(row, I64(0), n_lanes)
+            values = x.load_mostly_whole(row, [I64(0)], n_lanes)[0]
             nonzero = builder.fcmp_unordered("!=", values, x.zero)
             bit = x.splat(builder.shl(I32(1), builder.trunc(loop.counter, I32)))
             loop.next([builder.gep(row, [a_k]), builder.select(nonzero, builder.or_(bits, bit), bits)])
@@ -777,7 +774,7 @@ def ahead(typing, pointer, offset):
 def zero_panel_row(typing, like):
     """Pointer to one row of zeros, as wide as the widest tile, a constant of the compiled module."""
     def emit(context, builder, signature, arguments):
-        width = max(TILE_VECTORS, SKIP_VECTORS, ROW_VECTORS) * VECTOR_BITS // 8
+        width = max(TILE_VECTORS, SKIP_VECTORS, ROW_VECTORS, ROW_SQUARES) * VECTOR_BITS // 8
         row = ir.Constant(ir.ArrayType(ir.IntType(8), width), bytearray(width))
         memory = cgutils.global_constant(builder.module, "zero_panel_row", row)
         return builder.bitcast(memory, context.get_value_type(like))
