@@ -89,14 +89,14 @@ def activate(code, z, a, n_rows, n, ld):
         _tanh_of(z, a, n_rows, n, ld, ())
     elif code == SOFTMAX:
         for i in range(n_rows):
-            _softmax(part(z, i * ld, n), part(a, i * ld, n), n)
+            _softmax(part(z, i * ld, n), part(a, i * ld, n))
     else:
         _identity_of(z, a, n_rows, n, ld, ())
 
 
 @jit.inlined
-def _softmax(z, a, n):
-    highest = z[0]
+def _softmax(z, a):
+    n, highest = z.size, z[0]
     for j in range(1, n):
         highest = max(highest, z[j])
     _exp_of_difference(z, a, 1, n, n, (highest,))

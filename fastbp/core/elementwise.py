@@ -127,13 +127,12 @@ def each(compute: Callable[..., Numbers]) -> Any:
             n_rows, n, ld = arguments[2:5]
             constants = [Numbers(vectors, vectors.splat(builder.extract_value(arguments[5], i)))
                          for i in range(len(parameters))]
-            lanes = I64(vectors.lanes)
-            n_vectors = builder.sdiv(builder.add(n, I64(vectors.lanes - 1)), lanes)
+            n_vectors = vectors.number_for(n)
             with Loop(builder, n_rows, places) as rows:
                 with Loop(builder, n_vectors, rows.values) as row:
                     numbers = [Numbers(vectors, vectors.load(place, I64(0))) for place in row.values]
                     vectors.store(compute(*numbers, *constants).value, row.values[1], I64(0))
-                    row.next([builder.gep(place, [lanes]) for place in row.values])
+                    row.next([builder.gep(place, [I64(vectors.lanes)]) for place in row.values])
                 rows.next([builder.gep(place, [ld]) for place in rows.values])
             return context.get_dummy_value()
 

@@ -163,6 +163,10 @@ class Vectors:
                    for v in range(vectors)]
         return [self.builder.icmp_signed("<", number, self.splat(n)) for number in numbers]
 
+    def number_for(self, n):
+        """How many vectors hold `n` numbers."""
+        return self.builder.sdiv(self.builder.add(n, I64(self.lanes - 1)), I64(self.lanes))
+
     def call(self, name, *values):
         """LLVM's intrinsic of that name for these vectors."""
         return call_named(self.builder, f"llvm.{name}.{self._suffix}", self.type, *values)
@@ -302,15 +306,15 @@ def _every_step(b, p, step, sums):
 
 def _steps_set(b, p, step, sums):
     """Walk the steps whose bits are set, word by word."""
-    strides = [p["a_k"], p["panel_k"]]
+    def moved(pointers, k):
+        """Those of A and the panel, on by `k` steps."""
+        return [b.gep(pointer, [b.mul(k, p[name])]) for pointer, name in zip(pointers, ("a_k", "panel_k"), strict=True)]
+
     with Loop(b, p["n_words"], [p["a"], p["panel"], *sums]) as words:
         pointers, sums = words.values[:2], words.values[2:]
         with _BitsSet(b, b.load(b.gep(p["steps"], [words.counter])), sums) as bits:
-            k = bits.number()
-            at_step = [b.gep(pointer, [b.mul(k, stride)]) for pointer, stride in zip(pointers, strides, strict=True)]
-            bits.next(step(*at_step, bits.values))
-        after = [b.gep(pointer, [b.mul(I64(WORD), stride)]) for pointer, stride in zip(pointers, strides, strict=True)]
-        words.next([*after, *bits.result])
+            bits.next(step(*moved(pointers, bits.number()), bits.values))
+        words.next([*moved(pointers, I64(WORD)), *bits.result])
     return words.result[2:]
 
 
@@ -486,16 +490,13 @@ def _pack_columns(vectors):
             def least(u, v):
                 return builder.select(builder.icmp_signed("<", u, v), u, v)
 
-            def in_vectors(n):
-                return builder.sdiv(builder.add(n, I64(x.lanes - 1)), lanes)
-
             # The last square reaches back into the one before, if there is one: masks took as long as all the rest.
             last = builder.sub(depth, least(depth, lanes))
-            with Loop(builder, in_vectors(n_columns), [target, source]) as across:
+            with Loop(builder, x.number_for(n_columns), [target, source]) as across:
                 to, column = across.values
                 end = builder.sub(builder.sub(n_columns, I64(1)), builder.mul(across.counter, lanes))
                 offsets = [builder.mul(b_column, least(I64(i), end)) for i in range(x.lanes)]
-                with Loop(builder, in_vectors(depth), []) as down:
+                with Loop(builder, x.number_for(depth), []) as down:
                     k = least(builder.mul(down.counter, lanes), last)
                     square = x.load_mostly_whole(builder.gep(column, [k]), offsets, depth)
                     for i, row in enumerate(_turned(x, square)):
@@ -524,8 +525,7 @@ def row_tile_turned(typing, c, first, a, b, b_column, depth):
         offsets = [_opaque(builder, builder.mul(b_column, I64(i))) for i in range(x.lanes)]
         columns = [builder.gep(b_, [builder.mul(b_column, I64(v * x.lanes))]) for v in across]
         sums = [x.load(first_, I64(v * x.lanes)) for v in across]
-        n_squares = builder.sdiv(builder.add(depth, I64(x.lanes - 1)), lanes)
-        with Loop(builder, n_squares, [a_, *columns, *sums]) as loop:
+        with Loop(builder, x.number_for(depth), [a_, *columns, *sums]) as loop:
             (sent, *columns), sums = loop.values[: 1 + ROW_SQUARES], loop.values[1 + ROW_SQUARES :]
             inside = builder.sub(depth, builder.mul(loop.counter, lanes))
             numbers = x.load_mostly_whole(sent, [I64(0)], inside)[0]
