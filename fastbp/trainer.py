@@ -243,7 +243,7 @@ class Trainer:
             return int(run(net._address, net.theta, self._scratch, self._state, workspace.layers,
                            workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, order,
                            len(order), batch_size, kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(),
-                           etas, self._clock, NO_MATRIX[net.dtype.name], costs, self._board, threads))
+                           etas, self._clock, NO_MATRIX[net.dtype], costs, self._board, threads))
 
 
 class _Fit:

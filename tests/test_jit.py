@@ -251,7 +251,7 @@ class Steps:
         w = self.workspace
         return kernel(self.address, self.theta, self.scratch, self.state, w.layers, w.buffers, w.targets, w.costs,
                       *self.samples, self.order, 400, 10, kernels.TRAIN, 2, self.settings, self.etas[:steps],
-                      self.clock, NO_MATRIX[self.theta.dtype.name], self.costs[:steps], self.board, threads)
+                      self.clock, NO_MATRIX[self.theta.dtype], self.costs[:steps], self.board, threads)
 
 
 def use_all(sizes):

@@ -38,7 +38,7 @@ class Steps(Batch):
         return self.run(kernels.address(self.network.dtype.name), self.network.theta, self.scratch, self.state,
                         w.layers, w.buffers, w.targets, w.costs, *self.samples, order, len(order), self.n,
                         kernels.TRAIN, losses.CODES["cross_entropy"], self.settings, self.etas[:steps], self.clock,
-                        NO_MATRIX[self.network.dtype.name], self.costs[:steps], self.board, self.threads)
+                        NO_MATRIX[self.network.dtype], self.costs[:steps], self.board, self.threads)
 
 
 steps_of = functools.cache(Steps)  # asv sets up before every sample

@@ -141,12 +141,8 @@ class Vectors:
                 masked, end_masked = [self.load(pointer, offset, mask) for offset in offsets], b.block
         return _merged(b, plain, end_plain, masked, end_masked)
 
-    def store(self, value, pointer, offset, mask=None):
-        address, align = self.address(pointer, offset), self.bits // 8
-        if mask is not None:
-            call_named(self.builder, f"llvm.masked.store.{self._suffix}.p0", VOID, value, address, I32(align), mask)
-        else:
-            self.builder.store(value, address).align = align
+    def store(self, value, pointer, offset):
+        self.builder.store(value, self.address(pointer, offset)).align = self.bits // 8
 
     def splat(self, value):
         undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
@@ -252,24 +248,27 @@ def _opaque(b, value):
     return b.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
 
 
+def _by_pieces(b, x, n, width, copy):
+    """Copy `n` numbers, fewer than `width`, a power of two: its half, quarter, ... as the bits of `n` say.
+
+    copy(vectors, offset) does so for as many as the vectors have lanes. With AVX2 a masked store takes twelve cycles on
+    a Zen 3, and masks are made anew at each load: to pack rows of four numbers by them took six times as long.
+    """
+    piece = width // 2
+    while piece:
+        y, before = x.of_width(min(piece, x.lanes)), b.and_(n, I64(-2 * piece))
+        with b.if_then(b.icmp_signed("!=", b.and_(n, I64(piece)), I64(0))):
+            for done in range(0, piece, y.lanes):
+                copy(y, b.add(before, I64(done)))
+        piece //= 2
+
+
 def _emit_tile(b, x, rows, vectors, p, walk):
     """One tile: load `first`, walk the depth, store C. `p` names the intrinsic's arguments."""
     columns = [I64(v * x.lanes) for v in range(vectors)]
     cells = [(r, v) for r in range(rows) for v in range(vectors)]
     a_rows = [_opaque(b, b.mul(p["a_row"], I64(r))) for r in range(rows)]
     whole = b.icmp_signed("==", p["n_columns"], I64(vectors * x.lanes))
-
-    def per_cell(action):
-        """Run `action(cell, offset of its row, mask)`: unmasked where the panel is whole."""
-        with b.if_else(whole) as (then, otherwise):
-            with then:
-                plain = [action(r, v, None) for r, v in cells]
-                end_plain = b.block
-            with otherwise:
-                masks = x.masks(p["n_columns"], vectors)
-                masked = [action(r, v, masks[v]) for r, v in cells]
-                end_masked = b.block
-        return plain, end_plain, masked, end_masked
 
     def at(row_stride, r, v):
         return b.add(b.mul(row_stride, I64(r)), columns[v])
@@ -280,16 +279,36 @@ def _emit_tile(b, x, rows, vectors, p, walk):
         sent = [x.splat(b.load(b.gep(a, [offset]))) for offset in a_rows]
         return [x.fma(sent[r], b_row[v], total) for (r, v), total in zip(cells, sums, strict=True)]
 
-    plain, end_plain, masked, end_masked = per_cell(
-        lambda r, v, mask: x.load(p["first"], at(p["first_row"], r, v), mask))
+    with b.if_else(whole) as (then, otherwise):
+        with then:
+            plain, end_plain = [x.load(p["first"], at(p["first_row"], r, v)) for r, v in cells], b.block
+        with otherwise:
+            masks = x.masks(p["n_columns"], vectors)
+            masked = [x.load(p["first"], at(p["first_row"], r, v), masks[v]) for r, v in cells]
+            end_masked = b.block
     accumulators = _merged(b, plain, end_plain, masked, end_masked)
     per_line = max(1, LINE * 8 // VECTOR_BITS)
     for r, v in cells:  # what the next tile writes comes to the cache while this one is computed
         if v % per_line == 0:
             _prefetch(b, b.gep(p["c"], [at(p["c_row"], rows + r, v)]), to_write=True)
-    total = dict(zip(cells, walk(b, p, step, accumulators), strict=True))
     # To add 0 turns -0 into 0: a step left out, or not, is then the same to the bit.
-    per_cell(lambda r, v, mask: x.store(b.fadd(total[r, v], x.zero), p["c"], at(p["c_row"], r, v), mask))
+    total = {cell: b.fadd(value, x.zero) for cell, value in zip(cells, walk(b, p, step, accumulators), strict=True)}
+    with b.if_else(whole) as (then, otherwise):
+        with then:
+            for r, v in cells:
+                x.store(total[r, v], p["c"], at(p["c_row"], r, v))
+        with otherwise:
+            width = vectors * x.lanes
+            memory = b.bitcast(cgutils.alloca_once(b, ir.ArrayType(x.type, rows * vectors)), p["c"].type)
+            for r, v in cells:
+                x.store(total[r, v], memory, I64(r * width + v * x.lanes))
+
+            def copy(y, offset):
+                for r in range(rows):
+                    y.store(y.load(memory, b.add(offset, I64(r * width))), p["c"],
+                            b.add(b.mul(p["c_row"], I64(r)), offset))
+
+            _by_pieces(b, x, p["n_columns"], width, copy)
 
 
 def _every_step(b, p, step, sums):
@@ -409,21 +428,6 @@ def tile_skipping(typing, c, c_row, first, first_row, a, a_row, a_k, panel, pane
 
     return types.void(c, types.int64, c, types.int64, c, types.int64, types.int64, c, types.int64, types.int64, steps,
                       types.int64), emit
-
-
-def _by_pieces(b, x, n, width, copy):
-    """Copy `n` numbers, fewer than `width`, a power of two: its half, quarter, ... as the bits of `n` say.
-
-    copy(vectors, offset) does so for as many as the vectors have lanes. Masks, which AVX2 makes anew at each load, took
-    six times as long for rows of four numbers.
-    """
-    piece = width // 2
-    while piece:
-        y, before = x.of_width(min(piece, x.lanes)), b.and_(n, I64(-2 * piece))
-        with b.if_then(b.icmp_signed("!=", b.and_(n, I64(piece)), I64(0))):
-            for done in range(0, piece, y.lanes):
-                copy(y, b.add(before, I64(done)))
-        piece //= 2
 
 
 def _pack_rows(vectors):
