@@ -33,7 +33,7 @@ from fastbp.core.product import (
     transposed,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
-from fastbp.core.simd import DEPTH, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
+from fastbp.core.simd import DEPTH, add_rows, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD.
@@ -179,10 +179,7 @@ def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
     db = part(gradient, at_row + length, n_out)
     if fresh:
         db[:] = 0
-    for i in range(n):
-        delta = part(buffers, layers[l, DELTA] + i * layers[l, LD], n_out)
-        for j in range(n_out):
-            db[j] += factor * delta[j]
+    add_rows(at(db, 0), error.data, error.row, n, n_out, factor)
     return length + n_out
 
 

@@ -57,6 +57,8 @@ ROW_VECTORS = 8  # as many chains of multiply-adds hide the latency of each
 ROW_DEPTH = 64
 ROW_SQUARES = 2  # vectors of columns where these, not rows, are contiguous; with 4 it was as fast on a Zen 3
 
+SUMS = 4  # vectors of sums over rows at a time
+
 SKIP_DEPTH = 128  # rows of the panel of the tile that skips: 32 KB with AVX; with AVX-512 64 and 256 were as fast
 SKIP_TILES = 128  # tiles whose steps are looked up at once
 WORD = 64  # steps to a word
@@ -251,8 +253,8 @@ def _opaque(b, value):
 def _by_pieces(b, x, n, width, copy):
     """Copy `n` numbers, fewer than `width`, a power of two: its half, quarter, ... as the bits of `n` say.
 
-    copy(vectors, offset) does so for as many as the vectors have lanes. With AVX2 a masked store takes twelve cycles on
-    a Zen 3, and masks are made anew at each load: to pack rows of four numbers by them took six times as long.
+    copy(vectors, offset) does so for as many as the vectors have lanes. Masks, which AVX2 makes anew at each load, took
+    six times as long for rows of four numbers.
     """
     piece = width // 2
     while piece:
@@ -261,6 +263,31 @@ def _by_pieces(b, x, n, width, copy):
             for done in range(0, piece, y.lanes):
                 copy(y, b.add(before, I64(done)))
         piece //= 2
+
+
+def _store_rows(b, x, values, to, to_row, n):
+    """Store rows of vectors, `to_row` apart from `to` on: of each row the first `n` numbers; as many or more mean all.
+
+    With AVX2 a masked store takes twelve cycles on a Zen 3. So what ends within a vector goes by way of memory.
+    """
+    width = len(values[0]) * x.lanes
+
+    def store_all(pointer, row):
+        for r, vectors in enumerate(values):
+            for v, value in enumerate(vectors):
+                x.store(value, pointer, b.add(b.mul(row, I64(r)), I64(v * x.lanes)))
+
+    def copy(y, offset):
+        for r in range(len(values)):
+            y.store(y.load(memory, b.add(offset, I64(r * width))), to, b.add(b.mul(to_row, I64(r)), offset))
+
+    with b.if_else(b.icmp_signed(">=", n, I64(width))) as (then, otherwise):
+        with then:
+            store_all(to, to_row)
+        with otherwise:
+            memory = b.bitcast(cgutils.alloca_once(b, ir.ArrayType(x.type, len(values) * len(values[0]))), to.type)
+            store_all(memory, I64(width))
+            _by_pieces(b, x, n, width, copy)
 
 
 def _emit_tile(b, x, rows, vectors, p, walk):
@@ -292,23 +319,9 @@ def _emit_tile(b, x, rows, vectors, p, walk):
         if v % per_line == 0:
             _prefetch(b, b.gep(p["c"], [at(p["c_row"], rows + r, v)]), to_write=True)
     # To add 0 turns -0 into 0: a step left out, or not, is then the same to the bit.
-    total = {cell: b.fadd(value, x.zero) for cell, value in zip(cells, walk(b, p, step, accumulators), strict=True)}
-    with b.if_else(whole) as (then, otherwise):
-        with then:
-            for r, v in cells:
-                x.store(total[r, v], p["c"], at(p["c_row"], r, v))
-        with otherwise:
-            width = vectors * x.lanes
-            memory = b.bitcast(cgutils.alloca_once(b, ir.ArrayType(x.type, rows * vectors)), p["c"].type)
-            for r, v in cells:
-                x.store(total[r, v], memory, I64(r * width + v * x.lanes))
-
-            def copy(y, offset):
-                for r in range(rows):
-                    y.store(y.load(memory, b.add(offset, I64(r * width))), p["c"],
-                            b.add(b.mul(p["c_row"], I64(r)), offset))
-
-            _by_pieces(b, x, p["n_columns"], width, copy)
+    sums = [b.fadd(total, x.zero) for total in walk(b, p, step, accumulators)]
+    by_row = [sums[r * vectors : (r + 1) * vectors] for r in range(rows)]
+    _store_rows(b, x, by_row, p["c"], p["c_row"], p["n_columns"])
 
 
 def _every_step(b, p, step, sums):
@@ -542,6 +555,42 @@ def row_tile_turned(typing, c, first, a, b, b_column, depth):
         return context.get_dummy_value()
 
     return types.void(c, c, c, c, types.int64, types.int64), emit
+
+
+@intrinsic
+def add_rows(typing, total, rows, ld, n_rows, n, scale):
+    """total[:n] += scale rows[0, :n], then scale rows[1, :n], ...: rows are `ld` apart, with room for whole vectors."""
+    def emit(context, builder, signature, arguments):
+        x = Vectors(builder, total)
+        total_, rows_, ld, n_rows, n, scale = arguments
+        factor = x.splat(scale)
+
+        def summed(row, sums):
+            """Those of vectors side by side."""
+            with Loop(builder, n_rows, [row, *sums]) as loop:
+                row, *sums = loop.values
+                sums = [builder.fadd(value, builder.fmul(factor, x.load(row, I64(v * x.lanes))))
+                        for v, value in enumerate(sums)]
+                loop.next([builder.gep(row, [ld]), *sums])
+            return loop.result[1:]
+
+        wide = I64(SUMS * x.lanes)  # so many sums hide each other's latency
+        with Loop(builder, builder.sdiv(n, wide), [total_, rows_]) as loop:
+            to, row = loop.values
+            offsets = [I64(v * x.lanes) for v in range(SUMS)]
+            for offset, value in zip(offsets, summed(row, [x.load(to, offset) for offset in offsets]), strict=True):
+                x.store(value, to, offset)
+            loop.next([builder.gep(pointer, [wide]) for pointer in loop.values])
+        left = builder.srem(n, wide)
+        with Loop(builder, x.number_for(left), loop.result) as loop:
+            to, row = loop.values
+            inside = builder.sub(left, builder.mul(loop.counter, I64(x.lanes)))
+            _store_rows(builder, x, [summed(row, x.load_mostly_whole(to, [I64(0)], inside))], to, I64(0), inside)
+            loop.next([builder.gep(pointer, [I64(x.lanes)]) for pointer in loop.values])
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.void(total, rows, n, n, n, total.dtype), emit
 
 
 @intrinsic
