@@ -23,6 +23,7 @@ from fastbp.core.simd import (
     lanes_of,
     nonzero_bits,
     nonzero_steps,
+    nonzero_word,
     number_of_ones,
     numbers_per_line,
     out_of_line,
@@ -202,11 +203,14 @@ def _find_steps(steps, n_tiles, a, i, k, depth):
     if a.column == 1:  # a tile's rows are far apart, its steps side by side
         for t in range(n_tiles):
             for word in range((depth + WORD - 1) // WORD):
-                bits = np.int64(0)
-                for step in range(0, min(WORD, depth - word * WORD), 16):
-                    for r in range(i + t * SKIP_ROWS, i + (t + 1) * SKIP_ROWS):
-                        at_step = word * WORD + step
-                        bits |= nonzero_bits(element(a, r, k + at_step), depth - at_step) << step
+                bits, left = np.int64(0), depth - word * WORD
+                for r in range(i + t * SKIP_ROWS, i + (t + 1) * SKIP_ROWS):
+                    row = element(a, r, k + word * WORD)
+                    if left >= WORD:
+                        bits |= nonzero_word(row)
+                    else:
+                        for step in range(0, left, 16):
+                            bits |= nonzero_bits(ahead(row, step), left - step) << step
                 steps[t * SKIP_WORDS + word] = bits
     else:  # a step's rows lie side by side
         for t in range(0, n_tiles, 16 // SKIP_ROWS):

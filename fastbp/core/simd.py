@@ -630,16 +630,30 @@ def numbers_per_line(typing, pointer):
     return types.int64(pointer), emit
 
 
+def _nonzero(x, values):
+    """An int64 with a bit for each lane: whether it is not zero."""
+    bits = x.builder.fcmp_unordered("!=", values, x.zero)
+    return x.builder.zext(x.builder.bitcast(bits, ir.IntType(x.lanes)), I64)
+
+
 @intrinsic
 def nonzero_bits(typing, pointer, n):
     """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
     def emit(context, builder, signature, arguments):
         x = Vectors(builder, pointer, lanes=16)
-        values = x.load_mostly_whole(arguments[0], [I64(0)], arguments[1])[0]
-        bits = builder.fcmp_unordered("!=", values, x.zero)
-        return builder.zext(builder.bitcast(bits, ir.IntType(x.lanes)), I64)
+        return _nonzero(x, x.load_mostly_whole(arguments[0], [I64(0)], arguments[1])[0])
 
     return types.int64(pointer, types.int64), emit
+
+
+@intrinsic
+def nonzero_word(typing, pointer):
+    """Bit i is set where pointer[i] is not zero, for i below WORD."""
+    def emit(context, builder, signature, arguments):
+        x = Vectors(builder, pointer, lanes=WORD)
+        return _nonzero(x, x.load(arguments[0], I64(0)))
+
+    return types.int64(pointer), emit
 
 
 @intrinsic
