@@ -292,7 +292,7 @@ def check_network(network: Network) -> Network:
 
 
 def all_finite(x: Array) -> bool:
-    """Whether every number is."""
+    """Whether every number is finite."""
     return bool(np.isfinite(x).all())
 
 

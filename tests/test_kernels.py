@@ -189,6 +189,10 @@ def test_weight_gradients(network, dtype):
             (dW, db), (dW_got, db_got) = (reference.parameters(x, layer) for x in (gradient, net.gradient))
             assert_within(dW_got, dW, (n + 3) * eps * (sent.T @ delta / n), f"dW[{l}] {n}")
             assert_within(db_got, db, (n + 3) * eps * delta.mean(axis=0), f"db[{l}] {n}")
+            in_turn = np.zeros_like(db_got)  # from sample to sample, product and sum rounded one after the other
+            for row in reference.neurons(net.buffers, layer, n)[3]:
+                in_turn += np.dtype(dtype).type(1 / n) * row
+            assert db_got.tobytes() == in_turn.tobytes(), f"db[{l}] {n}"
 
 
 @jit.serial

@@ -159,9 +159,10 @@ def test_whole_numbers_exactly(dtype, a_transposed, b_transposed):
 def test_panels_from_afar(dtype, b_transposed):
     """Where the next panel is asked for while one is in use: step by step, and tile by tile."""
     draw = np.random.default_rng(8)
-    for depth, n_columns, kinds in ((1030, 1027, (NEVER, ALWAYS)), (3, NUMBERS_NEAR // 2, (NEVER,))):
+    for depth, n_columns, kinds in ((1030, 1055, (NEVER, ALWAYS)), (3, NUMBERS_NEAR // 2, (NEVER,))):
         assert depth * n_columns > (NUMBERS_FAR if ALWAYS in kinds else NUMBERS_NEAR)
-        for n_rows, zeros in itertools.product((1, TILE_HEIGHT - 1, TILE_HEIGHT + 2, MANY_ROWS + 3), kinds):
+        heights = 1, TILE_HEIGHT - 1, TILE_HEIGHT + 1, TILE_HEIGHT + 2, MANY_ROWS + 3
+        for n_rows, zeros in itertools.product(heights, kinds):
             A, B = whole_numbers(draw, (n_rows, depth), dtype, 0.3), whole_numbers(draw, (depth, n_columns), dtype)
             case = Case(A, B, "bias", False, b_transposed, zeros=zeros)
             C, untouched = case.run()
@@ -248,9 +249,9 @@ def test_skipping_zeros_changes_no_bit(dtype, a_transposed, b_transposed):
 
 def test_zeros_are_really_skipped():
     """NaN in B shows which steps were taken: without skipping, 0 * NaN is NaN everywhere."""
-    A, B = np.zeros((TILE_HEIGHT, 40), "float32"), np.ones((40, 5), "float32")
+    A, B = np.zeros((TILE_HEIGHT, 200), "float32"), np.ones((200, 5), "float32")
     A[:, 20] = 2
-    B[7] = np.nan
+    B[[7, 40, 63, 64, 127, 190, 199]] = np.nan
     C, _ = Case(A, B).run()
     assert np.isnan(C).all()
     C, _ = Case(A, B, zeros=ALWAYS).run()
@@ -306,7 +307,9 @@ import mmap
 
 import numpy as np
 import test_product
+from fastbp.core import jit
 from fastbp.core.product import ALWAYS, LOOK, NEVER
+from fastbp.core.simd import SUM_VECTORS, VECTOR_BITS, add_rows, at
 
 PAGE = mmap.PAGESIZE
 protect = ctypes.CDLL(None).mprotect
@@ -336,6 +339,11 @@ class Guarded(test_product.Case):
         return memory
 
 
+@jit.serial
+def add(total, rows, scale):
+    add_rows(at(total, 0), at(rows, 0), rows.shape[1], len(rows), len(total), scale)
+
+
 draw = np.random.default_rng(5)
 for dtype in test_product.DTYPES:
     for n_rows, n_columns, depth in test_product.shapes(dtype):
@@ -348,6 +356,12 @@ for dtype in test_product.DTYPES:
                 case.rows(case.memory, 0, n_rows)
                 C = case._view(case.c, (n_rows, n_columns))
                 assert (C == case.start + A.astype(float) @ B).all(), (dtype, n_rows, n_columns, depth, turned)
+
+    for n in range(1, 2 * SUM_VECTORS * VECTOR_BITS // (8 * np.dtype(dtype).itemsize) + 2):
+        case = Guarded(np.ones((1, 1), dtype), np.ones((1, n), dtype), "C", at_end=True)  # C ends where a page does
+        rows = draw.integers(-8, 9, (3, n + VECTOR_BITS // 8)).astype(dtype)
+        add(case._view(case.c, (1, n))[0], rows, np.dtype(dtype).type(2))
+        assert (case._view(case.c, (1, n)) == case.start + 2 * rows[:, :n].sum(0)).all(), (dtype, n)
 print("nothing beyond")
 """
 

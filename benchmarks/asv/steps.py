@@ -8,7 +8,6 @@ import fastbp
 from fastbp.core import kernels, losses
 from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
-from fastbp.network import NO_MATRIX
 from fastbp.workspace import aligned
 
 from .cases import DTYPES, LAYERS, THREADS, Batch, PerCall, network, only_with
@@ -29,6 +28,7 @@ class Steps(Batch):
         self.order = np.resize(draw.permutation(SAMPLES), MOST)
         self.etas, self.costs = np.zeros(MOST), np.zeros(MOST)
         self.clock, self.board = np.zeros(1, np.int64), np.zeros(board_size(threads), np.int64)
+        self.outputs = np.empty((0, 0), dtype)
         self.scratch = aligned(kernels.scratch_size(sizes, threads, n), dtype)
         self.run, self.threads = kernels.run if threads > 1 else kernels.run_serial, threads
 
@@ -38,7 +38,7 @@ class Steps(Batch):
         return self.run(kernels.address(self.network.dtype.name), self.network.theta, self.scratch, self.state,
                         w.layers, w.buffers, w.targets, w.costs, *self.samples, order, len(order), self.n,
                         kernels.TRAIN, losses.CODES["cross_entropy"], self.settings, self.etas[:steps], self.clock,
-                        NO_MATRIX[self.network.dtype], self.costs[:steps], self.board, self.threads)
+                        self.outputs, self.costs[:steps], self.board, self.threads)
 
 
 steps_of = functools.cache(Steps)  # asv sets up before every sample

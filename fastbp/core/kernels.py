@@ -176,10 +176,9 @@ def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
     length = (hi - lo) * n_out
     if hi < layers[l, N_IN]:
         return length
-    db = part(gradient, at_row + length, n_out)
     if fresh:
-        db[:] = 0
-    add_rows(at(db, 0), error.data, error.row, n, n_out, factor)
+        part(gradient, at_row + length, n_out)[:] = 0
+    add_rows(at(gradient, at_row + length), error.data, error.row, n, n_out, factor)
     return length + n_out
 
 

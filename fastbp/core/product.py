@@ -194,6 +194,18 @@ def _one_row(c, a, b, n_columns, depth, first):
     return whole
 
 
+@jit.inlined
+def _nonzero_in_word(start, n):
+    """Bits of the first `n` numbers, WORD at the most: whether each is not zero."""
+    bits = np.int64(0)
+    if n >= WORD:
+        bits = nonzero_word(start)
+    else:
+        for i in range(0, n, 16):
+            bits |= nonzero_bits(ahead(start, i), n - i) << i
+    return bits
+
+
 @jit.block
 def _find_steps(steps, n_tiles, a, i, k, depth):
     """For each tile of A from row i on, bits of the steps k + 0, 1, ... at which its rows are not all zero.
@@ -203,14 +215,9 @@ def _find_steps(steps, n_tiles, a, i, k, depth):
     if a.column == 1:  # a tile's rows are far apart, its steps side by side
         for t in range(n_tiles):
             for word in range((depth + WORD - 1) // WORD):
-                bits, left = np.int64(0), depth - word * WORD
+                bits = np.int64(0)
                 for r in range(i + t * SKIP_ROWS, i + (t + 1) * SKIP_ROWS):
-                    row = element(a, r, k + word * WORD)
-                    if left >= WORD:
-                        bits |= nonzero_word(row)
-                    else:
-                        for step in range(0, left, 16):
-                            bits |= nonzero_bits(ahead(row, step), left - step) << step
+                    bits |= _nonzero_in_word(element(a, r, k + word * WORD), depth - word * WORD)
                 steps[t * SKIP_WORDS + word] = bits
     else:  # a step's rows lie side by side
         for t in range(0, n_tiles, 16 // SKIP_ROWS):
@@ -263,8 +270,8 @@ def _mostly_zeros(a, n_rows, n_columns, depth):
     found = 0
     for i in range(LOOKED_AT):
         line = ahead(a.data, lines * i // LOOKED_AT * apart)
-        for j in range(0, length, 16):
-            found += number_of_ones(nonzero_bits(ahead(line, j), length - j))
+        for j in range(0, length, WORD):
+            found += number_of_ones(_nonzero_in_word(ahead(line, j), length - j))
     return found <= (MOST_NONZERO if 2 * n_columns > width else MOST_NONZERO / 2) * LOOKED_AT * length
 
 

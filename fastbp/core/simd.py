@@ -57,7 +57,7 @@ ROW_VECTORS = 8  # as many chains of multiply-adds hide the latency of each
 ROW_DEPTH = 64
 ROW_SQUARES = 2  # vectors of columns where these, not rows, are contiguous; with 4 it was as fast on a Zen 3
 
-SUMS = 4  # vectors of sums over rows at a time
+SUM_VECTORS = 4  # of sums over rows, side by side: each is a chain of additions
 
 SKIP_DEPTH = 128  # rows of the panel of the tile that skips: 32 KB with AVX; with AVX-512 64 and 256 were as fast
 SKIP_TILES = 128  # tiles whose steps are looked up at once
@@ -250,11 +250,19 @@ def _opaque(b, value):
     return b.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
 
 
+def _room(b, n_bytes, kind):
+    """A pointer of that kind to so much of the function's stack, as it comes: cgutils.alloca_once would fill it with
+    zeros at each call."""
+    with b.goto_entry_block():
+        memory = b.alloca(ir.ArrayType(ir.IntType(8), n_bytes))
+        memory.align = LINE
+    return b.bitcast(memory, kind)
+
+
 def _by_pieces(b, x, n, width, copy):
     """Copy `n` numbers, fewer than `width`, a power of two: its half, quarter, ... as the bits of `n` say.
 
-    copy(vectors, offset) does so for as many as the vectors have lanes. Masks, which AVX2 makes anew at each load, took
-    six times as long for rows of four numbers.
+    copy(vectors, offset) does so for as many as the vectors have lanes.
     """
     piece = width // 2
     while piece:
@@ -265,28 +273,29 @@ def _by_pieces(b, x, n, width, copy):
         piece //= 2
 
 
-def _store_rows(b, x, values, to, to_row, n):
-    """Store rows of vectors, `to_row` apart from `to` on: of each row the first `n` numbers; as many or more mean all.
+def _store_rows(b, x, rows, to, to_row, n):
+    """Store rows of vectors, `to_row` apart from `to` on: of each the first `n` numbers, or all if it has no more.
 
-    With AVX2 a masked store takes twelve cycles on a Zen 3. So what ends within a vector goes by way of memory.
+    What ends within a vector goes by way of memory: with AVX2 a masked store takes twelve cycles on a Zen 3. With
+    AVX-512, where it takes few, this was not measured.
     """
-    width = len(values[0]) * x.lanes
+    width = len(rows[0]) * x.lanes
 
-    def store_all(pointer, row):
-        for r, vectors in enumerate(values):
+    def store(pointer, apart):
+        for r, vectors in enumerate(rows):
             for v, value in enumerate(vectors):
-                x.store(value, pointer, b.add(b.mul(row, I64(r)), I64(v * x.lanes)))
+                x.store(value, pointer, b.add(b.mul(apart, I64(r)), I64(v * x.lanes)))
 
     def copy(y, offset):
-        for r in range(len(values)):
+        for r in range(len(rows)):
             y.store(y.load(memory, b.add(offset, I64(r * width))), to, b.add(b.mul(to_row, I64(r)), offset))
 
     with b.if_else(b.icmp_signed(">=", n, I64(width))) as (then, otherwise):
         with then:
-            store_all(to, to_row)
+            store(to, to_row)
         with otherwise:
-            memory = b.bitcast(cgutils.alloca_once(b, ir.ArrayType(x.type, len(values) * len(values[0]))), to.type)
-            store_all(memory, I64(width))
+            memory = _room(b, len(rows) * width * x.bits // 8, to.type)
+            store(memory, I64(width))
             _by_pieces(b, x, n, width, copy)
 
 
@@ -295,7 +304,6 @@ def _emit_tile(b, x, rows, vectors, p, walk):
     columns = [I64(v * x.lanes) for v in range(vectors)]
     cells = [(r, v) for r in range(rows) for v in range(vectors)]
     a_rows = [_opaque(b, b.mul(p["a_row"], I64(r))) for r in range(rows)]
-    whole = b.icmp_signed("==", p["n_columns"], I64(vectors * x.lanes))
 
     def at(row_stride, r, v):
         return b.add(b.mul(row_stride, I64(r)), columns[v])
@@ -306,7 +314,7 @@ def _emit_tile(b, x, rows, vectors, p, walk):
         sent = [x.splat(b.load(b.gep(a, [offset]))) for offset in a_rows]
         return [x.fma(sent[r], b_row[v], total) for (r, v), total in zip(cells, sums, strict=True)]
 
-    with b.if_else(whole) as (then, otherwise):
+    with b.if_else(b.icmp_signed(">=", p["n_columns"], I64(vectors * x.lanes))) as (then, otherwise):
         with then:
             plain, end_plain = [x.load(p["first"], at(p["first_row"], r, v)) for r, v in cells], b.block
         with otherwise:
@@ -465,6 +473,7 @@ def _pack_rows(vectors):
                     with otherwise:
                         for v in range(vectors):
                             x.store(x.zero, to, I64(v * x.lanes))
+                        # Masks, which AVX2 makes anew at each load, took six times as long for rows of four numbers.
                         _by_pieces(builder, x, n_columns, width, copy)
                 loop.next([builder.gep(to, [I64(width)]), builder.gep(row, [b_k])])
             return context.get_dummy_value()
@@ -558,39 +567,39 @@ def row_tile_turned(typing, c, first, a, b, b_column, depth):
 
 
 @intrinsic
-def add_rows(typing, total, rows, ld, n_rows, n, scale):
-    """total[:n] += scale rows[0, :n], then scale rows[1, :n], ...: rows are `ld` apart, with room for whole vectors."""
-    def emit(context, builder, signature, arguments):
-        x = Vectors(builder, total)
-        total_, rows_, ld, n_rows, n, scale = arguments
-        factor = x.splat(scale)
+def add_rows(typing, total, rows, rows_ld, n_rows, n, scale):
+    """total[:n] += scale rows[0, :n], then scale rows[1, :n], ...: product and sum rounded one after the other.
+
+    Rows are `rows_ld` apart and are read up to whole vectors; of `total` nothing beyond `n` is touched.
+    """
+    def emit(context, b, signature, arguments):
+        x = Vectors(b, total)
+        total_, rows_, apart, n_rows, n, scale = arguments
+        factor, width = x.splat(scale), I64(SUM_VECTORS * x.lanes)
 
         def summed(row, sums):
             """Those of vectors side by side."""
-            with Loop(builder, n_rows, [row, *sums]) as loop:
+            with Loop(b, n_rows, [row, *sums]) as loop:
                 row, *sums = loop.values
-                sums = [builder.fadd(value, builder.fmul(factor, x.load(row, I64(v * x.lanes))))
-                        for v, value in enumerate(sums)]
-                loop.next([builder.gep(row, [ld]), *sums])
+                terms = [b.fmul(factor, x.load(row, I64(v * x.lanes))) for v in range(len(sums))]
+                loop.next([b.gep(row, [apart]), *map(b.fadd, sums, terms)])
             return loop.result[1:]
 
-        wide = I64(SUMS * x.lanes)  # so many sums hide each other's latency
-        with Loop(builder, builder.sdiv(n, wide), [total_, rows_]) as loop:
+        with Loop(b, b.sdiv(n, width), [total_, rows_]) as loop:
             to, row = loop.values
-            offsets = [I64(v * x.lanes) for v in range(SUMS)]
-            for offset, value in zip(offsets, summed(row, [x.load(to, offset) for offset in offsets]), strict=True):
-                x.store(value, to, offset)
-            loop.next([builder.gep(pointer, [wide]) for pointer in loop.values])
-        left = builder.srem(n, wide)
-        with Loop(builder, x.number_for(left), loop.result) as loop:
+            sums = summed(row, [x.load(to, I64(v * x.lanes)) for v in range(SUM_VECTORS)])
+            _store_rows(b, x, [sums], to, I64(0), width)
+            loop.next([b.gep(pointer, [width]) for pointer in loop.values])
+        left = b.srem(n, width)
+        with Loop(b, x.number_for(left), loop.result) as loop:
             to, row = loop.values
-            inside = builder.sub(left, builder.mul(loop.counter, I64(x.lanes)))
-            _store_rows(builder, x, [summed(row, x.load_mostly_whole(to, [I64(0)], inside))], to, I64(0), inside)
-            loop.next([builder.gep(pointer, [I64(x.lanes)]) for pointer in loop.values])
+            inside = b.sub(left, b.mul(loop.counter, I64(x.lanes)))
+            _store_rows(b, x, [summed(row, x.load_mostly_whole(to, [I64(0)], inside))], to, I64(0), inside)
+            loop.next([b.gep(pointer, [I64(x.lanes)]) for pointer in loop.values])
         return context.get_dummy_value()
 
-    n = types.int64
-    return types.void(total, rows, n, n, n, total.dtype), emit
+    whole = types.int64
+    return types.void(total, rows, whole, whole, whole, total.dtype), emit
 
 
 @intrinsic
@@ -854,10 +863,7 @@ def _on_stack(n_bytes, pointer_of):
     @intrinsic
     def room(typing, like):
         def emit(context, builder, signature, arguments):
-            with builder.goto_entry_block():
-                memory = builder.alloca(ir.ArrayType(ir.IntType(8), n_bytes))
-                memory.align = 64
-            return builder.bitcast(memory, context.get_value_type(signature.return_type))
+            return _room(builder, n_bytes, context.get_value_type(signature.return_type))
 
         return pointer_of(like)(like), emit
 
