@@ -128,19 +128,24 @@ class Vectors:
         value.align = align
         return value
 
-    def load_mostly_whole(self, pointer, offsets, n):
-        """At each of the offsets the first `n` numbers and zeros behind them; nearly always there are as many as lanes.
+    def load_mostly_whole(self, pointer, offsets, n, vectors=1):
+        """From each of the offsets on so many vectors, all in one list: the first `n` numbers of those side by side and
+        zeros behind them; nearly always they are whole.
 
         Only AVX-512 keeps masks in registers of their own: with AVX2 the compiler makes them anew at each load, and
         with SSE or NEON it tests and loads lane by lane.
         """
         b = self.builder
-        with b.if_else(b.icmp_signed(">=", n, I64(self.lanes))) as (then, otherwise):
+
+        def loads(masks):
+            return [self.load(pointer, b.add(offset, I64(v * self.lanes)), mask)
+                    for offset in offsets for v, mask in enumerate(masks)]
+
+        with b.if_else(b.icmp_signed(">=", n, I64(vectors * self.lanes))) as (then, otherwise):
             with then:
-                plain, end_plain = [self.load(pointer, offset) for offset in offsets], b.block
+                plain, end_plain = loads([None] * vectors), b.block
             with otherwise:
-                mask = self.masks(n, 1)[0]
-                masked, end_masked = [self.load(pointer, offset, mask) for offset in offsets], b.block
+                masked, end_masked = loads(self.masks(n, vectors)), b.block
         return _merged(b, plain, end_plain, masked, end_masked)
 
     def store(self, value, pointer, offset):
@@ -305,27 +310,18 @@ def _emit_tile(b, x, rows, vectors, p, walk):
     cells = [(r, v) for r in range(rows) for v in range(vectors)]
     a_rows = [_opaque(b, b.mul(p["a_row"], I64(r))) for r in range(rows)]
 
-    def at(row_stride, r, v):
-        return b.add(b.mul(row_stride, I64(r)), columns[v])
-
     def step(a, panel, sums):
         """The sums after one step k, at whose numbers of A and B the pointers stand."""
         b_row = [x.load(panel, column) for column in columns]
         sent = [x.splat(b.load(b.gep(a, [offset]))) for offset in a_rows]
         return [x.fma(sent[r], b_row[v], total) for (r, v), total in zip(cells, sums, strict=True)]
 
-    with b.if_else(b.icmp_signed(">=", p["n_columns"], I64(vectors * x.lanes))) as (then, otherwise):
-        with then:
-            plain, end_plain = [x.load(p["first"], at(p["first_row"], r, v)) for r, v in cells], b.block
-        with otherwise:
-            masks = x.masks(p["n_columns"], vectors)
-            masked = [x.load(p["first"], at(p["first_row"], r, v), masks[v]) for r, v in cells]
-            end_masked = b.block
-    accumulators = _merged(b, plain, end_plain, masked, end_masked)
+    first_rows = [b.mul(p["first_row"], I64(r)) for r in range(rows)]
+    accumulators = x.load_mostly_whole(p["first"], first_rows, p["n_columns"], vectors)
     per_line = max(1, LINE * 8 // VECTOR_BITS)
     for r, v in cells:  # what the next tile writes comes to the cache while this one is computed
         if v % per_line == 0:
-            _prefetch(b, b.gep(p["c"], [at(p["c_row"], rows + r, v)]), to_write=True)
+            _prefetch(b, b.gep(p["c"], [b.add(b.mul(p["c_row"], I64(rows + r)), columns[v])]), to_write=True)
     # To add 0 turns -0 into 0: a step left out, or not, is then the same to the bit.
     sums = [b.fadd(total, x.zero) for total in walk(b, p, step, accumulators)]
     by_row = [sums[r * vectors : (r + 1) * vectors] for r in range(rows)]
@@ -577,24 +573,22 @@ def add_rows(typing, total, rows, rows_ld, n_rows, n, scale):
         total_, rows_, apart, n_rows, n, scale = arguments
         factor, width = x.splat(scale), I64(SUM_VECTORS * x.lanes)
 
-        def summed(row, sums):
-            """Those of vectors side by side."""
-            with Loop(b, n_rows, [row, *sums]) as loop:
+        def add_to(to, row, n, vectors):
+            """The first `n` numbers of so many vectors side by side."""
+            with Loop(b, n_rows, [row, *x.load_mostly_whole(to, [I64(0)], n, vectors)]) as loop:
                 row, *sums = loop.values
-                terms = [b.fmul(factor, x.load(row, I64(v * x.lanes))) for v in range(len(sums))]
+                terms = [b.fmul(factor, x.load(row, I64(v * x.lanes))) for v in range(vectors)]
                 loop.next([b.gep(row, [apart]), *map(b.fadd, sums, terms)])
-            return loop.result[1:]
+            _store_rows(b, x, [loop.result[1:]], to, I64(0), n)
 
         with Loop(b, b.sdiv(n, width), [total_, rows_]) as loop:
             to, row = loop.values
-            sums = summed(row, [x.load(to, I64(v * x.lanes)) for v in range(SUM_VECTORS)])
-            _store_rows(b, x, [sums], to, I64(0), width)
+            add_to(to, row, width, SUM_VECTORS)
             loop.next([b.gep(pointer, [width]) for pointer in loop.values])
         left = b.srem(n, width)
         with Loop(b, x.number_for(left), loop.result) as loop:
             to, row = loop.values
-            inside = b.sub(left, b.mul(loop.counter, I64(x.lanes)))
-            _store_rows(b, x, [summed(row, x.load_mostly_whole(to, [I64(0)], inside))], to, I64(0), inside)
+            add_to(to, row, b.sub(left, b.mul(loop.counter, I64(x.lanes))), 1)
             loop.next([b.gep(pointer, [I64(x.lanes)]) for pointer in loop.values])
         return context.get_dummy_value()
 
@@ -640,9 +634,13 @@ def numbers_per_line(typing, pointer):
 
 
 def _nonzero(x, values):
-    """An int64 with a bit for each lane: whether it is not zero."""
-    bits = x.builder.fcmp_unordered("!=", values, x.zero)
-    return x.builder.zext(x.builder.bitcast(bits, ir.IntType(x.lanes)), I64)
+    """For each lane whether it is not zero."""
+    return x.builder.fcmp_unordered("!=", values, x.zero)
+
+
+def _bits(x, conditions):
+    """An int64 with a bit for each lane's condition."""
+    return x.builder.zext(x.builder.bitcast(conditions, ir.IntType(x.lanes)), I64)
 
 
 @intrinsic
@@ -650,7 +648,7 @@ def nonzero_bits(typing, pointer, n):
     """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
     def emit(context, builder, signature, arguments):
         x = Vectors(builder, pointer, lanes=16)
-        return _nonzero(x, x.load_mostly_whole(arguments[0], [I64(0)], arguments[1])[0])
+        return _bits(x, _nonzero(x, x.load_mostly_whole(arguments[0], [I64(0)], arguments[1])[0]))
 
     return types.int64(pointer, types.int64), emit
 
@@ -660,7 +658,7 @@ def nonzero_word(typing, pointer):
     """Bit i is set where pointer[i] is not zero, for i below WORD."""
     def emit(context, builder, signature, arguments):
         x = Vectors(builder, pointer, lanes=WORD)
-        return _nonzero(x, x.load(arguments[0], I64(0)))
+        return _bits(x, _nonzero(x, x.load(arguments[0], I64(0))))
 
     return types.int64(pointer), emit
 
@@ -688,8 +686,7 @@ def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
         none = ir.Constant(numbers, [0] * x.lanes)
         with Loop(builder, depth, [a_, none]) as loop:
             row, bits = loop.values
-            values = x.load_mostly_whole(row, [I64(0)], n_lanes)[0]
-            nonzero = builder.fcmp_unordered("!=", values, x.zero)
+            nonzero = _nonzero(x, x.load_mostly_whole(row, [I64(0)], n_lanes)[0])
             bit = x.splat(builder.shl(I32(1), builder.trunc(loop.counter, I32)))
             loop.next([builder.gep(row, [a_k]), builder.select(nonzero, builder.or_(bits, bit), bits)])
         bits, distance = loop.result[1], 1
