@@ -8,10 +8,12 @@ import numpy as np
 
 from fastbp.core import jit
 from fastbp.core.simd import (
+    COMPARED,
     DEPTH,
     ROW_DEPTH,
     ROW_SQUARES,
     ROW_VECTORS,
+    SKIP_DEPTH,
     SKIP_ROWS,
     SKIP_TILES,
     SKIP_VECTORS,
@@ -201,7 +203,7 @@ def _nonzero_in_word(start, n):
     if n >= WORD:
         bits = nonzero_word(start)
     else:
-        for i in range(0, n, 16):
+        for i in range(0, n, COMPARED):
             bits |= nonzero_bits(ahead(start, i), n - i) << i
     return bits
 
@@ -220,7 +222,7 @@ def _find_steps(steps, n_tiles, a, i, k, depth):
                     bits |= _nonzero_in_word(element(a, r, k + word * WORD), depth - word * WORD)
                 steps[t * SKIP_WORDS + word] = bits
     else:  # a step's rows lie side by side
-        for t in range(0, n_tiles, 16 // SKIP_ROWS):
+        for t in range(0, n_tiles, COMPARED // SKIP_ROWS):
             for half in range(2 * ((depth + WORD - 1) // WORD)):
                 nonzero_steps(ahead(steps, t * SKIP_WORDS), half, element(a, i + t * SKIP_ROWS, k + half * WORD // 2),
                               a.column, (n_tiles - t) * SKIP_ROWS, min(depth - half * WORD // 2, WORD // 2))
@@ -231,20 +233,15 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
     """The product for `n_tiles` whole tiles of rows."""
     steps = steps_on_stack(c.data)
     width = SKIP_VECTORS * lanes_of(c.data)
-    words = (depth + WORD - 1) // WORD
-    # Where a step's rows lie side by side, each step is in a line of its own. With AVX2 those of 128 steps and a panel
-    # of as many rows push each other out of the nearest cache: at 512x128x512 with half of A zeros, 64 take 0.95. With
-    # AVX-512 that many were as fast.
-    most = SKIP_WORDS if a.column == 1 else (SKIP_WORDS + 1) // 2
-    n_depths = (words + most - 1) // most
+    n_depths = (depth + SKIP_DEPTH - 1) // SKIP_DEPTH
     # As in _dense; but only what comes from memory is worth the time of asking, with so little to do in between: with
     # half of A zeros, 64x2000x1500 takes so 0.89 of the time, 64x1000x1000 0.99, 64x512x512 1.04.
     from_afar = depth * n_columns > NUMBERS_FAR
     for i in range(0, n_tiles, SKIP_TILES):
         held = min(SKIP_TILES, n_tiles - i)
         for p in range(n_depths):
-            k = words * p // n_depths * WORD
-            d = min(depth, words * (p + 1) // n_depths * WORD) - k
+            k, end = jit.share(depth, p, n_depths, COMPARED)
+            d = end - k
             start = first if p == 0 else c
             _find_steps(steps, held, a, i * SKIP_ROWS, k, d)
             for j in range(0, n_columns, width):

@@ -59,10 +59,11 @@ ROW_SQUARES = 2  # vectors of columns where these, not rows, are contiguous; wit
 
 SUM_VECTORS = 4  # of sums over rows, side by side: each is a chain of additions
 
-SKIP_DEPTH = 128  # rows of the panel of the tile that skips: 32 KB with AVX; with AVX-512 64 and 256 were as fast
+SKIP_DEPTH = 112  # rows of the panel of the tile that skips: 28 KB with AVX; with AVX-512 64 to 256 were as fast
 SKIP_TILES = 128  # tiles whose steps are looked up at once
 WORD = 64  # steps to a word
-SKIP_WORDS = SKIP_DEPTH // WORD
+SKIP_WORDS = -(-SKIP_DEPTH // WORD)
+COMPARED = 16  # numbers at a time, where fewer than a word are compared with zero
 
 
 def tile_shape(dtype: str) -> str:
@@ -645,9 +646,9 @@ def _bits(x, conditions):
 
 @intrinsic
 def nonzero_bits(typing, pointer, n):
-    """Bit i is set where pointer[i] is not zero, for i below `n` and 16."""
+    """Bit i is set where pointer[i] is not zero, for i below `n` and COMPARED."""
     def emit(context, builder, signature, arguments):
-        x = Vectors(builder, pointer, lanes=16)
+        x = Vectors(builder, pointer, lanes=COMPARED)
         return _bits(x, _nonzero(x, x.load_mostly_whole(arguments[0], [I64(0)], arguments[1])[0]))
 
     return types.int64(pointer, types.int64), emit
@@ -674,13 +675,13 @@ def number_of_ones(typing, word):
 
 @intrinsic
 def nonzero_steps(typing, steps, half, a, a_k, n_lanes, depth):
-    """For 16 / SKIP_ROWS tiles side by side: the steps k < `depth` at which the lanes of A are not all zero.
+    """For COMPARED / SKIP_ROWS tiles side by side: the steps k < `depth` at which the lanes of A are not all zero.
 
     Lanes (rows of a tile) lie side by side, the `n_lanes` of them, steps `a_k` apart. Sets 32 bits of each tile's word
     in `steps`, whose tiles are SKIP_WORDS apart: the lower 32 with half = 0, the upper with 1.
     """
     def emit(context, builder, signature, arguments):
-        x = Vectors(builder, a, lanes=16)
+        x = Vectors(builder, a, lanes=COMPARED)
         steps, half, a_, a_k, n_lanes, depth = arguments
         numbers = ir.VectorType(I32, x.lanes)
         none = ir.Constant(numbers, [0] * x.lanes)
