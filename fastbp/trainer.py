@@ -38,7 +38,6 @@ TRIAL_SOON, TRIAL_EVERY = 8, 60  # after each change 8 times that later, then 16
 MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so many times
 WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
 OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
-PAUSE = 0.002  # seconds without work after which threads sleep
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
 
@@ -368,7 +367,7 @@ class _Pace:
 
     def took(self, steps: int, threads: int, started: float, ended: float, most: int) -> None:
         """Take note of a slice's time; it could have had `most` steps."""
-        seconds, wakes = ended - started, threads != self.awake or started - self.ended > PAUSE
+        seconds, wakes = ended - started, threads != self.awake or started - self.ended > jit.PAUSE
         self.awake, self.ended = threads, ended
         self.since_trial += seconds
         previous, self.latest[threads] = self.latest[threads], max(1e-9, seconds / steps)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_phases import moved
 
 from fastbp.core import jit, kernels, losses, optimizers, reference
 from fastbp.core.activations import SOFTMAX
 from fastbp.core.optimizers import SGD, Adam
-from fastbp.core.phases import board_size
 from fastbp.core.product import MOST_NONZERO, NEVER, TILE_HEIGHT, Matrix, product, repeated_zero
 from fastbp.core.samples import LABELS, NONE, Samples, describe
 from fastbp.core.simd import at
@@ -352,7 +352,7 @@ class Run:
         made = kernel(kernels.address(self.dtype), self.theta, gradient, self.state, w.layers, w.buffers,
                       w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, self.batch,
                       purpose, self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
-                      np.zeros(board_size(threads), np.int64), threads)
+                      moved(threads, np.random.default_rng(10)), threads)  # the threads' shares are unlike
         assert purpose != kernels.TRAIN or intact()
         return made
 

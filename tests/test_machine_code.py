@@ -20,7 +20,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 
-from fastbp.core import jit, simd
+from fastbp.core import jit, phases, simd
 from fastbp.core.product import Matrix, product, repeated_zero
 from fastbp.core.simd import at
 
@@ -180,6 +180,17 @@ def test_too_large_a_tile_is_found_out(monkeypatch, target, dialect, shape):
     module, machine = cross_compiled(monkeypatch, target, shape, "float32")
     with pytest.raises(AssertionError, match=r"== \(\[\], \[\]\)"):
         check(machine.emit_assembly(module), dialect)
+
+
+@pytest.mark.parametrize(("target", "instruction"), [
+    (AVX2, "\trdtsc"), (CORTEX, "\tmrs\tx0, CNTVCT_EL0"), (APPLE, "\tmrs\tx0, CNTVCT_EL0"),
+], ids=["x86", "Linux on ARM", "macOS"])
+def test_clock_of_the_processor(target, instruction):
+    module = ir.Module()
+    module.triple = target.triple
+    builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(simd.I64, []), "clock").append_basic_block())
+    builder.ret(phases.ticks._defn(None)[1](None, builder, None, ()))
+    assert instruction in target.machine().emit_assembly(llvm.parse_assembly(str(module)))
 
 
 MAIN = """

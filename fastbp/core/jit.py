@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,8 @@ def _call(context: Any, builder: Any, function: Any, kinds: tuple[Any, ...], arg
 _entry = threading.RLock()  # were Ctrl-C to come before the try below, its own thread could still enter again
 _owner: int | None = None
 _helpers: list[int] = []  # the system's numbers of the last team's threads, without the caller's
+_awake = (1, -math.inf)  # how many threads the last team had, and when it ended
+PAUSE = 0.002  # seconds without work after which threads sleep
 
 
 @contextlib.contextmanager
@@ -311,7 +314,7 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
     both run serially, with the same bits. Who also calls with up to `most` threads gets the parallel twin for one
     thread too, so that the serial one need not be compiled.
     """
-    global _owner, _helpers
+    global _owner, _helpers, _awake
     parallel, serial = twins
     if max(threads, most) == 1 or _owner not in (None, os.getpid()) or not _entry.acquire(blocking=False):
         yield serial, 1
@@ -320,11 +323,14 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
     before = numba.get_num_threads()
     try:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        with processors.apart(_helpers if threads > 1 else []):
+        # Those that are still awake have their places, and to move them and let them go takes 0.2 ms.
+        awake = threads == _awake[0] and time.perf_counter() - _awake[1] < PAUSE
+        with processors.apart([] if threads == 1 or awake else _helpers):
             yield parallel, threads
         if threads > 1 and board is not None:
             _helpers = [int(thread) for thread in board[-threads:] if thread not in (0, threading.get_native_id())]
     finally:
+        _awake = threads, time.perf_counter()
         numba.set_num_threads(before)
         _entry.release()
 

@@ -21,7 +21,23 @@ from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.cache import is_cached
 from fastbp.core.losses import costs_and_errors
 from fastbp.core.optimizers import factors_of, update_block
-from fastbp.core.phases import PARTS_PER_THREAD, done, parts, take, thread_number, wait
+from fastbp.core.phases import (
+    NUMBER,
+    PARTS_PER_THREAD,
+    TICKS,
+    WHOLE,
+    WORKED,
+    balance,
+    clear,
+    done,
+    parts,
+    place,
+    share,
+    take,
+    thread_number,
+    ticks,
+    wait,
+)
 from fastbp.core.product import (
     LOOK,
     NUMBERS_NEAR,
@@ -308,17 +324,17 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
 
 
 @jit.inlined
-def weights_share(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
-                  updates, delta_first, c, shares, threads):
-    """The c-th share of the weights of layers begin..end. Of several layers, what the grain leaves over goes to another
-    share at each."""
-    turn = 0
+def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
+                 updates, delta_first, board, c, n_parts, threads):
+    """A part of the weights of layers begin..end; returns how much of all of them."""
+    weights = 0
     for l in range(begin, end):
         grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
-        lo, hi = jit.share(layers[l, N_IN], (c + turn) % shares, shares, grain)
+        lo, hi = share(board, layers[l, N_IN], c, n_parts, threads, grain)
         weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
                       delta_first, lo, hi)
-        turn += (layers[l, N_IN] + grain - 1) // grain
+        weights += (hi - lo) * layers[l, N_OUT]
+    return weights / (layers[end - 1, B] - layers[begin, W])
 
 
 @jit.inlined
@@ -348,8 +364,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
     control = flush_denormals()
     n_layers = len(layers)
     if threads > 1:
-        board[len(board) - threads + own] = thread_number()
-    board = part(board, 0, len(board) - threads)
+        board[place(board, NUMBER, own, threads)] = thread_number()
     by_neurons = (threads > 1 and purpose != INFER and batch_size <= FEW_SAMPLES * threads
                   and layers[n_layers - 1, B] > MANY_WEIGHTS)
     last = n_layers + 1 if purpose == INFER else 2 * n_layers  # the stage of the outputs or of the weights
@@ -358,7 +373,8 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
     scratch = -1  # the gradient is laid out like theta
     if purpose == TRAIN and piece == batch_size:
         scratch = len(gradient) // threads // ROW_GRAIN * ROW_GRAIN * own
-    phase = all_parts = s = first = 0
+    phase = all_parts = s = first = busy = 0
+    worked = 0.0  # phases
     while s < len(step_costs):
         gone, n_batch = first - s * batch_size, min(batch_size, n_samples - s * batch_size)  # samples of the mini-batch
         n = min(piece, n_batch - gone)
@@ -375,31 +391,38 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 n_parts = threads * PARTS_PER_THREAD
             phase += 1
             all_parts += n_parts
+            began = ticks() if threads > 1 else 0
             for other in range(n_parts):
                 c = (own * n_parts // threads + other) % n_parts
                 if not take(board, c, phase):
                     continue
-                lo, hi = jit.share(n, c, n_parts, TILE_HEIGHT)
+                lo, hi = share(board, n, c, n_parts, threads, TILE_HEIGHT)
+                done_of_all = (hi - lo) / n
                 if purpose == INFER and stage == last:
                     outputs_block(outputs, layers, buffers, first, lo, hi)
                 elif by_neurons and 0 < stage < n_layers:
                     n_out = layers[stage - 1, N_OUT]
-                    lo, hi = jit.share(n_out, c, n_parts, neuron_grain(n_out, threads))
+                    lo, hi = share(board, n_out, c, n_parts, threads, neuron_grain(n_out, threads))
+                    done_of_all = (hi - lo) / n_out
                     if lo < hi:
                         forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi)
                 elif stage == last or (by_neurons and stage > n_layers):
                     l = 2 * n_layers - stage
-                    weights_share(theta, gradient, state, layers, buffers, l, l + 1 if by_neurons else n_layers, n,
-                                  scale, fresh, settings, factors, scratch, purpose == TRAIN and last_piece,
-                                  stage < last, c, n_parts, threads)
+                    done_of_all = weights_part(theta, gradient, state, layers, buffers, l,
+                                               l + 1 if by_neurons else n_layers, n, scale, fresh, settings, factors,
+                                               scratch, purpose == TRAIN and last_piece, stage < last, board, c,
+                                               n_parts, threads)
                 else:
                     samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, order, first, n, loss,
                                   stage, stage + at_once, lo, hi)
                 if c == 0 and stage == last and last_piece:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
-                done(board)
-            wait(board, all_parts)
+                worked += done_of_all
+                done(board, threads)
+            if threads > 1:
+                busy += ticks() - began
+            wait(board, all_parts, threads)
             if stage <= n_layers < stage + at_once and last_piece:
                 cost = _mean(costs, n_batch)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
@@ -410,6 +433,9 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
             break
         first += n
         s += last_piece
+    if threads > 1:
+        board[place(board, WORKED, own, threads)] = np.int64(worked * WHOLE)
+        board[place(board, TICKS, own, threads)] = busy
     restore_denormals(control)
 
 
@@ -488,11 +514,12 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
     board: phases.board_size(threads) int64. Returns the number of steps made.
     """
-    board[:] = 0
+    clear(board, threads)
     start = clock[0]
     for own in prange(threads):
         jit.call(address, (theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size,
                            purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own, threads))
+    balance(board, threads)
     return clock[0] - start
 
 

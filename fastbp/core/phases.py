@@ -5,10 +5,14 @@ other has taken yet: of a laptop's cores some are slow, and the fast ones then d
 are done, not when its threads have come: a thread that the system has put to sleep, or that never started, delays
 nobody unless it sleeps in the middle of a part. With a region for each phase instead, an epoch of MNIST (784-128-10)
 took 1.3 to 7 s while another process used one of the two processors, with this 0.13 to 0.8 s.
+
+Fine parts would make up for slow cores, but each part copies panels of its own. So parts are few, and how large those
+of each thread are follows from how fast it was in the calls before: `balance`.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -17,9 +21,13 @@ from fastbp.core import jit
 from fastbp.core.simd import call_named
 
 # A board: for each part the last phase in which it was taken, then a counter of all parts done, SLOT int64s apart: two
-# cache lines, so that no two threads wait for one line.
+# cache lines, so that no two threads wait for one line. Behind them, for each thread, where its work ends, in 1 / WHOLE
+# of a phase's beyond where it would with all threads alike; how much it has done; in what time; and its number.
 SLOT = 16
+MOVED, WORKED, TICKS, NUMBER = range(4)
+FIELDS, WHOLE = 4, 1 << 20
 PARTS_PER_THREAD = 4
+EVENLY = 1 / 16  # of the work
 LEAST_ROWS = 128  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
 
 
@@ -87,15 +95,101 @@ def thread_number(typing):
     return types.int64(), emit
 
 
+@intrinsic
+def ticks(typing):
+    """Ticks of the processor's clock, whatever its frequency; 0 where programs may not read one."""
+    def emit(context, builder, signature, arguments):
+        triple, number = builder.module.triple, ir.IntType(64)
+        if triple.startswith("x86_64"):
+            return call_named(builder, "llvm.readcyclecounter", number)
+        if triple.startswith(("aarch64", "arm64")):  # LLVM's cycle counter there is kept by the system
+            name = builder.module.add_metadata([ir.MetaDataString(builder.module, "cntvct_el0")])
+            return call_named(builder, "llvm.read_volatile_register.i64", number, name)
+        return number(0)
+
+    return types.int64(), emit
+
+
 def board_size(threads: int) -> int:
-    """Length of the board (int64) for so many threads, with a place for each one's number behind."""
-    return SLOT * (1 + PARTS_PER_THREAD * threads) + threads
+    """Length of the board (int64) for so many threads; of zeros, it is ready."""
+    return SLOT * (1 + PARTS_PER_THREAD * threads) + FIELDS * threads
+
+
+@jit.inlined
+def place(board, field, thread, threads):
+    """Where on the board a field of a thread is."""
+    return len(board) - (FIELDS - field) * threads + thread
 
 
 @jit.inlined
 def parts(rows, threads):
     """Parts of a phase whose work is so many rows of something: as many for each thread."""
     return threads * max(1, min(rows // (LEAST_ROWS * threads), PARTS_PER_THREAD)) if threads > 1 else 1
+
+
+@jit.inlined
+def _end(board, thread, threads):
+    """Where the work of a thread ends, in 1 / WHOLE of all."""
+    if thread < 0:
+        return 0
+    return WHOLE * (thread + 1) // threads + board[place(board, MOVED, thread, threads)]
+
+
+@jit.inner
+def _cut(board, grains, part, parts, threads):
+    """Grains before a part."""
+    if threads == 1:
+        return grains * part // parts
+    each = parts // threads
+    thread = min(part // each, threads - 1)
+    before = _end(board, thread - 1, threads)
+    exact = before * each + (_end(board, thread, threads) - before) * (part - thread * each)
+    return (grains * exact + each * WHOLE // 2) // (each * WHOLE)
+
+
+@jit.inner
+def share(board, n, part, parts, threads, grain):
+    """Bounds lo, hi of a part of range(n), cut at multiples of `grain`."""
+    grains = (n + grain - 1) // grain
+    return (min(n, _cut(board, grains, part, parts, threads) * grain),
+            min(n, _cut(board, grains, part + 1, parts, threads) * grain))
+
+
+@jit.inner
+def clear(board, threads):
+    """For a new call: all but where each thread's work ends."""
+    kept = place(board, MOVED, 0, threads)
+    board[:kept] = 0
+    board[kept + threads:] = 0
+
+
+@jit.inlined
+def _speed(board, thread, threads):
+    """Of a thread in the last call, in phases a tick; 0 if it slept or nobody can tell."""
+    ticks = board[place(board, TICKS, thread, threads)]
+    return board[place(board, WORKED, thread, threads)] / ticks if ticks > 0 else 0.0
+
+
+@jit.inner
+def balance(board, threads):
+    """After a call, move the ends of the threads' work half of the way to where all would take as long as each other.
+
+    Who had no time to show a speed is taken to have the others', and a little of each share is dealt out evenly: so no
+    thread is forgotten.
+    """
+    speeds, known = 0.0, 0
+    for i in range(threads):
+        speeds += _speed(board, i, threads)
+        known += _speed(board, i, threads) > 0
+    if known == 0:
+        return
+    mean, to, before = speeds / known, 0.0, 0
+    for i in range(threads - 1):
+        end, speed = _end(board, i, threads), _speed(board, i, threads)
+        fraction = (speed if speed > 0 else mean) / (speeds + mean * (threads - known))
+        to += (end - before + WHOLE * (EVENLY / threads + (1 - EVENLY) * fraction)) / 2
+        board[place(board, MOVED, i, threads)] = np.int64(to) - WHOLE * (i + 1) // threads
+        before = end
 
 
 @jit.inlined
@@ -106,13 +200,13 @@ def take(board, part, phase):
 
 
 @jit.inlined
-def done(board):
+def done(board, threads):
     """A part that was taken is done."""
-    add(board, len(board) - SLOT, 1)
+    add(board, place(board, MOVED, 0, threads) - SLOT, 1)
 
 
 @jit.inlined
-def wait(board, parts):
+def wait(board, parts, threads):
     """Until so many parts, of all phases together, are done."""
-    while read(board, len(board) - SLOT) < parts:
+    while read(board, place(board, MOVED, 0, threads) - SLOT) < parts:
         _relax()

@@ -1,0 +1,125 @@
+"""fastbp.core.phases: how threads share out the work of a phase, and how their shares follow from their speeds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_jit import Steps
+
+from fastbp.core import jit, kernels, phases
+from fastbp.core.phases import MOVED, NUMBER, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size
+
+SPEEDS = ([1, 1], [1, 2], [0.3, 1], [1, 1, 1], [4, 1, 2], [1, 1, 2, 2, 2, 2, 2, 2])
+
+
+@jit.serial
+def share(board, n, part, parts, threads, grain):
+    return phases.share(board, n, part, parts, threads, grain)
+
+
+@jit.serial
+def balance(board, threads):
+    phases.balance(board, threads)
+
+
+@jit.serial
+def clear(board, threads):
+    phases.clear(board, threads)
+
+
+@jit.serial
+def place(board, field, thread, threads):
+    return phases.place(board, field, thread, threads)
+
+
+def field(board, which, threads):
+    """One number for each thread, as a view."""
+    start = place(board, which, 0, threads)
+    return board[start : start + threads]
+
+
+def moved(threads, draw):
+    """A board whose threads' work ends wherever it likes, in order."""
+    board = np.zeros(board_size(threads), np.int64)
+    ends = np.sort(draw.integers(0, WHOLE + 1, threads - 1))
+    field(board, MOVED, threads)[:-1] = ends - WHOLE * np.arange(1, threads) // threads
+    return board
+
+
+def shares(board, threads):
+    """Of each thread, as the fraction of a phase's work."""
+    grains = 1_000_000
+    return np.array([np.diff(share(board, grains, i, threads, threads, 1))[0] for i in range(threads)]) / grains
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(1, PARTS_PER_THREAD), st.integers(0, 3000), st.sampled_from([1, 6, 8, 16, 128]),
+       st.none() | st.integers(0, 2**32))
+def test_parts_cover_all(threads, each, n, grain, seed):
+    """Whatever the shares, each number belongs to one part, and parts are cut at multiples of the grain."""
+    board = np.zeros(board_size(threads), np.int64) if seed is None else moved(threads, np.random.default_rng(seed))
+    bounds = [share(board, n, part, threads * each, threads, grain) for part in range(threads * each)]
+    assert bounds[0][0] == 0 and bounds[-1][1] == n
+    assert all(lo <= hi for lo, hi in bounds)
+    assert all(hi == lo for (_, hi), (lo, _) in zip(bounds, bounds[1:], strict=False))
+    assert all(lo % grain == 0 or lo == n for lo, _ in bounds)
+    if seed is None:  # alike, but for a grain
+        assert np.ptp([np.diff(bound)[0] for bound in bounds]) <= 2 * grain
+
+
+def test_threads_fields_lie_behind_the_parts():
+    threads = 3
+    board = np.zeros(board_size(threads), np.int64)
+    for which in (MOVED, WORKED, TICKS, NUMBER):
+        field(board, which, threads)[:] = which + 1
+    assert board[: phases.SLOT * (1 + PARTS_PER_THREAD * threads)].max() == 0
+    assert (np.bincount(board)[1:] == threads).all()
+    assert (board[-threads:] == NUMBER + 1).all()  # where jit.team looks
+    clear(board, threads)
+    assert (field(board, MOVED, threads) == MOVED + 1).all() and np.count_nonzero(board) == threads
+
+
+@pytest.mark.parametrize("speeds", SPEEDS)
+def test_shares_follow_speeds(speeds):
+    """All then take about as long as each other; what is dealt out evenly is what they differ by."""
+    threads, speeds = len(speeds), np.array(speeds, np.float64)
+    board = np.zeros(board_size(threads), np.int64)
+    for _ in range(12):
+        of_work = shares(board, threads)
+        assert of_work.sum() == pytest.approx(1)
+        field(board, WORKED, threads)[:] = of_work * WHOLE * 10
+        field(board, TICKS, threads)[:] = of_work / speeds * 1e9
+        balance(board, threads)
+    wanted = phases.EVENLY / threads + (1 - phases.EVENLY) * speeds / speeds.sum()
+    np.testing.assert_allclose(shares(board, threads), wanted, atol=0.002)
+
+
+def test_no_thread_is_forgotten():
+    """One that slept has the others' speed; where no clock tells the time, shares stay; and none comes to nothing."""
+    board = moved(3, np.random.default_rng(1))
+    before = shares(board, 3)
+    field(board, WORKED, 3)[:] = 10
+    balance(board, 3)
+    np.testing.assert_array_equal(shares(board, 3), before)
+    for _ in range(12):
+        field(board, WORKED, 3)[:], field(board, TICKS, 3)[:] = [20, 0, 20], [10, 10, 20]
+        balance(board, 3)
+    speeds = np.array([2, 1.5, 1])
+    wanted = phases.EVENLY / 3 + (1 - phases.EVENLY) * speeds / speeds.sum()
+    np.testing.assert_allclose(shares(board, 3), wanted, atol=0.002)
+    for _ in range(60):
+        field(board, WORKED, 3)[:], field(board, TICKS, 3)[:] = 1000, [1000, 1000, 10**9]
+        balance(board, 3)
+    assert shares(board, 3)[2] > 0.9 * phases.EVENLY / 3
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_tell_what_they_did(threads):
+    """All of their work together is that of all phases: two for each step, that of the samples and of the weights."""
+    steps = Steps((100, 64, 10))
+    steps.board = np.zeros(board_size(threads), np.int64)
+    steps.scratch = np.zeros(kernels.scratch_size((100, 64, 10), threads, 10), "f4")
+    assert steps(kernels.run, 40, threads) == 40
+    worked = field(steps.board, WORKED, threads)
+    assert abs(worked.sum() - 2 * 40 * WHOLE) <= 0.02 * WHOLE * 80  # biases are no rows
+    assert (field(steps.board, TICKS, threads)[worked > 0] > 0).all()
