@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fastbp.core import jit, kernels, losses
 from fastbp.core.optimizers import SGD, Adam
-from fastbp.core.phases import board_size
+from fastbp.core.phases import balance, board_size
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
 from fastbp.network import (
     NO_MATRIX,
@@ -239,10 +239,13 @@ class Trainer:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
-            return int(run(net._address, net.theta, self._scratch, self._state, workspace.layers,
-                           workspace.buffers, workspace.targets, workspace.costs, x.samples, t.samples, order,
-                           len(order), batch_size, kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(),
-                           etas, self._clock, NO_MATRIX[net.dtype], costs, self._board, threads))
+            made = run(net._address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
+                       workspace.targets, workspace.costs, x.samples, t.samples, order, len(order), batch_size,
+                       kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(), etas, self._clock,
+                       NO_MATRIX[net.dtype], costs, self._board, threads)
+        if threads > 1:
+            balance(self._board, threads)
+        return int(made)
 
 
 class _Fit:

@@ -7,35 +7,19 @@ from hypothesis import strategies as st
 from test_jit import Steps
 
 from fastbp.core import jit, kernels, phases
-from fastbp.core.phases import MOVED, NUMBER, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size
+from fastbp.core.phases import FIELDS, MOVED, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size
 
 SPEEDS = ([1, 1], [1, 2], [0.3, 1], [1, 1, 1], [4, 1, 2], [1, 1, 2, 2, 2, 2, 2, 2])
 
 
 @jit.serial
 def share(board, n, part, parts, threads, grain):
-    return phases.share(board, n, part, parts, threads, grain)
-
-
-@jit.serial
-def balance(board, threads):
-    phases.balance(board, threads)
-
-
-@jit.serial
-def clear(board, threads):
-    phases.clear(board, threads)
-
-
-@jit.serial
-def place(board, field, thread, threads):
-    return phases.place(board, field, thread, threads)
+    return phases.share(board[-FIELDS * threads:], n, part, parts, threads, grain)
 
 
 def field(board, which, threads):
     """One number for each thread, as a view."""
-    start = place(board, which, 0, threads)
-    return board[start : start + threads]
+    return board[-FIELDS * threads :].reshape(FIELDS, threads)[which]
 
 
 def moved(threads, draw):
@@ -67,18 +51,6 @@ def test_parts_cover_all(threads, each, n, grain, seed):
         assert np.ptp([np.diff(bound)[0] for bound in bounds]) <= 2 * grain
 
 
-def test_threads_fields_lie_behind_the_parts():
-    threads = 3
-    board = np.zeros(board_size(threads), np.int64)
-    for which in (MOVED, WORKED, TICKS, NUMBER):
-        field(board, which, threads)[:] = which + 1
-    assert board[: phases.SLOT * (1 + PARTS_PER_THREAD * threads)].max() == 0
-    assert (np.bincount(board)[1:] == threads).all()
-    assert (board[-threads:] == NUMBER + 1).all()  # where jit.team looks
-    clear(board, threads)
-    assert (field(board, MOVED, threads) == MOVED + 1).all() and np.count_nonzero(board) == threads
-
-
 @pytest.mark.parametrize("speeds", SPEEDS)
 def test_shares_follow_speeds(speeds):
     """All then take about as long as each other; what is dealt out evenly is what they differ by."""
@@ -89,7 +61,7 @@ def test_shares_follow_speeds(speeds):
         assert of_work.sum() == pytest.approx(1)
         field(board, WORKED, threads)[:] = of_work * WHOLE * 10
         field(board, TICKS, threads)[:] = of_work / speeds * 1e9
-        balance(board, threads)
+        phases.balance(board, threads)
     wanted = phases.EVENLY / threads + (1 - phases.EVENLY) * speeds / speeds.sum()
     np.testing.assert_allclose(shares(board, threads), wanted, atol=0.002)
 
@@ -99,17 +71,17 @@ def test_no_thread_is_forgotten():
     board = moved(3, np.random.default_rng(1))
     before = shares(board, 3)
     field(board, WORKED, 3)[:] = 10
-    balance(board, 3)
+    phases.balance(board, 3)
     np.testing.assert_array_equal(shares(board, 3), before)
     for _ in range(12):
         field(board, WORKED, 3)[:], field(board, TICKS, 3)[:] = [20, 0, 20], [10, 10, 20]
-        balance(board, 3)
+        phases.balance(board, 3)
     speeds = np.array([2, 1.5, 1])
     wanted = phases.EVENLY / 3 + (1 - phases.EVENLY) * speeds / speeds.sum()
     np.testing.assert_allclose(shares(board, 3), wanted, atol=0.002)
     for _ in range(60):
         field(board, WORKED, 3)[:], field(board, TICKS, 3)[:] = 1000, [1000, 1000, 10**9]
-        balance(board, 3)
+        phases.balance(board, 3)
     assert shares(board, 3)[2] > 0.9 * phases.EVENLY / 3
 
 

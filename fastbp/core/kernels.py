@@ -22,16 +22,14 @@ from fastbp.core.cache import is_cached
 from fastbp.core.losses import costs_and_errors
 from fastbp.core.optimizers import factors_of, update_block
 from fastbp.core.phases import (
+    FIELDS,
     NUMBER,
     PARTS_PER_THREAD,
     TICKS,
     WHOLE,
     WORKED,
-    balance,
-    clear,
     done,
     parts,
-    place,
     share,
     take,
     thread_number,
@@ -325,12 +323,12 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
 
 @jit.inlined
 def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
-                 updates, delta_first, board, c, n_parts, threads):
+                 updates, delta_first, fields, c, n_parts, threads):
     """A part of the weights of layers begin..end; returns how much of all of them."""
     weights = 0
     for l in range(begin, end):
         grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
-        lo, hi = share(board, layers[l, N_IN], c, n_parts, threads, grain)
+        lo, hi = share(fields, layers[l, N_IN], c, n_parts, threads, grain)
         weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
                       delta_first, lo, hi)
         weights += (hi - lo) * layers[l, N_OUT]
@@ -363,8 +361,10 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                     step_costs, board))
     control = flush_denormals()
     n_layers = len(layers)
+    behind = len(board) - FIELDS * threads
+    board, fields = part(board, 0, behind), part(board, behind, FIELDS * threads)
     if threads > 1:
-        board[place(board, NUMBER, own, threads)] = thread_number()
+        fields[NUMBER * threads + own] = thread_number()
     by_neurons = (threads > 1 and purpose != INFER and batch_size <= FEW_SAMPLES * threads
                   and layers[n_layers - 1, B] > MANY_WEIGHTS)
     last = n_layers + 1 if purpose == INFER else 2 * n_layers  # the stage of the outputs or of the weights
@@ -396,13 +396,13 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 c = (own * n_parts // threads + other) % n_parts
                 if not take(board, c, phase):
                     continue
-                lo, hi = share(board, n, c, n_parts, threads, TILE_HEIGHT)
+                lo, hi = share(fields, n, c, n_parts, threads, TILE_HEIGHT)
                 done_of_all = (hi - lo) / n
                 if purpose == INFER and stage == last:
                     outputs_block(outputs, layers, buffers, first, lo, hi)
                 elif by_neurons and 0 < stage < n_layers:
                     n_out = layers[stage - 1, N_OUT]
-                    lo, hi = share(board, n_out, c, n_parts, threads, neuron_grain(n_out, threads))
+                    lo, hi = share(fields, n_out, c, n_parts, threads, neuron_grain(n_out, threads))
                     done_of_all = (hi - lo) / n_out
                     if lo < hi:
                         forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi)
@@ -410,7 +410,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                     l = 2 * n_layers - stage
                     done_of_all = weights_part(theta, gradient, state, layers, buffers, l,
                                                l + 1 if by_neurons else n_layers, n, scale, fresh, settings, factors,
-                                               scratch, purpose == TRAIN and last_piece, stage < last, board, c,
+                                               scratch, purpose == TRAIN and last_piece, stage < last, fields, c,
                                                n_parts, threads)
                 else:
                     samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, order, first, n, loss,
@@ -419,10 +419,10 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                     step_costs[s] = cost
                     clock[0] = start + s + 1
                 worked += done_of_all
-                done(board, threads)
+                done(board)
             if threads > 1:
                 busy += ticks() - began
-            wait(board, all_parts, threads)
+            wait(board, all_parts)
             if stage <= n_layers < stage + at_once and last_piece:
                 cost = _mean(costs, n_batch)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
@@ -434,8 +434,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
         first += n
         s += last_piece
     if threads > 1:
-        board[place(board, WORKED, own, threads)] = np.int64(worked * WHOLE)
-        board[place(board, TICKS, own, threads)] = busy
+        fields[WORKED * threads + own], fields[TICKS * threads + own] = np.int64(worked * WHOLE), busy
     restore_denormals(control)
 
 
@@ -514,12 +513,11 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
     board: phases.board_size(threads) int64. Returns the number of steps made.
     """
-    clear(board, threads)
+    part(board, 0, len(board) - FIELDS * threads)[:] = 0
     start = clock[0]
     for own in prange(threads):
         jit.call(address, (theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size,
                            purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own, threads))
-    balance(board, threads)
     return clock[0] - start
 
 

@@ -21,8 +21,9 @@ from fastbp.core import jit
 from fastbp.core.simd import call_named
 
 # A board: for each part the last phase in which it was taken, then a counter of all parts done, SLOT int64s apart: two
-# cache lines, so that no two threads wait for one line. Behind them, for each thread, where its work ends, in 1 / WHOLE
-# of a phase's beyond where it would with all threads alike; how much it has done; in what time; and its number.
+# cache lines, so that no two threads wait for one line. Then the fields, each a number for every thread: where its work
+# ends beyond where it would with all threads alike, in 1 / WHOLE of a phase; how much it has done; in how many ticks of
+# the clock; and what the system calls it.
 SLOT = 16
 MOVED, WORKED, TICKS, NUMBER = range(4)
 FIELDS, WHOLE = 4, 1 << 20
@@ -116,80 +117,53 @@ def board_size(threads: int) -> int:
 
 
 @jit.inlined
-def place(board, field, thread, threads):
-    """Where on the board a field of a thread is."""
-    return len(board) - (FIELDS - field) * threads + thread
-
-
-@jit.inlined
 def parts(rows, threads):
     """Parts of a phase whose work is so many rows of something: as many for each thread."""
     return threads * max(1, min(rows // (LEAST_ROWS * threads), PARTS_PER_THREAD)) if threads > 1 else 1
 
 
 @jit.inlined
-def _end(board, thread, threads):
+def _end(fields, thread, threads):
     """Where the work of a thread ends, in 1 / WHOLE of all."""
     if thread < 0:
         return 0
-    return WHOLE * (thread + 1) // threads + board[place(board, MOVED, thread, threads)]
+    return WHOLE * (thread + 1) // threads + fields[MOVED * threads + thread]
 
 
 @jit.inner
-def _cut(board, grains, part, parts, threads):
+def _cut(fields, grains, part, parts, threads):
     """Grains before a part."""
     if threads == 1:
         return grains * part // parts
     each = parts // threads
     thread = min(part // each, threads - 1)
-    before = _end(board, thread - 1, threads)
-    exact = before * each + (_end(board, thread, threads) - before) * (part - thread * each)
+    before = _end(fields, thread - 1, threads)
+    exact = before * each + (_end(fields, thread, threads) - before) * (part - thread * each)
     return (grains * exact + each * WHOLE // 2) // (each * WHOLE)
 
 
 @jit.inner
-def share(board, n, part, parts, threads, grain):
-    """Bounds lo, hi of a part of range(n), cut at multiples of `grain`."""
+def share(fields, n, part, parts, threads, grain):
+    """Bounds lo, hi of a part of range(n), cut at multiples of `grain`; fields: those of the board."""
     grains = (n + grain - 1) // grain
-    return (min(n, _cut(board, grains, part, parts, threads) * grain),
-            min(n, _cut(board, grains, part + 1, parts, threads) * grain))
+    return (min(n, _cut(fields, grains, part, parts, threads) * grain),
+            min(n, _cut(fields, grains, part + 1, parts, threads) * grain))
 
 
-@jit.inner
-def clear(board, threads):
-    """For a new call: all but where each thread's work ends."""
-    kept = place(board, MOVED, 0, threads)
-    board[:kept] = 0
-    board[kept + threads:] = 0
-
-
-@jit.inlined
-def _speed(board, thread, threads):
-    """Of a thread in the last call, in phases a tick; 0 if it slept or nobody can tell."""
-    ticks = board[place(board, TICKS, thread, threads)]
-    return board[place(board, WORKED, thread, threads)] / ticks if ticks > 0 else 0.0
-
-
-@jit.inner
-def balance(board, threads):
+def balance(board: np.ndarray, threads: int) -> None:
     """After a call, move the ends of the threads' work half of the way to where all would take as long as each other.
 
     Who had no time to show a speed is taken to have the others', and a little of each share is dealt out evenly: so no
     thread is forgotten.
     """
-    speeds, known = 0.0, 0
-    for i in range(threads):
-        speeds += _speed(board, i, threads)
-        known += _speed(board, i, threads) > 0
-    if known == 0:
-        return
-    mean, to, before = speeds / known, 0.0, 0
-    for i in range(threads - 1):
-        end, speed = _end(board, i, threads), _speed(board, i, threads)
-        fraction = (speed if speed > 0 else mean) / (speeds + mean * (threads - known))
-        to += (end - before + WHOLE * (EVENLY / threads + (1 - EVENLY) * fraction)) / 2
-        board[place(board, MOVED, i, threads)] = np.int64(to) - WHOLE * (i + 1) // threads
-        before = end
+    moved, worked, ticks, _ = board[-FIELDS * threads :].reshape(FIELDS, threads)
+    known = (worked > 0) & (ticks > 0)
+    if known.any():
+        speeds = worked / np.maximum(ticks, 1)
+        speeds[~known] = speeds[known].mean()
+        even = WHOLE * np.arange(1, threads + 1) // threads
+        wanted = EVENLY * even + (1 - EVENLY) * WHOLE * speeds.cumsum() / speeds.sum()
+        moved[:-1] = ((wanted - even + moved) / 2)[:-1]
 
 
 @jit.inlined
@@ -200,13 +174,13 @@ def take(board, part, phase):
 
 
 @jit.inlined
-def done(board, threads):
+def done(board):
     """A part that was taken is done."""
-    add(board, place(board, MOVED, 0, threads) - SLOT, 1)
+    add(board, len(board) - SLOT, 1)
 
 
 @jit.inlined
-def wait(board, parts, threads):
+def wait(board, parts):
     """Until so many parts, of all phases together, are done."""
-    while read(board, place(board, MOVED, 0, threads) - SLOT) < parts:
+    while read(board, len(board) - SLOT) < parts:
         _relax()
