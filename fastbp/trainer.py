@@ -238,6 +238,8 @@ class Trainer:
                workspace: Workspace, threads: int) -> int:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
+        if not jit.is_awake(threads):  # they may wake on other cores, and what was known of their speeds is old
+            self._board[:] = 0
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
             made = run(net._address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
                        workspace.targets, workspace.costs, x.samples, t.samples, order, len(order), batch_size,

@@ -1,5 +1,7 @@
 """fastbp.core.jit: what is cached, what a step costs beside its arithmetic, threads and forks beside parallel code."""
 
+import contextlib
+import math
 import os
 import shutil
 import signal
@@ -375,6 +377,22 @@ def test_team():
         raise KeyError
     assert enter(2) == ("parallel", 2)
     assert numba.get_num_threads() == before
+
+
+def test_awake_threads_are_not_moved(monkeypatch):
+    """Only after a pause, or with another number of threads, are the helpers kept apart anew."""
+    moved = []
+    monkeypatch.setattr(processors, "apart", lambda helpers: contextlib.nullcontext(moved.append(list(helpers))))
+    monkeypatch.setattr(jit, "_helpers", [1])
+    monkeypatch.setattr(jit, "PAUSE", 60)
+    monkeypatch.setattr(jit, "_awake", (1, -math.inf))
+    for threads in (2, 2, 1, 1, 2):
+        enter(threads, most=2)
+        assert jit.is_awake(threads) and not jit.is_awake(threads + 1)
+    assert moved == [[1], [], [], [], [1]]
+    monkeypatch.setattr(jit, "PAUSE", 0)
+    enter(2)
+    assert moved[-1] == [1]
 
 
 def enter(threads, most=1):

@@ -324,8 +324,7 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
     try:
         numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         # Those that are still awake have their places, and to move them and let them go takes 0.2 ms.
-        awake = threads == _awake[0] and time.perf_counter() - _awake[1] < PAUSE
-        with processors.apart([] if threads == 1 or awake else _helpers):
+        with processors.apart([] if threads == 1 or is_awake(threads) else _helpers):
             yield parallel, threads
         if threads > 1 and board is not None:
             _helpers = [int(thread) for thread in board[-threads:] if thread not in (0, threading.get_native_id())]
@@ -333,6 +332,11 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
         _awake = threads, time.perf_counter()
         numba.set_num_threads(before)
         _entry.release()
+
+
+def is_awake(threads: int) -> bool:
+    """Whether the last team was of so many threads and has only just ended, so that they still look out for work."""
+    return threads == _awake[0] and time.perf_counter() - _awake[1] < PAUSE
 
 
 def threads_started() -> bool:
