@@ -38,6 +38,7 @@ TRIAL_SOON, TRIAL_EVERY = 8, 60  # after each change 8 times that later, then 16
 MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so many times
 WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
 OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
+LEAST_SAMPLES = 24  # for each thread: of fewer a phase is a few grains, and who has more of cheap ones seems fast
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 WARM_UP = 0.15  # of all steps, in the "linear" schedule
 
@@ -245,7 +246,7 @@ class Trainer:
                        workspace.targets, workspace.costs, x.samples, t.samples, order, len(order), batch_size,
                        kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(), etas, self._clock,
                        NO_MATRIX[net.dtype], costs, self._board, threads)
-        if threads > 1:
+        if batch_size >= LEAST_SAMPLES * threads > LEAST_SAMPLES:
             balance(self._board, threads)
         return int(made)
 

@@ -352,7 +352,7 @@ class Run:
         made = kernel(kernels.address(self.dtype), self.theta, gradient, self.state, w.layers, w.buffers,
                       w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, self.batch,
                       purpose, self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
-                      moved(threads, np.random.default_rng(10)), threads)  # the threads' shares are unlike
+                      moved(threads, np.random.default_rng([threads, self.batch, *self.sizes])), threads)
         assert purpose != kernels.TRAIN or intact()
         return made
 

@@ -13,8 +13,8 @@ SPEEDS = ([1, 1], [1, 2], [0.3, 1], [1, 1, 1], [4, 1, 2], [1, 1, 2, 2, 2, 2, 2, 
 
 
 @jit.serial
-def share(board, n, part, parts, threads, grain):
-    return phases.share(board[-FIELDS * threads:], n, part, parts, threads, grain)
+def share(board, n, part, parts, threads, grain, turn=0):
+    return phases.share(board[-FIELDS * threads:], n, part, parts, threads, grain, turn)
 
 
 def field(board, which, threads):
@@ -38,11 +38,11 @@ def shares(board, threads):
 
 @settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, PARTS_PER_THREAD), st.integers(0, 3000), st.sampled_from([1, 6, 8, 16, 128]),
-       st.none() | st.integers(0, 2**32))
-def test_parts_cover_all(threads, each, n, grain, seed):
+       st.none() | st.integers(0, 2**32), st.integers(0, 100))
+def test_parts_cover_all(threads, each, n, grain, seed, turn):
     """Whatever the shares, each number belongs to one part, and parts are cut at multiples of the grain."""
     board = np.zeros(board_size(threads), np.int64) if seed is None else moved(threads, np.random.default_rng(seed))
-    bounds = [share(board, n, part, threads * each, threads, grain) for part in range(threads * each)]
+    bounds = [share(board, n, part, threads * each, threads, grain, turn) for part in range(threads * each)]
     assert bounds[0][0] == 0 and bounds[-1][1] == n
     assert all(lo <= hi for lo, hi in bounds)
     assert all(hi == lo for (_, hi), (lo, _) in zip(bounds, bounds[1:], strict=False))
@@ -64,6 +64,17 @@ def test_shares_follow_speeds(speeds):
         phases.balance(board, threads)
     wanted = phases.EVENLY / threads + (1 - phases.EVENLY) * speeds / speeds.sum()
     np.testing.assert_allclose(shares(board, threads), wanted, atol=0.002)
+
+
+@pytest.mark.parametrize(("n", "threads"), [(48, 2), (64, 3), (100, 4), (1, 2)])
+def test_what_is_left_over_goes_round(n, threads):
+    """Of several layers of as many rows, each thread has as many, but for one grain."""
+    board, layers, grain = np.zeros(board_size(threads), np.int64), 12, 16
+    grains, rows = -(-n // grain), np.zeros(threads)
+    for l in range(layers):
+        bounds = [share(board, n, c, threads, threads, grain, l * grains) for c in range(threads)]
+        rows += [-(-(hi - lo) // grain) for lo, hi in bounds]
+    assert rows.sum() == layers * grains and np.ptp(rows) <= 1
 
 
 def test_no_thread_is_forgotten():

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
-from fastbp.core import jit, kernels
+from fastbp import trainer as trainer_module
+from fastbp.core import jit, kernels, phases
 from fastbp.trainer import _Pace, linear
 
 try:
@@ -863,3 +864,23 @@ def test_pace_of_short_fits(most):
         seconds = {best: 2e-4, 3 - best: 3e-4}
         clock.slices(40, seconds)
         assert share(clock.slices(100, seconds), best) > 0.9
+
+
+@pytest.mark.parametrize("awake", [True, False])
+def test_shares_of_threads_are_kept_while_they_are_awake(monkeypatch, awake):
+    """They are balanced after each call, if a mini-batch is large enough to tell a speed, and equal after a pause."""
+    found, moved = [], phases.FIELDS * 2
+
+    def balance(board, threads):
+        found.append((threads, int(board[-moved])))
+        board[-moved] = 1000
+
+    monkeypatch.setattr(trainer_module, "balance", balance)
+    monkeypatch.setattr(jit, "is_awake", lambda threads: awake)
+    X, y = np.random.default_rng(0).random((640, 20), np.float32), np.arange(640) % 3
+    for threads, batch_size in ((1, 64), (2, 16), (2, 64)):
+        found.clear()
+        Trainer(Network([20, 8, 3], seed=0), None, SGD(0.1), batch_size, threads=threads).fit(X, y, 3, progress=False)
+        assert bool(found) == (threads * batch_size == 128)
+    assert found[0] == (2, 0) and len(found) >= 3
+    assert set(found[1:]) == {(2, 1000 if awake else 0)}

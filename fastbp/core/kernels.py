@@ -325,13 +325,14 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
 def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
                  updates, delta_first, fields, c, n_parts, threads):
     """A part of the weights of layers begin..end; returns how much of all of them."""
-    weights = 0
+    weights = turn = 0
     for l in range(begin, end):
         grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
-        lo, hi = share(fields, layers[l, N_IN], c, n_parts, threads, grain)
+        lo, hi = share(fields, layers[l, N_IN], c, n_parts, threads, grain, turn)
         weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
                       delta_first, lo, hi)
         weights += (hi - lo) * layers[l, N_OUT]
+        turn += (layers[l, N_IN] + grain - 1) // grain
     return weights / (layers[end - 1, B] - layers[begin, W])
 
 
@@ -361,8 +362,8 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                     step_costs, board))
     control = flush_denormals()
     n_layers = len(layers)
-    behind = len(board) - FIELDS * threads
-    board, fields = part(board, 0, behind), part(board, behind, FIELDS * threads)
+    length = len(board) - FIELDS * threads
+    board, fields = part(board, 0, length), part(board, length, FIELDS * threads)
     if threads > 1:
         fields[NUMBER * threads + own] = thread_number()
     by_neurons = (threads > 1 and purpose != INFER and batch_size <= FEW_SAMPLES * threads
@@ -396,32 +397,32 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                 c = (own * n_parts // threads + other) % n_parts
                 if not take(board, c, phase):
                     continue
-                lo, hi = share(fields, n, c, n_parts, threads, TILE_HEIGHT)
-                done_of_all = (hi - lo) / n
+                lo, hi = share(fields, n, c, n_parts, threads, TILE_HEIGHT, 0)
+                fraction = (hi - lo) / n
                 if purpose == INFER and stage == last:
                     outputs_block(outputs, layers, buffers, first, lo, hi)
                 elif by_neurons and 0 < stage < n_layers:
                     n_out = layers[stage - 1, N_OUT]
-                    lo, hi = share(fields, n_out, c, n_parts, threads, neuron_grain(n_out, threads))
-                    done_of_all = (hi - lo) / n_out
+                    lo, hi = share(fields, n_out, c, n_parts, threads, neuron_grain(n_out, threads), 0)
+                    fraction = (hi - lo) / n_out
                     if lo < hi:
                         forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi)
                 elif stage == last or (by_neurons and stage > n_layers):
                     l = 2 * n_layers - stage
-                    done_of_all = weights_part(theta, gradient, state, layers, buffers, l,
-                                               l + 1 if by_neurons else n_layers, n, scale, fresh, settings, factors,
-                                               scratch, purpose == TRAIN and last_piece, stage < last, fields, c,
-                                               n_parts, threads)
+                    fraction = weights_part(theta, gradient, state, layers, buffers, l,
+                                            l + 1 if by_neurons else n_layers, n, scale, fresh, settings, factors,
+                                            scratch, purpose == TRAIN and last_piece, stage < last, fields, c, n_parts,
+                                            threads)
                 else:
                     samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, order, first, n, loss,
                                   stage, stage + at_once, lo, hi)
                 if c == 0 and stage == last and last_piece:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
-                worked += done_of_all
                 done(board)
-            if threads > 1:
-                busy += ticks() - began
+                if threads > 1:
+                    now = ticks()
+                    worked, busy, began = worked + fraction, busy + now - began, now
             wait(board, all_parts)
             if stage <= n_layers < stage + at_once and last_piece:
                 cost = _mean(costs, n_batch)  # by every thread: less than one more phase
@@ -511,7 +512,7 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
     gradient: laid out like theta; to TRAIN, `scratch_size` numbers to work with.
     x, t: Samples; order (n_samples,): their numbers, empty for as they lie; etas (steps,): learning rates;
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
-    board: phases.board_size(threads) int64. Returns the number of steps made.
+    board: see phases.board_size, int64. Returns the number of steps made.
     """
     part(board, 0, len(board) - FIELDS * threads)[:] = 0
     start = clock[0]

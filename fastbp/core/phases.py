@@ -22,8 +22,8 @@ from fastbp.core.simd import call_named
 
 # A board: for each part the last phase in which it was taken, then a counter of all parts done, SLOT int64s apart: two
 # cache lines, so that no two threads wait for one line. Then the fields, each a number for every thread: where its work
-# ends beyond where it would with all threads alike, in 1 / WHOLE of a phase; how much it has done; in how many ticks of
-# the clock; and what the system calls it.
+# ends beyond where it would with all threads alike, which stays from call to call; how much it did in the last call,
+# both in 1 / WHOLE of a phase; in how many ticks of the clock; and what the system calls it.
 SLOT = 16
 MOVED, WORKED, TICKS, NUMBER = range(4)
 FIELDS, WHOLE = 4, 1 << 20
@@ -98,7 +98,7 @@ def thread_number(typing):
 
 @intrinsic
 def ticks(typing):
-    """Ticks of the processor's clock, whatever its frequency; 0 where programs may not read one."""
+    """Ticks of the processor's clock, whatever its frequency; 0 on kinds of processor that are not known here."""
     def emit(context, builder, signature, arguments):
         triple, number = builder.module.triple, ir.IntType(64)
         if triple.startswith("x86_64"):
@@ -112,7 +112,7 @@ def ticks(typing):
 
 
 def board_size(threads: int) -> int:
-    """Length of the board (int64) for so many threads; of zeros, it is ready."""
+    """Length of the board (int64) for so many threads, or one: of zeros at first, and then of no other number."""
     return SLOT * (1 + PARTS_PER_THREAD * threads) + FIELDS * threads
 
 
@@ -131,23 +131,28 @@ def _end(fields, thread, threads):
 
 
 @jit.inner
-def _cut(fields, grains, part, parts, threads):
-    """Grains before a part."""
-    if threads == 1:
+def _cut(fields, grains, part, parts, threads, turn):
+    """Grains before a part; which threads get those left over changes with `turn`."""
+    if threads == 1:  # whose place on a board for more holds something else
         return grains * part // parts
     each = parts // threads
     thread = min(part // each, threads - 1)
     before = _end(fields, thread - 1, threads)
     exact = before * each + (_end(fields, thread, threads) - before) * (part - thread * each)
-    return (grains * exact + each * WHOLE // 2) // (each * WHOLE)
+    rounding = (each * WHOLE // 2 + turn * each * WHOLE // threads) % (each * WHOLE)
+    return (grains * exact + rounding) // (each * WHOLE)
 
 
 @jit.inner
-def share(fields, n, part, parts, threads, grain):
-    """Bounds lo, hi of a part of range(n), cut at multiples of `grain`; fields: those of the board."""
+def share(fields, n, part, parts, threads, grain, turn):
+    """Bounds lo, hi of a part of range(n), cut at multiples of `grain`; fields: those of the board.
+
+    turn: how many grains of other ranges the same parts have been given before, so that what is left over of each goes
+    to other threads.
+    """
     grains = (n + grain - 1) // grain
-    return (min(n, _cut(fields, grains, part, parts, threads) * grain),
-            min(n, _cut(fields, grains, part + 1, parts, threads) * grain))
+    return (min(n, _cut(fields, grains, part, parts, threads, turn) * grain),
+            min(n, _cut(fields, grains, part + 1, parts, threads, turn) * grain))
 
 
 def balance(board: np.ndarray, threads: int) -> None:
