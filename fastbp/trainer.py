@@ -246,7 +246,7 @@ class Trainer:
                        workspace.targets, workspace.costs, x.samples, t.samples, order, len(order), batch_size,
                        kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(), etas, self._clock,
                        NO_MATRIX[net.dtype], costs, self._board, threads)
-        if batch_size >= LEAST_SAMPLES * threads > LEAST_SAMPLES:
+        if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(self._board, threads)
         return int(made)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from test_jit import Steps
 
 from fastbp.core import jit, kernels, phases
-from fastbp.core.phases import FIELDS, MOVED, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size
+from fastbp.core.phases import FIELDS, MOVED, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size, fields_of
 
 SPEEDS = ([1, 1], [1, 2], [0.3, 1], [1, 1, 1], [4, 1, 2], [1, 1, 2, 2, 2, 2, 2, 2])
 
@@ -17,16 +17,11 @@ def share(board, n, part, parts, threads, grain, turn=0):
     return phases.share(board[-FIELDS * threads:], n, part, parts, threads, grain, turn)
 
 
-def field(board, which, threads):
-    """One number for each thread, as a view."""
-    return board[-FIELDS * threads :].reshape(FIELDS, threads)[which]
-
-
 def moved(threads, draw):
     """A board whose threads' work ends wherever it likes, in order."""
     board = np.zeros(board_size(threads), np.int64)
     ends = np.sort(draw.integers(0, WHOLE + 1, threads - 1))
-    field(board, MOVED, threads)[:-1] = ends - WHOLE * np.arange(1, threads) // threads
+    fields_of(board, threads)[MOVED][:-1] = ends - WHOLE * np.arange(1, threads) // threads
     return board
 
 
@@ -59,8 +54,8 @@ def test_shares_follow_speeds(speeds):
     for _ in range(12):
         of_work = shares(board, threads)
         assert of_work.sum() == pytest.approx(1)
-        field(board, WORKED, threads)[:] = of_work * WHOLE * 10
-        field(board, TICKS, threads)[:] = of_work / speeds * 1e9
+        fields_of(board, threads)[WORKED] = of_work * WHOLE * 10
+        fields_of(board, threads)[TICKS] = of_work / speeds * 1e9
         phases.balance(board, threads)
     wanted = phases.EVENLY / threads + (1 - phases.EVENLY) * speeds / speeds.sum()
     np.testing.assert_allclose(shares(board, threads), wanted, atol=0.002)
@@ -81,17 +76,17 @@ def test_no_thread_is_forgotten():
     """One that slept has the others' speed; where no clock tells the time, shares stay; and none comes to nothing."""
     board = moved(3, np.random.default_rng(1))
     before = shares(board, 3)
-    field(board, WORKED, 3)[:] = 10
+    fields_of(board, 3)[WORKED] = 10
     phases.balance(board, 3)
     np.testing.assert_array_equal(shares(board, 3), before)
     for _ in range(12):
-        field(board, WORKED, 3)[:], field(board, TICKS, 3)[:] = [20, 0, 20], [10, 10, 20]
+        fields_of(board, 3)[WORKED], fields_of(board, 3)[TICKS] = [20, 0, 20], [10, 10, 20]
         phases.balance(board, 3)
     speeds = np.array([2, 1.5, 1])
     wanted = phases.EVENLY / 3 + (1 - phases.EVENLY) * speeds / speeds.sum()
     np.testing.assert_allclose(shares(board, 3), wanted, atol=0.002)
     for _ in range(60):
-        field(board, WORKED, 3)[:], field(board, TICKS, 3)[:] = 1000, [1000, 1000, 10**9]
+        fields_of(board, 3)[WORKED], fields_of(board, 3)[TICKS] = 1000, [1000, 1000, 10**9]
         phases.balance(board, 3)
     assert shares(board, 3)[2] > 0.9 * phases.EVENLY / 3
 
@@ -103,6 +98,6 @@ def test_threads_tell_what_they_did(threads):
     steps.board = np.zeros(board_size(threads), np.int64)
     steps.scratch = np.zeros(kernels.scratch_size((100, 64, 10), threads, 10), "f4")
     assert steps(kernels.run, 40, threads) == 40
-    worked = field(steps.board, WORKED, threads)
+    worked = fields_of(steps.board, threads)[WORKED]
     assert abs(worked.sum() - 2 * 40 * WHOLE) <= 0.02 * WHOLE * 80  # biases are no rows
-    assert (field(steps.board, TICKS, threads)[worked > 0] > 0).all()
+    assert (fields_of(steps.board, threads)[TICKS][worked > 0] > 0).all()

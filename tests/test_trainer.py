@@ -869,11 +869,12 @@ def test_pace_of_short_fits(most):
 @pytest.mark.parametrize("awake", [True, False])
 def test_shares_of_threads_are_kept_while_they_are_awake(monkeypatch, awake):
     """They are balanced after each call, if a mini-batch is large enough to tell a speed, and equal after a pause."""
-    found, moved = [], phases.FIELDS * 2
+    found = []
 
     def balance(board, threads):
-        found.append((threads, int(board[-moved])))
-        board[-moved] = 1000
+        moved = phases.fields_of(board, threads)[phases.MOVED]
+        found.append((threads, int(moved[0])))
+        moved[0] = 1000
 
     monkeypatch.setattr(trainer_module, "balance", balance)
     monkeypatch.setattr(jit, "is_awake", lambda threads: awake)

@@ -133,8 +133,6 @@ def _end(fields, thread, threads):
 @jit.inner
 def _cut(fields, grains, part, parts, threads, turn):
     """Grains before a part; which threads get those left over changes with `turn`."""
-    if threads == 1:  # whose place on a board for more holds something else
-        return grains * part // parts
     each = parts // threads
     thread = min(part // each, threads - 1)
     before = _end(fields, thread - 1, threads)
@@ -150,9 +148,16 @@ def share(fields, n, part, parts, threads, grain, turn):
     turn: how many grains of other ranges the same parts have been given before, so that what is left over of each goes
     to other threads.
     """
+    if threads == 1:  # whose place on a board for more holds something else
+        return jit.share(n, part, parts, grain)
     grains = (n + grain - 1) // grain
     return (min(n, _cut(fields, grains, part, parts, threads, turn) * grain),
             min(n, _cut(fields, grains, part + 1, parts, threads, turn) * grain))
+
+
+def fields_of(board: np.ndarray, threads: int) -> np.ndarray:
+    """The fields of a board, as a view (FIELDS, threads)."""
+    return board[-FIELDS * threads :].reshape(FIELDS, threads)
 
 
 def balance(board: np.ndarray, threads: int) -> None:
@@ -161,7 +166,7 @@ def balance(board: np.ndarray, threads: int) -> None:
     Who had no time to show a speed is taken to have the others', and a little of each share is dealt out evenly: so no
     thread is forgotten.
     """
-    moved, worked, ticks, _ = board[-FIELDS * threads :].reshape(FIELDS, threads)
+    moved, worked, ticks, _ = fields_of(board, threads)
     known = (worked > 0) & (ticks > 0)
     if known.any():
         speeds = worked / np.maximum(ticks, 1)
