@@ -40,7 +40,7 @@ import fastbp
 from fastbp.core import jit
 
 AIM = 0.05
-LEAST_STEPS, LEAST_SECONDS = 8, 0.25  # of a measurement, so that what a call of `fit` does once is a small part
+LEAST_STEPS, LEAST_SECONDS = 8, 1.0  # of a measurement: what a call of `fit` does once, some 5 ms, is a small part
 
 
 @dataclass(frozen=True)
