@@ -320,17 +320,20 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
         yield serial, 1
         return
     _owner = os.getpid()
-    before = numba.get_num_threads()
+    before, wanted = numba.get_num_threads(), min(threads, numba.config.NUMBA_NUM_THREADS)
+    woken = threads > 1 and not is_awake(threads)
     try:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        if wanted != before:
+            numba.set_num_threads(wanted)
         # Those that are still awake have their places, and to move them and let them go takes 0.2 ms.
-        with processors.apart([] if threads == 1 or is_awake(threads) else _helpers):
+        with processors.apart(_helpers) if woken else contextlib.nullcontext():
             yield parallel, threads
-        if threads > 1 and board is not None:
+        if woken and board is not None:
             _helpers = [int(thread) for thread in board[-threads:] if thread not in (0, threading.get_native_id())]
     finally:
         _awake = threads, time.perf_counter()
-        numba.set_num_threads(before)
+        if wanted != before:
+            numba.set_num_threads(before)
         _entry.release()
 
 

@@ -12,6 +12,8 @@ of each thread are follows from how fast it was in the calls before: `balance`.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -166,14 +168,17 @@ def balance(board: np.ndarray, threads: int) -> None:
     Who had no time to show a speed is taken to have the others', and a little of each share is dealt out evenly: so no
     thread is forgotten.
     """
-    moved, worked, ticks, _ = fields_of(board, threads)
-    known = (worked > 0) & (ticks > 0)
-    if known.any():
-        speeds = worked / np.maximum(ticks, 1)
-        speeds[~known] = speeds[known].mean()
-        even = WHOLE * np.arange(1, threads + 1) // threads
-        wanted = EVENLY * even + (1 - EVENLY) * WHOLE * speeds.cumsum() / speeds.sum()
-        moved[:-1] = ((wanted - even + moved) / 2)[:-1]
+    fields = fields_of(board, threads)
+    moved, worked, ticks, _ = fields.tolist()  # in Python's numbers: by NumPy's functions it takes 0.15 ms
+    speeds = [done / time if done > 0 and time > 0 else 0.0 for done, time in zip(worked, ticks, strict=True)]
+    known = threads - speeds.count(0.0)
+    if known:
+        mean = sum(speeds) / known
+        ends = list(accumulate(speed or mean for speed in speeds))
+        for i in range(threads - 1):
+            even = WHOLE * (i + 1) // threads
+            wanted = EVENLY * even + (1 - EVENLY) * WHOLE * ends[i] / ends[-1]
+            fields[MOVED, i] = (wanted - even + moved[i]) / 2
 
 
 @jit.inlined
