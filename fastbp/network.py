@@ -24,6 +24,7 @@ MOST_THREADS = 1024
 NO_ORDER, NO_ETAS, NO_SETTINGS = np.empty(0, np.int64), np.empty(0), np.empty(0)
 NO_MATRIX = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
 FORMAT = "fastbp-network-1"
+VARIANCE = {"selu": 1} | dict.fromkeys(("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"), 2)  # of n_in weights
 HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
 
@@ -35,12 +36,14 @@ class Network:
     layer_sizes : sequence of int
         Neurons of the input, of each hidden layer and of the output: at least two numbers, each >= 1.
     hidden : str or sequence of str
-        Activation of the hidden layers, one for all or one each: identity, sigmoid, tanh, relu.
+        Activation of the hidden layers, one for all or one each: identity, sigmoid, tanh, relu, leaky_relu, elu, selu,
+        gelu, gelu_tanh (its tanh form), silu, softplus; formulas, errors and sources are in fastbp.core.activations.
     output : str
         Activation of the output: those and, for 2 outputs or more, softmax.
     dtype : "float32" or "float64"
     seed : int
-        >= 0. Of the initial weights: He's for relu, N(0, 2 / n_in); Glorot's for the others, uniform within
+        >= 0. Of the initial weights: He's for relu and its like (leaky_relu, elu, gelu, gelu_tanh, silu),
+        N(0, 2 / n_in); LeCun's for selu, N(0, 1 / n_in); Glorot's for the others, uniform within
         ±√(6 / (n_in + n_out)). Biases start at 0.
 
     Attributes
@@ -63,6 +66,7 @@ class Network:
     He, Zhang, Ren, Sun: Delving Deep into Rectifiers (ICCV 2015), equation 10.
     Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010),
     equation 16.
+    Klambauer, Unterthiner, Mayr, Hochreiter: Self-Normalizing Neural Networks (NeurIPS 2017), section "Initialization".
 
     Examples
     --------
@@ -98,8 +102,8 @@ class Network:
         for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
             draw = np.random.default_rng([seed, l])
             n_in, n_out = W.shape
-            if activation == "relu":
-                W[:] = draw.normal(0, np.sqrt(2 / n_in), W.shape)
+            if activation in VARIANCE:
+                W[:] = draw.normal(0, np.sqrt(VARIANCE[activation] / n_in), W.shape)
             else:
                 limit = np.sqrt(6 / (n_in + n_out))
                 W[:] = draw.uniform(-limit, limit, W.shape)

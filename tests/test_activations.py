@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core import jit
+from fastbp.core import activations, jit, reference
 from fastbp.core.activations import CODES, SIGMOID, SOFTMAX, activate, exp, multiply_by_prime, sigmoid, tanh
 from fastbp.core.elementwise import Numbers, each
 from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, costs_and_errors
@@ -36,8 +36,8 @@ def activate_row(code, z, a, n):
 
 
 @jit.serial
-def multiply_row(code, a, delta, n):
-    multiply_by_prime(code, a, delta, 1, n, len(a))
+def multiply_row(code, z, a, delta, n):
+    multiply_by_prime(code, z, a, delta, 1, n, len(a))
 
 
 @jit.serial
@@ -60,9 +60,9 @@ def f(code, z, a):
     a[:] = a_row[: z.size]
 
 
-def times_f_prime(code, a, delta):
-    a_row, delta_row = with_room(a, delta)
-    multiply_row(code, a_row, delta_row, a.size)
+def times_f_prime(code, z, a, delta):
+    z_row, a_row, delta_row = with_room(z, a, delta)
+    multiply_row(code, z_row, a_row, delta_row, a.size)
     delta[:] = delta_row[: a.size]
 
 
@@ -128,6 +128,123 @@ def test_error_in_ulp(name, dtype):
     assert errors.max() >= promised / 2  # the promise is not an empty one, and errors are measured
 
 
+def normal_integral(x):
+    """Of the normal distribution, to the digits of x's type: erfc at the nearest float64, and its slope from there."""
+    y = -x / np.sqrt(x.dtype.type(2))
+    near = y.astype(np.float64)
+    value = np.vectorize(math.erfc, otypes=[float])(near).astype(x.dtype)
+    return (value - (y - near) * 2 / np.sqrt(pi(x)) * np.exp(-y * y)) / 2
+
+
+def pi(x):
+    return x.dtype.type("3.14159265358979323846264338327950288")
+
+
+def logistic(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def cubic(x):
+    """The argument of gelu's tanh form, doubled, and its slope."""
+    scale, share = 2 * np.sqrt(2 / pi(x)), x.dtype.type("0.044715")
+    return scale * (x + share * x**3), scale * (1 + 3 * share * x * x)
+
+
+def scaled(x, right, left):
+    """selu's constants, with the digits of the paper's appendix."""
+    scale = x.dtype.type("1.0507009873554804934193349852946")
+    alpha = x.dtype.type("1.6732632423543772848170429916717")
+    return scale * np.where(x > 0, right, alpha * left(np.minimum(x, 0)))
+
+
+CURVES = {
+    # name: in NumPy, the lowest argument of float32 and of float64, ulp promised by the docstring
+    "leaky_relu": (lambda x: np.where(x < 0, x / 100, x), (-1e4, -1e4), 1.5),
+    "expm1": (np.expm1, (-1e4, -1e4), 2.0),
+    "elu": (lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), (-1e4, -1e4), 2.0),
+    "selu": (lambda x: scaled(x, x, np.expm1), (-1e4, -1e4), 3.0),
+    "selu_prime": (lambda x: scaled(x, 1, np.exp), (-87, -708), 3.0),
+    "softplus": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-abs(x))), (-87, -708), 4.5),
+    "silu": (lambda x: x * logistic(x), (-87, -708), 4.0),
+    "gelu": (lambda x: x * normal_integral(x), (-13, -37.5), 6.0),
+    "gelu_tanh": (lambda x: x * logistic(cubic(x)[0]), (-9.5, -20.5), 4.0),
+}
+SLOPES = {
+    # those that pass through 0, where no number of their own digits can be right: promised is 2 ulp of 1
+    "silu_prime": lambda x: logistic(x) + x * logistic(x) * logistic(-x),
+    "gelu_prime": lambda x: normal_integral(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * pi(x)),
+    "gelu_tanh_prime": lambda x: (logistic(cubic(x)[0])
+                                  + x * logistic(cubic(x)[0]) * logistic(-cubic(x)[0]) * cubic(x)[1]),
+}
+
+
+def compiled_at(name, x):
+    with_end, out = with_room(x, np.full_like(x, np.nan))
+    compiled(getattr(activations, name))(with_end, out, x.size)
+    return out[: x.size]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CURVES)
+def test_curves_in_ulp(name, dtype):
+    in_numpy, lowest, promised = CURVES[name]
+    highest = HIGHEST[dtype] if name == "expm1" else 1e3
+    x = grid(dtype, lowest[dtype == "float64"], highest)
+    x = x[(abs(x) > 100 * np.finfo(dtype).tiny) | (x == 0)]  # their results are no denormals
+    wide, own = wider(dtype)
+    with np.errstate(over="ignore"):
+        errors = ulps(compiled_at(name, x), in_numpy(x.astype(wide)))
+    # Where the wider type has no more digits, NumPy's own error counts.
+    assert errors.max() <= promised + 8 * own, x[errors.argmax()]
+    assert errors.max() >= promised / 3
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_in_ulp_of_one(name, dtype):
+    x = grid(dtype, -1e3, 1e3)
+    wide, own = wider(dtype)
+    with np.errstate(over="ignore"):
+        errors = np.abs(compiled_at(name, x) - SLOPES[name](x.astype(wide))) / np.finfo(dtype).eps
+    assert errors.max() <= 2 + 4 * own, x[errors.argmax()]
+    assert errors.max() >= 0.5
+
+
+# At -1e30 and 1e30, where what they are made of overflows.
+ENDS = {"leaky_relu": (-1e28, 1e30), "elu": (-1, 1e30), "selu": (-1.7580993408473766, 1.0507009873554805e30),
+        "softplus": (0, 1e30), "silu": (0, 1e30), "gelu": (0, 1e30), "gelu_tanh": (0, 1e30)}
+SLOPES_AT_ENDS = {"leaky_relu": (0.01, 1), "elu": (0, 1), "selu": (0, 1.0507009873554805), "softplus": (0, 1),
+                  "silu": (0, 1), "gelu": (0, 1), "gelu_tanh": (0, 1)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ENDS)
+def test_ends_of_curves(name, dtype):
+    """And what is 0 at 0 is so to the bit; NaN in z or delta stays."""
+    z = np.array([-1e30, 1e30, 0.0, np.nan, 1.0], dtype)
+    a, delta = np.empty_like(z), np.array([1, 1, 1, 1, np.nan], dtype)
+    f(CODES[name], z, a)
+    np.testing.assert_allclose(a[:2], ENDS[name], rtol=1e-6, atol=1e-30)
+    assert a[2] == (pytest.approx(math.log(2)) if name == "softplus" else 0)
+    times_f_prime(CODES[name], z, a, delta)
+    np.testing.assert_allclose(delta[:2], SLOPES_AT_ENDS[name], rtol=1e-6, atol=1e-30)
+    assert np.isfinite(delta[2]) and np.isnan(a[3]) and np.isnan(delta[4])
+    assert np.isnan(delta[3]) or name == "leaky_relu"  # whose slope is 0.01 or 1, whatever z is
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [name for name in CODES if name != "softmax"])
+def test_every_activation_and_slope_against_the_reference(name, dtype):
+    z = np.random.default_rng(0).normal(0, 2, 203).astype(dtype)
+    a, delta = np.empty_like(z), np.ones_like(z)
+    f(CODES[name], z, a)
+    times_f_prime(CODES[name], z, a, delta)
+    eps = float(np.finfo(dtype).eps)
+    exact = z.astype(np.float64)
+    np.testing.assert_allclose(a, reference.F[CODES[name]](exact), rtol=20 * eps, atol=20 * eps)
+    np.testing.assert_allclose(delta, reference.F_PRIME[CODES[name]](exact), rtol=20 * eps, atol=20 * eps)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_measuring_ulp(dtype):
     """One step to the next number is one ulp, at the normal numbers and the denormal ones."""
@@ -166,7 +283,9 @@ def test_far_ends(dtype, n):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("f", [exp, sigmoid, tanh])
+@pytest.mark.parametrize("f", [exp, sigmoid, tanh, activations.elu, activations.selu, activations.softplus,
+                               activations.silu, activations.gelu, activations.gelu_tanh, activations.silu_prime,
+                               activations.gelu_prime, activations.gelu_tanh_prime])
 def test_nan_survives_the_optimiser(f, dtype):
     """Where the compiler sees that the argument is NaN, it must not make a number of it either."""
     @intrinsic
@@ -301,5 +420,5 @@ def test_multiply_by_prime_where_f_is_flat(dtype):
     """f' from a = f(z): exactly 0 once a has reached its limit, and relu's is 0 at 0."""
     for name, a in (("sigmoid", [1.0, 0.0]), ("tanh", [1.0, -1.0]), ("relu", [0.0, -0.0])):
         delta = np.array([2.0, -3.0], dtype)
-        times_f_prime(CODES[name], np.array(a, dtype), delta)
+        times_f_prime(CODES[name], np.full(2, np.nan, dtype), np.array(a, dtype), delta)
         assert (delta == 0).all(), name

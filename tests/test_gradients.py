@@ -67,7 +67,8 @@ TOLERANCE = 1e-6
 
 
 def away_from_kinks(sizes, hidden, output, loss, n):
-    """relu has no derivative at 0: across its kink a central difference is wrong by half a slope however small h is.
+    """relu, leaky relu and selu have no derivative at 0: across the kink a central difference is wrong by half a slope
+    however small h is.
 
     So networks are drawn until no z[l] of any sample is nearer to 0 than 1e-3, a hundred times what h = 1e-5 moves it.
     """
@@ -75,7 +76,7 @@ def away_from_kinks(sizes, hidden, output, loss, n):
         net = Net(sizes, hidden, output, loss, n, seed)
         net.cost(net.theta)
         kinked = [z for z, layer in zip(net.workspace.z, net.layers, strict=True)
-                  if layer[kernels.ACTIVATION] == activations.RELU]
+                  if layer[kernels.ACTIVATION] in (activations.RELU, activations.LEAKY_RELU, activations.SELU)]
         if all(np.abs(z).min() > 1e-3 for z in kinked):
             return net
     raise AssertionError("every network drawn has a z too near to 0")

@@ -4,7 +4,8 @@ import functools
 
 import numpy as np
 
-from fastbp.core import kernels, losses, optimizers, reference
+from fastbp.core import activations, jit, kernels, losses, optimizers, reference
+from fastbp.workspace import aligned
 
 from .cases import DTYPES, THREADS, Batch, PerCall, only_with
 
@@ -69,4 +70,43 @@ class NumPyReference(PerCall):
         self.ready(repeated(getattr(reference, equation), equation, batch(layers, n, dtype), 1))
 
     def time_equation(self, equation, layers, n, dtype):
+        self.make(self.times)
+
+
+@jit.serial
+def activate_often(code, z, a, n, times):
+    for _ in range(times):
+        activations.activate(code, z, a, 1, n, n)
+
+
+@jit.serial
+def slope_often(code, z, a, delta, n, times):
+    for _ in range(times):
+        delta[:] = 1
+        activations.multiply_by_prime(code, z, a, delta, 1, n, n)
+
+
+class Activation(PerCall):
+    """Seconds of f and of f' for 65,536 numbers, one thread; beside them the same in NumPy, and the copy of as many."""
+
+    params = [["copy", *(name for name in activations.CODES if name != "softmax")], ["f", "f'"],
+              ["compiled", "NumPy"], ["float32", "float64"]]
+    param_names = ["activation", "what", "by", "dtype"]
+
+    def setup(self, name, what, by, dtype):
+        only_with(1)
+        z, a, delta = (aligned(1 << 16, dtype) for _ in range(3))
+        z[:] = np.random.default_rng(0).normal(0, 2, z.size)
+        code, numpy = activations.CODES.get(name), reference.F if what == "f" else reference.F_PRIME
+
+        def make(times):
+            if name != "copy" and by == "compiled":
+                often = activate_often if what == "f" else slope_often
+                often(code, *((z, a) if what == "f" else (z, a, delta)), z.size, times)
+            for _ in range(times if name == "copy" or by == "NumPy" else 0):
+                a[:] = z if name == "copy" else numpy[code](z)
+
+        self.ready(make)
+
+    def time_activation(self, name, what, by, dtype):
         self.make(self.times)

@@ -146,13 +146,13 @@ def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
 def backward_block(theta, layers, buffers, l, lo, hi, first, end):
     """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]) for samples lo..hi, neurons first..end: overwritten."""
     ld, n_next = layers[l, LD], layers[l + 1, N_OUT]
-    delta, a = layers[l, DELTA] + first, layers[l, A] + first
+    z, a, delta = layers[l, Z] + first, layers[l, A] + first, layers[l, DELTA] + first
     received = _rows(buffers, layers[l + 1, DELTA], layers[l + 1, LD], lo)
     weights = _rows(theta, layers[l + 1, W], n_next, first)
     product(_rows(buffers, delta, ld, lo), received, transposed(weights), hi - lo, end - first, n_next,
             repeated_zero(weights), theta.dtype.type(1), LOOK)
-    multiply_by_prime(layers[l, ACTIVATION], _block(buffers, a, ld, lo, hi), _block(buffers, delta, ld, lo, hi),
-                      hi - lo, end - first, ld)
+    multiply_by_prime(layers[l, ACTIVATION], _block(buffers, z, ld, lo, hi), _block(buffers, a, ld, lo, hi),
+                      _block(buffers, delta, ld, lo, hi), hi - lo, end - first, ld)
 
 
 @jit.inlined
@@ -458,7 +458,7 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any,
     return loop, [
         (product, (placed, placed, placed, whole, whole, whole, placed, number, whole)),
         (activate, (whole, numbers, numbers, whole, whole, whole)),
-        (multiply_by_prime, (whole, numbers, numbers, whole, whole, whole)),
+        (multiply_by_prime, (whole, numbers, numbers, numbers, whole, whole, whole)),
         (costs_and_errors, (whole, whole, numbers, numbers, numbers, numbers, reals, whole, whole, whole)),
         (update_block, (numbers, numbers, matrix, reals, types.UniTuple(real, 2), whole, whole, whole)),
     ]

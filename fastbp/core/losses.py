@@ -37,7 +37,7 @@ def costs_and_errors(loss, activation, z, a, t, delta, costs, n_rows, n, ld):
         else:
             costs[i] = _cross_entropy(z_row, a_row, t_row)
     if loss == QUADRATIC:
-        multiply_by_prime(activation, a, delta, n_rows, n, ld)
+        multiply_by_prime(activation, z, a, delta, n_rows, n, ld)
 
 
 @jit.inlined

@@ -6,10 +6,25 @@ the columns of the table of layers. What they compute in a = f(z), such as f', i
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastbp.core import kernels
-from fastbp.core.activations import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
+from fastbp.core.activations import (
+    ELU,
+    GELU,
+    GELU_TANH,
+    IDENTITY,
+    LEAKY_RELU,
+    RELU,
+    SELU,
+    SIGMOID,
+    SILU,
+    SOFTMAX,
+    SOFTPLUS,
+    TANH,
+)
 from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC
 from fastbp.core.optimizers import ADAM_RULE, MOMENTUM_RULE, SGD_RULE
 
@@ -46,6 +61,72 @@ def relu_prime(z):
     return (z > 0).astype(z.dtype)
 
 
+def leaky_relu(z):
+    return np.where(z > 0, z, 0.01 * z)
+
+
+def leaky_relu_prime(z):
+    return np.where(z > 0, 1, 0.01).astype(z.dtype)
+
+
+def elu(z):
+    return np.where(z > 0, z, np.expm1(np.minimum(z, 0)))
+
+
+def elu_prime(z):
+    return np.exp(np.minimum(z, 0))
+
+
+def selu(z):
+    return 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * np.expm1(np.minimum(z, 0)))
+
+
+def selu_prime(z):
+    return 1.0507009873554805 * np.where(z > 0, 1, 1.6732632423543772 * np.exp(np.minimum(z, 0)))
+
+
+def normal_integral(z):
+    """The normal distribution's integral up to z."""
+    return (np.vectorize(math.erfc, otypes=[float])(-z / math.sqrt(2)) / 2).astype(z.dtype)
+
+
+def normal_density(z):
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def gelu(z):
+    return z * normal_integral(z)
+
+
+def gelu_prime(z):
+    return normal_integral(z) + z * normal_density(z)
+
+
+def gelu_tanh(z):
+    return z * sigmoid(2 * math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))
+
+
+def gelu_tanh_prime(z):
+    u, u_prime = 2 * math.sqrt(2 / math.pi) * np.array([z + 0.044715 * z**3, 1 + 3 * 0.044715 * z**2])
+    return sigmoid(u) + z * sigmoid_prime(u) * u_prime
+
+
+def silu(z):
+    return z * sigmoid(z)
+
+
+def silu_prime(z):
+    return sigmoid(z) + z * sigmoid_prime(z)
+
+
+def softplus(z):
+    return np.logaddexp(0, z)
+
+
+def softplus_prime(z):
+    return sigmoid(z)
+
+
 def softmax(z):
     return np.exp(z - log_sum_exp(z)[:, np.newaxis])
 
@@ -61,8 +142,11 @@ def log_sum_exp(z):
     return np.logaddexp.reduce(z, axis=1)
 
 
-F = {IDENTITY: identity, SIGMOID: sigmoid, TANH: tanh, RELU: relu, SOFTMAX: softmax}
-F_PRIME = {IDENTITY: identity_prime, SIGMOID: sigmoid_prime, TANH: tanh_prime, RELU: relu_prime}
+F = {IDENTITY: identity, SIGMOID: sigmoid, TANH: tanh, RELU: relu, LEAKY_RELU: leaky_relu, ELU: elu, SELU: selu,
+     GELU: gelu, GELU_TANH: gelu_tanh, SILU: silu, SOFTPLUS: softplus, SOFTMAX: softmax}
+F_PRIME = {IDENTITY: identity_prime, SIGMOID: sigmoid_prime, TANH: tanh_prime, RELU: relu_prime,
+           LEAKY_RELU: leaky_relu_prime, ELU: elu_prime, SELU: selu_prime, GELU: gelu_prime,
+           GELU_TANH: gelu_tanh_prime, SILU: silu_prime, SOFTPLUS: softplus_prime}
 
 
 def through_activation(activation, z, slope):
