@@ -19,6 +19,7 @@ import numpy as np
 import fastbp
 from fastbp import data
 from fastbp.core import jit, kernels, simd
+from fastbp.core.optimizers import OPTIMIZERS
 from fastbp.files import check_folder, write_whole
 from fastbp.inputs import as_targets, decide
 from fastbp.network import HIDDEN_ACTIVATIONS, Network, check_loss
@@ -101,10 +102,16 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--activation", choices=HIDDEN_ACTIVATIONS, default="relu", help="of the hidden layers")
     train.add_argument("--epochs", type=int, default=5, help="times through the training samples")
     train.add_argument("--batch-size", type=int, default=128, help="samples of a mini-batch")
-    train.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd", help="sgd is with Nesterov's momentum")
+    train.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="sgd is with Nesterov's momentum")
     train.add_argument("--eta", type=float, help="learning rate (default: 0.2 for sgd on classes, 0.01 for sgd on "
-                                                 "values, 0.001 for adam)", default=argparse.SUPPRESS)
+                                                 "values, for others their own, such as 0.001 for adam)",
+                       default=argparse.SUPPRESS)
     train.add_argument("--momentum", type=float, default=argparse.SUPPRESS, help="of sgd (default: 0.9)")
+    train.add_argument("--weight-decay", type=float, default=argparse.SUPPRESS,
+                       help="share of each weight that decays, per unit of learning rate and step (default: 0.01 for "
+                            "adamw, else 0)")
+    train.add_argument("--l1", type=float, default=argparse.SUPPRESS,
+                       help="how far each weight moves towards 0, per unit of learning rate and step (default: 0)")
     train.add_argument("--schedule", choices=["constant", *SCHEDULES], default="linear",
                        help="of the learning rate; linear: warm-up over 15%% of the steps, then decay to 0")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and the order of samples")
@@ -188,13 +195,14 @@ def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network
                              f"only {len(y)} samples; store values that are no labels as floats")
     else:
         n_out, output, loss = (1 if y.ndim == 1 else y.shape[1]), "identity", "quadratic"
-    if options.optimizer == "adam":
-        if "momentum" in given:
-            raise ValueError("--momentum belongs to --optimizer sgd; adam has its own")
-        optimizer: fastbp.SGD | fastbp.Adam = fastbp.Adam(eta=given.get("eta", 0.001))
-    else:
-        momentum = given.get("momentum", 0.9)
-        optimizer = fastbp.SGD(given.get("eta", 0.2 if labels else 0.01), momentum, nesterov=momentum > 0)
+    kind = OPTIMIZERS[options.optimizer]
+    chosen: dict[str, Any] = {name: given[name] for name in ("eta", "momentum", "weight_decay", "l1") if name in given}
+    if kind is fastbp.SGD:
+        chosen = {"eta": 0.2 if labels else 0.01, "momentum": 0.9} | chosen
+        chosen["nesterov"] = chosen["momentum"] > 0
+    elif "momentum" in given:
+        raise ValueError(f"--momentum belongs to --optimizer sgd; {options.optimizer} has none or its own")
+    optimizer = kind(**chosen)
     sizes = [dataset.x_train.shape[1], *options.hidden, n_out]
     network = Network(sizes, options.activation, output, seed=options.seed)
     schedule = None if options.schedule == "constant" else options.schedule

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.core import jit, kernels, losses
-from fastbp.core.optimizers import SGD, Adam
+from fastbp.core.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastbp.core.phases import balance, board_size
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
 from fastbp.network import (
@@ -93,7 +93,8 @@ class Trainer:
         Trained in place.
     loss : str, optional
         quadratic, binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs); None: the match.
-    optimizer : SGD or Adam
+    optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
+        With its settings; or its name in small letters, for their defaults.
     batch_size : int
         Samples of a mini-batch, >= 1; the last of an epoch may be smaller.
     seed : int
@@ -120,14 +121,12 @@ class Trainer:
     True
     """
 
-    def __init__(self, network: Network, loss: str | None = None, optimizer: SGD | Adam | None = None,
+    def __init__(self, network: Network, loss: str | None = None, optimizer: Optimizer | str | None = None,
                  batch_size: int = 128, seed: int = 0, threads: int | None = None,
                  schedule: str | Schedule | None = None):
         self.network = check_network(network)
         self.loss = check_loss(loss, network.activations[-1])
-        self.optimizer = SGD() if optimizer is None else optimizer
-        if not isinstance(self.optimizer, (SGD, Adam)):
-            raise TypeError(f"optimizer must be an SGD or an Adam, got {optimizer!r}")
+        self.optimizer = _optimizer(optimizer)
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
         work = self.batch_size * (3 * network.n_parameters + OF_A_SAMPLE)
@@ -249,6 +248,15 @@ class Trainer:
         if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(self._board, threads)
         return int(made)
+
+
+def _optimizer(chosen: Optimizer | str | None) -> Optimizer:
+    if isinstance(chosen, str):
+        return OPTIMIZERS[one_of("optimizer", chosen, OPTIMIZERS)]()  # type: ignore[no-any-return]
+    if not isinstance(chosen, Optimizer | None):
+        kinds = ", ".join(kind.__name__ for kind in OPTIMIZERS.values())
+        raise TypeError(f"optimizer must be a name or one of {kinds}, got {chosen!r}")
+    return SGD() if chosen is None else chosen
 
 
 class _Fit:

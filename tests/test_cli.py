@@ -386,7 +386,7 @@ def test_mistakes_of_a_process(here, mistake):
 @pytest.mark.parametrize(
     "command",
     ["", "fly", "train", "train labels.npz --bogus", "train labels.npz --epochs x", "train labels.npz --hidden 8,x",
-     "train labels.npz --epoch 3", "train labels.npz --optimizer rmsprop", "train labels.npz --schedule cosine",
+     "train labels.npz --epoch 3", "train labels.npz --optimizer adamax", "train labels.npz --schedule cosine",
      "train labels.npz --activation softmax"],
 )  # fmt: skip
 def test_what_argparse_refuses(here, call, command):

@@ -1,26 +1,51 @@
-"""fastbp.core.optimizers: rules against plain NumPy and numbers worked by hand; settings and their ranges."""
+"""fastbp.core.optimizers: rules against plain NumPy, PyTorch and numbers worked by hand; settings and their ranges.
+
+`python tests/test_optimizers.py`, where PyTorch is installed, writes anew what it comes to: pytorch_steps.json.
+"""
 
 import dataclasses
+import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fastbp import Network, Trainer
 from fastbp.core import jit, reference
-from fastbp.core.optimizers import SGD, Adam, factors_of, update_block, update_serial
+from fastbp.core.optimizers import (
+    OPTIMIZERS as KINDS,
+)
+from fastbp.core.optimizers import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    NAdam,
+    RMSprop,
+    Rprop,
+    factors_of,
+    update_block,
+    update_serial,
+)
 
 DTYPES = ["float32", "float64"]
 OPTIMIZERS = [
     SGD(0.05), SGD(0.02, momentum=0.9), SGD(0.02, momentum=0.9, nesterov=True), SGD(0.02, momentum=0.3, nesterov=True),
     Adam(), Adam(0.05, beta1=0.5, beta2=0.9, epsilon=1e-3), Adam(0.05, beta1=0, beta2=0, epsilon=0.1),
+    AdamW(0.02, weight_decay=0.3), NAdam(0.02), NAdam(0.02, beta1=0.5, momentum_decay=0), NAdam(0.02, beta1=0),
+    NAdam(0.02, momentum_decay=3), RMSprop(), RMSprop(0.02, decay=0, epsilon=0.1), Adagrad(0.1), Lion(0.005),
+    Lion(0.01, beta1=0.5, beta2=0, weight_decay=0.5), Rprop(), Rprop(0.1, 0.3, 1.5, least=1e-3, most=0.2),
+    SGD(0.05, l1=0.1), SGD(0.05, momentum=0.5, weight_decay=0.2), Adam(0.02, weight_decay=0.1, l1=0.05),
 ]
 CURVATURES = np.array([0.1, 0.5, 1.0, 2.0, 5.0])
 
 
 @jit.serial
 def update_range(theta, gradient, state, settings, eta, step, lo, hi):
-    update_block(theta, gradient, state, settings, factors_of(settings, eta, step), lo, hi - lo, lo)
+    update_block(theta, gradient, state, settings, factors_of(settings, eta, step), lo, hi - lo, lo, hi - lo)
 
 
 def descend(update, optimizer, dtype, steps, kernel_threads=()):
@@ -45,6 +70,111 @@ def test_100_steps_against_the_reference(optimizer, dtype):
     np.testing.assert_allclose(theta, exact, rtol=eps, atol=eps)
     np.testing.assert_allclose(state, exact_state, rtol=eps, atol=eps)
     assert (np.abs(theta - descend(reference.update, optimizer, "float64", 0)[0]) > 0.01).any()
+
+
+STORED = Path(__file__).with_name("pytorch_steps.json")
+AS_PYTORCH = {
+    # PyTorch's name and settings; it has neither Lion nor L1
+    "SGD": (SGD(0.02), dict(lr=0.02)),
+    "SGD, momentum": (SGD(0.02, momentum=0.9), dict(lr=0.02, momentum=0.9)),
+    "SGD, Nesterov": (SGD(0.02, momentum=0.9, nesterov=True), dict(lr=0.02, momentum=0.9, nesterov=True)),
+    "Adam": (Adam(0.01), dict(lr=0.01)),
+    "AdamW": (AdamW(0.01, weight_decay=0.1), dict(lr=0.01, weight_decay=0.1)),
+    "NAdam": (NAdam(0.01), dict(lr=0.01)),
+    "NAdam, decay": (NAdam(0.01, weight_decay=0.1),
+                     dict(lr=0.01, weight_decay=0.1, decoupled_weight_decay=True)),
+    "RMSprop": (RMSprop(0.01, decay=0.9), dict(lr=0.01, alpha=0.9)),
+    "Adagrad": (Adagrad(0.1), dict(lr=0.1)),
+    "Rprop": (Rprop(0.02, 0.4, 1.3), dict(lr=0.02, etas=(0.4, 1.3))),
+}
+
+
+def by_pytorch(name):
+    """The 35 parameters of `descend` after 100 steps in float64."""
+    torch = pytest.importorskip("torch")
+    torch.set_default_dtype(torch.float64)  # in which NAdam keeps its product of momenta
+    optimizer, settings = AS_PYTORCH[name]
+    theta = torch.zeros(35, dtype=torch.float64, requires_grad=True)
+    stepping = getattr(torch.optim, name.split(",")[0])([theta], **settings)
+
+    def update(values, gradient, *_):
+        theta.data = torch.from_numpy(values)
+        theta.grad = torch.from_numpy(gradient)
+        stepping.step()
+
+    return descend(update, optimizer, "float64", 100)[0]
+
+
+@pytest.mark.parametrize("name", AS_PYTORCH)
+def test_100_steps_as_pytorch_made_them(name):
+    expected = json.loads(STORED.read_text())["theta"][name]
+    for dtype in DTYPES:
+        theta, _ = descend(update_serial, AS_PYTORCH[name][0], dtype, 100, (1,))
+        eps = 100 * np.finfo(dtype).eps
+        np.testing.assert_allclose(theta, expected, rtol=eps, atol=eps)
+
+
+@pytest.mark.parametrize("name", AS_PYTORCH)
+def test_what_pytorch_makes_here(name):
+    """Where it is installed: the stored numbers are its own."""
+    np.testing.assert_allclose(json.loads(STORED.read_text())["theta"][name], by_pytorch(name), rtol=1e-12, atol=1e-14)
+
+
+def test_every_rule_is_compared():
+    assert {type(optimizer) for optimizer in OPTIMIZERS} == set(KINDS.values())
+    assert {type(optimizer) for optimizer, _ in AS_PYTORCH.values()} == set(KINDS.values()) - {Lion}
+
+
+def test_optimizers_by_name():
+    net = Network([2, 2])
+    assert [Trainer(net, optimizer=name).optimizer for name in KINDS] == [kind() for kind in KINDS.values()]
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.5), Adam(0.01), AdamW(0.01), NAdam(0.01), RMSprop(), Adagrad(0.1),
+                                       Lion(0.003), Rprop()], ids=lambda optimizer: type(optimizer).__name__)
+def test_every_rule_trains(optimizer):
+    """Through compiled steps on one thread and on two, to the same bits."""
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(300, 6))
+    y, nets = (X[:, 0] * X[:, 1] > 0).astype(int), []
+    for threads in (1, 2):
+        net = Network([6, 24, 2], hidden="tanh", seed=1)
+        batch_size, epochs = (300, 100) if type(optimizer) is Rprop else (50, 60)
+        loss = Trainer(net, optimizer=optimizer, batch_size=batch_size, threads=threads).fit(X, y, epochs).loss
+        assert loss[-1] < 0.6 * loss[0]
+        nets.append(net)
+    assert (nets[0].theta == nets[1].theta).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch_size", [1, 8, 700])  # an outer product, at once, in pieces
+def test_biases_do_not_decay_unless_asked(batch_size, threads):
+    """Outputs that are right: the gradient is 0, and nothing but the decay is left."""
+    for decay_biases in (False, True):
+        net = Network([40, 30, 2], hidden="identity", output="identity", dtype="float64")
+        for W, b in zip(net.W, net.b, strict=True):
+            W[:], b[:] = 0.5, [1, -1] * (len(b) // 2)
+        X = np.zeros((700, 40))
+        y = net.forward(X)
+        optimizer = SGD(0.1, weight_decay=0.5, l1=0.1, decay_biases=decay_biases)
+        before = [W.copy() for W in net.W], [b.copy() for b in net.b]
+        trainer = Trainer(net, "quadratic", optimizer, batch_size, threads=threads)
+        trainer.fit(X[:batch_size], y[:batch_size], 1)
+        shrunk = [0.95 * W - 0.01 for W in before[0]]
+        np.testing.assert_allclose(net.W[0], shrunk[0], rtol=1e-14)
+        expected = [np.sign(b) * (0.95 * abs(b) - 0.01) if decay_biases else b for b in before[1]]
+        for b, e in zip(net.b, expected, strict=True):
+            np.testing.assert_allclose(b, e, rtol=1e-14)
+
+
+def test_l1_makes_zeros():
+    """A weight that nothing holds comes to 0 to the bit and stays; one that the cost holds stays short of it by l1."""
+    theta, target = np.array([0.05, 1.0, -1.0]), np.array([0.0, 1.0, -1.0])
+    optimizer = SGD(0.1, l1=0.3)
+    for step in range(1, 200):
+        update_serial(theta, theta - target, np.zeros((0, 3)), optimizer.settings(), optimizer.eta, step, 1)
+    np.testing.assert_allclose(theta, [0, 0.7, -0.7], rtol=1e-8)
+    assert theta[0] == 0
 
 
 def two_steps(optimizer):
@@ -109,13 +239,17 @@ WRONG = [
     (SGD, "eta", [0, -0.1, math.nan, math.inf]), (SGD, "momentum", [-0.1, 1, 1.5, math.nan]),
     (Adam, "eta", [0, -0.1, math.nan, math.inf]), (Adam, "beta1", [-0.1, 1, math.nan]),
     (Adam, "beta2", [-1e-9, 1.0, math.inf]), (Adam, "epsilon", [0, -1e-8, math.nan, math.inf]),
+    (AdamW, "weight_decay", [-0.1, math.nan, math.inf]), (SGD, "l1", [-0.1, math.nan]),
+    (NAdam, "momentum_decay", [-1, math.inf]), (RMSprop, "decay", [-0.1, 1]), (RMSprop, "epsilon", [0]),
+    (Adagrad, "epsilon", [0, -1]), (Lion, "beta1", [1]), (Lion, "beta2", [-0.5]), (Rprop, "decrease", [0, 1, math.nan]),
+    (Rprop, "increase", [1, math.inf, math.nan]), (Rprop, "least", [0, 51]), (Rprop, "most", [-1, math.nan]),
 ]
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), [(kind, name, value) for kind, name, values in WRONG
                                                      for value in values])
 def test_a_setting_out_of_its_range(kind, name, value):
-    with pytest.raises(ValueError, match=f"^{name} must .*, got {value!r}$"):
+    with pytest.raises(ValueError, match=f"^{name} must .*, got {value!r}( and 50.0)?$"):
         kind(**{name: value})
 
 
@@ -135,7 +269,8 @@ def test_settings_are_frozen(optimizer):
 
 
 def test_moments():
-    assert [optimizer.n_moments for optimizer in OPTIMIZERS] == [0, 1, 1, 1, 2, 2, 2]
+    assert [optimizer.n_moments for optimizer in OPTIMIZERS[:7]] == [0, 1, 1, 1, 2, 2, 2]
+    assert [kind().n_moments for kind in KINDS.values()] == [0, 2, 2, 2, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("setting", [{"eta": "fast"}, {"eta": True}, {"eta": None}, {"momentum": "0.9"},
@@ -145,3 +280,10 @@ def test_settings_of_another_type(setting):
     name = list(setting)[-1]
     with pytest.raises(TypeError, match=f"^{name} must be .*{re.escape(repr(setting[name]))}"):
         SGD(**setting)
+
+
+if __name__ == "__main__":
+    import torch
+
+    steps = {name: by_pytorch(name).tolist() for name in AS_PYTORCH}
+    STORED.write_text(json.dumps({"torch": torch.__version__, "theta": steps}, indent=1) + "\n")

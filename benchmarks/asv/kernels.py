@@ -110,3 +110,44 @@ class Activation(PerCall):
 
     def time_activation(self, name, what, by, dtype):
         self.make(self.times)
+
+
+N_PARAMETERS = 669_706  # of 784-512-512-10
+
+
+@jit.serial
+def stream(theta, gradient, m, v):
+    """What an update with two moments reads and writes, and next to no arithmetic: the limit of its time."""
+    for i in range(theta.size):
+        m[i] += gradient[i]
+        v[i] += gradient[i]
+        theta[i] += gradient[i]
+
+
+class Update(PerCall):
+    """Seconds of the update of 669,706 float32 parameters by each rule, one thread; beside them, streaming what Adam's
+    does."""
+
+    params = [["stream", *optimizers.OPTIMIZERS, "adam, decay and l1"]]
+    param_names = ["rule"]
+
+    def setup(self, name):
+        only_with(1)
+        optimizer = optimizers.Adam(1e-6, weight_decay=1e-3, l1=1e-3) if "," in name else optimizers.OPTIMIZERS.get(
+            name, optimizers.Adam)(1e-6)
+        theta, gradient = (aligned(N_PARAMETERS, "float32") for _ in range(2))
+        state = aligned(optimizer.n_moments * N_PARAMETERS, "float32").reshape(optimizer.n_moments, N_PARAMETERS)
+        gradient[:] = np.random.default_rng(0).normal(0, 0.01, N_PARAMETERS)
+        settings = optimizer.settings()
+
+        def make(times):
+            for step in range(times):
+                if name == "stream":
+                    stream(theta, gradient, *state)
+                else:
+                    optimizers.update_serial(theta, gradient, state, settings, optimizer.eta, step + 1, 1)
+
+        self.ready(make)
+
+    def time_update(self, name):
+        self.make(self.times)

@@ -20,7 +20,7 @@ from fastbp.core import jit
 from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.cache import is_cached
 from fastbp.core.losses import costs_and_errors
-from fastbp.core.optimizers import factors_of, update_block
+from fastbp.core.optimizers import DECAY_BIASES, factors_of, update_block
 from fastbp.core.phases import (
     FIELDS,
     NUMBER,
@@ -318,7 +318,9 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
             length = weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, k,
                                             min(k + at_once, end))
             if updates:
-                update_block(theta, gradient, state, settings, factors, w + k * n_out, length, at_row)
+                biases = length - (min(k + at_once, end) - k) * n_out
+                update_block(theta, gradient, state, settings, factors, w + k * n_out, length, at_row,
+                             length if settings[DECAY_BIASES] else length - biases)
 
 
 @jit.inlined
@@ -380,7 +382,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
         gone, n_batch = first - s * batch_size, min(batch_size, n_samples - s * batch_size)  # samples of the mini-batch
         n = min(piece, n_batch - gone)
         last_piece = gone + n == n_batch
-        scale, fresh, factors = 1 / n_batch, gone == 0, (0.0, 0.0)
+        scale, fresh, factors = 1 / n_batch, gone == 0, (0.0, 0.0, 0.0, 0.0)
         if purpose == TRAIN:
             factors = factors_of(settings, etas[s], start + s + 1)
         elif purpose == ACCUMULATE:
@@ -460,7 +462,7 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any,
         (activate, (whole, numbers, numbers, whole, whole, whole)),
         (multiply_by_prime, (whole, numbers, numbers, numbers, whole, whole, whole)),
         (costs_and_errors, (whole, whole, numbers, numbers, numbers, numbers, reals, whole, whole, whole)),
-        (update_block, (numbers, numbers, matrix, reals, types.UniTuple(real, 2), whole, whole, whole)),
+        (update_block, (numbers, numbers, matrix, reals, types.UniTuple(real, 4), whole, whole, whole, whole)),
     ]
 
 

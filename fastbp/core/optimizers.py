@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numba import prange
@@ -11,12 +12,49 @@ from numba import prange
 from fastbp.core import jit
 from fastbp.core.simd import out_of_line, part
 
-SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE = range(4)
-RULE, FIRST, SECOND, EPSILON = range(4)  # slots of the settings vector
+SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE, NADAM_RULE, RMS_RULE, LION_RULE, RPROP_RULE = range(8)
+N_MOMENTS = {SGD_RULE: 0, MOMENTUM_RULE: 1, NESTEROV_RULE: 1, ADAM_RULE: 2, NADAM_RULE: 2, RMS_RULE: 1, LION_RULE: 1,
+             RPROP_RULE: 2}
+# Slots of the settings vector; the first four numbers mean what the rule says.
+N_SETTINGS = 8
+NEAR = 1 << 12  # parameters that stay in the nearest cache, with what belongs to them, for all loops over them
+RULE, FIRST, SECOND, EPSILON, MOMENTUM_DECAY, DECAY, DECAY_BIASES, L1 = range(N_SETTINGS)
 
 
 @dataclass(frozen=True)
-class SGD:
+class Optimizer:
+    """What all rules have in common; the settings that all take are explained at `AdamW`."""
+
+    eta: float
+    weight_decay: float = field(default=0.0, kw_only=True)
+    decay_biases: bool = field(default=False, kw_only=True)
+    l1: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_positive("eta", self.eta)
+        _check_not_negative("weight_decay", self.weight_decay)
+        _check_not_negative("l1", self.l1)
+        _check_bool("decay_biases", self.decay_biases)
+
+    def _rule(self) -> tuple[float, ...]:
+        """The rule's code and its own numbers."""
+        raise NotImplementedError
+
+    def settings(self) -> np.ndarray:
+        """The vector of settings that the compiled update reads."""
+        settings, own = np.zeros(N_SETTINGS), self._rule()
+        settings[: len(own)] = own
+        settings[[DECAY, DECAY_BIASES, L1]] = self.weight_decay, self.decay_biases, self.l1
+        return settings
+
+    @property
+    def n_moments(self) -> int:
+        """Vectors of state, each as long as theta."""
+        return N_MOMENTS[int(self._rule()[0])]
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
     """Stochastic gradient descent, with momentum and Nesterov's look-ahead if asked.
 
         v ← momentum v + g        theta ← theta − eta v            (momentum)
@@ -30,10 +68,12 @@ class SGD:
         In [0, 1). 0 keeps no state.
     nesterov : bool
         Needs momentum > 0.
+    weight_decay, decay_biases, l1
+        Regularisation, see `AdamW`.
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         A setting is out of its range.
 
     References
@@ -43,8 +83,8 @@ class SGD:
 
     Examples
     --------
-    >>> SGD(eta=0.1, momentum=0.9, nesterov=True)
-    SGD(eta=0.1, momentum=0.9, nesterov=True)
+    >>> SGD(eta=0.1, momentum=0.9, nesterov=True).momentum
+    0.9
     """
 
     eta: float = 0.1
@@ -52,26 +92,19 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        _check_positive("eta", self.eta)
+        super().__post_init__()
         _check_fraction("momentum", self.momentum)
-        if not isinstance(self.nesterov, bool):
-            raise TypeError(f"nesterov must be True or False, got {self.nesterov!r}")
+        _check_bool("nesterov", self.nesterov)
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs momentum > 0, got momentum=0")
 
-    @property
-    def n_moments(self) -> int:
-        """Vectors of state, each as long as theta."""
-        return 1 if self.momentum else 0
-
-    def settings(self) -> np.ndarray:
-        """The vector of settings that the compiled update reads."""
+    def _rule(self) -> tuple[float, ...]:
         rule = NESTEROV_RULE if self.nesterov else MOMENTUM_RULE if self.momentum else SGD_RULE
-        return np.array([rule, self.momentum, 0.0, 0.0])
+        return rule, self.momentum
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """Adam: steps scaled by running means of the gradient and of its square.
 
         m ← beta1 m + (1 − beta1) g        v ← beta2 v + (1 − beta2) g²
@@ -85,10 +118,12 @@ class Adam:
         Decay of the two means, in [0, 1).
     epsilon : float
         > 0, in units of the gradient.
+    weight_decay, decay_biases, l1
+        Regularisation, see `AdamW`.
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         A setting is out of its range.
 
     References
@@ -107,19 +142,282 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_positive("eta", self.eta)
+        super().__post_init__()
         _check_fraction("beta1", self.beta1)
         _check_fraction("beta2", self.beta2)
         _check_positive("epsilon", self.epsilon)
 
-    @property
-    def n_moments(self) -> int:
-        """Vectors of state, each as long as theta."""
-        return 2
+    def _rule(self) -> tuple[float, ...]:
+        return ADAM_RULE, self.beta1, self.beta2, self.epsilon
 
-    def settings(self) -> np.ndarray:
-        """The vector of settings that the compiled update reads."""
-        return np.array([ADAM_RULE, self.beta1, self.beta2, self.epsilon])
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: `Adam`, and before each step theta ← (1 − eta weight_decay) theta.
+
+    Parameters
+    ----------
+    eta, beta1, beta2, epsilon
+        See `Adam`.
+    weight_decay : float
+        >= 0, per unit of learning rate. Neither the gradient nor its moments see the decay.
+    decay_biases : bool
+        Whether biases shrink too, for `weight_decay` and for `l1`.
+    l1 : float
+        >= 0, in parameter units per unit of learning rate: after each step weights move towards 0 by eta l1 and no
+        further, so many become exactly 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    Loshchilov, Hutter: Decoupled Weight Decay Regularization (ICLR 2019), algorithm 2.
+    Duchi, Singer: Efficient Online and Batch Learning Using Forward Backward Splitting (JMLR 2009), equation 19 (`l1`).
+
+    Examples
+    --------
+    >>> AdamW(eta=0.001).weight_decay
+    0.01
+    """
+
+    weight_decay: float = field(default=0.01, kw_only=True)
+
+
+@dataclass(frozen=True)
+class NAdam(Adam):
+    """Adam with Nesterov's look-ahead, and a momentum that grows.
+
+        mₜ, vₜ as Adam's; momentum μₜ = beta1 (1 − 0.96^(t momentum_decay) / 2), Πₜ = μ₁ … μₜ
+        theta ← theta − eta ((1 − μₜ) / (1 − Πₜ) g + μₜ₊₁ / (1 − Πₜ₊₁) mₜ) / (√v̂ + epsilon)
+
+    Parameters
+    ----------
+    eta, beta1, beta2, epsilon, weight_decay, decay_biases, l1
+        See `AdamW`.
+    momentum_decay : float
+        >= 0; 0: a momentum of beta1 / 2 always.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    Dozat: Incorporating Nesterov Momentum into Adam (ICLR workshop 2016), algorithm 2, with the momentum's schedule of
+    its section 3 as PyTorch has it.
+
+    Examples
+    --------
+    >>> NAdam().eta
+    0.002
+    """
+
+    eta: float = 0.002
+    momentum_decay: float = 0.004
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_not_negative("momentum_decay", self.momentum_decay)
+
+    def _rule(self) -> tuple[float, ...]:
+        return NADAM_RULE, self.beta1, self.beta2, self.epsilon, self.momentum_decay
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """RMSprop: steps scaled by a running mean of the squared gradient.
+
+        v ← decay v + (1 − decay) g²        theta ← theta − eta g / (√v + epsilon)
+
+    Parameters
+    ----------
+    eta : float
+        Learning rate, > 0.
+    decay : float
+        Of the mean, in [0, 1).
+    epsilon : float
+        > 0, in units of the gradient.
+    weight_decay, decay_biases, l1
+        Regularisation, see `AdamW`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    Tieleman, Hinton: Neural Networks for Machine Learning (Coursera 2012), lecture 6.5.
+
+    Examples
+    --------
+    >>> RMSprop(eta=0.001).n_moments
+    1
+    """
+
+    eta: float = 0.01
+    decay: float = 0.99
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_fraction("decay", self.decay)
+        _check_positive("epsilon", self.epsilon)
+
+    def _rule(self) -> tuple[float, ...]:
+        return RMS_RULE, self.decay, 1 - self.decay, self.epsilon
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Adagrad: steps scaled by the root of the sum of all squared gradients.
+
+        v ← v + g²        theta ← theta − eta g / (√v + epsilon)
+
+    Parameters
+    ----------
+    eta : float
+        Learning rate, > 0: the length of the first step.
+    epsilon : float
+        > 0, in units of the gradient.
+    weight_decay, decay_biases, l1
+        Regularisation, see `AdamW`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    Duchi, Hazan, Singer: Adaptive Subgradient Methods for Online Learning and Stochastic Optimization (JMLR 2011),
+    figure 1, with diagonal matrices.
+
+    Examples
+    --------
+    >>> Adagrad().eta
+    0.01
+    """
+
+    eta: float = 0.01
+    epsilon: float = 1e-10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive("epsilon", self.epsilon)
+
+    def _rule(self) -> tuple[float, ...]:
+        return RMS_RULE, 1.0, 1.0, self.epsilon
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """Lion: every parameter steps by eta, in the direction that gradient and momentum together have.
+
+        theta ← theta − eta sign(beta1 m + (1 − beta1) g)        m ← beta2 m + (1 − beta2) g
+
+    Parameters
+    ----------
+    eta : float
+        Learning rate, > 0: the change of a parameter in one step; a third to a tenth of Adam's.
+    beta1, beta2 : float
+        In [0, 1).
+    weight_decay, decay_biases, l1
+        Regularisation, see `AdamW`; three to ten times Adam's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    Chen et al.: Symbolic Discovery of Optimization Algorithms (NeurIPS 2023), algorithm 2.
+
+    Examples
+    --------
+    >>> Lion().beta2
+    0.99
+    """
+
+    eta: float = 0.0001
+    beta1: float = 0.9
+    beta2: float = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_fraction("beta1", self.beta1)
+        _check_fraction("beta2", self.beta2)
+
+    def _rule(self) -> tuple[float, ...]:
+        return LION_RULE, self.beta1, self.beta2
+
+
+@dataclass(frozen=True)
+class Rprop(Optimizer):
+    """Resilient backpropagation: each parameter has a step of its own, which grows while its gradient keeps its sign.
+
+    For batch_size = all samples: of small mini-batches the signs are noise.
+
+        step ← step increase where g has the sign of the step before, step decrease and no step where the other
+        theta ← theta − sign(g) step
+
+    Parameters
+    ----------
+    eta : float
+        The first step, > 0. A schedule's factor scales all steps.
+    decrease, increase : float
+        In (0, 1), and > 1.
+    least, most : float
+        Bounds of a step, 0 < least <= most.
+    weight_decay, decay_biases, l1
+        Regularisation, see `AdamW`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    Riedmiller, Braun: A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP Algorithm (ICNN 1993);
+    where the sign changes as in Igel, Hüsken: Improving the Rprop Learning Algorithm (NC 2000), "iRprop−".
+
+    Examples
+    --------
+    >>> Rprop().increase
+    1.2
+    """
+
+    eta: float = 0.01
+    decrease: float = 0.5
+    increase: float = 1.2
+    least: float = 1e-6
+    most: float = 50.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < _number("decrease", self.decrease) < 1:
+            raise ValueError(f"decrease must be in (0, 1), got {self.decrease!r}")
+        if not 1 < _number("increase", self.increase) < math.inf:
+            raise ValueError(f"increase must be a finite number > 1, got {self.increase!r}")
+        _check_positive("least", self.least)
+        _check_positive("most", self.most)
+        if self.least > self.most:
+            raise ValueError(f"least must be at most most, got {self.least!r} and {self.most!r}")
+
+    def _rule(self) -> tuple[float, ...]:
+        return RPROP_RULE, self.decrease, self.increase, self.least / self.eta, self.most / self.eta
+
+
+OPTIMIZERS: dict[str, type[Any]] = {
+    "sgd": SGD, "adam": Adam, "adamw": AdamW, "nadam": NAdam, "rmsprop": RMSprop, "adagrad": Adagrad, "lion": Lion,
+    "rprop": Rprop,
+}
 
 
 def _number(name: str, value: object) -> float:
@@ -137,6 +435,17 @@ def _check_positive(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
 
 
+def _check_not_negative(name: str, value: object) -> None:
+    number = _number(name, value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
 def _check_fraction(name: str, value: object) -> None:
     if not 0 <= _number(name, value) < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value!r}")
@@ -144,36 +453,78 @@ def _check_fraction(name: str, value: object) -> None:
 
 @jit.inner
 def factors_of(settings, eta, step):
-    """What the rule's numbers depend on at a step, counted from 1: the learning rate and, for Adam, with the correction
-    of the first mean, and the factor that corrects the root of the second."""
-    if settings[RULE] != ADAM_RULE:
-        return eta, 1.0
-    return eta / (1 - settings[FIRST] ** step), 1 / math.sqrt(1 - settings[SECOND] ** step)
+    """What the rule's numbers depend on at a step, counted from 1: eta, and where means are corrected for beginning at
+    0 the rate of the first, the factor of the second's root, and the rate of the gradient itself."""
+    rule, beta1 = settings[RULE], settings[FIRST]
+    if rule != ADAM_RULE and rule != NADAM_RULE:
+        return eta, eta, 1.0, 0.0
+    unbias = 1 / math.sqrt(1 - settings[SECOND] ** step)
+    if rule == ADAM_RULE:
+        return eta, eta / (1 - beta1**step), unbias, 0.0
+    log_q = settings[MOMENTUM_DECAY] * math.log(0.96)
+    now, then = beta1 * (1 - 0.5 * math.exp(step * log_q)), beta1 * (1 - 0.5 * math.exp((step + 1) * log_q))
+    product = _product_of_momenta(beta1, log_q, step)
+    return eta, eta * then / (1 - product * then), unbias, eta * (1 - now) / (1 - product)
+
+
+@jit.inner
+def _product_of_momenta(beta1, log_q, n):
+    """The product of beta1 (1 - q**i / 2) over i = 1 to n: its logarithm by the series of log(1 - x) for each, summed
+    over i first; 0 once it is lost beside 1."""
+    total = n * math.log(beta1)
+    if total < -40:
+        return 0.0
+    for k in range(1, 53):
+        powers = n if log_q == 0 else math.exp(k * log_q) * math.expm1(k * n * log_q) / math.expm1(k * log_q)
+        total -= 0.5**k / k * powers
+    return math.exp(total)
 
 
 @jit.piece
-def update_block(theta, gradient, state, settings, factors, lo, n, first):
+def update_block(theta, gradient, state, settings, factors, lo, n, first, n_decaying):
     """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient begins at
-    gradient[first]; `state` (n_moments, theta.size) moves along. factors: `factors_of` the step."""
+    gradient[first]; `state` (n_moments, theta.size) moves along. factors: `factors_of` the step. Weight decay and L1
+    are for the first `n_decaying` of them."""
     out_of_line()
     t, g = part(theta, lo, n), part(gradient, first, n)  # offsets in the loops would stop the vectoriser
-    number = theta.dtype.type
-    rule, rate = settings[RULE], number(factors[0])
+    number, rule, decaying = theta.dtype.type, settings[RULE], part(theta, lo, n_decaying)
+    eta, rate = number(factors[0]), number(factors[1])
+    if settings[DECAY] != 0:
+        kept = number(1 - factors[0] * settings[DECAY])
+        for i in range(decaying.size):
+            decaying[i] *= kept
     if rule == SGD_RULE:
         for i in range(t.size):
-            t[i] -= rate * g[i]
+            t[i] -= eta * g[i]
     elif rule == ADAM_RULE:
-        _adam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, rate, number(factors[1]))
+        _adam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, rate, number(factors[2]))
+    elif rule == NADAM_RULE:
+        _nadam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, rate, number(factors[2]),
+               number(factors[3]))
+    elif rule == RMS_RULE:
+        v, old, new = part(state[0], lo, n), number(settings[FIRST]), number(settings[SECOND])
+        epsilon = number(settings[EPSILON])
+        for i in range(t.size):
+            v[i] = old * v[i] + new * g[i] * g[i]
+            t[i] -= eta * g[i] / (np.sqrt(v[i]) + epsilon)
+    elif rule == LION_RULE:
+        _lion(t, g, part(state[0], lo, n), settings, eta)
+    elif rule == RPROP_RULE:
+        _rprop(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, eta)
     else:
         v, momentum = part(state[0], lo, n), number(settings[FIRST])
         if rule == MOMENTUM_RULE:
             for i in range(t.size):
                 v[i] = momentum * v[i] + g[i]
-                t[i] -= rate * v[i]
+                t[i] -= eta * v[i]
         else:
             for i in range(t.size):
                 v[i] = momentum * v[i] + g[i]
-                t[i] -= rate * (g[i] + momentum * v[i])
+                t[i] -= eta * (g[i] + momentum * v[i])
+    if settings[L1] != 0:
+        toll = number(factors[0] * settings[L1])
+        for i in range(decaying.size):
+            decaying[i] -= min(max(decaying[i], -toll), toll)
 
 
 @jit.inlined
@@ -187,10 +538,51 @@ def _adam(t, g, m, v, settings, rate, unbias):
         t[i] -= rate * m[i] / (np.sqrt(v[i]) * unbias + epsilon)
 
 
+@jit.inlined
+def _nadam(t, g, m, v, settings, rate, unbias, rate_of_gradient):
+    number = t.dtype.type
+    beta1, beta2, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])
+    rest1, rest2 = number(1 - settings[FIRST]), number(1 - settings[SECOND])
+    for i in range(t.size):
+        m[i] = beta1 * m[i] + rest1 * g[i]
+        v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
+        t[i] -= (rate * m[i] + rate_of_gradient * g[i]) / (np.sqrt(v[i]) * unbias + epsilon)
+
+
+@jit.inlined
+def _lion(t, g, m, settings, eta):
+    number = t.dtype.type
+    beta1, beta2 = number(settings[FIRST]), number(settings[SECOND])
+    rest1, rest2 = number(1 - settings[FIRST]), number(1 - settings[SECOND])
+    for i in range(t.size):
+        direction = beta1 * m[i] + rest1 * g[i]
+        t[i] -= (eta if direction > 0 else number(0)) - (eta if direction < 0 else number(0))
+        m[i] = beta2 * m[i] + rest2 * g[i]
+
+
+@jit.inlined
+def _rprop(t, g, before, steps, settings, eta):
+    """steps: in units of eta; 0 for the first, which is 1."""
+    number = t.dtype.type
+    decrease, increase = number(settings[FIRST]), number(settings[SECOND])
+    least, most, one, zero = number(settings[EPSILON]), number(settings[MOMENTUM_DECAY]), number(1), number(0)
+    for i in range(t.size):
+        same = g[i] * before[i]
+        step = (steps[i] if steps[i] > 0 else one) * (increase if same > 0 else decrease if same < 0 else one)
+        step = min(max(step, least), most)
+        slope = zero if same < 0 else g[i]
+        t[i] -= (eta * step if slope > 0 else zero) - (eta * step if slope < 0 else zero)
+        before[i], steps[i] = slope, step
+
+
 def _update(theta, gradient, state, settings, eta, step, threads):
+    """`update_block` for all of theta; weight decay and L1 are for all of it too."""
+    factors = factors_of(settings, eta, step)
     for c in prange(threads):
         lo, hi = jit.share(theta.size, c, threads, 16)
-        update_block(theta, gradient, state, settings, factors_of(settings, eta, step), lo, hi - lo, lo)
+        for first in range(lo, hi, NEAR):
+            n = min(NEAR, hi - first)
+            update_block(theta, gradient, state, settings, factors, first, n, first, n)
 
 
 update, update_serial = jit.twins(_update)

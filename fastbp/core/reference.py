@@ -26,7 +26,16 @@ from fastbp.core.activations import (
     TANH,
 )
 from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC
-from fastbp.core.optimizers import ADAM_RULE, MOMENTUM_RULE, SGD_RULE
+from fastbp.core.optimizers import (
+    ADAM_RULE,
+    LION_RULE,
+    MOMENTUM_RULE,
+    NADAM_RULE,
+    NESTEROV_RULE,
+    RMS_RULE,
+    RPROP_RULE,
+    SGD_RULE,
+)
 
 
 def identity(z):
@@ -221,16 +230,39 @@ def weight_gradients(gradient, layers, buffers, n, threads=1):
 
 def update(theta, gradient, state, settings, eta, step, threads=1):
     """theta ← theta − eta · dE/dtheta, or the step of the optimiser's rule; step counts from 1."""
-    rule, first, second, epsilon = settings
+    rule, first, second, epsilon, momentum_decay, weight_decay, _, l1 = settings
+    theta *= 1 - eta * weight_decay
     if rule == SGD_RULE:
         theta -= eta * gradient
-    elif rule == ADAM_RULE:
+    elif rule in (ADAM_RULE, NADAM_RULE):
         m, v = state
         m[:] = first * m + (1 - first) * gradient
         v[:] = second * v + (1 - second) * gradient**2
-        m_hat, v_hat = m / (1 - first**step), v / (1 - second**step)
-        theta -= eta * m_hat / (np.sqrt(v_hat) + epsilon)
-    else:
+        root = np.sqrt(v / (1 - second**step)) + epsilon
+        if rule == ADAM_RULE:
+            theta -= eta * m / (1 - first**step) / root
+        else:
+            mu = first * (1 - 0.5 * 0.96 ** (np.arange(1, step + 2) * momentum_decay))
+            theta -= eta * ((1 - mu[-2]) / (1 - mu[:-1].prod()) * gradient + mu[-1] / (1 - mu.prod()) * m) / root
+    elif rule == RMS_RULE:
+        (v,) = state
+        v[:] = first * v + second * gradient**2
+        theta -= eta * gradient / (np.sqrt(v) + epsilon)
+    elif rule == LION_RULE:
+        (m,) = state
+        theta -= eta * np.sign(first * m + (1 - first) * gradient)
+        m[:] = second * m + (1 - second) * gradient
+    elif rule == RPROP_RULE:  # epsilon and momentum_decay: the bounds of a step
+        before, steps = state
+        turned, same = gradient * before < 0, gradient * before > 0
+        steps[steps == 0] = 1
+        steps[:] = np.clip(steps * np.where(same, second, np.where(turned, first, 1)), epsilon, momentum_decay)
+        before[:] = np.where(turned, 0, gradient)
+        theta -= eta * steps * np.sign(before)
+    elif rule in (MOMENTUM_RULE, NESTEROV_RULE):
         (v,) = state
         v[:] = first * v + gradient
         theta -= eta * (v if rule == MOMENTUM_RULE else gradient + first * v)
+    else:
+        raise ValueError(f"unknown rule {rule}")
+    theta[:] = np.sign(theta) * np.maximum(np.abs(theta) - eta * l1, 0) if l1 else theta
