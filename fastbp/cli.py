@@ -23,7 +23,8 @@ from fastbp.core.optimizers import OPTIMIZERS
 from fastbp.files import check_folder, write_whole
 from fastbp.inputs import as_targets, decide
 from fastbp.network import HIDDEN_ACTIVATIONS, Network, check_loss
-from fastbp.trainer import SCHEDULES, DivergenceError, History, Trainer
+from fastbp.schedules import SCHEDULES, Schedule, WarmUp
+from fastbp.trainer import DivergenceError, History, Trainer
 from fastbp.workspace import Array
 
 
@@ -112,8 +113,11 @@ def _add_train(commands: Any) -> None:
                             "adamw, else 0)")
     train.add_argument("--l1", type=float, default=argparse.SUPPRESS,
                        help="how far each weight moves towards 0, per unit of learning rate and step (default: 0)")
-    train.add_argument("--schedule", choices=["constant", *SCHEDULES], default="linear",
+    train.add_argument("--schedule", choices=SCHEDULES, default="linear",
                        help="of the learning rate; linear: warm-up over 15%% of the steps, then decay to 0")
+    train.add_argument("--warm-up", type=float, default=argparse.SUPPRESS, metavar="SHARE",
+                       help="share of the steps in which the learning rate rises, before the schedule (default: 0, but "
+                            "for linear)")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and the order of samples")
     train.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="(default: as many as pay)")
     train.add_argument("--save", metavar="FILE", default=argparse.SUPPRESS, help="write the network (safetensors)")
@@ -205,7 +209,9 @@ def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network
     optimizer = kind(**chosen)
     sizes = [dataset.x_train.shape[1], *options.hidden, n_out]
     network = Network(sizes, options.activation, output, seed=options.seed)
-    schedule = None if options.schedule == "constant" else options.schedule
+    schedule: Schedule = SCHEDULES[options.schedule]
+    if "warm_up" in given:
+        schedule = WarmUp(given["warm_up"], schedule.then if isinstance(schedule, WarmUp) else schedule)
     return network, Trainer(network, loss, optimizer, options.batch_size, options.seed, given.get("threads"), schedule)
 
 

@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from fastbp.network import (
     infer,
     mean_cost,
 )
+from fastbp.schedules import SCHEDULES, Function, Schedule, factors_of
 from fastbp.workspace import Array, Workspace, aligned
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
@@ -40,28 +41,10 @@ WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may
 OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
 LEAST_SAMPLES = 24  # for each thread: of fewer a phase is a few grains, and who has more of cheap ones seems fast
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
-WARM_UP = 0.15  # of all steps, in the "linear" schedule
-
-Schedule = Callable[[int, int], float]
 
 
 class DivergenceError(ArithmeticError):
     """The cost, a parameter or a moment is no longer finite; the network holds the last finite parameters."""
-
-
-def linear(step: int, steps: int) -> float:
-    """Factor of the learning rate: up in equal steps over the first 15 % of a fit, then down to 0 at its end.
-
-    Examples
-    --------
-    >>> [round(linear(step, 100), 3) for step in (0, 14, 15, 57, 99)]
-    [0.067, 1.0, 1.0, 0.506, 0.012]
-    """
-    rising = max(1, round(WARM_UP * steps))
-    return (step + 1) / rising if step < rising else (steps - step) / max(1, steps - rising)
-
-
-SCHEDULES: dict[str, Schedule] = {"linear": linear}
 
 
 @dataclass
@@ -101,9 +84,10 @@ class Trainer:
         >= 0. The order of samples is a function of the seed and the epoch's number alone.
     threads : int, optional
         >= 1; None: one or all, whichever is measured to be faster as it runs. The result is the same to the bit.
-    schedule : str or callable, optional
-        Factor of the learning rate at each step: None for 1, "linear" for warm-up over 15 % of a fit's steps and
-        decay to 0, or a function (step, steps) -> factor, step counting from 0.
+    schedule : str, Schedule or callable, optional
+        Factor of the learning rate at each step of a fit: one of fastbp.schedules; its name, constant (the default),
+        linear (warm-up over 15 % of the steps and decay to 0), step, exponential, cosine or one_cycle; or any function
+        (step, steps) -> factor, step counting from 0.
 
     Raises
     ------
@@ -123,7 +107,7 @@ class Trainer:
 
     def __init__(self, network: Network, loss: str | None = None, optimizer: Optimizer | str | None = None,
                  batch_size: int = 128, seed: int = 0, threads: int | None = None,
-                 schedule: str | Schedule | None = None):
+                 schedule: str | Schedule | Function | None = None):
         self.network = check_network(network)
         self.loss = check_loss(loss, network.activations[-1])
         self.optimizer = _optimizer(optimizer)
@@ -306,7 +290,7 @@ class _Fit:
         schedule = self.trainer.schedule
         if schedule is None:
             return np.ones(self.steps)
-        factors = np.fromiter((schedule(self.done + step, self.total) for step in range(self.steps)), np.float64)
+        factors = factors_of(schedule, np.arange(self.done, self.done + self.steps), self.total)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"schedule must give finite factors >= 0, got {factors.min()} to {factors.max()}")
         return factors

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import SGD, Adam, Network, Trainer
+from fastbp import SGD, Adam, AdamW, Network, Trainer
 from fastbp.cli import main
 from fastbp.data import load
+from fastbp.schedules import Cosine, Linear, WarmUp
 
 try:
     import resource
@@ -212,6 +213,11 @@ CHOICES = {
             [128], "sigmoid", SGD(0.05, 0.9, True), "linear", 0, 2, 128),
     "adam": ("--hidden 64,32 --activation tanh --optimizer adam --schedule constant --seed 3 --threads 2 "
              "--batch-size 9", [64, 32], "tanh", Adam(0.001), None, 3, 5, 9),
+    "one cycle of adamw": ("--optimizer adamw --weight-decay 0.2 --l1 0.01 --schedule one_cycle",
+                           [128], "relu", AdamW(0.001, weight_decay=0.2, l1=0.01), "one_cycle", 0, 5, 128),
+    "warm-up": ("--hidden 3 --warm-up 0.3 --schedule cosine", [3], "relu", SGD(0.2, 0.9, True), WarmUp(0.3, Cosine()),
+                0, 5, 128),
+    "another warm-up": ("--hidden 3 --warm-up 0.3", [3], "relu", SGD(0.2, 0.9, True), WarmUp(0.3, Linear()), 0, 5, 128),
     "rate of adam": ("--hidden 3 --optimizer adam --eta 0.03", [3], "relu", Adam(0.03), "linear", 0, 5, 128),
 }  # fmt: skip
 
@@ -386,7 +392,7 @@ def test_mistakes_of_a_process(here, mistake):
 @pytest.mark.parametrize(
     "command",
     ["", "fly", "train", "train labels.npz --bogus", "train labels.npz --epochs x", "train labels.npz --hidden 8,x",
-     "train labels.npz --epoch 3", "train labels.npz --optimizer adamax", "train labels.npz --schedule cosine",
+     "train labels.npz --epoch 3", "train labels.npz --optimizer adamax", "train labels.npz --schedule sine",
      "train labels.npz --activation softmax"],
 )  # fmt: skip
 def test_what_argparse_refuses(here, call, command):

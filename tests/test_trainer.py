@@ -21,7 +21,8 @@ import pytest
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
 from fastbp import trainer as trainer_module
 from fastbp.core import jit, kernels, phases
-from fastbp.trainer import _Pace, linear
+from fastbp.schedules import SCHEDULES
+from fastbp.trainer import _Pace
 
 try:
     import fcntl
@@ -197,7 +198,7 @@ def test_against_numpy(optimizer, loss, batch_size, seed):
     output = "identity" if loss == "quadratic" else "softmax"
     net = Network([6, 5, 3], "tanh", output, "float64", seed=3)
     targets = X[:, 1:4] ** 2 if loss == "quadratic" else np.eye(3)[y]
-    for schedule in (None, linear):
+    for schedule in (None, SCHEDULES["linear"]):
         expected = numpy_training(net, X, targets, optimizer, batch_size, seed, 2, loss, schedule)
         theta, history, _ = trained(X, targets, 2, network=net, optimizer=optimizer, batch_size=batch_size, seed=seed,
                                     schedule=schedule)
@@ -263,23 +264,6 @@ def test_a_factor_of_0_changes_no_parameter(optimizer):
     assert same(theta, net.theta)
     assert history.loss[0] == pytest.approx(cost_and_gradient(net, X, y)[0])
     assert trainer.steps_done == 22
-
-
-def test_linear_is_up_over_15_percent_and_down_to_0():
-    factors = [linear(step, 1000) for step in range(1000)]
-    assert factors[0] == pytest.approx(1 / 150)
-    assert factors[149] == factors[150] == 1
-    assert factors[999] == pytest.approx(1 / 850)
-    np.testing.assert_allclose(np.diff(factors[:150]), 1 / 150)
-    np.testing.assert_allclose(np.diff(factors[150:]), -1 / 850)
-    for steps in range(1, 40):
-        assert all(0 < linear(step, steps) <= 1 for step in range(steps)), steps
-
-
-def test_linear_by_name():
-    X, y = dense()
-    assert same(trained(X, y, schedule="linear")[0], trained(X, y, schedule=linear)[0])
-    assert not same(trained(X, y, schedule="linear")[0], trained(X, y)[0])
 
 
 BAD_FACTORS = {

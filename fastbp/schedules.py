@@ -1,0 +1,257 @@
+"""Learning-rate schedules: the factor of eta at each step of a fit.
+
+Settings are frozen; a schedule depends on nothing but the number of the step, counted from 0, and of all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastbp.workspace import Array
+
+Function = Callable[[int, int], float]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Base of the schedules: call one with (step, steps) for a factor."""
+
+    def __call__(self, step: int, steps: int) -> float:
+        return float(self.factors(np.array([step]), steps)[0])
+
+    def factors(self, step: Array, steps: int) -> Array:
+        """Of many steps at once: step (n,) of int, counted from 0, of `steps` in all."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """1 at every step."""
+
+    def factors(self, step: Array, steps: int) -> Array:
+        return np.ones(len(step))
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """Falls to `factor` of itself again and again.
+
+    Parameters
+    ----------
+    every : float
+        Share of all steps after which it falls, in (0, 1]; with the default twice in a fit.
+    factor : float
+        > 0.
+
+    Examples
+    --------
+    >>> [round(Step()(step, 100), 3) for step in (0, 33, 34, 99)]
+    [1.0, 1.0, 0.1, 0.01]
+    """
+
+    every: float = 1 / 3
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check("every", self.every, 0, 1, low_open=True)
+        _check("factor", self.factor, 0, np.inf, low_open=True)
+
+    def factors(self, step: Array, steps: int) -> Array:
+        return self.factor ** np.floor(step / (self.every * steps))
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """Falls by the same ratio at every step: `end` ** (step / steps).
+
+    Parameters
+    ----------
+    end : float
+        Factor that it has come to after the last step, > 0.
+
+    Examples
+    --------
+    >>> Exponential(end=0.01)(50, 100)
+    0.1
+    """
+
+    end: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check("end", self.end, 0, np.inf, low_open=True)
+
+    def factors(self, step: Array, steps: int) -> Array:
+        return self.end ** (step / steps)
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """Falls by equal steps from 1.
+
+    Parameters
+    ----------
+    end : float
+        Factor that it has come to after the last step, >= 0.
+
+    Examples
+    --------
+    >>> Linear()(25, 100)
+    0.75
+    """
+
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check("end", self.end, 0, np.inf)
+
+    def factors(self, step: Array, steps: int) -> Array:
+        return self.end + (1 - self.end) * ((steps - step) / steps)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Falls along half a cosine from 1, and, if asked, begins again.
+
+    Parameters
+    ----------
+    cycles : int
+        How often it falls, >= 1.
+    growth : float
+        How many times as long as the one before each cycle is, > 0.
+    end : float
+        What it falls to, >= 0.
+
+    References
+    ----------
+    Loshchilov, Hutter: SGDR: Stochastic Gradient Descent with Warm Restarts (ICLR 2017), equation 5;
+    its T_mult is `growth`.
+
+    Examples
+    --------
+    >>> [round(Cosine(cycles=2)(step, 100), 3) for step in (0, 25, 49, 50, 75)]
+    [1.0, 0.5, 0.001, 1.0, 0.5]
+    """
+
+    cycles: int = 1
+    growth: float = 1.0
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.cycles, bool) or not isinstance(self.cycles, (int, np.integer)):
+            raise TypeError(f"cycles must be a whole number, got {self.cycles!r}")
+        _check("cycles", self.cycles, 1, np.inf)
+        _check("growth", self.growth, 0, np.inf, low_open=True)
+        _check("end", self.end, 0, np.inf)
+
+    def factors(self, step: Array, steps: int) -> Array:
+        ends = np.cumsum(self.growth ** np.arange(self.cycles))
+        ends = np.concatenate([[0.0], ends / ends[-1] * steps])
+        cycle = np.minimum(np.searchsorted(ends, step, side="right") - 1, self.cycles - 1)
+        return _half_cosine((step - ends[cycle]) / (ends[cycle + 1] - ends[cycle]), 1, self.end)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Rises along half a cosine to 1, then falls along another, far below where it began.
+
+    Parameters
+    ----------
+    rise : float
+        Share of all steps in which it rises, in (0, 1).
+    start, end : float
+        Factors at the first step and after the last, >= 0.
+
+    References
+    ----------
+    Smith, Topin: Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates (2018); the
+    defaults are those of PyTorch's OneCycleLR, without its cycle of the momentum.
+
+    Examples
+    --------
+    >>> [round(OneCycle()(step, 100), 3) for step in (0, 15, 30, 65, 99)]
+    [0.04, 0.52, 1.0, 0.5, 0.001]
+    """
+
+    rise: float = 0.3
+    start: float = 0.04
+    end: float = 4e-6
+
+    def __post_init__(self) -> None:
+        _check("rise", self.rise, 0, 1, low_open=True, high_open=True)
+        _check("start", self.start, 0, np.inf)
+        _check("end", self.end, 0, np.inf)
+
+    def factors(self, step: Array, steps: int) -> Array:
+        share = step / steps
+        up = _half_cosine(np.minimum(share / self.rise, 1), self.start, 1)
+        down = _half_cosine(np.clip((share - self.rise) / (1 - self.rise), 0, 1), 1, self.end)
+        return np.where(share < self.rise, up, down)
+
+
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """Up in equal steps to the first factor of another schedule, which has the rest of the steps.
+
+    Parameters
+    ----------
+    share : float
+        Of all steps, in [0, 1); one step at the least.
+    then : Schedule, or a function (step, steps) -> factor
+
+    References
+    ----------
+    Goyal et al.: Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour (2017), section 2.2.
+
+    Examples
+    --------
+    >>> schedule = WarmUp(0.15, Linear())
+    >>> [round(schedule(step, 100), 3) for step in (0, 14, 15, 57, 99)]
+    [0.067, 1.0, 1.0, 0.506, 0.012]
+    """
+
+    share: float = 0.05
+    then: Schedule | Function = Constant()  # noqa: RUF009  # frozen
+
+    def __post_init__(self) -> None:
+        _check("share", self.share, 0, 1, high_open=True)
+        if not callable(self.then):
+            raise TypeError(f"then must be a schedule or a function (step, steps) -> factor, got {self.then!r}")
+
+    def factors(self, step: Array, steps: int) -> Array:
+        rising = max(1, round(self.share * steps))
+        rest = max(1, steps - rising)
+        later = factors_of(self.then, np.maximum(step - rising, 0), rest)
+        return np.where(step < rising, (step + 1) / rising * self.then(0, rest), later)
+
+
+def factors_of(schedule: Schedule | Function, step: Array, steps: int) -> Array:
+    """Of many steps at once, by any function too."""
+    if isinstance(schedule, Schedule):
+        return schedule.factors(step, steps)
+    return np.fromiter((schedule(int(one), steps) for one in step), np.float64, len(step))
+
+
+def _half_cosine(share: Array, start: float, end: float) -> Array:
+    """From `start` where share is 0 to `end` where it is 1."""
+    result: Array = end + (start - end) * (1 + np.cos(np.pi * share)) / 2
+    return result
+
+
+def _check(name: str, value: Any, low: float, high: float, low_open: bool = False, high_open: bool = False) -> None:
+    """Raise TypeError or ValueError unless `value` is a number from low to high."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    above = value > low if low_open else value >= low
+    if not (above and (value < high if high_open or high == np.inf else value <= high)):
+        limits = f"{'(' if low_open else '['}{low}, {high}{')' if high_open or high == np.inf else ']'}"
+        raise ValueError(f"{name} must be in {limits}, got {value!r}")
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": Constant(), "linear": WarmUp(0.15, Linear()), "step": Step(), "exponential": Exponential(),
+    "cosine": Cosine(), "one_cycle": OneCycle(),
+}
