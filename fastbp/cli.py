@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp import data
+from fastbp import callbacks, data
+from fastbp.callbacks import History
 from fastbp.core import jit, kernels, simd
 from fastbp.core.optimizers import OPTIMIZERS
 from fastbp.files import check_folder, write_whole
 from fastbp.inputs import as_targets, decide
 from fastbp.network import HIDDEN_ACTIVATIONS, Network, check_loss
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp
-from fastbp.trainer import DivergenceError, History, Trainer
+from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Array
 
 
@@ -119,6 +120,16 @@ def _add_train(commands: Any) -> None:
                        help="share of the steps in which the learning rate rises, before the schedule (default: 0, but "
                             "for linear)")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and the order of samples")
+    train.add_argument("--validation-fraction", type=float, default=argparse.SUPPRESS, metavar="SHARE",
+                       help="of the training samples, to validate with after each epoch; the test samples are then "
+                            "looked at once, at the end")
+    train.add_argument("--early-stopping", type=int, default=argparse.SUPPRESS, metavar="EPOCHS",
+                       help="stop when the validation's loss has not got better for so many, keep the best network; "
+                            "implies --validation-fraction 0.1")
+    train.add_argument("--max-seconds", type=float, default=argparse.SUPPRESS, metavar="S",
+                       help="stop training after so many seconds")
+    train.add_argument("--log", metavar="FILE", default=argparse.SUPPRESS,
+                       help="write a line an epoch: a table if its name ends in .csv, else JSON")
     train.add_argument("--threads", type=int, default=argparse.SUPPRESS, help="(default: as many as pay)")
     train.add_argument("--save", metavar="FILE", default=argparse.SUPPRESS, help="write the network (safetensors)")
     train.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS,
@@ -149,6 +160,8 @@ def _train(options: argparse.Namespace) -> None:
     given = vars(options)
     model, report = given.get("save"), given.get("json")
     _check_outputs(model, report)
+    callbacks = _callbacks(given)
+    fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
     say = _silent if options.quiet or report == "-" else print
 
     started = time.perf_counter()
@@ -162,11 +175,14 @@ def _train(options: argparse.Namespace) -> None:
     trainer.compile()
     compile_seconds = time.perf_counter() - started
 
-    history = trainer.fit(dataset.x_train, dataset.y_train, options.epochs, _test_samples(dataset),
-                          progress=False if options.quiet else None)
+    test = _test_samples(dataset)
+    history = trainer.fit(dataset.x_train, dataset.y_train, options.epochs, test if fraction is None else None,
+                          progress=False if options.quiet else None, validation_fraction=fraction,
+                          stratify=fraction is not None and network.activations[-1] == "softmax", callbacks=callbacks)
     if model:
         network.save(model)
-    result = _result(options, dataset, trainer, history, load_seconds, compile_seconds)
+    tested = _tested(trainer, history, test, fraction is not None)
+    result = _result(options, dataset, trainer, history, load_seconds, compile_seconds) | tested
     for line in _lines(history, result):
         say(line)
     if report:
@@ -215,6 +231,30 @@ def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network
     return network, Trainer(network, loss, optimizer, options.batch_size, options.seed, given.get("threads"), schedule)
 
 
+def _callbacks(given: dict[str, Any]) -> list[callbacks.Callback]:
+    chosen: list[callbacks.Callback] = []
+    if "early_stopping" in given:
+        chosen.append(callbacks.EarlyStopping(patience=given["early_stopping"]))
+    if "max_seconds" in given:
+        chosen.append(callbacks.TimeBudget(given["max_seconds"]))
+    if "log" in given:
+        kind = callbacks.CSVLog if given["log"].endswith(".csv") else callbacks.JSONLog
+        chosen.append(kind(given["log"]))
+    return chosen
+
+
+def _tested(trainer: Trainer, history: History, test: tuple[Array, Array] | None, once: bool) -> dict[str, Any]:
+    """Loss and accuracy on the test samples, after each epoch or, if others validated, at the end."""
+    losses, accuracies = history.validation_loss, history.validation_accuracy
+    if once:
+        loss, accuracy = trainer.evaluate(*test) if test else (None, None)
+        losses, accuracies = [[value] if value is not None else [] for value in (loss, accuracy)]
+    return {"test_loss": losses, "test_accuracy": accuracies,
+            "final_test_accuracy": accuracies[-1] if accuracies else None,
+            "validation_loss": history.validation_loss if once else [],
+            "validation_accuracy": history.validation_accuracy if once else [], "stopped": history.stopped}
+
+
 def _count(x: Array | None) -> str:
     return "no" if x is None else f"{len(x):,}"
 
@@ -229,31 +269,34 @@ def _result(options: argparse.Namespace, dataset: data.Dataset, trainer: Trainer
         "n_test": 0 if dataset.x_test is None else len(dataset.x_test),
         "layer_sizes": list(trainer.network.layer_sizes),
         "n_parameters": trainer.network.n_parameters,
-        "epochs": options.epochs,
+        "epochs": len(history.loss),
         "batch_size": trainer.batch_size,
         "seed": options.seed,
         "threads": trainer.threads,
         "load_seconds": load_seconds,
         "compile_seconds": compile_seconds,
         "train_seconds": train_seconds,
-        "samples_per_second": n_train * options.epochs / train_seconds,
+        "samples_per_second": sum(history.samples) / train_seconds,
         "train_loss": history.loss,
-        "test_loss": history.validation_loss,
-        "test_accuracy": history.validation_accuracy,
-        "final_test_accuracy": history.validation_accuracy[-1] if history.validation_accuracy else None,
     }
 
 
 def _lines(history: History, result: dict[str, Any]) -> list[str]:
     """The report: a line an epoch, and what it took."""
-    lines = []
+    lines, name = [], "validation" if result["validation_loss"] else "test"
     for epoch, loss in enumerate(history.loss):
         line = f"epoch {epoch + 1:>2}   train loss {loss:.4f}"
         if history.validation_loss:
-            line += f"   test loss {history.validation_loss[epoch]:.4f}"
+            line += f"   {name} loss {history.validation_loss[epoch]:.4f}"
         if history.validation_accuracy:
-            line += f"   test accuracy {history.validation_accuracy[epoch]:.2%}"
+            line += f"   {name} accuracy {history.validation_accuracy[epoch]:.2%}"
         lines.append(line)
+    if history.stopped:
+        lines.append(f"stopped: {history.stopped}")
+    if name == "validation" and result["test_loss"]:
+        accuracy = result["final_test_accuracy"]
+        lines.append(f"test loss {result['test_loss'][0]:.4f}"
+                     + (f"   test accuracy {accuracy:.2%}" if accuracy is not None else ""))
     threads = result["threads"]
     lines.append(f"trained in {result['train_seconds']:.2f} s ({result['samples_per_second']:,.0f} samples/s, "
                  f"{threads} thread{'s' if threads > 1 else ''}); "

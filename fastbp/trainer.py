@@ -8,13 +8,14 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Sized
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import callbacks as calls
+from fastbp.callbacks import Callback, Fit, History
 from fastbp.core import jit, kernels, losses
 from fastbp.core.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastbp.core.phases import balance, board_size
@@ -45,26 +46,6 @@ KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence ca
 
 class DivergenceError(ArithmeticError):
     """The cost, a parameter or a moment is no longer finite; the network holds the last finite parameters."""
-
-
-@dataclass
-class History:
-    """What a fit did, one number an epoch.
-
-    Attributes
-    ----------
-    loss : list of float
-        Mean cost of the training samples, each taken when its mini-batch was trained on.
-    validation_loss, validation_accuracy : lists of float
-        After the epoch, on validation_data; accuracy is a fraction in [0, 1]. Empty without them.
-    seconds : list of float
-        Spent on shuffling and training, not on evaluating.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
 
 
 class Trainer:
@@ -147,7 +128,8 @@ class Trainer:
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 1,
             validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
-            progress: bool | None = None) -> History:
+            progress: bool | None = None, *, validation_fraction: float | None = None, stratify: bool = False,
+            callbacks: Iterable[Callback] = ()) -> History:
         """Train for `epochs` more epochs; a further call goes on from where the last one ended.
 
         Parameters
@@ -162,6 +144,13 @@ class Trainer:
             Evaluated after each epoch.
         progress : bool, optional
             Show a bar on standard error; None: where that is a terminal.
+        validation_fraction : float, optional
+            In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation and not
+            trained on.
+        stratify : bool
+            Whether the share is taken of each class; needs labels.
+        callbacks : iterable of functions of a `callbacks.Fit`
+            Called after each epoch, those of fastbp.callbacks when they are to be.
 
         Raises
         ------
@@ -171,29 +160,51 @@ class Trainer:
             The cost became NaN or infinite; the network holds the last finite parameters.
         """
         epochs = whole_number("epochs", epochs, 1)
+        callbacks = list(callbacks)
+        for callback in callbacks:
+            if not callable(callback):
+                raise TypeError(f"callbacks must be functions, got {callback!r}")
         x, t = self._check(X, y, "X", "y")
-        validation = None
+        validation, chosen = None, None
         if validation_data is not None:
             if not (isinstance(validation_data, (tuple, list)) and len(validation_data) == 2):
                 raise TypeError(f"validation_data must be a pair (X, y), got {_kind(validation_data)}")
+            if validation_fraction is not None:
+                raise ValueError("give validation_data or validation_fraction, not both")
             validation = self._check(*validation_data, "validation X", "validation y")
+        elif validation_fraction is not None:
+            chosen, kept = _split(len(x), t.labels, validation_fraction, stratify, self.seed)
+            validation = self._check(x.array[kept], np.asarray(y)[kept], "validation X", "validation y")
         check_theta(self.network)
-        if self.batch_size > len(x):
-            print(f"fastbp: batch_size {self.batch_size} is more than the {len(x)} samples; each batch is all of them",
+        run = _Run(self, x, t, epochs, chosen, callbacks)
+        if self.batch_size > run.n:
+            print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
                   file=sys.stderr)
-        run = _Fit(self, x, t, epochs)
-        history = History()
-        with _bar(run.total, progress) as bar:
-            for _ in range(epochs):
-                started = time.perf_counter()
-                history.loss.append(run.epoch(bar))
-                history.seconds.append(time.perf_counter() - started)
-                if validation is not None:
-                    cost, accuracy = self._evaluate(*validation)
-                    history.validation_loss.append(cost)
-                    if accuracy is not None:
-                        history.validation_accuracy.append(accuracy)
-        return history
+        if validation is None:
+            run.fit.available = ("loss",)
+        elif validation[1].labels is None:
+            run.fit.available = ("loss", "validation_loss")
+        calls.begin(callbacks, run.fit)
+        try:
+            with _bar(run.total, progress) as bar:
+                while run.fit.epoch < epochs and not run.fit.history.stopped:
+                    self._epoch(run, bar, validation)
+        finally:
+            calls.end(callbacks, run.fit)
+        return run.fit.history
+
+    def _epoch(self, run: _Run, bar: Any, validation: tuple[Inputs, Targets] | None) -> None:
+        history, started = run.fit.history, time.perf_counter()
+        cost, samples = run.epoch(bar)
+        history.seconds.append(time.perf_counter() - started)
+        history.loss.append(cost)
+        history.samples.append(samples)
+        if validation is not None:
+            cost, accuracy = self._evaluate(*validation)
+            history.validation_loss.append(cost)
+            if accuracy is not None:
+                history.validation_accuracy.append(accuracy)
+        calls.call(run.callbacks, run.fit, epoch_ends=True)
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float | None]:
         """Mean cost and, for sigmoid and softmax outputs, accuracy in [0, 1] (else None). Raises as `fit` does."""
@@ -243,15 +254,34 @@ def _optimizer(chosen: Optimizer | str | None) -> Optimizer:
     return SGD() if chosen is None else chosen
 
 
-class _Fit:
+def _split(n: int, labels: Array | None, fraction: float, stratify: bool, seed: int) -> tuple[Array, Array]:
+    """Numbers of the samples to train on and of those to validate with."""
+    if isinstance(fraction, bool) or not isinstance(fraction, (float, np.floating)) or not 0 < fraction < 1:
+        raise ValueError(f"validation_fraction must be in (0, 1), got {fraction!r}")
+    if stratify and labels is None:
+        raise ValueError("stratify=True needs labels, y holds values")
+    order = np.random.default_rng([seed, 0, 1]).permutation(n)  # not that of any epoch
+    if stratify and labels is not None:
+        order = order[np.argsort(labels[order], kind="stable")]
+    # As many as the fraction says, evenly spread: so of each class, once they are sorted by it, to within one sample.
+    kept = np.diff(np.floor(np.arange(n + 1) * fraction + 0.5)).astype(bool)
+    if kept.all() or not kept.any():
+        raise ValueError(f"validation_fraction {fraction} of {n} samples leaves none for "
+                         f"{'training' if kept.all() else 'validation'}")
+    return np.sort(order[~kept]), np.sort(order[kept])
+
+
+class _Run:
     """One call of fit: the samples' order, the learning rates, and steps made a slice of time at a time."""
 
-    def __init__(self, trainer: Trainer, x: Inputs, t: Targets, epochs: int):
-        self.trainer, self.x, self.t = trainer, x, t
-        self.batch_size = min(trainer.batch_size, len(x))
-        self.steps = -(-len(x) // self.batch_size)  # an epoch
+    def __init__(self, trainer: Trainer, x: Inputs, t: Targets, epochs: int, chosen: Array | None,
+                 callbacks: list[Callback]):
+        self.trainer, self.x, self.t, self.chosen, self.callbacks = trainer, x, t, chosen, callbacks
+        self.n = len(x) if chosen is None else len(chosen)  # samples of an epoch
+        self.batch_size = min(trainer.batch_size, self.n)
+        self.steps = -(-self.n // self.batch_size)  # an epoch
         self.total = epochs * self.steps
-        self.done = 0
+        self.fit = Fit(trainer.network)
         self.pace = trainer._pace
         kept = trainer._kept
         if kept is None or kept[0].capacity != self.batch_size or kept[1].live[0] is not trainer.network.theta:
@@ -259,21 +289,26 @@ class _Fit:
             trainer._scratch = trainer._new_scratch()  # batch_size may have been changed
         self.workspace, self.kept = kept
 
-    def epoch(self, bar: Any) -> float:
-        """Go through all samples once; returns their mean cost."""
-        order = np.random.default_rng([self.trainer.seed, self.trainer.epochs_done]).permutation(len(self.x))
+    def epoch(self, bar: Any) -> tuple[float, int]:
+        """Go through all samples once, unless a callback stops the fit; returns the mean cost of how many."""
+        order = np.random.default_rng([self.trainer.seed, self.trainer.epochs_done]).permutation(self.n)
+        if self.chosen is not None:
+            order = self.chosen[order]
         etas = self.trainer.optimizer.eta * self._factors()
         costs = np.empty(self.steps)
         self.kept.take(0)
+        self.fit.epoch += 1
         step = 0
-        while step < self.steps:
-            steps, threads = self.pace.next_slice(self.steps - step)
+        while step < self.steps and not self.fit.history.stopped:
+            most = calls.steps_until_call(self.callbacks, self.fit.step, self.steps - step)
+            steps, threads = self.pace.next_slice(most)
             started = time.perf_counter()
             made = self._make(order, etas, costs, step, steps, threads)
             if made < steps:
                 self._diverged(order, etas, costs, step + made)
-            self.pace.took(steps, threads, started, time.perf_counter(), self.steps - step)
+            self.pace.took(steps, threads, started, time.perf_counter(), most)
             step += steps
+            self.fit.step += steps
             late = started - self.kept.time > KEEP_SECONDS
             if (late or step == self.steps) and not self.kept.live_is_finite():
                 self._diverged(order, etas, costs, step)
@@ -282,15 +317,24 @@ class _Fit:
             if bar is not None:
                 bar.set_postfix(self._report(costs[step - steps : step]), refresh=False)
                 bar.update(steps)
-        self.done += self.steps
+            if self.callbacks:
+                self.fit.loss, _ = self._mean(costs[:step])
+                calls.call(self.callbacks, self.fit, epoch_ends=False)
+        if step < self.steps and not self.kept.live_is_finite():
+            self._diverged(order, etas, costs, step)
         self.trainer.epochs_done += 1
-        return mean_cost(costs, self.batch_size, len(self.x))
+        return self._mean(costs[:step])
+
+    def _mean(self, costs: Array) -> tuple[float, int]:
+        """Of the samples of as many mini-batches, the last of which may be smaller; and how many."""
+        samples = min(self.n, len(costs) * self.batch_size)
+        return mean_cost(costs, self.batch_size, samples), samples
 
     def _factors(self) -> Array:
-        schedule = self.trainer.schedule
+        schedule, done = self.trainer.schedule, self.fit.step
         if schedule is None:
-            return np.ones(self.steps)
-        factors = factors_of(schedule, np.arange(self.done, self.done + self.steps), self.total)
+            return np.full(self.steps, self.fit.eta_factor)
+        factors = self.fit.eta_factor * factors_of(schedule, np.arange(done, done + self.steps), self.total)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"schedule must give finite factors >= 0, got {factors.min()} to {factors.max()}")
         return factors

@@ -29,7 +29,7 @@ except ImportError:
 
 KEYS = ["dataset", "n_train", "n_test", "layer_sizes", "n_parameters", "epochs", "batch_size", "seed", "threads",
         "load_seconds", "compile_seconds", "train_seconds", "samples_per_second", "train_loss", "test_loss",
-        "test_accuracy", "final_test_accuracy"]  # fmt: skip
+        "test_accuracy", "final_test_accuracy", "validation_loss", "validation_accuracy", "stopped"]  # fmt: skip
 COMMAND = [sys.executable, "-m", "fastbp.cli"]
 QUICK = ["--batch-size", "10", "--hidden", "8"]
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
@@ -160,6 +160,32 @@ def test_train_on_labels(here):
     assert min(result[name] for name in KEYS if name.endswith("seconds")) >= 0
     assert result["samples_per_second"] == pytest.approx(150 / result["train_seconds"])
     assert f"train loss {result['train_loss'][2]:.4f}   test loss {result['test_loss'][2]:.4f}" in lines[3]
+
+
+def test_early_stopping(here):
+    """The test samples are looked at once, at the end; the saved network is the best."""
+    result_of = lambda: json.loads((here / "result.json").read_text())  # noqa: E731
+    out = ok(run("train", "labels.npz", *QUICK, "--epochs", 400, "--eta", 1, "--schedule", "constant",
+                 "--early-stopping", 3, "--log", "log.csv", "--json", "result.json", "--save", "net"))
+    result, x, y = result_of(), *load("labels.npz")[2:]
+    assert result["stopped"] == "validation_loss has not got better for 3 epochs"
+    assert 3 < result["epochs"] == len(result["validation_loss"]) < 400
+    assert len(result["test_loss"]) == len(result["test_accuracy"]) == 1
+    assert result["final_test_accuracy"] == np.mean(Network.load("net").predict(x) == y)
+    lines = out.splitlines()
+    assert f"validation loss {result['validation_loss'][0]:.4f}   validation accuracy" in lines[1]
+    assert f"stopped: {result['stopped']}" in lines
+    assert f"test loss {result['test_loss'][0]:.4f}   test accuracy {result['final_test_accuracy']:.2%}" in lines
+    with open("log.csv", newline="") as file:
+        assert [float(row["validation_loss"]) for row in csv.DictReader(file)] == result["validation_loss"]
+
+
+def test_a_limit_of_seconds(here):
+    result = json.loads(ok(run("train", "train-only.npz", *QUICK, "--epochs", 10**9, "--max-seconds", 0.2,
+                               "--log", "log.jsonl", "--json", "-")))
+    assert result["stopped"] == "its 0.2 seconds are over"
+    assert result["train_seconds"] < 5
+    assert len((here / "log.jsonl").read_text().splitlines()) == result["epochs"]
 
 
 def test_json_on_standard_output_is_alone_there(here):

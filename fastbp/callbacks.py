@@ -1,0 +1,347 @@
+"""Callbacks: functions that a fit calls after each epoch, or after every so many steps.
+
+Any function of a `Fit` is one; those here stop early, keep the best parameters, change the learning rate, write logs.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastbp.files import check_folder
+from fastbp.inputs import one_of, whole_number
+from fastbp.network import Network
+from fastbp.workspace import Array
+
+
+@dataclass
+class History:
+    """What a fit did, one number an epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        Mean cost of the training samples, each taken when its mini-batch was trained on.
+    validation_loss, validation_accuracy : lists of float
+        After the epoch, on the validation samples; accuracy is a fraction in [0, 1]. Empty without them.
+    seconds : list of float
+        Spent on shuffling and training, not on evaluating.
+    samples : list of int
+        Trained on.
+    stopped : str
+        Why the fit ended before its last epoch; empty if it did not.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    stopped: str = ""
+
+
+WATCHED = {"loss": False, "validation_loss": False, "validation_accuracy": True}  # whether more is better
+
+
+@dataclass
+class Fit:
+    """A fit as its callbacks see it.
+
+    Attributes
+    ----------
+    network : Network
+        With the parameters of this moment; callbacks may change them.
+    history : History
+    epoch, step : int
+        Epochs begun and steps made in this fit.
+    loss : float
+        Mean cost of this epoch's steps so far.
+    epoch_ends : bool
+        Whether this is the end of an epoch, whose numbers are in `history`.
+    eta_factor : float
+        By which the learning rate is multiplied from the next epoch on, beside its schedule.
+    available : tuple of str
+        What `history` will hold to watch.
+    """
+
+    network: Network
+    history: History = field(default_factory=History)
+    epoch: int = 0
+    step: int = 0
+    loss: float = math.nan
+    epoch_ends: bool = False
+    eta_factor: float = 1.0
+    available: tuple[str, ...] = tuple(WATCHED)
+
+    def stop(self, reason: str) -> None:
+        """End the fit now; `reason` is kept as history.stopped."""
+        self.history.stopped = reason or "stopped"
+
+    def require(self, name: str) -> None:
+        """Raise ValueError unless the fit has history.loss, validation_loss or validation_accuracy to watch."""
+        if name not in self.available:
+            lacking = "no validation samples" if "validation_loss" not in self.available else "no labels"
+            raise ValueError(f"there is no {name} to watch: fit has {lacking}")
+
+
+Callback = Callable[[Fit], object]
+
+
+class _Own:
+    """A callback of this module: it knows when a fit begins and ends, and may be called within an epoch."""
+
+    every: int | None = None  # after how many steps; 0: whenever compiled code returns; None: after each epoch
+
+    def begin(self, fit: Fit) -> None:
+        """Forget the last fit."""
+
+    def __call__(self, fit: Fit) -> None:
+        raise NotImplementedError
+
+    def end(self, fit: Fit) -> None:
+        """Whatever ended it."""
+
+
+class Every(_Own):
+    """Call a function after every `steps` steps; the steps of a fit count on from epoch to epoch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import Network, Trainer
+    >>> seen = []
+    >>> trainer = Trainer(Network([2, 3]), batch_size=10)
+    >>> _ = trainer.fit(np.zeros((100, 2)), np.zeros(100), callbacks=[Every(4, lambda fit: seen.append(fit.step))])
+    >>> seen
+    [4, 8]
+    """
+
+    def __init__(self, steps: int, function: Callback):
+        self.every, self.function = whole_number("steps", steps, 1), function
+
+    def __call__(self, fit: Fit) -> None:
+        self.function(fit)
+
+
+class _Better:
+    """Whether a watched value has got better by more than `least_gain`."""
+
+    def __init__(self, watch: str, least_gain: float):
+        self.watch = one_of("value to watch", watch, WATCHED)
+        if not (isinstance(least_gain, (int, float)) and 0 <= least_gain < math.inf):
+            raise ValueError(f"least_gain must be a finite number >= 0, got {least_gain!r}")
+        self.sign, self.least_gain, self.best, self.waited = (1 if WATCHED[watch] else -1), least_gain, -math.inf, 0
+
+    def begin(self, fit: Fit) -> None:
+        fit.require(self.watch)
+        self.best, self.waited = -math.inf, 0
+
+    def __call__(self, fit: Fit) -> bool:
+        value = self.sign * getattr(fit.history, self.watch)[-1]
+        better = value > self.best + self.least_gain or self.best == -math.inf
+        self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
+        return better
+
+
+class EarlyStopping(_Own):
+    """Stop once a value has not got better for some epochs, and go back to the parameters at its best.
+
+    Parameters
+    ----------
+    watch : str
+        validation_loss, validation_accuracy or loss.
+    patience : int
+        Epochs without gain after which to stop, >= 1.
+    least_gain : float
+        A gain is more than this, >= 0.
+    restore_best : bool
+        Whether the network ends with its best parameters, however the fit ends; the optimiser's state goes on from
+        where it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import Network, Trainer
+    >>> draw = np.random.default_rng(0)
+    >>> X, y = draw.normal(size=(60, 20)), draw.integers(0, 2, 60)  # nothing to be learned
+    >>> trainer = Trainer(Network([20, 30, 2]), batch_size=10)
+    >>> history = trainer.fit(X, y, 100, validation_fraction=0.5, callbacks=[EarlyStopping(patience=3)])
+    >>> len(history.loss) < 100, history.stopped
+    (True, 'validation_loss has not got better for 3 epochs')
+    """
+
+    def __init__(self, watch: str = "validation_loss", patience: int = 5, least_gain: float = 0.0,
+                 restore_best: bool = True):
+        self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
+        self.restore_best = restore_best
+        self.theta: Array | None = None  # the best
+
+    def begin(self, fit: Fit) -> None:
+        self.better.begin(fit)
+        self.theta = None
+
+    def __call__(self, fit: Fit) -> None:
+        if self.better(fit):
+            self.theta = fit.network.theta.copy() if self.restore_best else None
+        elif self.better.waited >= self.patience:
+            fit.stop(f"{self.better.watch} has not got better for {self.patience} epochs")
+
+    def end(self, fit: Fit) -> None:
+        if self.theta is not None:
+            fit.network.theta = self.theta
+            self.theta = None
+
+
+class ReduceOnPlateau(_Own):
+    """Multiply the learning rate by `factor` once a value has not got better for some epochs.
+
+    Parameters
+    ----------
+    watch, patience, least_gain
+        See `EarlyStopping`; after each reduction the patience begins anew.
+    factor : float
+        In (0, 1).
+    least : float
+        The factor's power does not fall below this, >= 0.
+    """
+
+    def __init__(self, watch: str = "validation_loss", patience: int = 5, least_gain: float = 0.0, factor: float = 0.1,
+                 least: float = 0.0):
+        self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
+        if not (isinstance(factor, float) and 0 < factor < 1):
+            raise ValueError(f"factor must be in (0, 1), got {factor!r}")
+        if not (isinstance(least, (int, float)) and 0 <= least < 1):
+            raise ValueError(f"least must be in [0, 1), got {least!r}")
+        self.factor, self.least = factor, least
+
+    def begin(self, fit: Fit) -> None:
+        self.better.begin(fit)
+
+    def __call__(self, fit: Fit) -> None:
+        if not self.better(fit) and self.better.waited >= self.patience:
+            fit.eta_factor = max(self.least, fit.eta_factor * self.factor)
+            self.better.waited = 0
+
+
+class StopAt(_Own):
+    """Stop once a watched value has come to `value`: an accuracy at or above it, a loss at or below.
+
+    Examples
+    --------
+    >>> StopAt("validation_accuracy", 0.98).value
+    0.98
+    """
+
+    def __init__(self, watch: str, value: float):
+        self.watch, self.value = one_of("value to watch", watch, WATCHED), float(value)
+
+    def begin(self, fit: Fit) -> None:
+        fit.require(self.watch)
+
+    def __call__(self, fit: Fit) -> None:
+        value = getattr(fit.history, self.watch)[-1]
+        if value >= self.value if WATCHED[self.watch] else value <= self.value:
+            fit.stop(f"{self.watch} has come to {value:.6g}")
+
+
+class TimeBudget(_Own):
+    """Stop after so many seconds, in the middle of an epoch too.
+
+    Parameters
+    ----------
+    seconds : float
+        > 0, from the beginning of the fit. Its last step is made up to 0.03 s later, or one step if that takes longer;
+        validation comes after.
+    """
+
+    every = 0
+
+    def __init__(self, seconds: float):
+        if isinstance(seconds, bool) or not (isinstance(seconds, (int, float)) and 0 < seconds < math.inf):
+            raise ValueError(f"seconds must be a finite number > 0, got {seconds!r}")
+        self.seconds, self.started = seconds, 0.0
+
+    def begin(self, fit: Fit) -> None:
+        self.started = time.monotonic()
+
+    def __call__(self, fit: Fit) -> None:
+        if time.monotonic() - self.started > self.seconds:
+            fit.stop(f"its {self.seconds:g} seconds are over")
+
+
+class _Log(_Own):
+    """Writes a line an epoch to a file, which is complete after each."""
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = check_folder(path)
+
+    def begin(self, fit: Fit) -> None:
+        self.path.write_text("")
+
+    def __call__(self, fit: Fit) -> None:
+        history = fit.history
+        values: dict[str, Any] = {"epoch": fit.epoch, "step": fit.step, "seconds": sum(history.seconds)}
+        values |= {name: getattr(history, name)[-1] for name in WATCHED if getattr(history, name)}
+        with self.path.open("a", newline="") as file:
+            self._write(file, values)
+
+    def _write(self, file: Any, values: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class JSONLog(_Log):
+    """Write a line of JSON an epoch: epoch, step, seconds of training so far, loss, and what validation gives.
+
+    Parameters
+    ----------
+    path : str or path
+        Overwritten when a fit begins. Raises FileNotFoundError where there is no such folder.
+    """
+
+    def _write(self, file: Any, values: dict[str, Any]) -> None:
+        file.write(json.dumps(values) + "\n")
+
+
+class CSVLog(_Log):
+    """As `JSONLog`, but a row of a table with a heading."""
+
+    def _write(self, file: Any, values: dict[str, Any]) -> None:
+        rows = csv.writer(file, lineterminator="\n")
+        if file.tell() == 0:
+            rows.writerow(values)
+        rows.writerow(values.values())
+
+
+def begin(callbacks: list[Callback], fit: Fit) -> None:
+    for callback in callbacks:
+        if isinstance(callback, _Own):
+            callback.begin(fit)
+
+
+def call(callbacks: list[Callback], fit: Fit, epoch_ends: bool) -> None:
+    """Those whose time has come: after steps, or after an epoch."""
+    fit.epoch_ends = epoch_ends
+    for callback in callbacks:
+        every = callback.every if isinstance(callback, _Own) else None
+        if epoch_ends if every is None else not epoch_ends and (every == 0 or fit.step % every == 0):
+            callback(fit)
+
+
+def steps_until_call(callbacks: list[Callback], step: int, most: int) -> int:
+    """How many steps may be made at once, of at most so many, before one is to be called."""
+    for callback in callbacks:
+        if isinstance(callback, _Own) and callback.every:
+            most = min(most, callback.every - step % callback.every)
+    return most
+
+
+def end(callbacks: list[Callback], fit: Fit) -> None:
+    for callback in callbacks:
+        if isinstance(callback, _Own):
+            callback.end(fit)

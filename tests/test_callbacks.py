@@ -1,0 +1,263 @@
+"""fastbp.callbacks and validation_fraction: when callbacks are called, what they do, and what they refuse."""
+
+import csv
+import json
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+from fastbp import SGD, Adam, DivergenceError, Network, Trainer, callbacks
+from fastbp.callbacks import CSVLog, EarlyStopping, Every, JSONLog, ReduceOnPlateau, StopAt, TimeBudget
+
+
+def data(n=95, classes=3, seed=0):
+    draw = np.random.default_rng(seed)
+    X = draw.normal(size=(n, 6)).astype("f4")
+    return X, np.argmax(X[:, :classes], axis=1)
+
+
+def trainer(seed=0, **settings):
+    return Trainer(Network([6, 16, 3], seed=seed), **({"batch_size": 10, "optimizer": SGD(0.1)} | settings))
+
+
+def noise(n=200):
+    """Nothing to be learned: the validation's loss soon rises."""
+    draw = np.random.default_rng(0)
+    return draw.normal(size=(n, 6)), draw.integers(0, 3, n)
+
+
+def test_a_function_is_called_after_each_epoch():
+    seen = []
+    X, y = data()
+    note = [lambda fit: seen.append((fit.epoch, fit.step, fit.epoch_ends, fit.loss))]
+    history = trainer().fit(X, y, 3, callbacks=note)
+    assert [entry[:3] for entry in seen] == [(1, 10, True), (2, 20, True), (3, 30, True)]
+    assert [entry[3] for entry in seen] == history.loss
+    assert history.stopped == ""
+
+
+@pytest.mark.parametrize("every", [1, 3, 10, 7, 25, 100])
+def test_every_so_many_steps(every):
+    """Counted on from epoch to epoch; and to the same bits as without."""
+    X, y = data()
+    seen, one, other = [], trainer(), trainer()
+    one.fit(X, y, 3, callbacks=[Every(every, lambda fit: seen.append(fit.step))])
+    other.fit(X, y, 3)
+    assert seen == list(range(every, 31, every))
+    assert (one.network.theta == other.network.theta).all()
+
+
+def test_the_loss_within_an_epoch():
+    X, y = data()
+    seen, one = [], trainer()
+    history = one.fit(X, y, 1, callbacks=[Every(1, lambda fit: seen.append(fit.loss))])
+    assert len(seen) == 10 and seen[-1] == history.loss[0]
+    assert seen[0] == pytest.approx(np.log(3), abs=1)
+
+
+def test_stop_in_the_middle_of_an_epoch():
+    """The parameters are those of as many steps, and the next fit goes on with the next epoch."""
+    X, y = data()
+    one, other = trainer(), trainer()
+    history = one.fit(X, y, 5, callbacks=[Every(13, lambda fit: fit.stop("enough"))])
+    assert (history.stopped, len(history.loss), one.steps_done, one.epochs_done) == ("enough", 2, 13, 2)
+    assert len(history.seconds) == 2
+    thetas = []
+    other.fit(X, y, 2, callbacks=[Every(13, lambda fit: thetas.append(fit.network.theta.copy()))])
+    assert (one.network.theta == thetas[0]).all()
+    assert one.fit(X, y).stopped == ""
+
+
+def test_early_stopping_keeps_the_best():
+    X, y = noise()
+    losses, thetas = [], []
+
+    def note(fit):
+        losses.append(fit.history.validation_loss[-1])
+        thetas.append(fit.network.theta.copy())
+
+    one = trainer(optimizer=Adam(0.02))
+    stopping = EarlyStopping(patience=3)
+    history = one.fit(X, y, 60, validation_fraction=0.3, callbacks=[note, stopping])
+    best = int(np.argmin(losses))
+    assert history.stopped == "validation_loss has not got better for 3 epochs"
+    assert len(losses) == best + 1 + 3 < 60
+    assert (one.network.theta == thetas[best]).all()
+    assert one.network.W[0].base is not None  # still views of theta
+    first = len(history.loss)
+    again = one.fit(X, y, 60, validation_fraction=0.3, callbacks=[stopping])  # remembers nothing of the first
+    assert again.stopped and len(again.loss) <= first + 60
+    last = trainer(optimizer=Adam(0.02))
+    last.fit(X, y, 60, validation_fraction=0.3, callbacks=[EarlyStopping(patience=3, restore_best=False)])
+    assert (last.network.theta == thetas[best + 3]).all()
+
+
+def test_the_best_is_kept_whatever_ends_the_fit():
+    X, y = noise()
+    for error in (KeyboardInterrupt, ZeroDivisionError):
+        one, thetas = trainer(optimizer=Adam(0.02)), []
+
+        def interrupt(fit, error=error, thetas=thetas):
+            thetas.append((fit.history.validation_loss[-1], fit.network.theta.copy()))
+            if fit.epoch == 20:
+                raise error
+
+        with pytest.raises(error):
+            one.fit(X, y, 60, validation_fraction=0.3, callbacks=[EarlyStopping(patience=50), interrupt])
+        assert (one.network.theta == min(thetas, key=lambda pair: pair[0])[1]).all()
+
+
+@pytest.mark.parametrize(("watch", "better"), [("loss", False), ("validation_accuracy", True)])
+def test_what_is_better(watch, better):
+    """A smaller loss, a larger accuracy; by more than least_gain."""
+    fit = callbacks.Fit(Network([2, 2]))
+    values = [0.5, 0.55, 0.552, 0.549] if better else [0.5, 0.45, 0.448, 0.451]
+    stopping = EarlyStopping(watch, patience=2, least_gain=0.01)
+    stopping.begin(fit)
+    stopped = []
+    for value in values:
+        getattr(fit.history, watch).append(value)
+        stopping(fit)
+        stopped.append(bool(fit.history.stopped))
+    assert stopped == [False, False, False, True]
+
+
+def test_reduce_on_plateau():
+    """eta is 0 once the factor's bound is: so the parameters stay."""
+    X, y = noise()
+    one, thetas, factors = trainer(optimizer=Adam(0.02)), [], []
+
+    def note(fit):
+        thetas.append(fit.network.theta.copy())
+        factors.append(fit.eta_factor)
+
+    reduce = ReduceOnPlateau(patience=2, factor=0.1, least=0.05)
+    one.fit(X, y, 30, validation_fraction=0.3, callbacks=[reduce, note])
+    assert sorted(set(factors), reverse=True) == [1.0, 0.1, 0.05]
+    changes = [np.abs(new - old).max() for old, new in zip(thetas, thetas[1:], strict=False)]
+    first = factors.index(0.1)
+    assert changes[first] < 0.4 * changes[first - 1]  # from the next epoch on
+    assert one.fit(X, y, 1, callbacks=[note]).stopped == "" and factors[-1] == 1  # the next fit begins at 1
+
+
+def test_stop_at():
+    X, y = data(100)
+    history = trainer(optimizer=Adam(0.01)).fit(X, y, 100, (X, y), callbacks=[StopAt("validation_accuracy", 0.9)])
+    assert history.validation_accuracy[-1] >= 0.9 > max(history.validation_accuracy[:-1])
+    assert history.stopped.startswith("validation_accuracy has come to 0.9")
+    history = trainer(optimizer=Adam(0.02)).fit(X, y, 100, callbacks=[StopAt("loss", 0.5)])
+    assert history.loss[-1] <= 0.5 < min(history.loss[:-1])
+
+
+def test_time_budget():
+    X, y = data(20_000)
+    trainer().fit(X, y)  # compiled by now
+    started = time.monotonic()
+    history = trainer().fit(X, y, 100_000, callbacks=[TimeBudget(0.3)])
+    assert 0.3 < time.monotonic() - started < 3
+    assert history.stopped == "its 0.3 seconds are over"
+
+
+def test_logs(tmp_path):
+    X, y = data()
+    logs = [JSONLog(tmp_path / "log.jsonl"), CSVLog(tmp_path / "log.csv")]
+    for _ in range(2):  # the second fit writes them anew
+        history = trainer().fit(X, y, 3, (X, y), callbacks=logs)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and [line["step"] for line in lines] == [10, 20, 30]
+    for name in ("loss", "validation_loss", "validation_accuracy"):
+        assert [line[name] for line in lines] == getattr(history, name)
+    assert lines[-1]["seconds"] == pytest.approx(sum(history.seconds))
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == [
+        {name: float(value) for name, value in line.items()} for line in lines]
+    plain = JSONLog(tmp_path / "plain.jsonl")
+    trainer().fit(X, y, 1, callbacks=[plain])
+    assert set(json.loads((tmp_path / "plain.jsonl").read_text())) == {"epoch", "step", "seconds", "loss"}
+
+
+@pytest.mark.parametrize("stratify", [False, True])
+@pytest.mark.parametrize("fraction", [0.1, 1 / 3, 0.9])
+def test_validation_fraction(fraction, stratify):
+    """The rest is trained on, and nothing else: as if the samples had been taken apart before."""
+    X, y = data(103)
+    one = trainer()
+    X[:, 5] = np.arange(103)  # no two alike
+    seen = []
+    original = Trainer._evaluate
+    one._evaluate = lambda x, t: seen.append((x.array, t.array)) or original(one, x, t)
+    history = one.fit(X, y, 2, validation_fraction=fraction, stratify=stratify)
+    assert len(history.validation_loss) == len(history.validation_accuracy) == 2
+    kept = seen[0][0][:, 5].astype(int)
+    assert len(kept) == len(set(kept)) == round(103 * fraction)
+    assert (seen[0][0] == X[kept]).all() and (seen[0][1] == y[kept]).all()
+    if stratify:
+        counts = np.bincount(y[kept], minlength=3)
+        assert (np.abs(counts - fraction * np.bincount(y, minlength=3)) <= 1).all()
+    rest = np.setdiff1d(np.arange(103), kept)
+    other = trainer()
+    other.fit(X[rest], y[rest], 2)
+    assert (one.network.theta == other.network.theta).all()
+
+
+WRONG = [
+    ({"validation_fraction": 0.0}, ValueError, r"validation_fraction must be in \(0, 1\), got 0.0"),
+    ({"validation_fraction": 1.0}, ValueError, r"validation_fraction must be in \(0, 1\), got 1.0"),
+    ({"validation_fraction": "half"}, ValueError, r"validation_fraction must be in \(0, 1\), got 'half'"),
+    ({"validation_fraction": 0.001}, ValueError, "validation_fraction 0.001 of 95 samples leaves none for validation"),
+    ({"validation_fraction": 0.999}, ValueError, "validation_fraction 0.999 of 95 samples leaves none for training"),
+    ({"validation_fraction": 0.1, "validation_data": (1, 2)}, ValueError, "not both"),
+    ({"callbacks": ["early"]}, TypeError, "callbacks must be functions, got 'early'"),
+    ({"callbacks": [EarlyStopping()]}, ValueError, "there is no validation_loss to watch: fit has no validation samp"),
+]
+
+
+@pytest.mark.parametrize(("settings", "kind", "message"), WRONG)
+def test_what_fit_refuses(settings, kind, message):
+    X, y = data()
+    one = trainer()
+    before = one.network.theta.copy()
+    with pytest.raises(kind, match=message):
+        one.fit(X, y, 1, **settings)
+    assert (one.network.theta == before).all()  # no step was made
+
+
+def test_values_have_no_classes():
+    X, _ = data()
+    with pytest.raises(ValueError, match="stratify=True needs labels, y holds values"):
+        Trainer(Network([6, 1], output="identity")).fit(X, X[:, 0], 1, validation_fraction=0.2, stratify=True)
+    with pytest.raises(ValueError, match="there is no validation_accuracy to watch: fit has no labels"):
+        Trainer(Network([6, 1], output="identity")).fit(X, X[:, 0], 1, validation_fraction=0.2,
+                                                        callbacks=[StopAt("validation_accuracy", 1)])
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), [
+    (lambda: EarlyStopping("accuracy"), ValueError, "unknown value to watch 'accuracy'; valid: loss, validation_loss"),
+    (lambda: EarlyStopping(patience=0), ValueError, "patience must be at least 1, got 0"),
+    (lambda: EarlyStopping(least_gain=-1), ValueError, "least_gain must be a finite number >= 0, got -1"),
+    (lambda: ReduceOnPlateau(factor=1.0), ValueError, r"factor must be in \(0, 1\), got 1.0"),
+    (lambda: ReduceOnPlateau(least=1), ValueError, r"least must be in \[0, 1\), got 1"),
+    (lambda: TimeBudget(0), ValueError, "seconds must be a finite number > 0, got 0"),
+    (lambda: Every(0, print), ValueError, "steps must be at least 1, got 0"),
+    (lambda: JSONLog("nowhere/log.jsonl"), FileNotFoundError, "there is no folder nowhere"),
+])
+def test_what_callbacks_refuse(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
+
+
+def test_divergence_before_a_stop_is_seen():
+    """A fit that is stopped within an epoch does not leave parameters that are not finite."""
+    X, y = data()
+    one = trainer(optimizer=SGD(1e30))
+    with pytest.raises(DivergenceError):
+        one.fit(X * 1e10, y, 3, callbacks=[Every(1, lambda fit: fit.stop("at once"))])
+    assert np.isfinite(one.network.theta).all()
+
+
+def test_callbacks_are_pickled():
+    for callback in (EarlyStopping(), ReduceOnPlateau(), StopAt("loss", 1), TimeBudget(1)):
+        assert vars(pickle.loads(pickle.dumps(callback))).keys() == vars(callback).keys()
