@@ -20,7 +20,7 @@ for l in range(2):
     print(f"forward pass        z[{l + 1}] = a[{l}] W[{l + 1}] + b[{l + 1}] = {ws.z[l][0]},  "
           f"a[{l + 1}] = f(z[{l + 1}]) = {ws.a[l + 1][0]}")
 
-kernels.output_error_serial(ws.layers, ws.buffers, ws.targets, ws.costs, losses.QUADRATIC, 1, 1)
+kernels.output_error_serial(ws.layers, ws.buffers, ws.targets, ws.costs, losses.Quadratic().rule(), 1, 1)
 print(f"output error        delta[2] = (a[2] - t) f'(z[2]) = {ws.delta[1][0]},  the cost is {ws.costs[0]:.4f}")
 
 kernels.backward_serial(net.theta, ws.layers, ws.buffers, 1, 1)

@@ -2,6 +2,7 @@
 
 from fastbp import callbacks, data, schedules
 from fastbp.callbacks import History
+from fastbp.core import losses
 from fastbp.core.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
 from fastbp.network import Network, cost_and_gradient
 from fastbp.trainer import DivergenceError, Trainer
@@ -9,4 +10,4 @@ from fastbp.workspace import Workspace
 
 __version__ = "0.1.0"
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "DivergenceError", "History", "Lion", "NAdam", "Network", "RMSprop",
-           "Rprop", "Trainer", "Workspace", "callbacks", "cost_and_gradient", "data", "schedules"]
+           "Rprop", "Trainer", "Workspace", "callbacks", "cost_and_gradient", "data", "losses", "schedules"]

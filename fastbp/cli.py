@@ -20,6 +20,7 @@ import fastbp
 from fastbp import callbacks, data
 from fastbp.callbacks import History
 from fastbp.core import jit, kernels, simd
+from fastbp.core.losses import LOSSES
 from fastbp.core.optimizers import OPTIMIZERS
 from fastbp.files import check_folder, write_whole
 from fastbp.inputs import as_targets, decide
@@ -102,6 +103,12 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--hidden", type=_sizes, default="128", metavar="N,N,...",
                        help="neurons of each hidden layer; an empty text for none")
     train.add_argument("--activation", choices=HIDDEN_ACTIVATIONS, default="relu", help="of the hidden layers")
+    train.add_argument("--loss", choices=LOSSES, default=argparse.SUPPRESS,
+                       help="(default: cross_entropy for classes, quadratic for values); it decides about the output: "
+                            "sigmoid, softmax or softplus where it needs one, else softmax for classes, identity for "
+                            "values")
+    train.add_argument("--label-smoothing", type=float, default=argparse.SUPPRESS, metavar="SHARE",
+                       help="of cross_entropy: targets are that much less sure (default: 0)")
     train.add_argument("--epochs", type=int, default=5, help="times through the training samples")
     train.add_argument("--batch-size", type=int, default=128, help="samples of a mini-batch")
     train.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="sgd is with Nesterov's momentum")
@@ -209,12 +216,18 @@ def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network
     labels = y.ndim == 1 and y.dtype.kind in "bui"
     if labels:
         highest = max(int(part.max()) for part in (y, dataset.y_test) if part is not None and part.dtype.kind in "bui")
-        n_out, output, loss = max(2, highest + 1), "softmax", "cross_entropy"
+        n_out, output, name = max(2, highest + 1), "softmax", "cross_entropy"
         if n_out > max(2, len(y)):
             raise ValueError(f"y_train and y_test hold labels up to {highest}, {n_out} classes, but there are "
                              f"only {len(y)} samples; store values that are no labels as floats")
     else:
-        n_out, output, loss = (1 if y.ndim == 1 else y.shape[1]), "identity", "quadratic"
+        n_out, output, name = (1 if y.ndim == 1 else y.shape[1]), "identity", "quadratic"
+    name = given.get("loss", name)
+    if "label_smoothing" in given and name != "cross_entropy":
+        raise ValueError(f"--label-smoothing belongs to --loss cross_entropy, not to {name}")
+    smoothing = [given["label_smoothing"]] if "label_smoothing" in given else []
+    loss = LOSSES[name](*smoothing)
+    output = loss.outputs[0] if loss.outputs else output
     kind = OPTIMIZERS[options.optimizer]
     chosen: dict[str, Any] = {name: given[name] for name in ("eta", "momentum", "weight_decay", "l1") if name in given}
     if kind is fastbp.SGD:

@@ -70,7 +70,7 @@ def as_inputs(x: npt.ArrayLike, n_features: int, dtype: np.dtype[Any], name: str
     return Inputs(array, describe(array))
 
 
-def as_targets(y: npt.ArrayLike, n_samples: int, n_out: int, output: str, loss: str, dtype: np.dtype[Any],
+def as_targets(y: npt.ArrayLike, n_samples: int, n_out: int, output: str, loss: losses.Loss, dtype: np.dtype[Any],
                name: str = "y") -> Targets:
     """Check targets: labels (n,), or rows (n, n_out); for one output also values (n,)."""
     array = _numeric(y, name)
@@ -122,12 +122,14 @@ def _check_finite(array: Array, dtype: np.dtype[Any], name: str) -> None:
                              f"most {limit:.4g}, the largest {dtype}")
 
 
-def _check_range(rows: Array, loss: str, name: str) -> None:
-    if losses.CODES[loss] == losses.QUADRATIC:
+def _check_range(rows: Array, loss: losses.Loss, name: str) -> None:
+    if loss.code == losses.POISSON and rows.min() < 0:
+        raise ValueError(f"{name} must be at least 0 for {loss}, found {rows.min()}")
+    if loss.code not in (losses.BINARY_CROSS_ENTROPY, losses.CROSS_ENTROPY):
         return
     if rows.min() < 0 or rows.max() > 1:
         raise ValueError(f"{name} must lie in [0, 1] for {loss}, found {rows.min()} to {rows.max()}")
-    if losses.CODES[loss] == losses.CROSS_ENTROPY:
+    if loss.code == losses.CROSS_ENTROPY:
         sums = rows.sum(axis=1, dtype=np.float64)
         worst = int(np.argmax(np.abs(sums - 1)))
         if abs(sums[worst] - 1) > 1e-3:

@@ -307,15 +307,18 @@ def check_theta(network: Network) -> None:
         raise ValueError(f"theta[{i}] of the network is {network.theta[i]}; every parameter must be finite")
 
 
-def check_loss(loss: str | None, output: str) -> str:
-    """The loss by name, or for None the one that matches the output activation; raises where they do not fit."""
-    output_code = activations.CODES[output]
+def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
+    """The loss itself or by name, or for None the one that matches the output activation; raises where they do not
+    fit."""
     if loss is None:
-        return next((name for name, code in losses.CODES.items() if losses.MATCHING[code] == output_code), "quadratic")
-    needed = losses.MATCHING[losses.CODES[one_of("loss", loss, losses.CODES)]]
-    if needed not in (None, output_code):
-        name = next(name for name, code in activations.CODES.items() if code == needed)
-        raise ValueError(f"loss {loss} needs {name} outputs, the network has {output}; quadratic takes any output")
+        return next((kind() for kind in losses.LOSSES.values() if output in kind.outputs), losses.Quadratic())
+    if isinstance(loss, str):
+        loss = losses.LOSSES[one_of("loss", loss, losses.LOSSES)]()
+    if not isinstance(loss, losses.Loss):
+        raise TypeError(f"loss must be a name or one of fastbp.losses, got {loss!r}")
+    if loss.outputs and output not in loss.outputs:
+        raise ValueError(f"loss {loss} needs {' or '.join(loss.outputs)} outputs, the network has {output}; quadratic, "
+                         "mean_absolute and huber take any output")
     return loss
 
 
@@ -328,7 +331,7 @@ def choose_threads(threads: int | None, work: float, worth: float = jit.WORTH_TH
     return jit.available_threads() if work >= worth else 1
 
 
-def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
+def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | None,
           threads: int | None) -> tuple[Array, float]:
     """Outputs (n, n_out) and, with targets, the mean cost, of inputs already checked."""
     rows = min(len(x), CAPACITY)
@@ -340,8 +343,8 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: str | None,
     return outputs, cost
 
 
-def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: str | None, purpose: int,
-                gradient: Array, outputs: Array, threads: int | None, work: float) -> float:
+def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: losses.Loss | None,
+                purpose: int, gradient: Array, outputs: Array, threads: int | None, work: float) -> float:
     """The compiled steps that change no parameter; returns the mean cost."""
     steps = -(-len(x) // workspace.capacity)
     costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
@@ -351,7 +354,7 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
         run(network._address, network.theta, gradient, NO_MATRIX[network.dtype],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, NO_ORDER, len(x), workspace.capacity, purpose,
-            losses.CODES[loss] if loss else 0, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
+            loss.rule(network.dtype.name) if loss else kernels.NO_LOSS, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
             board, n_threads)
     return mean_cost(costs, workspace.capacity, len(x))
 
@@ -362,7 +365,7 @@ def mean_cost(costs: Array, batch_size: int, n_samples: int) -> float:
     return float((costs[:-1].sum() * batch_size + costs[-1] * last) / n_samples)
 
 
-def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | None = None,
+def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | losses.Loss | None = None,
                       threads: int | None = None) -> tuple[float, Array]:
     """Mean cost over all samples and its gradient with respect to theta.
 
@@ -372,8 +375,9 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     X : array_like (n, n_in)
     y : array_like
         Labels (n,), or rows of targets (n, n_out).
-    loss : str, optional
-        quadratic (½ Σ (a − t)²), binary_cross_entropy, cross_entropy; None: the one that matches the output.
+    loss : str or one of fastbp.losses, optional
+        quadratic, binary_cross_entropy, cross_entropy, mean_absolute, huber, poisson; None: the one that matches the
+        output.
     threads : int, optional
         The result is bitwise the same for every number.
 

@@ -55,8 +55,9 @@ class Trainer:
     ----------
     network : Network
         Trained in place.
-    loss : str, optional
-        quadratic, binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs); None: the match.
+    loss : str or one of fastbp.losses, optional
+        quadratic, mean_absolute or huber; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs),
+        poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your own.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
         With its settings; or its name in small letters, for their defaults.
     batch_size : int
@@ -86,11 +87,12 @@ class Trainer:
     True
     """
 
-    def __init__(self, network: Network, loss: str | None = None, optimizer: Optimizer | str | None = None,
-                 batch_size: int = 128, seed: int = 0, threads: int | None = None,
-                 schedule: str | Schedule | Function | None = None):
+    def __init__(self, network: Network, loss: str | losses.Loss | None = None,
+                 optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
+                 threads: int | None = None, schedule: str | Schedule | Function | None = None):
         self.network = check_network(network)
         self.loss = check_loss(loss, network.activations[-1])
+        self.loss.rule(network.dtype.name)  # compiles what is the user's own
         self.optimizer = _optimizer(optimizer)
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
@@ -238,7 +240,7 @@ class Trainer:
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
             made = run(net._address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
                        workspace.targets, workspace.costs, x.samples, t.samples, order, len(order), batch_size,
-                       kernels.TRAIN, losses.CODES[self.loss], self.optimizer.settings(), etas, self._clock,
+                       kernels.TRAIN, self.loss.rule(net.dtype.name), self.optimizer.settings(), etas, self._clock,
                        NO_MATRIX[net.dtype], costs, self._board, threads)
         if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(self._board, threads)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import SGD, Adam, AdamW, Network, Trainer
+from fastbp import SGD, Adam, AdamW, Network, Trainer, losses
 from fastbp.cli import main
 from fastbp.data import load
 from fastbp.schedules import Cosine, Linear, WarmUp
@@ -178,6 +178,20 @@ def test_early_stopping(here):
     assert f"test loss {result['test_loss'][0]:.4f}   test accuracy {result['final_test_accuracy']:.2%}" in lines
     with open("log.csv", newline="") as file:
         assert [float(row["validation_loss"]) for row in csv.DictReader(file)] == result["validation_loss"]
+
+
+@pytest.mark.parametrize(("data", "options", "output", "loss"), [
+    ("labels.npz", "--label-smoothing 0.2", "softmax", losses.CrossEntropy(0.2)),
+    ("labels.npz", "--loss binary_cross_entropy", "sigmoid", losses.BinaryCrossEntropy()),
+    ("rows.npz", "--loss huber", "identity", losses.Huber()),
+    ("labels.npz", "--loss poisson", "softplus", losses.Poisson()),
+])  # fmt: skip
+def test_losses_and_their_outputs(here, call, data, options, output, loss):
+    ok(call("train", data, "--save", "net", "--quiet", *QUICK, *options.split(), "--eta", 0.01))
+    x, y, _, _ = load(data)
+    net = Network([4, 8, y.shape[1] if y.ndim > 1 else 3], output=output)
+    Trainer(net, loss, SGD(0.01, 0.9, True), 10, schedule="linear").fit(x, y, 5)
+    assert Network.load("net").theta.tobytes() == net.theta.tobytes()
 
 
 def test_a_limit_of_seconds(here):
@@ -367,6 +381,9 @@ BAD_COMMANDS = {
     "no rate": (r"eta must be a finite number > 0, got 0\.0", "train labels.npz --eta 0"),
     "rate that is no number": ("eta must be a finite number > 0, got nan", "train labels.npz --eta nan"),
     "momentum": (r"momentum must be in \[0, 1\), got 1\.0", "train labels.npz --momentum 1"),
+    "smoothing of values": ("--label-smoothing belongs to --loss cross_entropy, not to quadratic",
+                            "train rows.npz --label-smoothing 0.1"),
+    "smoothing": (r"label_smoothing must be in \[0, 1\), got 1\.0", "train labels.npz --label-smoothing 1"),
     "momentum for adam": ("--momentum belongs to --optimizer sgd", "train labels.npz --optimizer adam --momentum 0.5"),
     "empty layer": ("a layer size must be at least 1, got 0", "train labels.npz --hidden 8,0"),
     "layer for no memory": (".", "train labels.npz --hidden 99999999999999"),

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from fastbp import Network, cost_and_gradient
 from fastbp.core import activations, kernels, losses, optimizers, reference
 from fastbp.core.optimizers import SGD
-from fastbp.network import CAPACITY
+from fastbp.network import CAPACITY, check_loss
 from fastbp.workspace import Workspace, parameter_offsets
 
 PAIRS = [
     ("quadratic", "identity"), ("quadratic", "sigmoid"), ("quadratic", "tanh"), ("quadratic", "relu"),
     ("quadratic", "softmax"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "softmax"),
+    ("mean_absolute", "identity"), ("mean_absolute", "softplus"), ("huber", "identity"), ("huber", "tanh"),
+    ("poisson", "softplus"), (losses.CrossEntropy(label_smoothing=0.2), "softmax"), (losses.Huber(0.3), "silu"),
 ]
 MATCHING = [("quadratic", "identity"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "softmax")]
 
@@ -24,16 +26,18 @@ class Net:
     def __init__(self, sizes, hidden, output, loss, n, seed=0):
         self.draw = np.random.default_rng(seed)
         self.arguments = sizes, hidden, output, loss
-        self.loss, self.n = losses.CODES[loss], n
+        self.loss, self.n = check_loss(loss, output).rule(), n
         self.workspace = Workspace(sizes, [hidden] * (len(sizes) - 2) + [output], "float64", n)
         self.layers, self.buffers = self.workspace.layers, self.workspace.buffers
         self.theta = self.draw.normal(0, 0.7, parameter_offsets(sizes)[-1][0])
         self.workspace.a[0][:] = self.draw.normal(size=(n, sizes[0]))
         self.targets = self.draw.normal(size=(n, sizes[-1]))
-        if loss == "binary_cross_entropy":
+        if self.loss.code == losses.BINARY_CROSS_ENTROPY:
             self.targets = reference.sigmoid(self.targets)
-        elif loss == "cross_entropy":
+        elif self.loss.code == losses.CROSS_ENTROPY:
             self.targets = reference.softmax(self.targets)
+        elif self.loss.code == losses.POISSON:
+            self.targets = np.abs(self.targets)
 
     def cost(self, theta):
         kernels.forward_serial(theta, self.layers, self.buffers, self.n, 1)
@@ -243,7 +247,7 @@ def test_repeating_every_sample_does_not_matter(net, times):
 def test_no_error_where_the_output_is_the_target(net, pair):
     """For the matching pairs delta[L] = a[L] - t, and with it every gradient, is 0 to the bit."""
     loss, output = pair
-    net.loss, net.layers[-1, kernels.ACTIVATION] = losses.CODES[loss], activations.CODES[output]
+    net.loss, net.layers[-1, kernels.ACTIVATION] = losses.LOSSES[loss]().rule(), activations.CODES[output]
     net.cost(net.theta)
     net.targets[:] = net.workspace.a[-1]
     assert (net.gradient() == 0).all()
@@ -264,7 +268,7 @@ def test_the_gradient_of_many_samples_that_are_mostly_zeros(threads):
     oracle.a[0][:] = X
     network = oracle.layers, oracle.buffers
     reference.forward(net.theta, *network, n)
-    reference.output_error(*network, np.eye(10)[labels], oracle.costs, losses.CROSS_ENTROPY, n)
+    reference.output_error(*network, np.eye(10)[labels], oracle.costs, losses.CrossEntropy().rule(), n)
     reference.backward(net.theta, *network, n)
     reference.weight_gradients(expected, *network, n)
     assert (oracle.a[1] == 0).mean() > 0.5

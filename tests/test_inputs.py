@@ -257,7 +257,7 @@ def test_bad_validation_data(validation, error, message):
 HIDDEN = "unknown hidden activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softplus$"
 OUTPUT = "unknown output activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softplus, softmax$"
 DTYPE = "unknown dtype {!r}; valid: float32, float64$"
-LOSS = "unknown loss {!r}; valid: quadratic, binary_cross_entropy, cross_entropy$"
+LOSS = "unknown loss {!r}; valid: quadratic, binary_cross_entropy, cross_entropy, mean_absolute, huber, poisson$"
 
 
 @pytest.mark.parametrize(
@@ -316,12 +316,12 @@ def test_settings_of_a_network(settings, error, message):
         ({"network": [3, 2]}, TypeError, r"network must be a Network, got \[3, 2\]"),
         ({"network": Network}, TypeError, "network must be a Network, got <class"),
         ({"loss": "mse"}, ValueError, LOSS.format("mse")),
-        ({"loss": 0}, ValueError, LOSS.format(0)),
-        ({"loss": ["quadratic"]}, ValueError, r"unknown loss \['quadratic'\]; valid: "),
+        ({"loss": 0}, TypeError, "loss must be a name or one of fastbp.losses, got 0"),
+        ({"loss": ["quadratic"]}, TypeError, r"loss must be a name or one of fastbp.losses, got \['quadratic'\]"),
         ({"loss": "binary_cross_entropy"}, ValueError,
-         "loss binary_cross_entropy needs sigmoid outputs, the network has softmax; quadratic takes any output"),
+         "loss binary_cross_entropy needs sigmoid outputs, the network has softmax; quadratic, mean_absolute and"),
         ({"network": Network([3, 2], output="sigmoid"), "loss": "cross_entropy"}, ValueError,
-         "loss cross_entropy needs softmax outputs, the network has sigmoid; quadratic takes any output"),
+         "loss cross_entropy needs softmax outputs, the network has sigmoid; quadratic, mean_absolute and"),
         ({"optimizer": "adamax"}, ValueError, "unknown optimizer 'adamax'; valid: sgd, adam, adamw, nadam, .*rprop$"),
         ({"optimizer": Adam}, TypeError, "optimizer must be a name or one of SGD, Adam, .*Rprop, got <class"),
         ({"optimizer": 0.1}, TypeError, r"optimizer must be a name or one of SGD, Adam, .*Rprop, got 0\.1"),

@@ -18,7 +18,7 @@ from numba.core.errors import TypingError
 
 import fastbp.core
 from fastbp import Network
-from fastbp.core import activations, jit, kernels, optimizers, processors
+from fastbp.core import activations, jit, kernels, losses, optimizers, processors
 from fastbp.core.optimizers import SGD
 from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
@@ -50,7 +50,7 @@ import numba
 import numpy as np
 from fastbp.core import cache, kernels
 from fastbp.core.activations import TANH
-from fastbp.core.losses import QUADRATIC
+from fastbp.core.losses import Quadratic
 from fastbp.core.optimizers import update, update_serial
 
 layers = np.zeros((1, kernels.N_COLUMNS), np.int64)
@@ -58,7 +58,7 @@ for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, 
     layers[0, getattr(kernels, column)] = value
 buffers, theta = np.zeros(24), np.ones(1)
 buffers[8] = 0.5
-error = layers, buffers, np.zeros((1, 1)), np.empty(1), QUADRATIC, 1, 1
+error = layers, buffers, np.zeros((1, 1)), np.empty(1), Quadratic().rule(), 1, 1
 cached = cache.is_cached(kernels.output_error_serial, tuple(map(numba.typeof, error)))
 kernels.output_error_serial(*error)
 for kernel in (update, update_serial):
@@ -252,8 +252,8 @@ class Steps:
     def __call__(self, kernel, steps, threads=1):
         w = self.workspace
         return kernel(self.address, self.theta, self.scratch, self.state, w.layers, w.buffers, w.targets, w.costs,
-                      *self.samples, self.order, 400, 10, kernels.TRAIN, 2, self.settings, self.etas[:steps],
-                      self.clock, NO_MATRIX[self.theta.dtype], self.costs[:steps], self.board, threads)
+                      *self.samples, self.order, 400, 10, kernels.TRAIN, losses.CrossEntropy().rule(), self.settings,
+                      self.etas[:steps], self.clock, NO_MATRIX[self.theta.dtype], self.costs[:steps], self.board, threads)
 
 
 def use_all(sizes):
@@ -265,7 +265,7 @@ def use_all(sizes):
     for name in ("forward", "output_error", "backward", "weight_gradients", "update"):
         arguments = {
             "forward": (steps.theta, w.layers, w.buffers, 10),
-            "output_error": (w.layers, w.buffers, w.targets, w.costs, 2, 10),
+            "output_error": (w.layers, w.buffers, w.targets, w.costs, losses.CrossEntropy().rule(), 10),
             "backward": (steps.theta, w.layers, w.buffers, 10),
             "weight_gradients": (steps.gradient, w.layers, w.buffers, 10),
             "update": (steps.theta, steps.gradient, steps.state, steps.settings, 0.1, 1),

@@ -19,6 +19,7 @@ from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.product import MOST_NONZERO, NEVER, TILE_HEIGHT, Matrix, product, repeated_zero
 from fastbp.core.samples import LABELS, NONE, Samples, describe
 from fastbp.core.simd import at
+from fastbp.network import check_loss
 from fastbp.workspace import Workspace, aligned, parameter_offsets
 
 DTYPES = ["float32", "float64"]
@@ -39,6 +40,8 @@ NETWORKS = {
 PAIRS = [
     ("quadratic", "identity", 1), ("quadratic", "sigmoid", 3), ("quadratic", "tanh", 16), ("quadratic", "relu", 5),
     ("quadratic", "softmax", 4), ("binary_cross_entropy", "sigmoid", 2), ("cross_entropy", "softmax", 10),
+    ("mean_absolute", "identity", 3), ("huber", "tanh", 4), (losses.Huber(0.2), "gelu", 17), ("poisson", "softplus", 2),
+    (losses.CrossEntropy(label_smoothing=0.1), "softmax", 5),
 ]
 OPTIMIZERS = [SGD(0.1), SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9, nesterov=True), Adam(0.01)]
 SERIAL = SimpleNamespace(forward=kernels.forward_serial, output_error=kernels.output_error_serial,
@@ -50,9 +53,11 @@ PARALLEL = SimpleNamespace(forward=kernels.forward, output_error=kernels.output_
 
 def draw_targets(draw, loss, n, n_out):
     t = draw.normal(size=(n, n_out))
-    if loss == "binary_cross_entropy":
+    if loss == losses.BINARY_CROSS_ENTROPY:
         return (t > 0) * 1.0
-    return reference.softmax(3 * t) if loss == "cross_entropy" else t
+    if loss == losses.POISSON:
+        return np.floor(np.abs(2 * t))
+    return reference.softmax(3 * t) if loss == losses.CROSS_ENTROPY else t
 
 
 class Net:
@@ -60,13 +65,13 @@ class Net:
 
     def __init__(self, sizes, activations, loss, dtype, n, capacity=CAPACITY):
         draw = np.random.default_rng(sum(sizes) + n)
-        self.n, self.loss, self.dtype = n, losses.CODES[loss], np.dtype(dtype)
+        self.n, self.loss, self.dtype = n, check_loss(loss, activations[-1]).rule(), np.dtype(dtype)
         workspace = Workspace(sizes, activations, dtype, capacity)
         self.layers, self.buffers = workspace.layers, workspace.buffers
         self.buffers[:] = np.nan
         workspace.a[0][:n] = draw.normal(size=(n, sizes[0]))
         self.targets, self.costs = np.full((capacity, sizes[-1]), np.nan, dtype), np.full(capacity, np.nan)
-        self.targets[:n] = draw_targets(draw, loss, n, sizes[-1])
+        self.targets[:n] = draw_targets(draw, self.loss.code, n, sizes[-1])
         size = parameter_offsets(sizes)[-1][0]
         self.memory = np.full((4, size + 32), np.nan, dtype)  # 16 numbers of no man's land on either side
         self.theta, self.gradient, *_ = self.memory[:, 16:-16]
@@ -333,7 +338,7 @@ class Run:
         self.dtype, self.optimizer, self.batch = dtype, optimizer, batch
         self.array, self.floats = inputs(x_kind)
         self.t, self.kept_alive, loss, output, self.rows = targets_of(t_kind)
-        self.loss = losses.CODES[loss]
+        self.loss = losses.LOSSES[loss]().rule()
         self.sizes, self.workspace = sizes, Workspace(sizes, [*hidden, output], dtype, batch)
         size = parameter_offsets(sizes)[-1][0]
         self.theta, self.gradient = aligned(size, dtype), aligned(size, dtype)

@@ -20,7 +20,7 @@ def arguments(equation, b):
     w = b.workspace
     return {
         "forward": (b.network.theta, w.layers, w.buffers, b.n),
-        "output_error": (w.layers, w.buffers, w.targets, w.costs, losses.CODES["cross_entropy"], b.n),
+        "output_error": (w.layers, w.buffers, w.targets, w.costs, losses.CrossEntropy().rule(), b.n),
         "backward": (b.network.theta, w.layers, w.buffers, b.n),
         "weight_gradients": (b.gradient, w.layers, w.buffers, b.n),
         "update": (b.network.theta, b.gradient, b.state, b.settings, b.eta, 1),

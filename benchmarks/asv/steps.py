@@ -37,7 +37,7 @@ class Steps(Batch):
         w, order = self.workspace, self.order[: steps * self.n]
         return self.run(kernels.address(self.network.dtype.name), self.network.theta, self.scratch, self.state,
                         w.layers, w.buffers, w.targets, w.costs, *self.samples, order, len(order), self.n,
-                        kernels.TRAIN, losses.CODES["cross_entropy"], self.settings, self.etas[:steps], self.clock,
+                        kernels.TRAIN, losses.CrossEntropy().rule(), self.settings, self.etas[:steps], self.clock,
                         self.outputs, self.costs[:steps], self.board, self.threads)
 
 

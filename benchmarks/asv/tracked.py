@@ -47,7 +47,7 @@ class Gradient:
         w.a[0][:] = w.a[0].astype(dtype)
         _, gradient = fastbp.cost_and_gradient(net, w.a[0].astype(dtype), w.targets.astype(dtype))
         reference.forward(exact.network.theta, w.layers, w.buffers, 128)
-        reference.output_error(w.layers, w.buffers, w.targets, w.costs, losses.CODES["cross_entropy"], 128)
+        reference.output_error(w.layers, w.buffers, w.targets, w.costs, losses.CrossEntropy().rule(), 128)
         reference.backward(exact.network.theta, w.layers, w.buffers, 128)
         reference.weight_gradients(exact.gradient, w.layers, w.buffers, 128)
         return float(np.abs(gradient - exact.gradient).max() / np.abs(exact.gradient).max())

@@ -105,9 +105,9 @@ def softplus(x):
     term left out is below 0.1 ulp.
     """
     y = exp(-abs(x))
-    s = y / (2 + y)
+    twice = 2 * y / (2 + y)  # half of it is no normal number at the lowest x, and would be flushed to 0
     terms = 8 if x.single else 17
-    return where(x > 0, x, 0) + s * polynomial(s * s, [2 / (2 * i + 1) for i in range(terms)])
+    return where(x > 0, x, 0) + twice * polynomial(0.25 * twice * twice, [1 / (2 * i + 1) for i in range(terms)])
 
 
 def silu(x):

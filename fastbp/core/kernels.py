@@ -19,7 +19,7 @@ from numba import carray, prange, types
 from fastbp.core import jit
 from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.cache import is_cached
-from fastbp.core.losses import costs_and_errors
+from fastbp.core.losses import Rule, costs_and_errors
 from fastbp.core.optimizers import DECAY_BIASES, factors_of, update_block
 from fastbp.core.phases import (
     FIELDS,
@@ -240,6 +240,7 @@ weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
 # has phases of its own (`one_thread`).
 
 INFER, TRAIN, ACCUMULATE = range(3)  # what for
+NO_LOSS = Rule(0, 0.0, 0)
 
 
 @jit.inlined
@@ -455,13 +456,14 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any,
     numbers, reals, wholes = number[::1], real[::1], whole[::1]
     matrix, samples = number[:, ::1], types.NamedUniTuple(whole, len(Samples._fields), Samples)
     placed = types.NamedTuple((types.CPointer(number), whole, whole), Matrix)
+    loss = types.NamedTuple((whole, real, whole), Rule)
     loop = (numbers, numbers, matrix, whole[:, ::1], numbers, matrix, reals, samples, samples, wholes, whole, whole,
-            whole, whole, reals, reals, wholes, whole, matrix, reals, wholes, whole, whole)
+            whole, loss, reals, reals, wholes, whole, matrix, reals, wholes, whole, whole)
     return loop, [
         (product, (placed, placed, placed, whole, whole, whole, placed, number, whole)),
         (activate, (whole, numbers, numbers, whole, whole, whole)),
         (multiply_by_prime, (whole, numbers, numbers, numbers, whole, whole, whole)),
-        (costs_and_errors, (whole, whole, numbers, numbers, numbers, numbers, reals, whole, whole, whole)),
+        (costs_and_errors, (loss, whole, numbers, numbers, numbers, numbers, reals, whole, whole, whole)),
         (update_block, (numbers, numbers, matrix, reals, types.UniTuple(real, 4), whole, whole, whole, whole)),
     ]
 
@@ -562,5 +564,5 @@ def forward_few(places, X, outputs):
         counts[:] = 0
         none, board, clock = part(counts, 0, 0), part(counts, 0, len(counts) - 1), part(counts, len(counts) - 1, 1)
         jit.call(places[0], (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE), none, n,
-                             n, INFER, 0, costs, costs, clock, 0, outputs, part(costs, 0, 1), board, 0, 1))
+                             n, INFER, NO_LOSS, costs, costs, clock, 0, outputs, part(costs, 0, 1), board, 0, 1))
     return finite

@@ -25,7 +25,7 @@ from fastbp.core.activations import (
     SOFTPLUS,
     TANH,
 )
-from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC
+from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
 from fastbp.core.optimizers import (
     ADAM_RULE,
     LION_RULE,
@@ -167,13 +167,36 @@ def through_activation(activation, z, slope):
 
 def cost(loss, z, a, t):
     """Cost of each sample, (n,)."""
-    if loss == QUADRATIC:
+    if loss.code == QUADRATIC:
         return ((a - t) ** 2).sum(axis=1) / 2
-    if loss == BINARY_CROSS_ENTROPY:  # -t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)
+    if loss.code == MEAN_ABSOLUTE:
+        return np.abs(a - t).sum(axis=1)
+    if loss.code == HUBER:
+        r = np.abs(a - t)
+        return np.where(r <= loss.number, r**2 / 2, loss.number * (r - loss.number / 2)).sum(axis=1)
+    if loss.code == BINARY_CROSS_ENTROPY:  # -t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)
         return (np.logaddexp(0, z) - t * z).sum(axis=1)
-    if loss == CROSS_ENTROPY:  # -sum t log(a) at a = softmax(z)
-        return log_sum_exp(z) - (t * z).sum(axis=1)
+    if loss.code == CROSS_ENTROPY:  # -sum t log(a) at a = softmax(z)
+        return log_sum_exp(z) - (smoothed(t, loss) * z).sum(axis=1)
+    if loss.code == POISSON:
+        return (a - t * np.log(a)).sum(axis=1)
     raise ValueError(f"unknown loss {loss}")
+
+
+def smoothed(t, loss):
+    """Targets of the cross-entropy with label smoothing."""
+    return (1 - loss.number) * t + loss.number / t.shape[1]
+
+
+def slope(loss, a, t):
+    """dE/da of each sample, of the losses that are written in a."""
+    if loss.code == QUADRATIC:
+        return a - t
+    if loss.code == MEAN_ABSOLUTE:
+        return np.sign(a - t)
+    if loss.code == HUBER:
+        return np.clip(a - t, -loss.number, loss.number)
+    return 1 - t / a
 
 
 def parameters(vector, layer):
@@ -207,7 +230,12 @@ def output_error(layers, buffers, targets, costs, loss, n, threads=1):
     _, z, a, delta = neurons(buffers, layers[-1], n)
     t = targets[:n]
     costs[:n] = cost(loss, z, a, t)
-    delta[:] = through_activation(layers[-1, kernels.ACTIVATION], z, a - t) if loss == QUADRATIC else a - t
+    if loss.code == BINARY_CROSS_ENTROPY:
+        delta[:] = a - t
+    elif loss.code == CROSS_ENTROPY:
+        delta[:] = a - smoothed(t, loss)
+    else:
+        delta[:] = through_activation(layers[-1, kernels.ACTIVATION], z, slope(loss, a, t))
 
 
 def backward(theta, layers, buffers, n, threads=1):
