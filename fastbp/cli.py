@@ -126,6 +126,8 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--warm-up", type=float, default=argparse.SUPPRESS, metavar="SHARE",
                        help="share of the steps in which the learning rate rises, before the schedule (default: 0, but "
                             "for linear)")
+    train.add_argument("--class-weight", choices=["balanced"], default=argparse.SUPPRESS,
+                       help="as if all classes had as many samples")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and the order of samples")
     train.add_argument("--validation-fraction", type=float, default=argparse.SUPPRESS, metavar="SHARE",
                        help="of the training samples, to validate with after each epoch; the test samples are then "
@@ -184,7 +186,8 @@ def _train(options: argparse.Namespace) -> None:
 
     test = _test_samples(dataset)
     history = trainer.fit(dataset.x_train, dataset.y_train, options.epochs, test if fraction is None else None,
-                          progress=False if options.quiet else None, validation_fraction=fraction,
+                          progress=False if options.quiet else None, class_weight=given.get("class_weight"),
+                          validation_fraction=fraction,
                           stratify=fraction is not None and network.activations[-1] == "softmax", callbacks=callbacks)
     if model:
         network.save(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,51 @@ def as_targets(y: npt.ArrayLike, n_samples: int, n_out: int, output: str, loss: 
     _check_range(array, loss, name)
     array = _readable(array, dtype, bytes_are_intensity=False)
     return Targets(array, describe(array), _labels_of_rows(array, output))
+
+
+def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[int, float] | None,
+               labels: Array | None, n_samples: int) -> Array:
+    """The weight of each sample (n,), float64; empty where all are 1.
+
+    class_weight: "balanced", n / (classes · samples of the class), or a weight for each label, 1 where there is none.
+    """
+    weights = np.ones(n_samples)
+    if sample_weight is not None:
+        given = _numeric(sample_weight, "sample_weight")
+        if given.shape != (n_samples,):
+            raise ValueError(f"sample_weight must have shape ({n_samples},), got {given.shape}")
+        weights = given.astype(np.float64)
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            i = int(np.argmin(np.isfinite(weights) & (weights >= 0)))
+            raise ValueError(f"sample_weight must be finite and >= 0, sample_weight[{i}] is {weights[i]}")
+    if class_weight is not None:
+        if labels is None:
+            raise ValueError("class_weight needs labels, y holds values")
+        weights *= _class_weights(class_weight, labels)[labels]
+    if sample_weight is None and class_weight is None:
+        return np.empty(0)
+    if not weights.any():
+        raise ValueError("all samples have weight 0")
+    return weights
+
+
+def _class_weights(class_weight: str | Mapping[int, float], labels: Array) -> Array:
+    """Of each label from 0 to the highest."""
+    counts = np.bincount(labels)
+    if isinstance(class_weight, str):
+        one_of("class_weight", class_weight, ["balanced"])
+        present: Array = len(labels) / ((counts > 0).sum() * np.maximum(counts, 1))
+        return present
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(f'class_weight must be "balanced" or a weight for each label, got {class_weight!r}')
+    weights = np.ones(len(counts))
+    for label, weight in class_weight.items():
+        number = whole_number("a label of class_weight", label, 0)
+        if isinstance(weight, bool) or not isinstance(weight, (int, float, np.number)) or not 0 <= weight < np.inf:
+            raise ValueError(f"class_weight must be finite and >= 0, that of {label} is {weight!r}")
+        if number < len(counts):
+            weights[number] = weight
+    return weights
 
 
 def _numeric(x: npt.ArrayLike, name: str) -> Array:

@@ -16,12 +16,23 @@ import numpy.typing as npt
 from fastbp.core import activations, jit, kernels, losses
 from fastbp.core.phases import board_size
 from fastbp.files import write_whole
-from fastbp.inputs import NO_TARGETS, Inputs, Targets, as_inputs, as_targets, classifies, decide, one_of, whole_number
+from fastbp.inputs import (
+    NO_TARGETS,
+    Inputs,
+    Targets,
+    as_inputs,
+    as_targets,
+    as_weights,
+    classifies,
+    decide,
+    one_of,
+    whole_number,
+)
 from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
 CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
-NO_ORDER, NO_ETAS, NO_SETTINGS = np.empty(0, np.int64), np.empty(0), np.empty(0)
+NO_ORDER, NO_ETAS, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0)
 NO_MATRIX = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
 FORMAT = "fastbp-network-1"
 VARIANCE = {"selu": 1} | dict.fromkeys(("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"), 2)  # of n_in weights
@@ -338,13 +349,14 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | No
     workspace = network._take_workspace(rows)
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
     work = len(x) * network.n_parameters
-    cost = _go_through(network, workspace, x, t, loss, kernels.INFER, network.theta, outputs, threads, work)
+    cost = _go_through(network, workspace, x, t, loss, NO_WEIGHTS, kernels.INFER, network.theta, outputs, threads, work)
     network._idle.append(workspace)
     return outputs, cost
 
 
 def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: losses.Loss | None,
-                purpose: int, gradient: Array, outputs: Array, threads: int | None, work: float) -> float:
+                weights: Array, purpose: int, gradient: Array, outputs: Array, threads: int | None,
+                work: float) -> float:
     """The compiled steps that change no parameter; returns the mean cost."""
     steps = -(-len(x) // workspace.capacity)
     costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
@@ -353,20 +365,27 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     with jit.team((kernels.run, kernels.run_serial), n_threads, board=board) as (run, n_threads):
         run(network._address, network.theta, gradient, NO_MATRIX[network.dtype],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
-            t.samples if t else NO_TARGETS, NO_ORDER, len(x), workspace.capacity, purpose,
+            t.samples if t else NO_TARGETS, weights, NO_ORDER, len(x), workspace.capacity, purpose,
             loss.rule(network.dtype.name) if loss else kernels.NO_LOSS, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
             board, n_threads)
-    return mean_cost(costs, workspace.capacity, len(x))
+    return mean_cost(costs, workspace.capacity, len(x), weights)
 
 
-def mean_cost(costs: Array, batch_size: int, n_samples: int) -> float:
-    """Mean over the samples of the mini-batches' mean costs; the last mini-batch may be smaller."""
+def mean_cost(costs: Array, batch_size: int, n_samples: int, weights: Array) -> float:
+    """Mean over the samples of the mini-batches' mean costs; the last mini-batch may be smaller.
+
+    weights: of the samples in their order, empty for 1 each.
+    """
+    if len(weights):
+        sums = np.add.reduceat(weights, np.arange(0, n_samples, batch_size))
+        return float((costs * sums).sum() / max(sums.sum(), np.finfo(np.float64).tiny))
     last = n_samples - (len(costs) - 1) * batch_size
     return float((costs[:-1].sum() * batch_size + costs[-1] * last) / n_samples)
 
 
 def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | losses.Loss | None = None,
-                      threads: int | None = None) -> tuple[float, Array]:
+                      threads: int | None = None, *, sample_weight: npt.ArrayLike | None = None,
+                      ) -> tuple[float, Array]:
     """Mean cost over all samples and its gradient with respect to theta.
 
     Parameters
@@ -380,6 +399,8 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
         output.
     threads : int, optional
         The result is bitwise the same for every number.
+    sample_weight : array_like (n,), optional
+        >= 0: a weight of 2 is that sample twice. Means are over the weights.
 
     Returns
     -------
@@ -403,10 +424,11 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     loss = check_loss(loss, check_network(network).activations[-1])
     x = as_inputs(X, network.layer_sizes[0], network.dtype)
     t = as_targets(y, len(x), network.layer_sizes[-1], network.activations[-1], loss, network.dtype)
+    weights = as_weights(sample_weight, None, None, len(x))
     workspace = network.workspace(min(len(x), CAPACITY))
     gradient = aligned(network.n_parameters, network.dtype)
     work = 3 * len(x) * network.n_parameters
-    cost = _go_through(network, workspace, x, t, loss, kernels.ACCUMULATE, gradient,
+    cost = _go_through(network, workspace, x, t, loss, weights, kernels.ACCUMULATE, gradient,
                        NO_MATRIX[network.dtype], threads, work)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made

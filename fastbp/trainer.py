@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ from fastbp.callbacks import Callback, Fit, History
 from fastbp.core import jit, kernels, losses
 from fastbp.core.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastbp.core.phases import balance, board_size
-from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, decide, one_of, whole_number
+from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, as_weights, decide, one_of, whole_number
 from fastbp.network import (
     NO_MATRIX,
+    NO_ORDER,
+    NO_WEIGHTS,
     Network,
     all_finite,
     check_loss,
@@ -130,8 +132,9 @@ class Trainer:
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 1,
             validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
-            progress: bool | None = None, *, validation_fraction: float | None = None, stratify: bool = False,
-            callbacks: Iterable[Callback] = ()) -> History:
+            progress: bool | None = None, *, sample_weight: npt.ArrayLike | None = None,
+            class_weight: str | Mapping[int, float] | None = None, validation_fraction: float | None = None,
+            stratify: bool = False, callbacks: Iterable[Callback] = ()) -> History:
         """Train for `epochs` more epochs; a further call goes on from where the last one ended.
 
         Parameters
@@ -146,6 +149,10 @@ class Trainer:
             Evaluated after each epoch.
         progress : bool, optional
             Show a bar on standard error; None: where that is a terminal.
+        sample_weight : array_like (n,), optional
+            >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged.
+        class_weight : "balanced" or dict, optional
+            A weight for each label, times the sample's own; "balanced": as if all classes had as many samples.
         validation_fraction : float, optional
             In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation and not
             trained on.
@@ -167,6 +174,7 @@ class Trainer:
             if not callable(callback):
                 raise TypeError(f"callbacks must be functions, got {callback!r}")
         x, t = self._check(X, y, "X", "y")
+        weights = as_weights(sample_weight, class_weight, t.labels, len(x))
         validation, chosen = None, None
         if validation_data is not None:
             if not (isinstance(validation_data, (tuple, list)) and len(validation_data) == 2):
@@ -178,7 +186,7 @@ class Trainer:
             chosen, kept = _split(len(x), t.labels, validation_fraction, stratify, self.seed)
             validation = self._check(x.array[kept], np.asarray(y)[kept], "validation X", "validation y")
         check_theta(self.network)
-        run = _Run(self, x, t, epochs, chosen, callbacks)
+        run = _Run(self, x, t, weights, epochs, chosen, callbacks)
         if self.batch_size > run.n:
             print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
                   file=sys.stderr)
@@ -217,7 +225,7 @@ class Trainer:
         net = self.network
         x, t = self._check(np.zeros((1, net.layer_sizes[0])), np.eye(1, net.layer_sizes[-1]), "X", "y")
         self._evaluate(x, t)
-        self._steps(x, t, np.empty(0, np.int64), 1, np.empty(0), np.empty(0), net.workspace(1), self.threads)
+        self._steps(x, t, NO_WEIGHTS, NO_ORDER, 1, np.empty(0), np.empty(0), net.workspace(1), self.threads)
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str) -> tuple[Inputs, Targets]:
         net = self.network
@@ -231,7 +239,7 @@ class Trainer:
             accuracy = float(np.mean(decide(outputs, self.network.activations[-1]) == t.labels))
         return cost, accuracy
 
-    def _steps(self, x: Inputs, t: Targets, order: Array, batch_size: int, etas: Array, costs: Array,
+    def _steps(self, x: Inputs, t: Targets, weights: Array, order: Array, batch_size: int, etas: Array, costs: Array,
                workspace: Workspace, threads: int) -> int:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
@@ -239,9 +247,9 @@ class Trainer:
             self._board[:] = 0
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
             made = run(net._address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
-                       workspace.targets, workspace.costs, x.samples, t.samples, order, len(order), batch_size,
-                       kernels.TRAIN, self.loss.rule(net.dtype.name), self.optimizer.settings(), etas, self._clock,
-                       NO_MATRIX[net.dtype], costs, self._board, threads)
+                       workspace.targets, workspace.costs, x.samples, t.samples, weights, order, len(order),
+                       batch_size, kernels.TRAIN, self.loss.rule(net.dtype.name), self.optimizer.settings(), etas,
+                       self._clock, NO_MATRIX[net.dtype], costs, self._board, threads)
         if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(self._board, threads)
         return int(made)
@@ -276,9 +284,10 @@ def _split(n: int, labels: Array | None, fraction: float, stratify: bool, seed: 
 class _Run:
     """One call of fit: the samples' order, the learning rates, and steps made a slice of time at a time."""
 
-    def __init__(self, trainer: Trainer, x: Inputs, t: Targets, epochs: int, chosen: Array | None,
+    def __init__(self, trainer: Trainer, x: Inputs, t: Targets, weights: Array, epochs: int, chosen: Array | None,
                  callbacks: list[Callback]):
-        self.trainer, self.x, self.t, self.chosen, self.callbacks = trainer, x, t, chosen, callbacks
+        self.trainer, self.x, self.t, self.weights = trainer, x, t, weights
+        self.chosen, self.callbacks = chosen, callbacks
         self.n = len(x) if chosen is None else len(chosen)  # samples of an epoch
         self.batch_size = min(trainer.batch_size, self.n)
         self.steps = -(-self.n // self.batch_size)  # an epoch
@@ -320,17 +329,18 @@ class _Run:
                 bar.set_postfix(self._report(costs[step - steps : step]), refresh=False)
                 bar.update(steps)
             if self.callbacks:
-                self.fit.loss, _ = self._mean(costs[:step])
+                self.fit.loss, _ = self._mean(costs[:step], order)
                 calls.call(self.callbacks, self.fit, epoch_ends=False)
         if step < self.steps and not self.kept.live_is_finite():
             self._diverged(order, etas, costs, step)
         self.trainer.epochs_done += 1
-        return self._mean(costs[:step])
+        return self._mean(costs[:step], order)
 
-    def _mean(self, costs: Array) -> tuple[float, int]:
+    def _mean(self, costs: Array, order: Array) -> tuple[float, int]:
         """Of the samples of as many mini-batches, the last of which may be smaller; and how many."""
         samples = min(self.n, len(costs) * self.batch_size)
-        return mean_cost(costs, self.batch_size, samples), samples
+        weights = self.weights[order[:samples]] if len(self.weights) else self.weights
+        return mean_cost(costs, self.batch_size, samples, weights), samples
 
     def _factors(self) -> Array:
         schedule, done = self.trainer.schedule, self.fit.step
@@ -344,8 +354,8 @@ class _Run:
     def _make(self, order: Array, etas: Array, costs: Array, step: int, steps: int, threads: int) -> int:
         samples = order[step * self.batch_size : (step + steps) * self.batch_size]
         part = slice(step, step + steps)
-        return self.trainer._steps(self.x, self.t, samples, self.batch_size, etas[part], costs[part], self.workspace,
-                                   threads)
+        return self.trainer._steps(self.x, self.t, self.weights, samples, self.batch_size, etas[part], costs[part],
+                                   self.workspace, threads)
 
     def _diverged(self, order: Array, etas: Array, costs: Array, end: int) -> None:
         """Go back to the last parameters kept, and step by step forward to the last finite ones before `end`."""

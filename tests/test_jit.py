@@ -252,8 +252,9 @@ class Steps:
     def __call__(self, kernel, steps, threads=1):
         w = self.workspace
         return kernel(self.address, self.theta, self.scratch, self.state, w.layers, w.buffers, w.targets, w.costs,
-                      *self.samples, self.order, 400, 10, kernels.TRAIN, losses.CrossEntropy().rule(), self.settings,
-                      self.etas[:steps], self.clock, NO_MATRIX[self.theta.dtype], self.costs[:steps], self.board, threads)
+                      *self.samples, np.empty(0), self.order, 400, 10, kernels.TRAIN, losses.CrossEntropy().rule(),
+                      self.settings, self.etas[:steps], self.clock, NO_MATRIX[self.theta.dtype], self.costs[:steps],
+                      self.board, threads)
 
 
 def use_all(sizes):

@@ -349,13 +349,14 @@ class Run:
         self.etas = np.full(N_STEPS, optimizer.eta) if etas is None else etas
         self.clock, self.costs = np.zeros(1, np.int64), np.full(len(self.etas), np.nan)
         self.outputs = np.full((N_SAMPLES, sizes[-1]), np.nan, dtype)
+        self.weights = np.empty(0)
 
     def train(self, kernel, threads, n_samples=N_SAMPLES, purpose=kernels.TRAIN):
         w, gradient = self.workspace, self.gradient
         if purpose == kernels.TRAIN:
             gradient, intact = scratch(self.sizes, threads, self.batch, self.dtype)
         made = kernel(kernels.address(self.dtype), self.theta, gradient, self.state, w.layers, w.buffers,
-                      w.targets, w.costs, describe(self.array), self.t, self.order, n_samples, self.batch,
+                      w.targets, w.costs, describe(self.array), self.t, self.weights, self.order, n_samples, self.batch,
                       purpose, self.loss, self.optimizer.settings(), self.etas, self.clock, self.outputs, self.costs,
                       moved(threads, np.random.default_rng([threads, self.batch, *self.sizes])), threads)
         assert purpose != kernels.TRAIN or intact()

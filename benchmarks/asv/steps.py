@@ -36,7 +36,7 @@ class Steps(Batch):
         """Make them; returns how many were made."""
         w, order = self.workspace, self.order[: steps * self.n]
         return self.run(kernels.address(self.network.dtype.name), self.network.theta, self.scratch, self.state,
-                        w.layers, w.buffers, w.targets, w.costs, *self.samples, order, len(order), self.n,
+                        w.layers, w.buffers, w.targets, w.costs, *self.samples, np.empty(0), order, len(order), self.n,
                         kernels.TRAIN, losses.CrossEntropy().rule(), self.settings, self.etas[:steps], self.clock,
                         self.outputs, self.costs[:steps], self.board, self.threads)
 

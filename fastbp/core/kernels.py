@@ -251,7 +251,7 @@ def _layer_of(stage, n_layers):
 
 
 @jit.inlined
-def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ahead, loss, begin, end, lo, hi):
+def samples_block(theta, layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, begin, end, lo, hi):
     """The stages begin..end for samples lo..hi, for as many at a time as stay near the core with all their neurons.
 
     They start at order[first] (an empty `order`: the samples as they lie), those of the next piece or mini-batch
@@ -273,7 +273,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, order, first, ah
             else:
                 backward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT])
             if stage == n_layers and t.kind != NONE:
-                errors_block(layers, buffers, targets, costs, x, t, order, first + ahead, loss, i, to)
+                errors_block(layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, i, to)
 
 
 @jit.block
@@ -288,15 +288,39 @@ def input_block(layers, buffers, targets, x, t, order, first, lo, hi):
 
 
 @jit.block
-def errors_block(layers, buffers, targets, costs, x, t, order, later, loss, lo, hi):
-    """Output error of samples lo..hi; meanwhile those from order[later] on are fetched."""
-    n_in, n_out = layers[0, N_IN], layers[len(layers) - 1, N_OUT]
+def errors_block(layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, lo, hi):
+    """Output error of samples lo..hi, times their weights; meanwhile those `ahead` of them are fetched."""
+    last = len(layers) - 1
+    n_in, n_out, ld, later = layers[0, N_IN], layers[last, N_OUT], layers[last, LD], first + ahead
     for i in range(lo, hi, PREFETCHED):
         end = min(i + PREFETCHED, hi)
         for sample in range(later + i, min(later + end, len(order))):
             prefetch_row(x, at(order, sample)[0], n_in)
             prefetch_row(t, at(order, sample)[0], 1 if t.kind == LABELS else n_out)
         output_error_block(layers, buffers, targets, costs, loss, i, end)
+        for k in range(i, end if len(weights) else i):
+            weight = weight_of(weights, order, first + k)
+            costs[k] *= weight
+            delta = part(buffers, layers[last, DELTA] + k * ld, n_out)
+            for j in range(n_out):
+                delta[j] *= buffers.dtype.type(weight)
+
+
+@jit.inlined
+def weight_of(weights, order, i):
+    """Of the i-th sample in order (an empty `order`: as they lie)."""
+    return weights[order[i]] if len(order) else weights[i]
+
+
+@jit.inlined
+def total_weight(weights, order, first, n):
+    """Of `n` samples from order[first] on, each 1 if `weights` is empty."""
+    if len(weights) == 0:
+        return float(n)
+    total = 0.0
+    for i in range(first, first + n):
+        total += weight_of(weights, order, i)
+    return total
 
 
 @jit.inlined
@@ -351,8 +375,8 @@ def outputs_block(outputs, layers, buffers, first, lo, hi):
 
 
 @jit.apart
-def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
-               loss, settings, etas, clock, start, outputs, step_costs, board, own, threads):
+def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, weights, order, n_samples, batch_size,
+               purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own, threads):
     """All that one thread does of `run`, as thread `own`.
 
     Samples a thread has to itself need no waiting from layer to layer. But where they are few and W is large, to read
@@ -360,9 +384,9 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
     back at once with the weights by which they send. A large mini-batch goes through in pieces.
     """
     # To count who uses them took 0.17 of a step of 4-32-16-4 with one sample.
-    (theta, gradient, state, layers, buffers, targets, costs, order, settings, etas, clock, outputs, step_costs,
-     board) = lent((theta, gradient, state, layers, buffers, targets, costs, order, settings, etas, clock, outputs,
-                    step_costs, board))
+    (theta, gradient, state, layers, buffers, targets, costs, weights, order, settings, etas, clock, outputs,
+     step_costs, board) = lent((theta, gradient, state, layers, buffers, targets, costs, weights, order, settings, etas,
+                                clock, outputs, step_costs, board))
     control = flush_denormals()
     n_layers = len(layers)
     length = len(board) - FIELDS * threads
@@ -383,11 +407,13 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
         gone, n_batch = first - s * batch_size, min(batch_size, n_samples - s * batch_size)  # samples of the mini-batch
         n = min(piece, n_batch - gone)
         last_piece = gone + n == n_batch
-        scale, fresh, factors = 1 / n_batch, gone == 0, (0.0, 0.0, 0.0, 0.0)
+        total = total_weight(weights, order, s * batch_size, n_batch)
+        fresh, factors = gone == 0, (0.0, 0.0, 0.0, 0.0)
+        scale = 1 / total if total > 0 else 0.0
         if purpose == TRAIN:
             factors = factors_of(settings, etas[s], start + s + 1)
         elif purpose == ACCUMULATE:
-            scale, fresh = 1 / n_samples, s == 0
+            scale, fresh = 1 / total_weight(weights, order, 0, n_samples), s == 0
         cost, stage, good = 0.0, 0, True
         while good and stage <= last:
             n_parts = parts(layers[0, N_IN] if stage == last else min(piece, n_samples), threads)
@@ -417,8 +443,8 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                                             scratch, purpose == TRAIN and last_piece, stage < last, fields, c, n_parts,
                                             threads)
                 else:
-                    samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, order, first, n, loss,
-                                  stage, stage + at_once, lo, hi)
+                    samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, weights, order, first, n,
+                                  loss, stage, stage + at_once, lo, hi)
                 if c == 0 and stage == last and last_piece:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
@@ -428,7 +454,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
                     worked, busy, began = worked + fraction, busy + now - began, now
             wait(board, all_parts)
             if stage <= n_layers < stage + at_once and last_piece:
-                cost = _mean(costs, n_batch)  # by every thread: less than one more phase
+                cost = _sum(costs, n_batch) / (total if total > 0 else 1.0)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
             stage += at_once
         if not good:  # a thread that wakes late may find so only by the cost of a later step; the clock stands still
@@ -443,11 +469,11 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, or
 
 
 @jit.inlined
-def _mean(costs, n):
+def _sum(costs, n):
     total = 0.0
     for i in range(n):
         total += costs[i]
-    return total / n
+    return total
 
 
 def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any, ...]]]]:
@@ -457,8 +483,8 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any,
     matrix, samples = number[:, ::1], types.NamedUniTuple(whole, len(Samples._fields), Samples)
     placed = types.NamedTuple((types.CPointer(number), whole, whole), Matrix)
     loss = types.NamedTuple((whole, real, whole), Rule)
-    loop = (numbers, numbers, matrix, whole[:, ::1], numbers, matrix, reals, samples, samples, wholes, whole, whole,
-            whole, loss, reals, reals, wholes, whole, matrix, reals, wholes, whole, whole)
+    loop = (numbers, numbers, matrix, whole[:, ::1], numbers, matrix, reals, samples, samples, reals, wholes, whole,
+            whole, whole, loss, reals, reals, wholes, whole, matrix, reals, wholes, whole, whole)
     return loop, [
         (product, (placed, placed, placed, whole, whole, whole, placed, number, whole)),
         (activate, (whole, numbers, numbers, whole, whole, whole)),
@@ -486,7 +512,7 @@ def _address(dtype: str) -> int:
         for piece, signature in pieces:
             jit.link(piece, signature)
         if shared and jit.threads_started():
-            run.compile((types.int64, *loop[:17], *loop[18:21], types.int64))
+            run.compile((types.int64, *loop[:18], *loop[19:22], types.int64))
     with jit.linking():
         return jit.machine_code(one_thread, loop)
 
@@ -506,23 +532,25 @@ def cached(dtype: str) -> bool:
     return is_cached(one_thread, loop) and all(is_cached(piece.alone, signature) for piece, signature in pieces)
 
 
-def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size, purpose,
-         loss, settings, etas, clock, outputs, step_costs, board, threads):
+def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t, weights, order, n_samples, batch_size,
+         purpose, loss, settings, etas, clock, outputs, step_costs, board, threads):
     """Go through the samples, a mini-batch a step; stops before an update whose cost is not finite.
 
     TRAIN: a step of gradient descent each. ACCUMULATE: nothing is updated, and the gradient is that of all together.
     INFER: a[L], into outputs (n_samples, n_out). Costs are those of `targets`, unless t.kind is NONE.
 
     gradient: laid out like theta; to TRAIN, `scratch_size` numbers to work with.
-    x, t: Samples; order (n_samples,): their numbers, empty for as they lie; etas (steps,): learning rates;
+    x, t: Samples; weights (samples,) float64: >= 0, empty for 1 each; order (n_samples,): their numbers, empty for as
+    they lie; etas (steps,): learning rates;
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
     board: see phases.board_size, int64. Returns the number of steps made.
     """
     part(board, 0, len(board) - FIELDS * threads)[:] = 0
     start = clock[0]
     for own in prange(threads):
-        jit.call(address, (theta, gradient, state, layers, buffers, targets, costs, x, t, order, n_samples, batch_size,
-                           purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own, threads))
+        jit.call(address, (theta, gradient, state, layers, buffers, targets, costs, x, t, weights, order, n_samples,
+                           batch_size, purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own,
+                           threads))
     return clock[0] - start
 
 
@@ -563,6 +591,7 @@ def forward_few(places, X, outputs):
         x = Samples(np.int64(X.ctypes.data), X.shape[1] * X.itemsize, 1, FLOAT32 if X.itemsize == 4 else FLOAT64)
         counts[:] = 0
         none, board, clock = part(counts, 0, 0), part(counts, 0, len(counts) - 1), part(counts, len(counts) - 1, 1)
-        jit.call(places[0], (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE), none, n,
-                             n, INFER, NO_LOSS, costs, costs, clock, 0, outputs, part(costs, 0, 1), board, 0, 1))
+        jit.call(places[0], (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE),
+                             part(costs, 0, 0), none, n, n, INFER, NO_LOSS, costs, costs, clock, 0, outputs,
+                             part(costs, 0, 1), board, 0, 1))
     return finite
