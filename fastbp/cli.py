@@ -128,6 +128,9 @@ def _add_train(commands: Any) -> None:
                             "for linear)")
     train.add_argument("--class-weight", choices=["balanced"], default=argparse.SUPPRESS,
                        help="as if all classes had as many samples")
+    train.add_argument("--dropout", type=_numbers, default=argparse.SUPPRESS, metavar="P[,P,...]",
+                       help="share of activations left out in training: of each hidden layer, or of the input and of "
+                            "each hidden layer (default: 0)")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and the order of samples")
     train.add_argument("--validation-fraction", type=float, default=argparse.SUPPRESS, metavar="SHARE",
                        help="of the training samples, to validate with after each epoch; the test samples are then "
@@ -163,6 +166,14 @@ def _sizes(text: str) -> list[int]:
         return [int(part) for part in text.split(",")] if text else []
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None
+
+
+def _numbers(text: str) -> float | list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between, got {text!r}") from None
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -244,7 +255,8 @@ def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network
     schedule: Schedule = SCHEDULES[options.schedule]
     if "warm_up" in given:
         schedule = WarmUp(given["warm_up"], schedule.then if isinstance(schedule, WarmUp) else schedule)
-    return network, Trainer(network, loss, optimizer, options.batch_size, options.seed, given.get("threads"), schedule)
+    return network, Trainer(network, loss, optimizer, options.batch_size, options.seed, given.get("threads"), schedule,
+                            given.get("dropout", 0.0))
 
 
 def _callbacks(given: dict[str, Any]) -> list[callbacks.Callback]:

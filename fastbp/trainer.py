@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.core import jit, kernels, losses
+from fastbp.core.dropout import threshold
 from fastbp.core.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastbp.core.phases import balance, board_size
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, as_weights, decide, one_of, whole_number
@@ -72,6 +73,10 @@ class Trainer:
         Factor of the learning rate at each step of a fit: one of fastbp.schedules; its name, constant (the default),
         linear (warm-up over 15 % of the steps and decay to 0), step, exponential, cosine or one_cycle; or any function
         (step, steps) -> factor, step counting from 0.
+    dropout : float or sequence of float
+        In [0, 1): the share of activations that each step leaves out, of every hidden layer, or of the input and of
+        each hidden layer; those that stay are 1 / (1 - share) times as large. The same ones whatever the threads: they
+        are a function of the seed, the step, the layer and the element alone.
 
     Raises
     ------
@@ -91,7 +96,8 @@ class Trainer:
 
     def __init__(self, network: Network, loss: str | losses.Loss | None = None,
                  optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
-                 threads: int | None = None, schedule: str | Schedule | Function | None = None):
+                 threads: int | None = None, schedule: str | Schedule | Function | None = None,
+                 dropout: float | Sequence[float] = 0.0):
         self.network = check_network(network)
         self.loss = check_loss(loss, network.activations[-1])
         self.loss.rule(network.dtype.name)  # compiles what is the user's own
@@ -106,6 +112,7 @@ class Trainer:
         if not (schedule is None or callable(schedule)):
             raise TypeError(f"schedule must be None, a name or a function (step, steps) -> factor, got {schedule!r}")
         self.schedule = schedule
+        self.dropout = _rates(dropout, len(network.layer_sizes) - 2)
         self.epochs_done = 0
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
         self._board = np.zeros(board_size(self.threads), np.int64)
@@ -255,6 +262,25 @@ class Trainer:
         return int(made)
 
 
+def _rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]:
+    """Of the input and of each hidden layer."""
+    rates = [0.0] + [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)  # type: ignore[arg-type]
+    if len(rates) != n_hidden + 1:
+        raise ValueError(f"dropout names {len(rates)} rates; there are the input and {n_hidden} hidden layers")
+    for rate in [dropout, *rates] if np.ndim(dropout) == 0 else rates:
+        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)):
+            raise TypeError(f"dropout must be a number or one for the input and each hidden layer, got {rate!r}")
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {rate!r}")
+    return tuple(float(rate) for rate in rates)  # type: ignore[arg-type]
+
+
+def _set_dropout(layers: Array, rates: tuple[float, ...], seed: int) -> None:
+    for l, rate in enumerate(rates):
+        key = np.random.default_rng([seed, 0, 2, l]).integers(1 << 62)  # no epoch's, nor the validation's
+        layers[l, [kernels.DROPOUT, kernels.KEY]] = threshold(rate), key
+
+
 def _optimizer(chosen: Optimizer | str | None) -> Optimizer:
     if isinstance(chosen, str):
         return OPTIMIZERS[one_of("optimizer", chosen, OPTIMIZERS)]()  # type: ignore[no-any-return]
@@ -297,6 +323,7 @@ class _Run:
         kept = trainer._kept
         if kept is None or kept[0].capacity != self.batch_size or kept[1].live[0] is not trainer.network.theta:
             kept = trainer._kept = trainer.network.workspace(self.batch_size), _Snapshot(trainer)
+            _set_dropout(kept[0].layers, trainer.dropout, trainer.seed)
             trainer._scratch = trainer._new_scratch()  # batch_size may have been changed
         self.workspace, self.kept = kept
 

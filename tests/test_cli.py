@@ -286,6 +286,15 @@ def test_class_weight(here, call):
     assert Network.load("net").theta.tobytes() == net.theta.tobytes()
 
 
+@pytest.mark.parametrize(("text", "rates"), [("0.3", 0.3), ("0.1,0.4", [0.1, 0.4])])
+def test_dropout(here, call, text, rates):
+    ok(call("train", "train-only.npz", "--save", "net", "--quiet", *QUICK, "--dropout", text))
+    x, y, _, _ = load("train-only.npz")
+    net = Network([4, 8, 3])
+    Trainer(net, None, SGD(0.2, 0.9, True), 10, schedule="linear", dropout=rates).fit(x, y, 5)
+    assert Network.load("net").theta.tobytes() == net.theta.tobytes()
+
+
 def test_default_rate_of_values(here, call):
     ok(call("train", "rows.npz", "--save", "net", "--quiet", *QUICK, "--epochs", 2))
     x, y, _, _ = load("rows.npz")

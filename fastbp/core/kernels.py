@@ -17,8 +17,9 @@ import numpy as np
 from numba import carray, prange, types
 
 from fastbp.core import jit
-from fastbp.core.activations import activate, multiply_by_prime
+from fastbp.core.activations import SIGMOID, SOFTMAX, TANH, activate, multiply_by_prime
 from fastbp.core.cache import is_cached
+from fastbp.core.dropout import drop
 from fastbp.core.losses import Rule, costs_and_errors
 from fastbp.core.optimizers import DECAY_BIASES, factors_of, update_block
 from fastbp.core.phases import (
@@ -50,9 +51,10 @@ from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather,
 from fastbp.core.simd import DEPTH, add_rows, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
-# INPUT are LD_INPUT apart and those of the others LD.
-N_COLUMNS = 11
-N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD = range(N_COLUMNS)
+# INPUT are LD_INPUT apart and those of the others LD. DROPOUT, KEY: of the layer's input, see `drop`; 0 for none.
+N_COLUMNS = 13
+N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, DROPOUT, KEY = range(N_COLUMNS)
+WANTS_WHOLE = (SIGMOID, TANH, SOFTMAX)  # whose f' is written in a = f(z): in all of it, as it was before dropout
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
 NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 # With at most so many samples for each thread, and more than so many weights, the hidden layers of a mini-batch are
@@ -116,16 +118,28 @@ def _block(vector, offset, ld, lo, hi):
     return part(vector, offset + lo * ld, (hi - lo) * ld)
 
 
+@jit.inlined
+def drop_sent(layers, l, rows, row, first, n_rows, n, ld):
+    """Dropout of what layer l receives, if it has one: of row `row` and the next, from neuron `first` on."""
+    if layers[l, DROPOUT] > 0:
+        drop(layers[l, KEY], row, first, layers[l, DROPOUT], rows, n_rows, n, ld)
+
+
 @jit.block
-def forward_block(theta, layers, buffers, l, lo, hi, first, end):
-    """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]) for samples lo..hi, neurons first..end: both overwritten."""
+def forward_block(theta, layers, buffers, l, lo, hi, first, end, at_row):
+    """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]) for samples lo..hi, neurons first..end: both overwritten.
+
+    at_row: the row that sample 0 is to `drop`: of a[l], what layer l + 1 drops becomes 0.
+    """
     n_in, n_out, ld = layers[l, N_IN], layers[l, N_OUT], layers[l, LD]
     z, a = layers[l, Z] + first, layers[l, A] + first
     sent = _rows(buffers, layers[l, INPUT], layers[l, LD_INPUT], lo)
     weights, biases = _rows(theta, layers[l, W] + first, n_out, 0), _rows(theta, layers[l, B] + first, 0, 0)
     product(_rows(buffers, z, ld, lo), sent, weights, hi - lo, end - first, n_in, biases, theta.dtype.type(1), LOOK)
-    activate(layers[l, ACTIVATION], _block(buffers, z, ld, lo, hi), _block(buffers, a, ld, lo, hi), hi - lo,
-             end - first, ld)
+    z_rows, a_rows = _block(buffers, z, ld, lo, hi), _block(buffers, a, ld, lo, hi)
+    activate(layers[l, ACTIVATION], z_rows, a_rows, hi - lo, end - first, ld)
+    if l + 1 < len(layers):
+        drop_sent(layers, l + 1, a_rows, at_row + lo, first, hi - lo, end - first, ld)
 
 
 @jit.inlined
@@ -143,16 +157,24 @@ def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
 
 
 @jit.block
-def backward_block(theta, layers, buffers, l, lo, hi, first, end):
-    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]) for samples lo..hi, neurons first..end: overwritten."""
+def backward_block(theta, layers, buffers, l, lo, hi, first, end, at_row):
+    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]) for samples lo..hi, neurons first..end: overwritten; and as in
+    `forward_block`, what was dropped is 0."""
     ld, n_next = layers[l, LD], layers[l + 1, N_OUT]
     z, a, delta = layers[l, Z] + first, layers[l, A] + first, layers[l, DELTA] + first
     received = _rows(buffers, layers[l + 1, DELTA], layers[l + 1, LD], lo)
     weights = _rows(theta, layers[l + 1, W], n_next, first)
     product(_rows(buffers, delta, ld, lo), received, transposed(weights), hi - lo, end - first, n_next,
             repeated_zero(weights), theta.dtype.type(1), LOOK)
-    multiply_by_prime(layers[l, ACTIVATION], _block(buffers, z, ld, lo, hi), _block(buffers, a, ld, lo, hi),
-                      _block(buffers, delta, ld, lo, hi), hi - lo, end - first, ld)
+    z_rows, a_rows, code = _block(buffers, z, ld, lo, hi), _block(buffers, a, ld, lo, hi), layers[l, ACTIVATION]
+    delta_rows = _block(buffers, delta, ld, lo, hi)
+    drop_sent(layers, l + 1, delta_rows, at_row + lo, first, hi - lo, end - first, ld)
+    again = layers[l + 1, DROPOUT] > 0 and code in WANTS_WHOLE
+    if again:
+        activate(code, z_rows, a_rows, hi - lo, end - first, ld)
+    multiply_by_prime(code, z_rows, a_rows, delta_rows, hi - lo, end - first, ld)
+    if again:
+        drop_sent(layers, l + 1, a_rows, at_row + lo, first, hi - lo, end - first, ld)
 
 
 @jit.inlined
@@ -201,7 +223,7 @@ def _forward(theta, layers, buffers, n, threads):
     for c in prange(threads):
         lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
         for l in range(len(layers)):
-            forward_block(theta, layers, buffers, l, lo, hi, 0, layers[l, N_OUT])
+            forward_block(theta, layers, buffers, l, lo, hi, 0, layers[l, N_OUT], 0)
 
 
 def _output_error(layers, buffers, targets, costs, loss, n, threads):
@@ -216,7 +238,7 @@ def _backward(theta, layers, buffers, n, threads):
     for c in prange(threads):
         lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
         for l in range(len(layers) - 2, -1, -1):
-            backward_block(theta, layers, buffers, l, lo, hi, 0, layers[l, N_OUT])
+            backward_block(theta, layers, buffers, l, lo, hi, 0, layers[l, N_OUT], 0)
 
 
 def _weight_gradients(gradient, layers, buffers, n, threads):
@@ -251,7 +273,8 @@ def _layer_of(stage, n_layers):
 
 
 @jit.inlined
-def samples_block(theta, layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, begin, end, lo, hi):
+def samples_block(theta, layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, begin, end, lo, hi,
+                  at_row):
     """The stages begin..end for samples lo..hi, for as many at a time as stay near the core with all their neurons.
 
     They start at order[first] (an empty `order`: the samples as they lie), those of the next piece or mini-batch
@@ -267,20 +290,22 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, weights, order, 
         for stage in range(begin, end):
             l = _layer_of(stage, n_layers)
             if stage == 0:
-                input_block(layers, buffers, targets, x, t, order, first, i, to)
+                input_block(layers, buffers, targets, x, t, order, first, i, to, at_row)
             elif stage <= n_layers:
-                forward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT])
+                forward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT], at_row)
             else:
-                backward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT])
+                backward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT], at_row)
             if stage == n_layers and t.kind != NONE:
                 errors_block(layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, i, to)
 
 
 @jit.block
-def input_block(layers, buffers, targets, x, t, order, first, lo, hi):
+def input_block(layers, buffers, targets, x, t, order, first, lo, hi, at_row):
     """a[0] and targets of samples lo..hi of those that start at order[first]."""
     n_in, n_out, ld = layers[0, N_IN], layers[len(layers) - 1, N_OUT], layers[0, LD_INPUT]
-    gather(x, order, first + lo, hi - lo, _block(buffers, layers[0, INPUT], ld, lo, hi), n_in, ld)
+    rows = _block(buffers, layers[0, INPUT], ld, lo, hi)
+    gather(x, order, first + lo, hi - lo, rows, n_in, ld)
+    drop_sent(layers, 0, rows, at_row + lo, 0, hi - lo, n_in, ld)
     if t.kind == LABELS:
         gather_labels(t, order, first + lo, hi - lo, _block(targets, 0, n_out, lo, hi), n_out)
     elif t.kind != NONE:
@@ -325,7 +350,7 @@ def total_weight(weights, order, first, n):
 
 @jit.inlined
 def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
-                  delta_first, lo, hi):
+                  delta_first, lo, hi, at_row):
     """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, laid out like theta or, with scratch >= 0,
     at gradient[scratch], by as many rows as stay near the core with it; and, if it is whole, their update.
 
@@ -337,7 +362,7 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
     for i in range(lo, hi, rows):
         end = min(i + rows, hi)
         if delta_first:
-            backward_block(theta, layers, buffers, l - 1, 0, n, i, end)
+            backward_block(theta, layers, buffers, l - 1, 0, n, i, end, at_row)
         for k in range(i, end, at_once):
             at_row = scratch if scratch >= 0 else w + k * n_out
             length = weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, k,
@@ -350,14 +375,14 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
 
 @jit.inlined
 def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
-                 updates, delta_first, fields, c, n_parts, threads):
+                 updates, delta_first, fields, c, n_parts, threads, at_row):
     """A part of the weights of layers begin..end; returns how much of all of them."""
     weights = turn = 0
     for l in range(begin, end):
         grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
         lo, hi = share(fields, layers[l, N_IN], c, n_parts, threads, grain, turn)
         weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
-                      delta_first, lo, hi)
+                      delta_first, lo, hi, at_row)
         weights += (hi - lo) * layers[l, N_OUT]
         turn += (layers[l, N_IN] + grain - 1) // grain
     return weights / (layers[end - 1, B] - layers[begin, W])
@@ -409,7 +434,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
         last_piece = gone + n == n_batch
         total = total_weight(weights, order, s * batch_size, n_batch)
         fresh, factors = gone == 0, (0.0, 0.0, 0.0, 0.0)
-        scale = 1 / total if total > 0 else 0.0
+        scale, at_row = 1 / total if total > 0 else 0.0, ((start + s + 1) << 32) + gone
         if purpose == TRAIN:
             factors = factors_of(settings, etas[s], start + s + 1)
         elif purpose == ACCUMULATE:
@@ -435,16 +460,16 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
                     lo, hi = share(fields, n_out, c, n_parts, threads, neuron_grain(n_out, threads), 0)
                     fraction = (hi - lo) / n_out
                     if lo < hi:
-                        forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi)
+                        forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi, at_row)
                 elif stage == last or (by_neurons and stage > n_layers):
                     l = 2 * n_layers - stage
                     fraction = weights_part(theta, gradient, state, layers, buffers, l,
                                             l + 1 if by_neurons else n_layers, n, scale, fresh, settings, factors,
                                             scratch, purpose == TRAIN and last_piece, stage < last, fields, c, n_parts,
-                                            threads)
+                                            threads, at_row)
                 else:
                     samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, weights, order, first, n,
-                                  loss, stage, stage + at_once, lo, hi)
+                                  loss, stage, stage + at_once, lo, hi, at_row)
                 if c == 0 and stage == last and last_piece:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
@@ -488,6 +513,7 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any,
     return loop, [
         (product, (placed, placed, placed, whole, whole, whole, placed, number, whole)),
         (activate, (whole, numbers, numbers, whole, whole, whole)),
+        (drop, (whole, whole, whole, whole, numbers, whole, whole, whole)),
         (multiply_by_prime, (whole, numbers, numbers, numbers, whole, whole, whole)),
         (costs_and_errors, (loss, whole, numbers, numbers, numbers, numbers, reals, whole, whole, whole)),
         (update_block, (numbers, numbers, matrix, reals, types.UniTuple(real, 4), whole, whole, whole, whole)),

@@ -216,11 +216,29 @@ def neurons(buffers, layer, n):
         rows(layer[column], ld, n_out) for column in (kernels.Z, kernels.A, kernels.DELTA))
 
 
-def forward(theta, layers, buffers, n, threads=1):
-    """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l])."""
+def mixed(x):
+    """dropout.mixed for Python's whole numbers."""
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+    return x ^ x >> 31
+
+
+def dropout_factors(layer, at_row, n, n_in):
+    """0 for what a layer's dropout leaves out of its input, else 1 / (1 - rate): (n, n_in)."""
+    threshold, key = int(layer[kernels.DROPOUT]), int(layer[kernels.KEY])
+    own = np.array([mixed((key + mixed(at_row + i)) % 2**64) % 2**32 for i in range(n)], np.uint32)
+    x = own[:, np.newaxis] ^ np.arange(n_in, dtype=np.uint32) * np.uint32(0x9E3779B9)
+    x = (x ^ x >> np.uint32(16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ x >> np.uint32(13)) * np.uint32(0xC2B2AE35)
+    return ((x ^ x >> np.uint32(16)) >= threshold) / (1 - threshold / 2**32)
+
+
+def forward(theta, layers, buffers, n, threads=1, at_row=0):
+    """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]); where there is dropout a[l-1] is what it leaves of it."""
     for layer in layers:
         W, b = parameters(theta, layer)
         sent, z, a, _ = neurons(buffers, layer, n)
+        sent[:] = sent * dropout_factors(layer, at_row, *sent.shape)
         z[:] = sent @ W + b
         a[:] = F[layer[kernels.ACTIVATION]](z)
 
@@ -238,13 +256,14 @@ def output_error(layers, buffers, targets, costs, loss, n, threads=1):
         delta[:] = through_activation(layers[-1, kernels.ACTIVATION], z, slope(loss, a, t))
 
 
-def backward(theta, layers, buffers, n, threads=1):
-    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]), from the last hidden layer down."""
+def backward(theta, layers, buffers, n, threads=1, at_row=0):
+    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]), from the last hidden layer down; what was dropped sends nothing."""
     for l in reversed(range(len(layers) - 1)):
         _, z, _, delta = neurons(buffers, layers[l], n)
         W_next, _ = parameters(theta, layers[l + 1])
         *_, delta_next = neurons(buffers, layers[l + 1], n)
-        delta[:] = through_activation(layers[l, kernels.ACTIVATION], z, delta_next @ W_next.T)
+        received = delta_next @ W_next.T * dropout_factors(layers[l + 1], at_row, *z.shape)
+        delta[:] = through_activation(layers[l, kernels.ACTIVATION], z, received)
 
 
 def weight_gradients(gradient, layers, buffers, n, threads=1):
