@@ -23,6 +23,7 @@ from fastbp.core import jit, kernels, simd
 from fastbp.core.losses import LOSSES
 from fastbp.core.optimizers import OPTIMIZERS
 from fastbp.files import check_folder, write_whole
+from fastbp.initialisation import INITIALISERS
 from fastbp.inputs import as_targets, decide
 from fastbp.network import HIDDEN_ACTIVATIONS, Network, check_loss
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp
@@ -103,6 +104,8 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--hidden", type=_sizes, default="128", metavar="N,N,...",
                        help="neurons of each hidden layer; an empty text for none")
     train.add_argument("--activation", choices=HIDDEN_ACTIVATIONS, default="relu", help="of the hidden layers")
+    train.add_argument("--weights", choices=INITIALISERS, default=argparse.SUPPRESS,
+                       help="how they start (default: what each layer's activation wants)")
     train.add_argument("--loss", choices=LOSSES, default=argparse.SUPPRESS,
                        help="(default: cross_entropy for classes, quadratic for values); it decides about the output: "
                             "sigmoid, softmax or softplus where it needs one, else softmax for classes, identity for "
@@ -251,7 +254,7 @@ def _set_up(options: argparse.Namespace, dataset: data.Dataset) -> tuple[Network
         raise ValueError(f"--momentum belongs to --optimizer sgd; {options.optimizer} has none or its own")
     optimizer = kind(**chosen)
     sizes = [dataset.x_train.shape[1], *options.hidden, n_out]
-    network = Network(sizes, options.activation, output, seed=options.seed)
+    network = Network(sizes, options.activation, output, seed=options.seed, weights=given.get("weights"))
     schedule: Schedule = SCHEDULES[options.schedule]
     if "warm_up" in given:
         schedule = WarmUp(given["warm_up"], schedule.then if isinstance(schedule, WarmUp) else schedule)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastbp.core import activations, jit, kernels, losses
 from fastbp.core.phases import board_size
 from fastbp.files import write_whole
+from fastbp.initialisation import INITIALISERS, MATCHING, Initialiser
 from fastbp.inputs import (
     NO_TARGETS,
     Inputs,
@@ -35,7 +36,6 @@ MOST_THREADS = 1024
 NO_ORDER, NO_ETAS, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0)
 NO_MATRIX = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
 FORMAT = "fastbp-network-1"
-VARIANCE = {"selu": 1} | dict.fromkeys(("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"), 2)  # of n_in weights
 HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
 
@@ -53,9 +53,12 @@ class Network:
         Activation of the output: those and, for 2 outputs or more, softmax.
     dtype : "float32" or "float64"
     seed : int
-        >= 0. Of the initial weights: He's for relu and its like (leaky_relu, elu, gelu, gelu_tanh, silu),
-        N(0, 2 / n_in); LeCun's for selu, N(0, 1 / n_in); Glorot's for the others, uniform within
-        ±√(6 / (n_in + n_out)). Biases start at 0.
+        >= 0. Of the initial weights.
+    weights : str or function, optional
+        How all weights start: lecun_normal, lecun_uniform, glorot_normal, glorot_uniform, he_normal, he_uniform,
+        orthogonal, zeros, or a function (generator, n_in, n_out) -> array (n_in, n_out). None: for each layer what its
+        activation wants, he_normal for relu and its like (leaky_relu, elu, gelu, gelu_tanh, silu), lecun_normal for
+        selu, glorot_uniform for the others. Biases start at 0.
 
     Attributes
     ----------
@@ -70,13 +73,16 @@ class Network:
     Raises
     ------
     ValueError, TypeError
-        A size, an activation, the dtype or the seed is not one of those above.
+        A size, an activation, the dtype, the seed or the weights are not one of those above.
 
     References
     ----------
+    LeCun, Bottou, Orr, Müller: Efficient BackProp (1998), equation 16.
     He, Zhang, Ren, Sun: Delving Deep into Rectifiers (ICCV 2015), equation 10.
     Glorot, Bengio: Understanding the difficulty of training deep feedforward neural networks (AISTATS 2010),
-    equation 16.
+    equations 12 and 16.
+    Saxe, McClelland, Ganguli: Exact solutions to the nonlinear dynamics of learning in deep linear neural networks
+    (ICLR 2014), for orthogonal.
     Klambauer, Unterthiner, Mayr, Hochreiter: Self-Normalizing Neural Networks (NeurIPS 2017), section "Initialization".
 
     Examples
@@ -89,7 +95,7 @@ class Network:
     """
 
     def __init__(self, layer_sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "softmax",
-                 dtype: npt.DTypeLike = "float32", seed: int = 0):
+                 dtype: npt.DTypeLike = "float32", seed: int = 0, weights: str | Initialiser | None = None):
         if not isinstance(layer_sizes, Iterable):
             raise TypeError(f"layer_sizes must be a sequence of whole numbers, got {layer_sizes!r}")
         self.layer_sizes = tuple(whole_number("a layer size", n, 1) for n in layer_sizes)
@@ -100,7 +106,7 @@ class Network:
             raise ValueError("softmax of a single output is always 1; use sigmoid, or 2 outputs")
         self.dtype = _dtype(dtype)
         self._allocate()
-        self._initialise(whole_number("seed", seed, 0))
+        self._initialise(whole_number("seed", seed, 0), weights)
 
     def _allocate(self) -> None:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
@@ -109,15 +115,17 @@ class Network:
         self._few = min(CAPACITY, (jit.WORTH_THREADS - 1) // self.n_parameters)  # samples that wake no thread
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
 
-    def _initialise(self, seed: int) -> None:
+    def _initialise(self, seed: int, weights: str | Initialiser | None) -> None:
+        if weights is not None and not callable(weights):
+            weights = one_of("weights", weights, INITIALISERS)
         for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
-            draw = np.random.default_rng([seed, l])
-            n_in, n_out = W.shape
-            if activation in VARIANCE:
-                W[:] = draw.normal(0, np.sqrt(VARIANCE[activation] / n_in), W.shape)
-            else:
-                limit = np.sqrt(6 / (n_in + n_out))
-                W[:] = draw.uniform(-limit, limit, W.shape)
+            chosen = MATCHING.get(activation, "glorot_uniform") if weights is None else weights
+            make = INITIALISERS[chosen] if isinstance(chosen, str) else chosen
+            made = np.asarray(make(np.random.default_rng([seed, l]), *W.shape))
+            if made.shape != W.shape:
+                raise ValueError(f"weights gave shape {made.shape} for a layer of {W.shape}")
+            W[:] = made
+        check_theta(self)
 
     @property
     def theta(self) -> Array:

@@ -278,6 +278,14 @@ def test_options_mean_what_they_mean_in_python(here, call, choice):
         assert done.stderr == "fastbp: batch_size 128 is more than the 80 samples; each batch is all of them\n"
 
 
+def test_initial_weights(here, call):
+    ok(call("train", "train-only.npz", "--save", "net", "--quiet", *QUICK, "--weights", "orthogonal"))
+    x, y, _, _ = load("train-only.npz")
+    net = Network([4, 8, 3], weights="orthogonal")
+    Trainer(net, None, SGD(0.2, 0.9, True), 10, schedule="linear").fit(x, y, 5)
+    assert Network.load("net").theta.tobytes() == net.theta.tobytes()
+
+
 def test_class_weight(here, call):
     ok(call("train", "train-only.npz", "--save", "net", "--quiet", *QUICK, "--class-weight", "balanced"))
     x, y, _, _ = load("train-only.npz")

@@ -193,6 +193,46 @@ def test_glorot_for_the_others(name, dtype):
         assert W.std() == pytest.approx(limit / np.sqrt(3), rel=0.01)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "variance"), [("lecun", 1 / 400), ("glorot", 2 / 700), ("he", 2 / 400)])
+def test_initial_weights_by_name(name, variance, dtype):
+    for kind, tail in (("normal", 0.0455), ("uniform", 0.0)):
+        net = Network([400, 300, 2], dtype=dtype, seed=1, weights=f"{name}_{kind}")
+        W = net.W[0].ravel()
+        assert W.var() == pytest.approx(variance, rel=0.02)
+        assert np.mean(np.abs(W) > 2 * np.sqrt(variance)) == pytest.approx(tail, abs=0.003)
+        assert all((b == 0).all() for b in net.b)
+
+
+def test_initial_weights_where_nothing_is_said():
+    for activation, name in (("relu", "he_normal"), ("gelu", "he_normal"), ("selu", "lecun_normal"),
+                             ("tanh", "glorot_uniform"), ("softplus", "glorot_uniform")):
+        nets = [Network([30, 20, 2], activation, seed=3, weights=weights) for weights in (None, name)]
+        assert (nets[0].W[0] == nets[1].W[0]).all()
+        assert (nets[0].W[1] == Network([30, 20, 2], seed=3, weights="glorot_uniform").W[1]).all()
+
+
+@pytest.mark.parametrize("sizes", [[50, 20], [20, 50], [7, 7], [5, 1]])
+def test_orthogonal(sizes):
+    W = Network(sizes, output="identity", dtype="float64", weights="orthogonal", seed=4).W[0]
+    product = W.T @ W if sizes[0] >= sizes[1] else W @ W.T
+    np.testing.assert_allclose(product, np.eye(min(sizes)), atol=1e-14)
+    draws = [Network(sizes, output="identity", weights="orthogonal", seed=seed).W[0][0, 0] for seed in range(60)]
+    assert 5 < np.sum(np.array(draws) > 0) < 55  # as often one sign as the other
+
+
+def test_initial_weights_of_ones_own():
+    net = Network([3, 4, 2], weights=lambda draw, n_in, n_out: np.full((n_in, n_out), n_in / 8))
+    assert (net.W[0] == 3 / 8).all() and (net.W[1] == 0.5).all()
+    assert not Network([3, 4, 2], weights="zeros").theta.any()
+    for weights, message in ((lambda draw, n_in, n_out: np.ones(n_in), r"gave shape \(3,\) for a layer of \(3, 4\)"),
+                             (lambda draw, n_in, n_out: np.nan * np.ones((n_in, n_out)), "is nan"),
+                             ("xavier", "unknown weights 'xavier'; valid: lecun_normal, .*, zeros$"),
+                             (3, "unknown weights 3")):
+        with pytest.raises(ValueError, match=message):
+            Network([3, 4, 2], weights=weights)
+
+
 def test_each_layer_after_its_own_activation():
     net = Network([500, 400, 400, 2], ["relu", "tanh"])
     assert np.abs(net.W[0]).max() > 3 * np.sqrt(2 / 500)
