@@ -80,6 +80,41 @@ class Epoch:
         assert self.trainer.steps_done % 469 == 0 and history.loss[0] < 0.5
 
 
+OPTIONS = {
+    # settings of a Trainer, and of its fit
+    "none": ({}, {}),
+    "dropout 0.5": ({"dropout": 0.5}, {}),
+    "dropout of input too": ({"dropout": [0.2, 0.5, 0.5]}, {}),
+    "weight decay": ({"optimizer": fastbp.SGD(0.01, 0.9, weight_decay=1e-4)}, {}),
+    "l1": ({"optimizer": fastbp.SGD(0.01, 0.9, l1=1e-6)}, {}),
+    "label smoothing": ({"loss": losses.CrossEntropy(label_smoothing=0.1)}, {}),
+    "cosine": ({"schedule": "cosine"}, {}),
+    "balanced": ({}, {"class_weight": "balanced"}),
+    "callback": ({}, {"callbacks": [fastbp.callbacks.Every(10, lambda fit: None)]}),
+}
+
+
+class Option:
+    """Seconds of 40 steps of 784-512-512-10 by Trainer.fit, batch 128, momentum, with one option; beside them, none."""
+
+    params = [list(OPTIONS), THREADS]
+    param_names = ["option", "threads"]
+    number, repeat = 1, (5, 20, 2.0)
+
+    def setup(self, option, threads):
+        only_with(threads)
+        data = fastbp.data.mnist()
+        self.x, self.y = data.x_train[:5120], data.y_train[:5120]
+        settings, self.of_fit = OPTIONS[option]
+        self.trainer = fastbp.Trainer(network("784-512-512-10"), threads=threads,
+                                      **({"optimizer": fastbp.SGD(0.01, momentum=0.9)} | settings))
+        self.trainer.fit(self.x, self.y, progress=False)
+
+    def time_fit(self, option, threads):
+        history = self.trainer.fit(self.x, self.y, progress=False, **self.of_fit)
+        assert 0 < history.loss[0] < 2.5
+
+
 class Answer(PerCall):
     """Seconds of Network.forward for one sample, called from Python: checks, the compiled call, the result's array."""
 
