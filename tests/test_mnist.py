@@ -1,4 +1,4 @@
-"""The command's default recipe on MNIST: 98 % on the test images, whatever the seed."""
+"""Recipes on MNIST: accuracy on the test images, over ten seeds."""
 
 import statistics
 
@@ -7,15 +7,32 @@ import pytest
 from fastbp import SGD, Network, Trainer, data
 
 
-@pytest.mark.slow
-def test_default_recipe_over_ten_seeds():
+def over_ten_seeds(sizes, eta, epochs, **settings):
     x_train, y_train, x_test, y_test = data.mnist()
     accuracies = []
     for seed in range(10):
-        net = Network([784, 128, 10], seed=seed)
-        trainer = Trainer(net, optimizer=SGD(0.2, 0.9, nesterov=True), batch_size=128, seed=seed, schedule="linear")
-        trainer.fit(x_train, y_train, 5)
+        optimizer = SGD(eta, 0.9, nesterov=True)
+        trainer = Trainer(Network(sizes, seed=seed), None, optimizer, 128, seed, schedule="linear", **settings)
+        trainer.fit(x_train, y_train, epochs)
         accuracies.append(trainer.evaluate(x_test, y_test)[1])
     print(accuracies)
+    return accuracies
+
+
+@pytest.mark.slow
+def test_the_commands_default():
+    accuracies = over_ten_seeds([784, 128, 10], 0.2, 5)
     assert statistics.median(accuracies) >= 0.98
     assert min(accuracies) >= 0.975
+
+
+@pytest.mark.slow
+def test_a_wider_layer():
+    """Seen: 98.34 % on average, 98.20 to 98.43."""
+    assert statistics.mean(over_ten_seeds([784, 256, 10], 0.2, 8)) >= 0.982
+
+
+@pytest.mark.slow
+def test_dropout():
+    """Seen: 98.68 % on average, 98.63 to 98.75."""
+    assert statistics.mean(over_ten_seeds([784, 512, 512, 10], 0.1, 30, dropout=[0.1, 0.4, 0.4])) >= 0.986
