@@ -181,7 +181,10 @@ class Trainer:
             if not callable(callback):
                 raise TypeError(f"callbacks must be functions, got {callback!r}")
         x, t = self._check(X, y, "X", "y")
-        weights = as_weights(sample_weight, class_weight, t.labels, len(x))
+        labels = t.labels  # of several sigmoid outputs, rows may name several classes, and are of no one
+        if t.array.ndim > 1 and t.array.shape[1] > 1 and self.network.activations[-1] == "sigmoid":
+            labels = None
+        weights = as_weights(sample_weight, class_weight, labels, len(x))
         validation, chosen = None, None
         if validation_data is not None:
             if not (isinstance(validation_data, (tuple, list)) and len(validation_data) == 2):
@@ -190,7 +193,7 @@ class Trainer:
                 raise ValueError("give validation_data or validation_fraction, not both")
             validation = self._check(*validation_data, "validation X", "validation y")
         elif validation_fraction is not None:
-            chosen, kept = _split(len(x), t.labels, validation_fraction, stratify, self.seed)
+            chosen, kept = _split(len(x), labels, validation_fraction, stratify, self.seed)
             validation = self._check(x.array[kept], np.asarray(y)[kept], "validation X", "validation y")
         check_theta(self.network)
         run = _Run(self, x, t, weights, epochs, chosen, callbacks)

@@ -136,6 +136,12 @@ def test_what_is_refused(settings, kind, message):
         Trainer(net).fit(np.zeros((10, 6)), np.zeros(10, int), 1, **settings)
     with pytest.raises(ValueError, match="class_weight needs labels, y holds values"):
         Trainer(Network([6, 1], output="identity")).fit(np.zeros((10, 6)), np.zeros(10), 1, class_weight="balanced")
+    several = Network([6, 3], output="sigmoid")
+    with pytest.raises(ValueError, match="class_weight needs labels"):
+        Trainer(several).fit(np.zeros((10, 6)), np.ones((10, 3)), 1, class_weight="balanced")
+    with pytest.raises(ValueError, match="stratify=True needs labels"):
+        Trainer(several).fit(np.zeros((10, 6)), np.ones((10, 3)), 1, validation_fraction=0.5, stratify=True)
+    Trainer(several).fit(np.zeros((10, 6)), np.arange(10) % 3, 1, class_weight="balanced")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
