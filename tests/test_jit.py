@@ -160,7 +160,7 @@ def test_two_processes_compile(tmp_path):
     assert done.stderr.count(ANNOUNCEMENT) == 1, done.stderr
     assert len(done.stderr.splitlines()) == 1
     _, *counts = done.stdout.split()
-    assert counts == ["1", "0", *["1"] * 5]
+    assert counts == ["1", "0", *["1"] * 6]
 
 
 @pytest.mark.slow
