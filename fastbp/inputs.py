@@ -53,6 +53,15 @@ def whole_number(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def positive(name: str, value: Any) -> float:
+    """`value` as a float, finite and > 0; otherwise a TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+    return float(value)
+
+
 def as_inputs(x: npt.ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Inputs:
     """Check samples (n, n_features); uint8 is intensity x / 255, every other number is itself.
 

@@ -17,10 +17,18 @@ import numpy.typing as npt
 from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.core import jit, kernels, losses
-from fastbp.core.dropout import threshold
-from fastbp.core.optimizers import OPTIMIZERS, SGD, Optimizer
+from fastbp.core.noise import WHOLE, threshold
+from fastbp.core.optimizers import (
+    CLIP_NORM,
+    CLIP_VALUE,
+    MAX_NORM,
+    MEAN_DECAY,
+    OPTIMIZERS,
+    SGD,
+    Optimizer,
+)
 from fastbp.core.phases import balance, board_size
-from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, as_weights, decide, one_of, whole_number
+from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, as_weights, decide, one_of, positive, whole_number
 from fastbp.network import (
     NO_MATRIX,
     NO_ORDER,
@@ -44,6 +52,7 @@ MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so
 WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
 OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
 LEAST_SAMPLES = 24  # for each thread: of fewer a phase is a few grains, and who has more of cheap ones seems fast
+MOST_NOISE = 1e9  # of what the table of layers holds
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 
 
@@ -77,6 +86,26 @@ class Trainer:
         In [0, 1): the share of activations that each step leaves out, of every hidden layer, or of the input and of
         each hidden layer; those that stay are 1 / (1 - share) times as large. The same ones whatever the threads: they
         are a function of the seed, the step, the layer and the element alone.
+    noise : float
+        >= 0, in units of the inputs: standard deviation of Gaussian noise that each step adds to them, as reproducible.
+    clip_norm, clip_value : float, optional
+        > 0. A gradient whose norm, over all parameters, is above clip_norm becomes as long as that; or each of its
+        numbers is brought into [-clip_value, clip_value].
+    max_norm : float, optional
+        > 0. After each step the incoming weights of each neuron, if their norm is above it, become as long as that.
+    ema : float, optional
+        In (0, 1): decay, at each step, of an exponential moving mean of the parameters. Epochs are validated with the
+        mean, and the network holds it when a fit ends; training goes on from the parameters themselves.
+    frozen : sequence of int
+        Layers l whose W[l] and b[l] stay what they are; no gradient is computed for them.
+
+    References
+    ----------
+    Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: Dropout: A Simple Way to Prevent Neural Networks from
+    Overfitting (JMLR 2014), with section 5.1 for max_norm.
+    Pascanu, Mikolov, Bengio: On the difficulty of training recurrent neural networks (ICML 2013), algorithm 1, for
+    clip_norm.
+    Polyak, Juditsky: Acceleration of Stochastic Approximation by Averaging (SIAM J. Control Optim. 1992), for ema.
 
     Raises
     ------
@@ -97,7 +126,9 @@ class Trainer:
     def __init__(self, network: Network, loss: str | losses.Loss | None = None,
                  optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
                  threads: int | None = None, schedule: str | Schedule | Function | None = None,
-                 dropout: float | Sequence[float] = 0.0):
+                 dropout: float | Sequence[float] = 0.0, noise: float = 0.0, clip_norm: float | None = None,
+                 clip_value: float | None = None, max_norm: float | None = None, ema: float | None = None,
+                 frozen: Sequence[int] = ()):
         self.network = check_network(network)
         self.loss = check_loss(loss, network.activations[-1])
         self.loss.rule(network.dtype.name)  # compiles what is the user's own
@@ -113,17 +144,62 @@ class Trainer:
             raise TypeError(f"schedule must be None, a name or a function (step, steps) -> factor, got {schedule!r}")
         self.schedule = schedule
         self.dropout = _rates(dropout, len(network.layer_sizes) - 2)
+        self.noise = positive("noise", noise) if noise else 0.0
+        if self.noise >= MOST_NOISE:
+            raise ValueError(f"noise must be below {MOST_NOISE:g}, got {noise!r}")
+        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        self.clip_value = None if clip_value is None else positive("clip_value", clip_value)
+        if clip_norm is not None and clip_value is not None:
+            raise ValueError("give clip_norm or clip_value, not both")
+        self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
+        self.ema = None if ema is None else positive("ema", ema)
+        if self.ema is not None and self.ema >= 1:
+            raise ValueError(f"ema must be in (0, 1), got {ema!r}")
+        self.frozen = _frozen(frozen, len(network.W))
         self.epochs_done = 0
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
         self._board = np.zeros(board_size(self.threads), np.int64)
         self._scratch = self._new_scratch()
-        self._state = aligned(self.optimizer.n_moments * network.n_parameters, network.dtype)
-        self._state = self._state.reshape(self.optimizer.n_moments, network.n_parameters)
+        rows = self._state_rows()  # the moments, then the mean of the parameters, or while that is in their place they
+        self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
+        self._holds_mean = False  # whether the network does
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
 
+    def _scratch_size(self) -> int:
+        return kernels.scratch_size(self.network.layer_sizes, self.threads, self.batch_size,  # type: ignore[no-any-return]
+                                    self.clip_norm is not None)
+
     def _new_scratch(self) -> Array:
-        return aligned(kernels.scratch_size(self.network.layer_sizes, self.threads, self.batch_size),
-                       self.network.dtype)
+        return aligned(self._scratch_size(), self.network.dtype)
+
+    def _state_rows(self) -> int:
+        return self.optimizer.n_moments + (self.ema is not None)
+
+    def _settings(self) -> Array:
+        settings = self.optimizer.settings()
+        settings[[CLIP_VALUE, CLIP_NORM, MEAN_DECAY, MAX_NORM]] = [
+            value or 0.0 for value in (self.clip_value, self.clip_norm, self.ema, self.max_norm)]
+        return settings
+
+    def _prepare(self, layers: Array) -> None:
+        """Write what only training does into a table of layers; called before each fit, as settings may be changed."""
+        if len(self._state) != self._state_rows():
+            raise ValueError("optimizer or ema was changed to one with another state; make a new Trainer")
+        if len(self._scratch) != self._scratch_size():
+            self._scratch = self._new_scratch()
+        for l, rate in enumerate(self.dropout):
+            key = np.random.default_rng([self.seed, 0, 2, l]).integers(1 << 62)  # no epoch's, nor the validation's
+            layers[l, [kernels.DROPOUT, kernels.KEY]] = threshold(rate), key
+        layers[0, kernels.NOISE] = round(self.noise * WHOLE)
+        layers[:, kernels.FROZEN] = [l in self.frozen for l in range(len(layers))]
+        if self._clock[0] == 0 and self.ema is not None:
+            self._state[-1] = self.network.theta
+
+    def _hold_mean(self, mean: bool) -> None:
+        """Have the network hold the mean of the parameters, if there is one, or the parameters themselves."""
+        if self.ema is not None and mean != self._holds_mean:
+            theta = self.network.theta.copy()
+            self.network.theta, self._state[-1], self._holds_mean = self._state[-1], theta, mean
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": None, "_scratch": None}
@@ -210,12 +286,15 @@ class Trainer:
                 while run.fit.epoch < epochs and not run.fit.history.stopped:
                     self._epoch(run, bar, validation)
         finally:
+            self._hold_mean(True)
             calls.end(callbacks, run.fit)
         return run.fit.history
 
     def _epoch(self, run: _Run, bar: Any, validation: tuple[Inputs, Targets] | None) -> None:
         history, started = run.fit.history, time.perf_counter()
+        self._hold_mean(False)
         cost, samples = run.epoch(bar)
+        self._hold_mean(True)
         history.seconds.append(time.perf_counter() - started)
         history.loss.append(cost)
         history.samples.append(samples)
@@ -258,7 +337,7 @@ class Trainer:
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
             made = run(net._address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
                        workspace.targets, workspace.costs, x.samples, t.samples, weights, order, len(order),
-                       batch_size, kernels.TRAIN, self.loss.rule(net.dtype.name), self.optimizer.settings(), etas,
+                       batch_size, kernels.TRAIN, self.loss.rule(net.dtype.name), self._settings(), etas,
                        self._clock, NO_MATRIX[net.dtype], costs, self._board, threads)
         if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(self._board, threads)
@@ -278,10 +357,15 @@ def _rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]
     return tuple(float(rate) for rate in rates)  # type: ignore[arg-type]
 
 
-def _set_dropout(layers: Array, rates: tuple[float, ...], seed: int) -> None:
-    for l, rate in enumerate(rates):
-        key = np.random.default_rng([seed, 0, 2, l]).integers(1 << 62)  # no epoch's, nor the validation's
-        layers[l, [kernels.DROPOUT, kernels.KEY]] = threshold(rate), key
+def _frozen(frozen: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    if not isinstance(frozen, Iterable):
+        raise TypeError(f"frozen must be a sequence of layers' numbers, got {frozen!r}")
+    layers = sorted({whole_number("a frozen layer", l, 0) for l in frozen})
+    if layers and layers[-1] >= n_layers:
+        raise ValueError(f"frozen names layer {layers[-1]}; the network has layers 0 to {n_layers - 1}")
+    if len(layers) == n_layers:
+        raise ValueError("all layers are frozen; there is nothing to train")
+    return tuple(layers)
 
 
 def _optimizer(chosen: Optimizer | str | None) -> Optimizer:
@@ -326,9 +410,8 @@ class _Run:
         kept = trainer._kept
         if kept is None or kept[0].capacity != self.batch_size or kept[1].live[0] is not trainer.network.theta:
             kept = trainer._kept = trainer.network.workspace(self.batch_size), _Snapshot(trainer)
-            _set_dropout(kept[0].layers, trainer.dropout, trainer.seed)
-            trainer._scratch = trainer._new_scratch()  # batch_size may have been changed
         self.workspace, self.kept = kept
+        trainer._prepare(self.workspace.layers)
 
     def epoch(self, bar: Any) -> tuple[float, int]:
         """Go through all samples once, unless a callback stops the fit; returns the mean cost of how many."""

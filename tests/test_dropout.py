@@ -7,8 +7,7 @@ import pytest
 
 from fastbp import SGD, Adam, Network, Trainer, data
 from fastbp.core import jit, kernels, reference
-from fastbp.core.dropout import drop, threshold
-from fastbp.trainer import _set_dropout
+from fastbp.core.noise import drop, threshold
 from fastbp.workspace import aligned
 
 DTYPES = ["float32", "float64"]
@@ -119,7 +118,7 @@ def test_steps_against_the_reference(hidden):
     trainer = Trainer(net, None, SGD(0.2), n, seed=9, dropout=[0.1, 0.4, 0.2])
     trainer.fit(X, y, 5)
     w, gradient, state = net.workspace(n), np.empty_like(theta), np.empty((0, theta.size))
-    _set_dropout(w.layers, trainer.dropout, 9)
+    trainer._prepare(w.layers)
     for step in range(5):
         order = np.random.default_rng([9, step]).permutation(n)
         w.a[0][:], t = X[order], np.eye(3)[y[order]]

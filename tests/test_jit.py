@@ -51,7 +51,7 @@ import numpy as np
 from fastbp.core import cache, kernels
 from fastbp.core.activations import TANH
 from fastbp.core.losses import Quadratic
-from fastbp.core.optimizers import update, update_serial
+from fastbp.core.optimizers import N_SETTINGS, update, update_serial
 
 layers = np.zeros((1, kernels.N_COLUMNS), np.int64)
 for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, LD=8).items():
@@ -62,7 +62,7 @@ error = layers, buffers, np.zeros((1, 1)), np.empty(1), Quadratic().rule(), 1, 1
 cached = cache.is_cached(kernels.output_error_serial, tuple(map(numba.typeof, error)))
 kernels.output_error_serial(*error)
 for kernel in (update, update_serial):
-    kernel(theta, buffers[16:], np.empty((0, 1)), np.zeros(8), 1.0, 1, 1)
+    kernel(theta, buffers[16:], np.empty((0, 1)), np.zeros(N_SETTINGS), 1.0, 1, 1)
 compiled = [sum(k.stats.cache_misses.values()) for k in (kernels.output_error_serial, update, update_serial)]
 implementations_read = "numba.np.arraymath" in sys.modules
 mean = numba.njit(lambda vector: vector.mean())(theta)
@@ -228,7 +228,7 @@ def test_inner_functions_refuse_python():
     """They have no entry point for it, and Numba on its own would jump to nowhere."""
     for _ in range(2):
         with pytest.raises(TypeError, match="factors_of can be called from compiled code only"):
-            optimizers.factors_of(np.zeros(8), 0.1, 1)
+            optimizers.factors_of(np.zeros(optimizers.N_SETTINGS), 0.1, 1)
 
 
 # What a step costs beyond its arithmetic.

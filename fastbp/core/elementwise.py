@@ -88,6 +88,10 @@ def copysign(x: Numbers, y: Numbers) -> Numbers:
     return x._called("copysign", x, y)
 
 
+def sqrt(x: Numbers) -> Numbers:
+    return x._called("sqrt", x)
+
+
 class Condition(NamedTuple):
     """For each of some numbers, whether a comparison holds."""
 

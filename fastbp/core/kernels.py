@@ -19,9 +19,18 @@ from numba import carray, prange, types
 from fastbp.core import jit
 from fastbp.core.activations import SIGMOID, SOFTMAX, TANH, activate, multiply_by_prime
 from fastbp.core.cache import is_cached
-from fastbp.core.dropout import drop
 from fastbp.core.losses import Rule, costs_and_errors
-from fastbp.core.optimizers import DECAY_BIASES, factors_of, update_block
+from fastbp.core.noise import add_noise, drop
+from fastbp.core.optimizers import (
+    CLIP_NORM,
+    DECAY_BIASES,
+    MAX_NORM,
+    MEAN_DECAY,
+    NEAR,
+    factors_of,
+    move_mean,
+    update_block,
+)
 from fastbp.core.phases import (
     FIELDS,
     NUMBER,
@@ -52,8 +61,9 @@ from fastbp.core.simd import DEPTH, add_rows, at, flush_denormals, fma, lent, pa
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD. DROPOUT, KEY: of the layer's input, see `drop`; 0 for none.
-N_COLUMNS = 13
-N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, DROPOUT, KEY = range(N_COLUMNS)
+# NOISE: of the first layer's input, see `add_noise`. FROZEN: 1 where W and b stay what they are.
+N_COLUMNS = 15
+N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, DROPOUT, KEY, NOISE, FROZEN = range(N_COLUMNS)
 WANTS_WHOLE = (SIGMOID, TANH, SOFTMAX)  # whose f' is written in a = f(z): in all of it, as it was before dropout
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
 NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
@@ -96,14 +106,16 @@ def samples_at_once(layers, batch_size, threads):
     return min(batch_size, (piece + TILE_HEIGHT - 1) // TILE_HEIGHT * TILE_HEIGHT)
 
 
-def scratch_size(layer_sizes, threads, batch_size):
+def scratch_size(layer_sizes, threads, batch_size, clips=False):
     """Numbers that threads need to TRAIN: a gradient is applied block by block and then forgotten, but where a
-    mini-batch is too large to go through at once it is kept for as long as it grows."""
+    mini-batch is too large to go through at once it is kept for as long as it grows; and where its norm is to be
+    clipped, until that is known."""
     of_layers = [(min(n_in, rows_near.py_func(n_out)) + 1) * n_out
                  for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False)]
     lines = -(-max(of_layers) // ROW_GRAIN)  # each thread's begins on one of its own
     whole = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False))
-    return max(threads * lines * ROW_GRAIN, whole if batch_size > LEAST_AT_ONCE else 0)
+    norms = sum(-(-n_in // ROW_GRAIN) for n_in in layer_sizes[:-1]) if clips else 0
+    return max(threads * lines * ROW_GRAIN, whole + norms if clips or batch_size > LEAST_AT_ONCE else 0)
 
 
 @jit.inlined
@@ -274,11 +286,12 @@ def _layer_of(stage, n_layers):
 
 @jit.inlined
 def samples_block(theta, layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, begin, end, lo, hi,
-                  at_row):
+                  at_row, lowest):
     """The stages begin..end for samples lo..hi, for as many at a time as stay near the core with all their neurons.
 
     They start at order[first] (an empty `order`: the samples as they lie), those of the next piece or mini-batch
-    `ahead` samples later. Without targets (t.kind NONE) there is no output error.
+    `ahead` samples later. Without targets (t.kind NONE) there is no output error. Below the layer `lowest` nobody needs
+    delta.
     """
     n_layers = len(layers)
     numbers = layers[0, LD_INPUT]
@@ -293,7 +306,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, weights, order, 
                 input_block(layers, buffers, targets, x, t, order, first, i, to, at_row)
             elif stage <= n_layers:
                 forward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT], at_row)
-            else:
+            elif l >= lowest:
                 backward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT], at_row)
             if stage == n_layers and t.kind != NONE:
                 errors_block(layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, i, to)
@@ -305,6 +318,8 @@ def input_block(layers, buffers, targets, x, t, order, first, lo, hi, at_row):
     n_in, n_out, ld = layers[0, N_IN], layers[len(layers) - 1, N_OUT], layers[0, LD_INPUT]
     rows = _block(buffers, layers[0, INPUT], ld, lo, hi)
     gather(x, order, first + lo, hi - lo, rows, n_in, ld)
+    if layers[0, NOISE] > 0:
+        add_noise(layers[0, KEY], at_row + lo, layers[0, NOISE], rows, hi - lo, n_in, ld)
     drop_sent(layers, 0, rows, at_row + lo, 0, hi - lo, n_in, ld)
     if t.kind == LABELS:
         gather_labels(t, order, first + lo, hi - lo, _block(targets, 0, n_out, lo, hi), n_out)
@@ -350,11 +365,12 @@ def total_weight(weights, order, first, n):
 
 @jit.inlined
 def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
-                  delta_first, lo, hi, at_row):
+                  norms, delta_first, lo, hi, at_row):
     """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, laid out like theta or, with scratch >= 0,
     at gradient[scratch], by as many rows as stay near the core with it; and, if it is whole, their update.
 
     With `delta_first`, before that, delta[l-1] of the neurons that send by these rows: W is then read once for both.
+    With norms >= 0, those of the layer's gradient go to gradient[norms] and after.
     """
     w, n_out = layers[l, W], layers[l, N_OUT]
     rows = rows_near(n_out)
@@ -363,29 +379,125 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
         end = min(i + rows, hi)
         if delta_first:
             backward_block(theta, layers, buffers, l - 1, 0, n, i, end, at_row)
-        for k in range(i, end, at_once):
-            at_row = scratch if scratch >= 0 else w + k * n_out
-            length = weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, k,
+        for k in range(i, end if layers[l, FROZEN] == 0 else i, at_once):
+            at_weight = scratch if scratch >= 0 else w + k * n_out
+            length = weight_gradients_block(gradient, at_weight, layers, buffers, l, n, scale, fresh, k,
                                             min(k + at_once, end))
             if updates:
                 biases = length - (min(k + at_once, end) - k) * n_out
-                update_block(theta, gradient, state, settings, factors, w + k * n_out, length, at_row,
+                update_block(theta, gradient, state, settings, factors, w + k * n_out, length, at_weight,
                              length if settings[DECAY_BIASES] else length - biases)
+        if norms >= 0 and layers[l, FROZEN] == 0:
+            norms_block(gradient, layers, l, norms, i, end)
+
+
+@jit.inlined
+def rows_end(layers, l, hi):
+    """Where rows of W[l] up to `hi` end in theta, b[l] with the last of them."""
+    return layers[l, W] + (hi + (hi == layers[l, N_IN])) * layers[l, N_OUT]
+
+
+@jit.block
+def norms_block(gradient, layers, l, norms, lo, hi):
+    """The norm of each ROW_GRAIN rows of dW[l], lo to hi, of db[l] with the last of them: whatever the threads, the
+    same sums."""
+    for i in range(lo, hi, ROW_GRAIN):
+        begin, end = layers[l, W] + i * layers[l, N_OUT], rows_end(layers, l, min(i + ROW_GRAIN, hi))
+        gradient[norms + i // ROW_GRAIN] = norm(part(gradient, begin, end - begin))
+
+
+@jit.inlined
+def norm(g):
+    """The root of the sum of squares, of four sums side by side in float64."""
+    a = b = c = d = 0.0
+    whole = g.size // 4 * 4
+    for i in range(0, whole, 4):
+        a += np.float64(g[i]) * np.float64(g[i])
+        b += np.float64(g[i + 1]) * np.float64(g[i + 1])
+        c += np.float64(g[i + 2]) * np.float64(g[i + 2])
+        d += np.float64(g[i + 3]) * np.float64(g[i + 3])
+    for i in range(whole, g.size):
+        a += np.float64(g[i]) * np.float64(g[i])
+    return math.sqrt((a + b) + (c + d))
+
+
+@jit.inlined
+def norms_of(layers, l):
+    """Where the norms of layer l's gradient are, after all of the gradient and the layers before."""
+    last = len(layers) - 1
+    place = layers[last, B] + layers[last, N_OUT]
+    for k in range(l):
+        place += (layers[k, N_IN] + ROW_GRAIN - 1) // ROW_GRAIN
+    return place
+
+
+@jit.block
+def clipping_factor(gradient, layers, bound):
+    """What the gradient is to be multiplied by, so that its norm is at most `bound`."""
+    total = 0.0
+    for l in range(len(layers)):
+        for i in range(norms_of(layers, l), norms_of(layers, l + 1) if layers[l, FROZEN] == 0 else 0):
+            total += np.float64(gradient[i]) * np.float64(gradient[i])
+    total = math.sqrt(total)
+    return bound / total if total > bound else 1.0  # 1 for NaN, which then is seen in theta
 
 
 @jit.inlined
 def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
-                 updates, delta_first, fields, c, n_parts, threads, at_row):
+                 updates, clips, delta_first, fields, c, n_parts, threads, at_row):
     """A part of the weights of layers begin..end; returns how much of all of them."""
     weights = turn = 0
     for l in range(begin, end):
         grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
         lo, hi = share(fields, layers[l, N_IN], c, n_parts, threads, grain, turn)
-        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
-                      delta_first, lo, hi, at_row)
+        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch,
+                      updates and not clips, norms_of(layers, l) if updates and clips else -1, delta_first, lo, hi,
+                      at_row)
         weights += (hi - lo) * layers[l, N_OUT]
         turn += (layers[l, N_IN] + grain - 1) // grain
     return weights / (layers[end - 1, B] - layers[begin, W])
+
+
+@jit.block
+def update_part(theta, gradient, state, layers, settings, factors, fields, c, n_parts, threads):
+    """A part of the update of all weights and biases, of a gradient that is whole."""
+    turn = 0
+    for l in range(len(layers)):
+        w, n_in, n_out = layers[l, W], layers[l, N_IN], layers[l, N_OUT]
+        lo, hi = share(fields, n_in, c, n_parts, threads, ROW_GRAIN, turn)
+        rows = max(1, NEAR // n_out)
+        for i in range(lo, hi if layers[l, FROZEN] == 0 else lo, rows):
+            begin, end = w + i * n_out, rows_end(layers, l, min(i + rows, hi))
+            decaying = end if settings[DECAY_BIASES] else min(end, layers[l, B])
+            update_block(theta, gradient, state, settings, factors, begin, end - begin, begin, decaying - begin)
+        turn += (n_in + ROW_GRAIN - 1) // ROW_GRAIN
+
+
+@jit.block
+def limit_part(theta, gradient, state, layers, settings, scratch, fields, c, n_parts, threads):
+    """A part of all neurons: where the norm of one's incoming weights is above the bound they become shorter; then the
+    parameters' mean moves, if there is one."""
+    turn, bound = 0, theta.dtype.type(settings[MAX_NORM])
+    for l in range(len(layers)):
+        w, n_out = layers[l, W], layers[l, N_OUT]
+        lo, hi = share(fields, n_out, c, n_parts, threads, ROW_GRAIN, turn)
+        if lo < hi and layers[l, FROZEN] == 0:
+            factors = part(gradient, scratch if scratch >= 0 else w + lo, hi - lo)
+            factors[:] = 0
+            for i in range(layers[l, N_IN]):
+                row = part(theta, w + i * n_out + lo, hi - lo)
+                for j in range(hi - lo):
+                    factors[j] += row[j] * row[j]
+            for j in range(hi - lo):
+                length = np.sqrt(factors[j])
+                factors[j] = bound / length if length > bound else theta.dtype.type(1)
+            for i in range(layers[l, N_IN] + 1):
+                row = part(theta, w + i * n_out + lo, hi - lo)
+                if i < layers[l, N_IN]:
+                    row *= factors
+                if settings[MEAN_DECAY] > 0:
+                    move_mean(part(state[len(state) - 1], w + i * n_out + lo, hi - lo), row, settings)
+        turn += (n_out + ROW_GRAIN - 1) // ROW_GRAIN
 
 
 @jit.inlined
@@ -406,7 +518,8 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
 
     Samples a thread has to itself need no waiting from layer to layer. But where they are few and W is large, to read
     and pack all of W for them takes long; then each thread does it for its own neurons, a phase a layer, and on the way
-    back at once with the weights by which they send. A large mini-batch goes through in pieces.
+    back at once with the weights by which they send. A large mini-batch goes through in pieces. Only where the norm of
+    the gradient or of a neuron's weights is bounded, a phase comes after all of its weights.
     """
     # To count who uses them took 0.17 of a step of 4-32-16-4 with one sample.
     (theta, gradient, state, layers, buffers, targets, costs, weights, order, settings, etas, clock, outputs,
@@ -423,8 +536,12 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
     last = n_layers + 1 if purpose == INFER else 2 * n_layers  # the stage of the outputs or of the weights
     at_once = 1 if by_neurons else last
     piece = samples_at_once(layers, batch_size, threads) if purpose == TRAIN and not by_neurons else batch_size
+    clips, limits = purpose == TRAIN and settings[CLIP_NORM] > 0, purpose == TRAIN and settings[MAX_NORM] > 0
+    lowest = 0
+    while lowest < n_layers - 1 and layers[lowest, FROZEN]:
+        lowest += 1
     scratch = -1  # the gradient is laid out like theta
-    if purpose == TRAIN and piece == batch_size:
+    if purpose == TRAIN and piece == batch_size and not clips:
         scratch = len(gradient) // threads // ROW_GRAIN * ROW_GRAIN * own
     phase = all_parts = s = first = busy = 0
     worked = 0.0  # phases
@@ -433,20 +550,26 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
         n = min(piece, n_batch - gone)
         last_piece = gone + n == n_batch
         total = total_weight(weights, order, s * batch_size, n_batch)
-        fresh, factors = gone == 0, (0.0, 0.0, 0.0, 0.0)
+        fresh, factors = gone == 0, (0.0, 0.0, 0.0, 0.0, 1.0)
         scale, at_row = 1 / total if total > 0 else 0.0, ((start + s + 1) << 32) + gone
         if purpose == TRAIN:
             factors = factors_of(settings, etas[s], start + s + 1)
         elif purpose == ACCUMULATE:
             scale, fresh = 1 / total_weight(weights, order, 0, n_samples), s == 0
         cost, stage, good = 0.0, 0, True
-        while good and stage <= last:
-            n_parts = parts(layers[0, N_IN] if stage == last else min(piece, n_samples), threads)
+        end = last
+        if last_piece and (clips or limits):
+            end = last + 2 if limits else last + 1
+        while good and stage <= end:
+            n_parts = parts(layers[0, N_IN] if stage >= last else min(piece, n_samples), threads)
             if by_neurons:
                 n_parts = threads * PARTS_PER_THREAD
             phase += 1
             all_parts += n_parts
             began = ticks() if threads > 1 else 0
+            if stage == last + 1:
+                factors = (factors[0], factors[1], factors[2], factors[3],
+                           clipping_factor(gradient, layers, settings[CLIP_NORM]))
             for other in range(n_parts):
                 c = (own * n_parts // threads + other) % n_parts
                 if not take(board, c, phase):
@@ -461,16 +584,22 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
                     fraction = (hi - lo) / n_out
                     if lo < hi:
                         forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi, at_row)
+                elif stage == last + 1:
+                    update_part(theta, gradient, state, layers, settings, factors, fields, c, n_parts, threads)
+                    fraction = 1 / n_parts
+                elif stage == last + 2:
+                    limit_part(theta, gradient, state, layers, settings, scratch, fields, c, n_parts, threads)
+                    fraction = 1 / n_parts
                 elif stage == last or (by_neurons and stage > n_layers):
                     l = 2 * n_layers - stage
                     fraction = weights_part(theta, gradient, state, layers, buffers, l,
                                             l + 1 if by_neurons else n_layers, n, scale, fresh, settings, factors,
-                                            scratch, purpose == TRAIN and last_piece, stage < last, fields, c, n_parts,
-                                            threads, at_row)
+                                            scratch, purpose == TRAIN and last_piece, clips,
+                                            stage < last and l > lowest, fields, c, n_parts, threads, at_row)
                 else:
                     samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, weights, order, first, n,
-                                  loss, stage, stage + at_once, lo, hi, at_row)
-                if c == 0 and stage == last and last_piece:
+                                  loss, stage, stage + at_once, lo, hi, at_row, lowest)
+                if c == 0 and stage == end and last_piece:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
                 done(board)
@@ -481,7 +610,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
             if stage <= n_layers < stage + at_once and last_piece:
                 cost = _sum(costs, n_batch) / (total if total > 0 else 1.0)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
-            stage += at_once
+            stage += at_once if stage < last else 2 if stage == last and not clips else 1
         if not good:  # a thread that wakes late may find so only by the cost of a later step; the clock stands still
             if own == 0:
                 step_costs[clock[0] - start] = cost
@@ -514,9 +643,10 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any,
         (product, (placed, placed, placed, whole, whole, whole, placed, number, whole)),
         (activate, (whole, numbers, numbers, whole, whole, whole)),
         (drop, (whole, whole, whole, whole, numbers, whole, whole, whole)),
+        (add_noise, (whole, whole, whole, numbers, whole, whole, whole)),
         (multiply_by_prime, (whole, numbers, numbers, numbers, whole, whole, whole)),
         (costs_and_errors, (loss, whole, numbers, numbers, numbers, numbers, reals, whole, whole, whole)),
-        (update_block, (numbers, numbers, matrix, reals, types.UniTuple(real, 4), whole, whole, whole, whole)),
+        (update_block, (numbers, numbers, matrix, reals, types.UniTuple(real, 5), whole, whole, whole, whole)),
     ]
 
 

@@ -15,10 +15,12 @@ from fastbp.core.simd import out_of_line, part
 SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE, NADAM_RULE, RMS_RULE, LION_RULE, RPROP_RULE = range(8)
 N_MOMENTS = {SGD_RULE: 0, MOMENTUM_RULE: 1, NESTEROV_RULE: 1, ADAM_RULE: 2, NADAM_RULE: 2, RMS_RULE: 1, LION_RULE: 1,
              RPROP_RULE: 2}
-# Slots of the settings vector; the first four numbers mean what the rule says.
-N_SETTINGS = 8
+# Slots of the settings vector; the first four numbers mean what the rule says. The last four belong to no rule: 0, or
+# the bound of each number of the gradient, of its norm, the decay of the parameters' mean, of each neuron's weights.
+N_SETTINGS = 12
 NEAR = 1 << 12  # parameters that stay in the nearest cache, with what belongs to them, for all loops over them
-RULE, FIRST, SECOND, EPSILON, MOMENTUM_DECAY, DECAY, DECAY_BIASES, L1 = range(N_SETTINGS)
+(RULE, FIRST, SECOND, EPSILON, MOMENTUM_DECAY, DECAY, DECAY_BIASES, L1, CLIP_VALUE, CLIP_NORM, MEAN_DECAY,
+ MAX_NORM) = range(N_SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -454,17 +456,18 @@ def _check_fraction(name: str, value: object) -> None:
 @jit.inner
 def factors_of(settings, eta, step):
     """What the rule's numbers depend on at a step, counted from 1: eta, and where means are corrected for beginning at
-    0 the rate of the first, the factor of the second's root, and the rate of the gradient itself."""
+    0 the rate of the first, the factor of the second's root, and the rate of the gradient itself. Last, 1: what the
+    gradient is multiplied by."""
     rule, beta1 = settings[RULE], settings[FIRST]
     if rule != ADAM_RULE and rule != NADAM_RULE:
-        return eta, eta, 1.0, 0.0
+        return eta, eta, 1.0, 0.0, 1.0
     unbias = 1 / math.sqrt(1 - settings[SECOND] ** step)
     if rule == ADAM_RULE:
-        return eta, eta / (1 - beta1**step), unbias, 0.0
+        return eta, eta / (1 - beta1**step), unbias, 0.0, 1.0
     log_q = settings[MOMENTUM_DECAY] * math.log(0.96)
     now, then = beta1 * (1 - 0.5 * math.exp(step * log_q)), beta1 * (1 - 0.5 * math.exp((step + 1) * log_q))
     product = _product_of_momenta(beta1, log_q, step)
-    return eta, eta * then / (1 - product * then), unbias, eta * (1 - now) / (1 - product)
+    return eta, eta * then / (1 - product * then), unbias, eta * (1 - now) / (1 - product), 1.0
 
 
 @jit.inner
@@ -483,12 +486,18 @@ def _product_of_momenta(beta1, log_q, n):
 @jit.piece
 def update_block(theta, gradient, state, settings, factors, lo, n, first, n_decaying):
     """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient begins at
-    gradient[first]; `state` (n_moments, theta.size) moves along. factors: `factors_of` the step. Weight decay and L1
-    are for the first `n_decaying` of them."""
+    gradient[first] and is clipped in place; `state` (n_moments, theta.size) moves along, and so does its last row, if
+    it is the parameters' mean. factors: `factors_of` the step. Weight decay and L1 are for the first `n_decaying`."""
     out_of_line()
     t, g = part(theta, lo, n), part(gradient, first, n)  # offsets in the loops would stop the vectoriser
     number, rule, decaying = theta.dtype.type, settings[RULE], part(theta, lo, n_decaying)
     eta, rate = number(factors[0]), number(factors[1])
+    if settings[CLIP_VALUE] > 0:
+        bound = number(settings[CLIP_VALUE])
+        for i in range(g.size):
+            g[i] = min(max(g[i], -bound), bound)
+    if factors[4] != 1:
+        g *= number(factors[4])
     if settings[DECAY] != 0:
         kept = number(1 - factors[0] * settings[DECAY])
         for i in range(decaying.size):
@@ -525,6 +534,16 @@ def update_block(theta, gradient, state, settings, factors, lo, n, first, n_deca
         toll = number(factors[0] * settings[L1])
         for i in range(decaying.size):
             decaying[i] -= min(max(decaying[i], -toll), toll)
+    if settings[MEAN_DECAY] > 0 and settings[MAX_NORM] == 0:
+        move_mean(part(state[len(state) - 1], lo, n), t, settings)
+
+
+@jit.inlined
+def move_mean(mean, t, settings):
+    """mean ← decay mean + (1 − decay) t, as a step towards t, which leaves equal numbers what they are."""
+    rest = mean.dtype.type(1 - settings[MEAN_DECAY])
+    for i in range(mean.size):
+        mean[i] += rest * (t[i] - mean[i])
 
 
 @jit.inlined

@@ -7,6 +7,7 @@ the columns of the table of layers. What they compute in a = f(z), such as f', i
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 
@@ -28,7 +29,11 @@ from fastbp.core.activations import (
 from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
 from fastbp.core.optimizers import (
     ADAM_RULE,
+    CLIP_NORM,
+    CLIP_VALUE,
+    L1,
     LION_RULE,
+    MAX_NORM,
     MOMENTUM_RULE,
     NADAM_RULE,
     NESTEROV_RULE,
@@ -223,14 +228,26 @@ def mixed(x):
     return x ^ x >> 31
 
 
-def dropout_factors(layer, at_row, n, n_in):
-    """0 for what a layer's dropout leaves out of its input, else 1 / (1 - rate): (n, n_in)."""
-    threshold, key = int(layer[kernels.DROPOUT]), int(layer[kernels.KEY])
-    own = np.array([mixed((key + mixed(at_row + i)) % 2**64) % 2**32 for i in range(n)], np.uint32)
+def hashes(key, rows, n_in):
+    """Of each (row, column) 32 bits: (rows, n_in)."""
+    own = np.array([mixed((key + mixed(row % 2**64)) % 2**64) % 2**32 for row in rows], np.uint32)
     x = own[:, np.newaxis] ^ np.arange(n_in, dtype=np.uint32) * np.uint32(0x9E3779B9)
     x = (x ^ x >> np.uint32(16)) * np.uint32(0x85EBCA6B)
     x = (x ^ x >> np.uint32(13)) * np.uint32(0xC2B2AE35)
-    return ((x ^ x >> np.uint32(16)) >= threshold) / (1 - threshold / 2**32)
+    return x ^ x >> np.uint32(16)
+
+
+def dropout_factors(layer, at_row, n, n_in):
+    """0 for what a layer's dropout leaves out of its input, else 1 / (1 - rate): (n, n_in)."""
+    threshold, key = int(layer[kernels.DROPOUT]), int(layer[kernels.KEY])
+    return (hashes(key, range(at_row, at_row + n), n_in) >= threshold) / (1 - threshold / 2**32)
+
+
+def noise(layer, at_row, n, n_in):
+    """What is added to the input: (n, n_in)."""
+    bits = hashes(int(layer[kernels.KEY]), range(-1 - at_row, -1 - at_row - n, -1), n_in)
+    u = (bits >> np.uint32(8) | np.uint32(1)) / 2**24  # in (0, 1)
+    return layer[kernels.NOISE] / 2**32 * np.vectorize(NormalDist().inv_cdf)(u)
 
 
 def forward(theta, layers, buffers, n, threads=1, at_row=0):
@@ -277,7 +294,7 @@ def weight_gradients(gradient, layers, buffers, n, threads=1):
 
 def update(theta, gradient, state, settings, eta, step, threads=1):
     """theta ← theta − eta · dE/dtheta, or the step of the optimiser's rule; step counts from 1."""
-    rule, first, second, epsilon, momentum_decay, weight_decay, _, l1 = settings
+    rule, first, second, epsilon, momentum_decay, weight_decay, _, l1 = settings[: L1 + 1]
     theta *= 1 - eta * weight_decay
     if rule == SGD_RULE:
         theta -= eta * gradient
@@ -313,3 +330,18 @@ def update(theta, gradient, state, settings, eta, step, threads=1):
     else:
         raise ValueError(f"unknown rule {rule}")
     theta[:] = np.sign(theta) * np.maximum(np.abs(theta) - eta * l1, 0) if l1 else theta
+
+
+def clip(gradient, settings):
+    """Bring its norm, or each number, within its bound, if there is one."""
+    if settings[CLIP_NORM]:
+        gradient *= min(1, settings[CLIP_NORM] / np.linalg.norm(gradient))
+    elif settings[CLIP_VALUE]:
+        np.clip(gradient, -settings[CLIP_VALUE], settings[CLIP_VALUE], out=gradient)
+
+
+def limit(theta, layers, settings):
+    """Make the incoming weights of each neuron at most as long as their bound."""
+    for layer in layers:
+        W, _ = parameters(theta, layer)
+        W *= np.minimum(1, settings[MAX_NORM] / np.linalg.norm(W, axis=0))
