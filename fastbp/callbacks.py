@@ -1,6 +1,7 @@
 """Callbacks: functions that a fit calls after each epoch, or after every so many steps.
 
-Any function of a `Fit` is one; those here stop early, keep the best parameters, change the learning rate, write logs.
+Any function of a `Fit` is one; those here stop early, keep the best parameters or their mean, change the learning rate,
+write logs and checkpoints.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from fastbp.files import check_folder
+import numpy as np
+
+from fastbp import checkpoint
+from fastbp.checkpoint import State
+from fastbp.files import PREFIX, check_folder
 from fastbp.inputs import one_of, whole_number
 from fastbp.network import Network
 from fastbp.workspace import Array
@@ -64,10 +70,14 @@ class Fit:
         Mean cost of this epoch's steps so far.
     epoch_ends : bool
         Whether this is the end of an epoch, whose numbers are in `history`.
+    epochs : int
+        How many the fit was called for.
     eta_factor : float
         By which the learning rate is multiplied from the next epoch on, beside its schedule.
     available : tuple of str
         What `history` will hold to watch.
+    state : function
+        Gives all of the fit, for a checkpoint.
     """
 
     network: Network
@@ -76,8 +86,10 @@ class Fit:
     step: int = 0
     loss: float = math.nan
     epoch_ends: bool = False
+    epochs: int = 1
     eta_factor: float = 1.0
     available: tuple[str, ...] = tuple(WATCHED)
+    state: Callable[[], State] = lambda: ({}, {})
 
     def stop(self, reason: str) -> None:
         """End the fit now; `reason` is kept as history.stopped."""
@@ -93,10 +105,13 @@ class Fit:
 Callback = Callable[[Fit], object]
 
 
+ALWAYS = 0
+
+
 class _Own:
     """A callback of this module: it knows when a fit begins and ends, and may be called within an epoch."""
 
-    every: int | None = None  # after how many steps; 0: whenever compiled code returns; None: after each epoch
+    every: int | None = None  # how many steps; ALWAYS: after epochs and whenever compiled code returns; None: epochs
 
     def begin(self, fit: Fit) -> None:
         """Forget the last fit."""
@@ -106,6 +121,13 @@ class _Own:
 
     def end(self, fit: Fit) -> None:
         """Whatever ended it."""
+
+    def state(self) -> dict[str, Any]:
+        """What it knows, numbers and arrays, for a checkpoint; `restore` takes it back after `begin`."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
 
 
 class Every(_Own):
@@ -147,6 +169,12 @@ class _Better:
         better = value > self.best + self.least_gain or self.best == -math.inf
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
         return better
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.best, self.waited = state["best"], state["waited"]
 
 
 class EarlyStopping(_Own):
@@ -197,6 +225,13 @@ class EarlyStopping(_Own):
             fit.network.theta = self.theta
             self.theta = None
 
+    def state(self) -> dict[str, Any]:
+        return self.better.state() | ({} if self.theta is None else {"theta": self.theta})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.better.restore(state)
+        self.theta = state.get("theta")
+
 
 class ReduceOnPlateau(_Own):
     """Multiply the learning rate by `factor` once a value has not got better for some epochs.
@@ -227,6 +262,58 @@ class ReduceOnPlateau(_Own):
         if not self.better(fit) and self.better.waited >= self.patience:
             fit.eta_factor = max(self.least, fit.eta_factor * self.factor)
             self.better.waited = 0
+
+    def state(self) -> dict[str, Any]:
+        return self.better.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.better.restore(state)
+
+
+class SWA(_Own):
+    """Stochastic weight averaging: the network ends with the mean of its parameters at the ends of the last epochs.
+
+    Parameters
+    ----------
+    start : float
+        In [0, 1): share of the epochs after which the mean begins. It wants a learning rate that stays high, or rises
+        again and again, from there on.
+
+    References
+    ----------
+    Izmailov, Podoprikhin, Garipov, Vetrov, Wilson: Averaging Weights Leads to Wider Optima and Better Generalization
+    (UAI 2018), algorithm 1, its cycle an epoch.
+
+    Examples
+    --------
+    >>> SWA(start=0.5).start
+    0.5
+    """
+
+    def __init__(self, start: float = 0.75):
+        if isinstance(start, bool) or not (isinstance(start, (int, float)) and 0 <= start < 1):
+            raise ValueError(f"start must be in [0, 1), got {start!r}")
+        self.start, self.n = start, 0
+        self.theta: Array | None = None  # the mean of n, in float64
+
+    def begin(self, fit: Fit) -> None:
+        self.theta, self.n = None, 0
+
+    def __call__(self, fit: Fit) -> None:
+        if fit.epoch > self.start * fit.epochs:
+            theta, self.n = fit.network.theta.astype(np.float64), self.n + 1
+            self.theta = theta if self.theta is None else self.theta + (theta - self.theta) / self.n
+
+    def end(self, fit: Fit) -> None:
+        if self.theta is not None:
+            fit.network.theta = self.theta
+            self.theta = None
+
+    def state(self) -> dict[str, Any]:
+        return {"n": self.n} | ({} if self.theta is None else {"theta": self.theta})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.n, self.theta = state["n"], state.get("theta")
 
 
 class StopAt(_Own):
@@ -260,7 +347,7 @@ class TimeBudget(_Own):
         validation comes after.
     """
 
-    every = 0
+    every = ALWAYS
 
     def __init__(self, seconds: float):
         if isinstance(seconds, bool) or not (isinstance(seconds, (int, float)) and 0 < seconds < math.inf):
@@ -271,18 +358,94 @@ class TimeBudget(_Own):
         self.started = time.monotonic()
 
     def __call__(self, fit: Fit) -> None:
-        if time.monotonic() - self.started > self.seconds:
+        if not fit.epoch_ends and time.monotonic() - self.started > self.seconds:
             fit.stop(f"its {self.seconds:g} seconds are over")
+
+
+class Checkpoint(_Own):
+    """Keep all that the fit needs to go on to the bit, were it killed.
+
+    Parameters
+    ----------
+    folder : str or path
+        Of this fit alone; made if there is none.
+    seconds : float
+        >= 0. From checkpoint to checkpoint, in the middle of epochs too; the fit's end writes one as well.
+    keep : int
+        >= 1: how many of the newest stay.
+    resume : bool
+        Go on from the newest whole one, if there is any: a fit of the same settings and data then ends with the same
+        parameters, to the bit, as one never interrupted. A fit that a time budget stopped goes on, too.
+
+    Raises
+    ------
+    FileExistsError
+        When a fit begins: there are checkpoints, and resume is False.
+    ValueError
+        When a fit begins: its settings, its data or the version are not those of the checkpoint, or a setting is out of
+        its range.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from fastbp import Network, Trainer
+    >>> X, y = np.random.default_rng(0).normal(size=(500, 4)), np.arange(500) % 3
+    >>> folder, thetas = tempfile.mkdtemp(), []
+    >>> for seconds in (0.01, 10):  # the second fit goes on where the first was stopped
+    ...     network = Network([4, 8, 3], seed=0)
+    ...     callbacks = [TimeBudget(seconds), Checkpoint(folder, resume=True)]
+    ...     history = Trainer(network).fit(X, y, 20, callbacks=callbacks)
+    >>> whole = Network([4, 8, 3], seed=0)
+    >>> _ = Trainer(whole).fit(X, y, 20)
+    >>> bool((whole.theta == network.theta).all())
+    True
+    """
+
+    every = ALWAYS
+
+    def __init__(self, folder: str | os.PathLike[str], seconds: float = 60.0, keep: int = 2, resume: bool = False):
+        if isinstance(seconds, bool) or not (isinstance(seconds, (int, float)) and 0 <= seconds < math.inf):
+            raise ValueError(f"seconds must be a finite number >= 0, got {seconds!r}")
+        self.folder, self.seconds, self.keep, self.resume = Path(folder), seconds, whole_number("keep", keep, 1), resume
+        self.resumed: Path | None = None  # what the last fit went on from
+        self.last, self.stopped = 0.0, False
+
+    def saved(self) -> State | None:
+        """What to go on from, before a fit begins."""
+        self.resumed, state = (checkpoint.read_newest(self.folder) if self.resume else None) or (None, None)
+        return state
+
+    def begin(self, fit: Fit) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.resumed is None and checkpoint.files(self.folder):
+            raise FileExistsError(f"{self.folder} holds checkpoints of a fit; go on from them (resume) or name another "
+                                  "folder")
+        for half_written in self.folder.glob(PREFIX + "*"):  # by a process that was killed
+            half_written.unlink()
+        self.last, self.stopped = time.monotonic(), False
+
+    def __call__(self, fit: Fit) -> None:
+        """Within an epoch that is stopped the fit can go on later; what comes after belongs to its end."""
+        over = fit.history.stopped != "" or (fit.epoch_ends and fit.epoch == fit.epochs)
+        if not self.stopped and (over or time.monotonic() - self.last >= self.seconds):
+            checkpoint.write(self.folder, fit.step, fit.state(), self.keep)
+            self.last = time.monotonic()
+        self.stopped = fit.history.stopped != ""
 
 
 class _Log(_Own):
     """Writes a line an epoch to a file, which is complete after each."""
 
+    heading = 0  # lines
+
     def __init__(self, path: str | os.PathLike[str]):
         self.path = check_folder(path)
 
     def begin(self, fit: Fit) -> None:
-        self.path.write_text("")
+        """Of a fit that goes on from a checkpoint, the lines of the epochs before it stay."""
+        done = len(fit.history.loss)
+        lines = self.path.read_text().splitlines(keepends=True) if done and self.path.is_file() else []
+        self.path.write_text("".join(lines[: self.heading + done]))
 
     def __call__(self, fit: Fit) -> None:
         history = fit.history
@@ -311,6 +474,8 @@ class JSONLog(_Log):
 class CSVLog(_Log):
     """As `JSONLog`, but a row of a table with a heading."""
 
+    heading = 1
+
     def _write(self, file: Any, values: dict[str, Any]) -> None:
         rows = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
@@ -324,12 +489,36 @@ def begin(callbacks: list[Callback], fit: Fit) -> None:
             callback.begin(fit)
 
 
+def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Checkpoints last, so that they hold what the others have made of the epoch."""
+    return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+
+
+def states(callbacks: list[Callback]) -> State:
+    """What callbacks know, by their number."""
+    tensors: dict[str, Array] = {}
+    rest: dict[str, Any] = {}
+    for i, callback in enumerate(callbacks):
+        for name, value in callback.state().items() if isinstance(callback, _Own) else ():
+            (tensors if isinstance(value, np.ndarray) else rest)[f"callback {i} {name}"] = value
+    return tensors, rest
+
+
+def restore(callbacks: list[Callback], known: dict[str, Any]) -> None:
+    """Give back what `states` gave."""
+    for i, callback in enumerate(callbacks):
+        start = f"callback {i} "
+        own = {name.removeprefix(start): value for name, value in known.items() if name.startswith(start)}
+        if own and isinstance(callback, _Own):
+            callback.restore(own)
+
+
 def call(callbacks: list[Callback], fit: Fit, epoch_ends: bool) -> None:
     """Those whose time has come: after steps, or after an epoch."""
     fit.epoch_ends = epoch_ends
     for callback in callbacks:
         every = callback.every if isinstance(callback, _Own) else None
-        if epoch_ends if every is None else not epoch_ends and (every == 0 or fit.step % every == 0):
+        if epoch_ends if every is None else every == ALWAYS or (not epoch_ends and fit.step % every == 0):
             callback(fit)
 
 

@@ -1,11 +1,18 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all; safetensors read and written."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+PREFIX = ".fastbp."  # of what is being written
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
@@ -43,7 +50,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def _replace(target: Path, content: bytes) -> None:
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=".fastbp.")
+    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=PREFIX)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -64,3 +71,31 @@ def _mode(target: Path) -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, npt.NDArray[Any]],
+                  metadata: dict[str, str]) -> None:
+    """`write_whole` of a safetensors file."""
+    from safetensors.numpy import save
+
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    write_whole(path, save(whole, metadata=metadata))
+
+
+def read_tensors(path: str | os.PathLike[str], wanted: str | None = None,
+                 ) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
+    """Metadata and tensors of a safetensors file; no tensors, if its metadata name another format than is `wanted`.
+
+    Raises FileNotFoundError where there is no file, ValueError where it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {os.fspath(path)}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            names = file.keys() if wanted in (None, metadata.get("format")) else ()
+            return metadata, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a type that NumPy lacks
+        raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from None

@@ -7,7 +7,6 @@ import functools
 import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from fastbp.core import activations, jit, kernels, losses
 from fastbp.core.phases import board_size
-from fastbp.files import write_whole
+from fastbp.files import read_tensors, write_tensors
 from fastbp.initialisation import INITIALISERS, MATCHING, Initialiser
 from fastbp.inputs import (
     NO_TARGETS,
@@ -217,15 +216,13 @@ class Network:
         Raises OSError where the file cannot be written, ValueError where a parameter is not finite; an old file at
         `path` then stays whole.
         """
-        from safetensors.numpy import save
-
         check_theta(self)
         tensors = {}
         for l, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
-            tensors[f"W{l}"], tensors[f"b{l}"] = np.ascontiguousarray(W), np.ascontiguousarray(b)
+            tensors[f"W{l}"], tensors[f"b{l}"] = W, b
         description = {"format": FORMAT, "layer_sizes": json.dumps(self.layer_sizes),
                        "activations": json.dumps(self.activations), "dtype": self.dtype.name}
-        write_whole(path, save(tensors, metadata=description))
+        write_tensors(path, tensors, description)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Network:
@@ -233,17 +230,7 @@ class Network:
 
         Raises FileNotFoundError where there is no file, ValueError where it is damaged or not a fastbp network.
         """
-        from safetensors import SafetensorError, safe_open
-
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no file {os.fspath(path)}")
-        try:
-            with safe_open(path, framework="numpy") as file:
-                description = file.metadata() or {}
-                names = file.keys() if description.get("format") == FORMAT else ()
-                tensors = {name: file.get_tensor(name) for name in names}
-        except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a type that NumPy lacks
-            raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from None
+        description, tensors = read_tensors(path, FORMAT)
         if description.get("format") != FORMAT:
             raise ValueError(f"{os.fspath(path)} is not a fastbp network: format {description.get('format')!r}, "
                              f"expected {FORMAT!r}")

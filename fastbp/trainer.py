@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
+import re
 import statistics
 import sys
 import time
@@ -14,8 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import fastbp
 from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit, History
+from fastbp.checkpoint import State, check_same, fingerprint
 from fastbp.core import jit, kernels, losses
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.optimizers import (
@@ -256,6 +260,7 @@ class Trainer:
         for callback in callbacks:
             if not callable(callback):
                 raise TypeError(f"callbacks must be functions, got {callback!r}")
+        callbacks = calls.in_order(callbacks)
         x, t = self._check(X, y, "X", "y")
         labels = t.labels  # of several sigmoid outputs, rows may name several classes, and are of no one
         if t.array.ndim > 1 and t.array.shape[1] > 1 and self.network.activations[-1] == "sigmoid":
@@ -280,9 +285,11 @@ class Trainer:
             run.fit.available = ("loss",)
         elif validation[1].labels is None:
             run.fit.available = ("loss", "validation_loss")
+        known = run.resume()
         calls.begin(callbacks, run.fit)
+        calls.restore(callbacks, known)
         try:
-            with _bar(run.total, progress) as bar:
+            with _bar(run.total, run.fit.step, progress) as bar:
                 while run.fit.epoch < epochs and not run.fit.history.stopped:
                     self._epoch(run, bar, validation)
         finally:
@@ -291,11 +298,11 @@ class Trainer:
         return run.fit.history
 
     def _epoch(self, run: _Run, bar: Any, validation: tuple[Inputs, Targets] | None) -> None:
-        history, started = run.fit.history, time.perf_counter()
+        history = run.fit.history
         self._hold_mean(False)
         cost, samples = run.epoch(bar)
         self._hold_mean(True)
-        history.seconds.append(time.perf_counter() - started)
+        history.seconds.append(time.perf_counter() - run.started)
         history.loss.append(cost)
         history.samples.append(samples)
         if validation is not None:
@@ -405,7 +412,10 @@ class _Run:
         self.batch_size = min(trainer.batch_size, self.n)
         self.steps = -(-self.n // self.batch_size)  # an epoch
         self.total = epochs * self.steps
-        self.fit = Fit(trainer.network)
+        self.fit = Fit(trainer.network, epochs=epochs, state=self.state)
+        self.first_epoch = trainer.epochs_done
+        self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
+        self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
         self.pace = trainer._pace
         kept = trainer._kept
         if kept is None or kept[0].capacity != self.batch_size or kept[1].live[0] is not trainer.network.theta:
@@ -418,11 +428,11 @@ class _Run:
         order = np.random.default_rng([self.trainer.seed, self.trainer.epochs_done]).permutation(self.n)
         if self.chosen is not None:
             order = self.chosen[order]
-        etas = self.trainer.optimizer.eta * self._factors()
-        costs = np.empty(self.steps)
-        self.kept.take(0)
+        if self.at == 0:
+            self.started, self.factor = time.perf_counter(), self.fit.eta_factor
+        etas, costs, step = self.trainer.optimizer.eta * self._factors(), self.costs, self.at
+        self.kept.take(step)
         self.fit.epoch += 1
-        step = 0
         while step < self.steps and not self.fit.history.stopped:
             most = calls.steps_until_call(self.callbacks, self.fit.step, self.steps - step)
             steps, threads = self.pace.next_slice(most)
@@ -431,7 +441,7 @@ class _Run:
             if made < steps:
                 self._diverged(order, etas, costs, step + made)
             self.pace.took(steps, threads, started, time.perf_counter(), most)
-            step += steps
+            step = self.at = step + steps
             self.fit.step += steps
             late = started - self.kept.time > KEEP_SECONDS
             if (late or step == self.steps) and not self.kept.live_is_finite():
@@ -447,7 +457,56 @@ class _Run:
         if step < self.steps and not self.kept.live_is_finite():
             self._diverged(order, etas, costs, step)
         self.trainer.epochs_done += 1
+        self.at = 0
         return self._mean(costs[:step], order)
+
+    def state(self) -> State:
+        """All that `resume` needs. Within an epoch, that it has been stopped is no part of it."""
+        trainer, fit = self.trainer, self.fit
+        tensors, known = calls.states(self.callbacks)
+        tensors |= {"theta": trainer.network.theta, "state": trainer._state, "costs": self.costs[: self.at]}
+        return tensors, {
+            "settings": self._identity(), "history": vars(fit.history) | ({} if fit.epoch_ends else {"stopped": ""}),
+            "callbacks": known, "steps_done": trainer.steps_done, "epochs_done": trainer.epochs_done,
+            "epoch": fit.epoch if fit.epoch_ends else fit.epoch - 1, "step": fit.step, "at": self.at,
+            "seconds": time.perf_counter() - self.started, "eta_factor": fit.eta_factor, "factor": self.factor,
+            "holds_mean": trainer._holds_mean,
+        }
+
+    def resume(self) -> dict[str, Any]:
+        """Go back to where a checkpoint was written, if a callback has one; what the callbacks knew then."""
+        for callback in self.callbacks:
+            saved = callback.saved() if isinstance(callback, calls.Checkpoint) else None
+            if isinstance(callback, calls.Checkpoint) and callback.resumed is not None and saved is not None:
+                tensors, there = saved
+                check_same(callback.resumed, there["settings"], self._identity())
+                trainer, fit = self.trainer, self.fit
+                trainer.network.theta, trainer._state[...] = tensors["theta"], tensors["state"]
+                trainer._clock[0], trainer.epochs_done = there["steps_done"], there["epochs_done"]
+                trainer._holds_mean = there["holds_mean"]
+                fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
+                fit.eta_factor, self.factor, self.at = there["eta_factor"], there["factor"], there["at"]
+                self.costs[: self.at], self.started = tensors["costs"], time.perf_counter() - there["seconds"]
+                known: dict[str, Any] = there["callbacks"] | tensors
+                return known
+        return {}
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with the fit that goes on from it."""
+        trainer, net = self.trainer, self.trainer.network
+        names = ("loss", "optimizer", "schedule", "batch_size", "seed", "dropout", "noise", "clip_norm", "clip_value",
+                 "max_norm", "ema", "frozen")
+        return {
+            "fastbp": fastbp.__version__, "layer_sizes": net.layer_sizes, "activations": net.activations,
+            "dtype": net.dtype.name, **{name: _without_address(getattr(trainer, name)) for name in names},
+            "epochs": self.fit.epochs, "first epoch": self.first_epoch, "samples": self.n, "data": self._data,
+            "callbacks": [type(callback).__name__ for callback in self.callbacks],
+        }
+
+    @functools.cached_property
+    def _data(self) -> str:
+        chosen = [] if self.chosen is None else [self.chosen]
+        return fingerprint(self.x.array, self.t.array, self.weights, *chosen)
 
     def _mean(self, costs: Array, order: Array) -> tuple[float, int]:
         """Of the samples of as many mini-batches, the last of which may be smaller; and how many."""
@@ -456,10 +515,10 @@ class _Run:
         return mean_cost(costs, self.batch_size, samples, weights), samples
 
     def _factors(self) -> Array:
-        schedule, done = self.trainer.schedule, self.fit.step
+        schedule, done = self.trainer.schedule, self.fit.step - self.at
         if schedule is None:
-            return np.full(self.steps, self.fit.eta_factor)
-        factors = self.fit.eta_factor * factors_of(schedule, np.arange(done, done + self.steps), self.total)
+            return np.full(self.steps, self.factor)
+        factors = self.factor * factors_of(schedule, np.arange(done, done + self.steps), self.total)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"schedule must give finite factors >= 0, got {factors.min()} to {factors.max()}")
         return factors
@@ -590,7 +649,12 @@ def _kind(value: object) -> str:
     return type(value).__name__ + length
 
 
-def _bar(total: int, progress: bool | None) -> Any:
+def _without_address(value: object) -> str:
+    """What a setting is called, in every process."""
+    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _bar(total: int, done: int, progress: bool | None) -> Any:
     """A tqdm bar on standard error, or a context of None."""
     if progress is None:
         progress = sys.stderr is not None and sys.stderr.isatty()
@@ -598,4 +662,4 @@ def _bar(total: int, progress: bool | None) -> Any:
         return contextlib.nullcontext()
     from tqdm import tqdm
 
-    return tqdm(total=total, unit="step")
+    return tqdm(total=total, initial=done, unit="step")

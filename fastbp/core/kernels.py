@@ -57,7 +57,18 @@ from fastbp.core.product import (
     transposed,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
-from fastbp.core.simd import DEPTH, add_rows, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
+from fastbp.core.simd import (
+    DEPTH,
+    add_rows,
+    at,
+    flush_denormals,
+    fma,
+    lent,
+    out_of_line,
+    part,
+    pointer_from,
+    restore_denormals,
+)
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD. DROPOUT, KEY: of the layer's input, see `drop`; 0 for none.
@@ -397,10 +408,11 @@ def rows_end(layers, l, hi):
     return layers[l, W] + (hi + (hi == layers[l, N_IN])) * layers[l, N_OUT]
 
 
-@jit.block
+@jit.inner
 def norms_block(gradient, layers, l, norms, lo, hi):
     """The norm of each ROW_GRAIN rows of dW[l], lo to hi, of db[l] with the last of them: whatever the threads, the
     same sums."""
+    out_of_line()
     for i in range(lo, hi, ROW_GRAIN):
         begin, end = layers[l, W] + i * layers[l, N_OUT], rows_end(layers, l, min(i + ROW_GRAIN, hi))
         gradient[norms + i // ROW_GRAIN] = norm(part(gradient, begin, end - begin))
@@ -431,9 +443,10 @@ def norms_of(layers, l):
     return place
 
 
-@jit.block
+@jit.inner
 def clipping_factor(gradient, layers, bound):
     """What the gradient is to be multiplied by, so that its norm is at most `bound`."""
+    out_of_line()
     total = 0.0
     for l in range(len(layers)):
         for i in range(norms_of(layers, l), norms_of(layers, l + 1) if layers[l, FROZEN] == 0 else 0):
@@ -458,9 +471,10 @@ def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, 
     return weights / (layers[end - 1, B] - layers[begin, W])
 
 
-@jit.block
+@jit.inner
 def update_part(theta, gradient, state, layers, settings, factors, fields, c, n_parts, threads):
     """A part of the update of all weights and biases, of a gradient that is whole."""
+    out_of_line()
     turn = 0
     for l in range(len(layers)):
         w, n_in, n_out = layers[l, W], layers[l, N_IN], layers[l, N_OUT]
@@ -473,10 +487,11 @@ def update_part(theta, gradient, state, layers, settings, factors, fields, c, n_
         turn += (n_in + ROW_GRAIN - 1) // ROW_GRAIN
 
 
-@jit.block
+@jit.inner
 def limit_part(theta, gradient, state, layers, settings, scratch, fields, c, n_parts, threads):
     """A part of all neurons: where the norm of one's incoming weights is above the bound they become shorter; then the
     parameters' mean moves, if there is one."""
+    out_of_line()
     turn, bound = 0, theta.dtype.type(settings[MAX_NORM])
     for l in range(len(layers)):
         w, n_out = layers[l, W], layers[l, N_OUT]

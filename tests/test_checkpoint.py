@@ -1,0 +1,266 @@
+"""Checkpoints: a fit that was stopped anywhere, or killed, goes on to the same bits; what differs or is damaged."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fastbp import SGD, Adam, Network, Rprop, Trainer, checkpoint, losses, schedules
+from fastbp.callbacks import SWA, Checkpoint, EarlyStopping, Every, JSONLog, ReduceOnPlateau, TimeBudget
+
+N, EPOCHS = 430, 6
+draw = np.random.default_rng(0)
+X, Y = draw.normal(size=(N, 5)), draw.integers(0, 3, N)
+
+
+class KilledError(Exception):
+    pass
+
+
+SETTINGS = {
+    "adam": dict(optimizer=Adam(0.01), schedule="cosine"),
+    "rprop": dict(optimizer=Rprop(), batch_size=N),
+    "all": dict(optimizer=SGD(0.1, 0.9, True), dropout=0.2, noise=0.1, clip_norm=0.5, max_norm=2.0, ema=0.9,
+                schedule=schedules.WarmUp(0.2, schedules.OneCycle())),
+}
+
+
+def trained(folder, settings, kills=(), resume=False, watchers=list, epochs=EPOCHS, data=(X, Y), **more):
+    """theta and history after a fit whose process, as it were, ends at each of the steps `kills`."""
+    for kill in (*kills, None):
+        chosen = dict(batch_size=20, seed=3) | settings
+
+        def maybe_killed(fit, kill=kill):
+            if fit.step == kill:
+                raise KilledError
+
+        trainer = Trainer(Network([5, 12, 3], seed=1), **chosen)
+        every = [*watchers(), Checkpoint(folder, 0, resume=resume or bool(kills)), Every(1, maybe_killed)]
+        try:
+            history = trainer.fit(*data, epochs, callbacks=every, **more)
+        except KilledError:
+            continue
+    return trainer.network.theta.tobytes(), history, trainer
+
+
+def without_seconds(history):
+    return {name: value for name, value in vars(history).items() if name != "seconds"}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_same_bits(settings, tmp_path):
+    """In the first step, at the end of an epoch, in the middle of one, twice in one, in the last step."""
+    steps = EPOCHS * (1 if settings == "rprop" else -(-N // 20))
+    kills = [1, steps // 6, steps // 6 + 1, steps // 2, steps // 2 + 2, steps]
+    whole, history, one = trained(tmp_path / "whole", SETTINGS[settings])
+    again, other, two = trained(tmp_path / "killed", SETTINGS[settings], kills)
+    assert whole == again
+    assert without_seconds(history) == without_seconds(other)
+    assert len(other.seconds) == EPOCHS and min(other.seconds) > 0
+    assert one._state.tobytes() == two._state.tobytes() and one.steps_done == two.steps_done == steps
+
+
+def test_callbacks_go_on(tmp_path):
+    """With what they knew: patience, the best, the mean, the learning rate; a log has each epoch once."""
+    y = draw.integers(0, 3, N)  # nothing to be learned, so that patience ends
+
+    def run(name, kills):
+        def watchers():
+            return [ReduceOnPlateau(patience=2, factor=0.5), SWA(0.3), JSONLog(tmp_path / f"{name}.jsonl"),
+                    EarlyStopping(patience=9)]
+
+        theta, history, _ = trained(tmp_path / name, dict(optimizer=Adam(0.003)), kills, watchers=watchers, epochs=40,
+                                    data=(X, y), validation_fraction=0.3)
+        lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        return theta, without_seconds(history), [json.loads(line)["loss"] for line in lines]
+
+    whole = run("whole", ())
+    assert whole == run("killed", [7, 40, 41, 110, 150])
+    assert whole[1]["stopped"] and 10 < len(whole[2]) == len(whole[1]["loss"]) < 40
+
+
+def test_a_time_budget_goes_on(tmp_path):
+    whole, _, _ = trained(tmp_path / "whole", {}, epochs=40)
+    stopped, history = 0, None
+    while history is None or history.stopped:
+        theta, history, _ = trained(tmp_path / "stopped", {}, resume=True, watchers=lambda: [TimeBudget(0.1)],
+                                    epochs=40)
+        stopped += history.stopped != ""
+    assert theta == whole and stopped > 0 and len(history.loss) == 40
+
+
+def test_a_finished_fit_stays(tmp_path):
+    theta, history, _ = trained(tmp_path, {}, watchers=lambda: [EarlyStopping("loss", 2, least_gain=9.0)])
+    again, other, trainer = trained(tmp_path, {}, resume=True,
+                                    watchers=lambda: [EarlyStopping("loss", 2, least_gain=9.0)])
+    assert again == theta and history == other and history.stopped
+    assert trainer.epochs_done == 3
+
+
+def test_resume_where_there_is_nothing_yet(tmp_path):
+    assert trained(tmp_path / "a" / "b", {}, resume=True)[0] == trained(tmp_path / "other", {})[0]
+
+
+def test_files(tmp_path):
+    """As many as are to be kept, their step in the name; what a killed process left half-written goes."""
+    (tmp_path / ".fastbp.half").touch()
+    trained(tmp_path, {})
+    steps = EPOCHS * -(-N // 20)
+    assert sorted(path.name for path in tmp_path.iterdir())[-1] == f"step-{steps:012d}.safetensors"
+    assert len(list(tmp_path.iterdir())) == 2
+    assert load_file(checkpoint.files(tmp_path)[-1])["theta"].shape == (Network([5, 12, 3]).n_parameters,)
+    rare = tmp_path / "rare"
+    trainer = Trainer(Network([5, 12, 3], seed=1))
+    trainer.fit(X, Y, 3, callbacks=[Checkpoint(rare, seconds=1000, keep=5)])
+    assert len(checkpoint.files(rare)) == 1  # the end
+
+
+@pytest.mark.parametrize("damage", ["cut", "byte", "empty", "text"])
+def test_a_damaged_checkpoint(damage, tmp_path, capsys):
+    """The one before it counts, and a line says so."""
+    whole, _, _ = trained(tmp_path / "whole", {})
+    with pytest.raises(KilledError):
+        Trainer(Network([5, 12, 3], seed=1), batch_size=20, seed=3).fit(
+            X, Y, EPOCHS, callbacks=[Checkpoint(tmp_path / "run", 0), Every(1, stop_at(50))])
+    before, newest = checkpoint.files(tmp_path / "run")
+    content = bytearray(newest.read_bytes())
+    if damage == "byte":
+        content[-200] ^= 4
+    newest.write_bytes({"cut": content[:-5], "byte": content, "empty": b"", "text": b"hello" * 9}[damage])
+    again, _, _ = trained_with(tmp_path / "run")
+    assert again == whole
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and printed.startswith(f"fastbp: {newest} is ") and ".damaged" in printed
+    assert newest.with_name(newest.name + ".damaged").is_file()
+    newest.with_name(newest.name + ".damaged").unlink()
+    assert before.name < newest.name
+
+
+def stop_at(step):
+    def stop(fit):
+        if fit.step == step:
+            raise KilledError
+    return stop
+
+
+def never(fit):
+    pass
+
+
+def trained_with(folder, sizes=(5, 12, 3), data=(X, Y), epochs=EPOCHS, **changes):
+    trainer = Trainer(Network(sizes, changes.pop("hidden", "relu"), dtype=changes.pop("dtype", "float32"), seed=1),
+                      **dict(batch_size=20, seed=3) | changes)
+    history = trainer.fit(*data, epochs, callbacks=[Checkpoint(folder, 0, resume=True), Every(1, never)])
+    return trainer.network.theta.tobytes(), history, trainer
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    (dict(sizes=(5, 13, 3)), r"layer_sizes is \[5, 12, 3\] there, \[5, 13, 3\] here"),
+    (dict(hidden="tanh"), "activations is "), (dict(dtype="float64"), "dtype is 'float32' there, 'float64' here"),
+    (dict(batch_size=30), "batch_size is '20' there, '30' here"), (dict(seed=4), "seed is '3' there, '4' here"),
+    (dict(optimizer=SGD(0.2)), r"optimizer is 'SGD\(eta=0.1, .*here"), (dict(epochs=7), "epochs is 6 there, 7 here"),
+    (dict(schedule="linear"), "schedule is 'None' there, 'WarmUp"), (dict(dropout=0.1), "dropout is "),
+    (dict(loss=losses.CrossEntropy(0.1)), "loss is "), (dict(clip_norm=1.0, noise=0.1), "noise is .*; clip_norm is "),
+    (dict(data=(X + 1e-9, Y)), "data is '[0-9a-f]{8}' there, '[0-9a-f]{8}' here"),
+    (dict(data=(X, np.roll(Y, 1))), "data is "), (dict(data=(X[1:], Y[1:])), "samples is 430 there, 429 here"),
+])
+def test_another_fit_is_refused(changes, message, tmp_path):
+    trained_with(tmp_path)
+    files = checkpoint.files(tmp_path)
+    with pytest.raises(ValueError, match=f"is of another fit: .*{message}"):
+        trained_with(tmp_path, **changes)
+    assert checkpoint.files(tmp_path) == files
+
+
+def test_other_versions_are_refused(tmp_path, monkeypatch):
+    trained_with(tmp_path)
+    monkeypatch.setattr("fastbp.__version__", "9.9")
+    with pytest.raises(ValueError, match="fastbp is '0.1.0' there, '9.9' here"):
+        trained_with(tmp_path)
+    monkeypatch.setattr(checkpoint, "FORMAT", "fastbp-checkpoint-2")
+    with pytest.raises(ValueError, match="has the format 'fastbp-checkpoint-1', expected 'fastbp-checkpoint-2'"):
+        trained_with(tmp_path)
+
+
+def test_functions_have_no_address(tmp_path):
+    """A schedule of one's own is told by its name."""
+    for _ in range(2):
+        trained_with(tmp_path, schedule=own_schedule())
+    assert " at 0x" not in str(checkpoint.read_newest(tmp_path)[1][1])
+
+
+def own_schedule():
+    return lambda step, steps: 1 / (1 + step)
+
+
+def test_a_folder_in_use(tmp_path):
+    trained(tmp_path, {})
+    with pytest.raises(FileExistsError, match="holds checkpoints of a fit; go on from them .* or name another folder"):
+        trained(tmp_path, {})
+    trainer = trained_with(tmp_path / "twice")[2]
+    with pytest.raises(ValueError, match="first epoch is 0 there, 6 here"):
+        trainer.fit(X, Y, EPOCHS, callbacks=[Checkpoint(tmp_path / "twice", 0, resume=True), Every(1, never)])
+
+
+@pytest.mark.parametrize(("settings", "kind", "message"), [
+    (dict(seconds=-1), ValueError, "seconds must be a finite number >= 0, got -1"),
+    (dict(seconds="1"), ValueError, "got '1'"), (dict(keep=0), ValueError, "keep must be at least 1, got 0"),
+])
+def test_what_is_refused(settings, kind, message, tmp_path):
+    with pytest.raises(kind, match=message):
+        Checkpoint(tmp_path, **settings)
+
+
+def test_a_large_array_is_told_by_some_of_its_samples(monkeypatch):
+    monkeypatch.setattr(checkpoint, "HASHED", 800)
+    x = np.zeros((1000, 10))
+    first = checkpoint.fingerprint(x)
+    x[0] = 1
+    assert checkpoint.fingerprint(x) != first != checkpoint.fingerprint(x[:999])
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from fastbp import Adam, Network, Trainer
+from fastbp.callbacks import Checkpoint
+
+draw = np.random.default_rng(0)
+X, y = draw.normal(size=(20000, 30)), draw.integers(0, 3, 20000)
+network = Network([30, 64, 64, 3], seed=1)
+trainer = Trainer(network, optimizer=Adam(0.003), batch_size=32, schedule="cosine", dropout=0.2, ema=0.99)
+trainer.fit(X, y, 200, validation_data=(X, y), callbacks=[Checkpoint(sys.argv[1], 0, resume=True)])
+print(network.theta.tobytes().hex())
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(tmp_path):
+    """By the system, again and again, as it writes or computes: the bits of a fit that was left alone."""
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / folder)], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
+    whole, errors = start("whole").communicate(timeout=300)
+    assert len(whole) > 1000, errors
+    draw, killed = random.Random(0), 0
+    while True:
+        before, process = checkpoint.files(tmp_path / "killed"), start("killed")
+        while killed < 8 and process.poll() is None and checkpoint.files(tmp_path / "killed") == before:
+            time.sleep(0.001)
+        try:
+            again, errors = process.communicate(timeout=draw.uniform(0, 0.4) if killed < 8 else 300)
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+    assert again == whole, errors
+    assert killed >= 3
