@@ -1,6 +1,6 @@
 """fastbp: backpropagation, compiled. Trains dense neural networks on the CPU."""
 
-from fastbp import callbacks, data, schedules
+from fastbp import callbacks, data, metrics, schedules
 from fastbp.callbacks import History
 from fastbp.core import losses
 from fastbp.core.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
@@ -10,4 +10,5 @@ from fastbp.workspace import Workspace
 
 __version__ = "0.1.0"
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "DivergenceError", "History", "Lion", "NAdam", "Network", "RMSprop",
-           "Rprop", "Trainer", "Workspace", "callbacks", "cost_and_gradient", "data", "losses", "schedules"]
+           "Rprop", "Trainer", "Workspace", "callbacks", "cost_and_gradient", "data", "losses", "metrics",
+           "schedules"]

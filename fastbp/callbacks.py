@@ -21,7 +21,7 @@ import numpy as np
 from fastbp import checkpoint
 from fastbp.checkpoint import State
 from fastbp.files import PREFIX, check_folder
-from fastbp.inputs import one_of, whole_number
+from fastbp.inputs import whole_number
 from fastbp.network import Network
 from fastbp.workspace import Array
 
@@ -36,6 +36,8 @@ class History:
         Mean cost of the training samples, each taken when its mini-batch was trained on.
     validation_loss, validation_accuracy : lists of float
         After the epoch, on the validation samples; accuracy is a fraction in [0, 1]. Empty without them.
+    metrics : dict of list of float
+        By name, those that `fit` was asked for, on the validation samples.
     seconds : list of float
         Spent on shuffling and training, not on evaluating.
     samples : list of int
@@ -47,9 +49,14 @@ class History:
     loss: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     stopped: str = ""
+
+    def values(self) -> dict[str, list[float]]:
+        """All that there is to watch, by name."""
+        return {name: getattr(self, name) for name in WATCHED if getattr(self, name)} | self.metrics
 
 
 WATCHED = {"loss": False, "validation_loss": False, "validation_accuracy": True}  # whether more is better
@@ -74,8 +81,8 @@ class Fit:
         How many the fit was called for.
     eta_factor : float
         By which the learning rate is multiplied from the next epoch on, beside its schedule.
-    available : tuple of str
-        What `history` will hold to watch.
+    available : dict
+        What `history` will hold to watch, and whether more of it is better.
     state : function
         Gives all of the fit, for a checkpoint.
     """
@@ -88,7 +95,7 @@ class Fit:
     epoch_ends: bool = False
     epochs: int = 1
     eta_factor: float = 1.0
-    available: tuple[str, ...] = tuple(WATCHED)
+    available: dict[str, bool] = field(default_factory=lambda: dict(WATCHED))
     state: Callable[[], State] = lambda: ({}, {})
 
     def stop(self, reason: str) -> None:
@@ -96,10 +103,11 @@ class Fit:
         self.history.stopped = reason or "stopped"
 
     def require(self, name: str) -> None:
-        """Raise ValueError unless the fit has history.loss, validation_loss or validation_accuracy to watch."""
+        """Raise ValueError unless there will be values of that name to watch."""
         if name not in self.available:
             lacking = "no validation samples" if "validation_loss" not in self.available else "no labels"
-            raise ValueError(f"there is no {name} to watch: fit has {lacking}")
+            raise ValueError(f"there is no {name} to watch: this fit has {', '.join(self.available)}"
+                             + (f" and {lacking}" if name in WATCHED else ""))
 
 
 Callback = Callable[[Fit], object]
@@ -151,21 +159,27 @@ class Every(_Own):
         self.function(fit)
 
 
+def _name(watch: object) -> str:
+    if not isinstance(watch, str):
+        raise TypeError(f"watch must be a name, such as {', '.join(WATCHED)} or that of a metric, got {watch!r}")
+    return watch
+
+
 class _Better:
     """Whether a watched value has got better by more than `least_gain`."""
 
     def __init__(self, watch: str, least_gain: float):
-        self.watch = one_of("value to watch", watch, WATCHED)
         if not (isinstance(least_gain, (int, float)) and 0 <= least_gain < math.inf):
             raise ValueError(f"least_gain must be a finite number >= 0, got {least_gain!r}")
-        self.sign, self.least_gain, self.best, self.waited = (1 if WATCHED[watch] else -1), least_gain, -math.inf, 0
+        self.watch, self.least_gain = _name(watch), least_gain
+        self.sign, self.best, self.waited = 1, -math.inf, 0
 
     def begin(self, fit: Fit) -> None:
         fit.require(self.watch)
-        self.best, self.waited = -math.inf, 0
+        self.sign, self.best, self.waited = (1 if fit.available[self.watch] else -1), -math.inf, 0
 
     def __call__(self, fit: Fit) -> bool:
-        value = self.sign * getattr(fit.history, self.watch)[-1]
+        value = self.sign * fit.history.values()[self.watch][-1]
         better = value > self.best + self.least_gain or self.best == -math.inf
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
         return better
@@ -183,7 +197,7 @@ class EarlyStopping(_Own):
     Parameters
     ----------
     watch : str
-        validation_loss, validation_accuracy or loss.
+        validation_loss, validation_accuracy, loss, or the name of one of the fit's metrics.
     patience : int
         Epochs without gain after which to stop, >= 1.
     least_gain : float
@@ -317,7 +331,7 @@ class SWA(_Own):
 
 
 class StopAt(_Own):
-    """Stop once a watched value has come to `value`: an accuracy at or above it, a loss at or below.
+    """Stop once a watched value has come to `value`: where more is better at or above it, of a loss at or below.
 
     Examples
     --------
@@ -326,14 +340,14 @@ class StopAt(_Own):
     """
 
     def __init__(self, watch: str, value: float):
-        self.watch, self.value = one_of("value to watch", watch, WATCHED), float(value)
+        self.watch, self.value = _name(watch), float(value)
 
     def begin(self, fit: Fit) -> None:
         fit.require(self.watch)
 
     def __call__(self, fit: Fit) -> None:
-        value = getattr(fit.history, self.watch)[-1]
-        if value >= self.value if WATCHED[self.watch] else value <= self.value:
+        value = fit.history.values()[self.watch][-1]
+        if value >= self.value if fit.available[self.watch] else value <= self.value:
             fit.stop(f"{self.watch} has come to {value:.6g}")
 
 
@@ -450,7 +464,7 @@ class _Log(_Own):
     def __call__(self, fit: Fit) -> None:
         history = fit.history
         values: dict[str, Any] = {"epoch": fit.epoch, "step": fit.step, "seconds": sum(history.seconds)}
-        values |= {name: getattr(history, name)[-1] for name in WATCHED if getattr(history, name)}
+        values |= {name: each[-1] for name, each in history.values().items()}
         with self.path.open("a", newline="") as file:
             self._write(file, values)
 

@@ -33,6 +33,7 @@ from fastbp.core.optimizers import (
 )
 from fastbp.core.phases import balance, board_size
 from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, as_weights, decide, one_of, positive, whole_number
+from fastbp.metrics import Metric, as_metrics
 from fastbp.network import (
     NO_MATRIX,
     NO_ORDER,
@@ -221,7 +222,8 @@ class Trainer:
             validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
             progress: bool | None = None, *, sample_weight: npt.ArrayLike | None = None,
             class_weight: str | Mapping[int, float] | None = None, validation_fraction: float | None = None,
-            stratify: bool = False, callbacks: Iterable[Callback] = ()) -> History:
+            stratify: bool = False, metrics: Iterable[str | Metric] = (),
+            callbacks: Iterable[Callback] = ()) -> History:
         """Train for `epochs` more epochs; a further call goes on from where the last one ended.
 
         Parameters
@@ -245,6 +247,9 @@ class Trainer:
             trained on.
         stratify : bool
             Whether the share is taken of each class; needs labels.
+        metrics : iterable of str or metrics.Metric
+            After each epoch, of the validation samples, into history.metrics: accuracy, top5, precision, recall and f1
+            (means over the classes), log_loss; r2, mae, rmse.
         callbacks : iterable of functions of a `callbacks.Fit`
             Called after each epoch, those of fastbp.callbacks when they are to be.
 
@@ -276,28 +281,37 @@ class Trainer:
         elif validation_fraction is not None:
             chosen, kept = _split(len(x), labels, validation_fraction, stratify, self.seed)
             validation = self._check(x.array[kept], np.asarray(y)[kept], "validation X", "validation y")
+        chosen_metrics = as_metrics(metrics)
+        if chosen_metrics and validation is None:
+            raise ValueError("metrics need validation_data or validation_fraction")
+        if validation is not None:  # so that a metric that does not fit is refused now
+            made_up = np.full((len(validation[0]), self.network.layer_sizes[-1]), 0.5, self.network.dtype)
+            for metric in chosen_metrics:
+                self._measure(metric, validation[1], made_up)
         check_theta(self.network)
         run = _Run(self, x, t, weights, epochs, chosen, callbacks)
         if self.batch_size > run.n:
             print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
                   file=sys.stderr)
+        if validation is None or validation[1].labels is None:
+            del run.fit.available["validation_accuracy"]
         if validation is None:
-            run.fit.available = ("loss",)
-        elif validation[1].labels is None:
-            run.fit.available = ("loss", "validation_loss")
+            del run.fit.available["validation_loss"]
+        run.fit.available |= {metric.name: metric.more_is_better for metric in chosen_metrics}
+        run.fit.history.metrics = {metric.name: [] for metric in chosen_metrics}
         known = run.resume()
         calls.begin(callbacks, run.fit)
         calls.restore(callbacks, known)
         try:
             with _bar(run.total, run.fit.step, progress) as bar:
                 while run.fit.epoch < epochs and not run.fit.history.stopped:
-                    self._epoch(run, bar, validation)
+                    self._epoch(run, bar, validation, chosen_metrics)
         finally:
             self._hold_mean(True)
             calls.end(callbacks, run.fit)
         return run.fit.history
 
-    def _epoch(self, run: _Run, bar: Any, validation: tuple[Inputs, Targets] | None) -> None:
+    def _epoch(self, run: _Run, bar: Any, validation: tuple[Inputs, Targets] | None, metrics: list[Metric]) -> None:
         history = run.fit.history
         self._hold_mean(False)
         cost, samples = run.epoch(bar)
@@ -306,21 +320,24 @@ class Trainer:
         history.loss.append(cost)
         history.samples.append(samples)
         if validation is not None:
-            cost, accuracy = self._evaluate(*validation)
+            outputs, cost, accuracy = self._outputs(*validation)
             history.validation_loss.append(cost)
             if accuracy is not None:
                 history.validation_accuracy.append(accuracy)
+            for metric in metrics:
+                history.metrics[metric.name].append(self._measure(metric, validation[1], outputs))
         calls.call(run.callbacks, run.fit, epoch_ends=True)
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float | None]:
         """Mean cost and, for sigmoid and softmax outputs, accuracy in [0, 1] (else None). Raises as `fit` does."""
-        return self._evaluate(*self._check(X, y, "X", "y"))
+        _, cost, accuracy = self._outputs(*self._check(X, y, "X", "y"))
+        return cost, accuracy
 
     def compile(self) -> None:
         """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does."""
         net = self.network
         x, t = self._check(np.zeros((1, net.layer_sizes[0])), np.eye(1, net.layer_sizes[-1]), "X", "y")
-        self._evaluate(x, t)
+        self._outputs(x, t)
         self._steps(x, t, NO_WEIGHTS, NO_ORDER, 1, np.empty(0), np.empty(0), net.workspace(1), self.threads)
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str) -> tuple[Inputs, Targets]:
@@ -328,12 +345,20 @@ class Trainer:
         x = as_inputs(X, net.layer_sizes[0], net.dtype, x_name)
         return x, as_targets(y, len(x), net.layer_sizes[-1], net.activations[-1], self.loss, net.dtype, y_name)
 
-    def _evaluate(self, x: Inputs, t: Targets) -> tuple[float, float | None]:
+    def _outputs(self, x: Inputs, t: Targets) -> tuple[Array, float, float | None]:
+        """Outputs, mean cost and accuracy."""
         outputs, cost = infer(self.network, x, t, self.loss, self.threads)
         accuracy = None
         if t.labels is not None:
             accuracy = float(np.mean(decide(outputs, self.network.activations[-1]) == t.labels))
-        return cost, accuracy
+        return outputs, cost, accuracy
+
+    def _measure(self, metric: Metric, t: Targets, outputs: Array) -> float:
+        """A metric of targets as they were given, labels or rows."""
+        value = metric.function(t.array, outputs)
+        if np.ndim(value) != 0:
+            raise ValueError(f"metric {metric.name} must give a number, got {value!r}")
+        return float(value)
 
     def _steps(self, x: Inputs, t: Targets, weights: Array, order: Array, batch_size: int, etas: Array, costs: Array,
                workspace: Workspace, threads: int) -> int:

@@ -187,8 +187,8 @@ def test_validation_fraction(fraction, stratify):
     one = trainer()
     X[:, 5] = np.arange(103)  # no two alike
     seen = []
-    original = Trainer._evaluate
-    one._evaluate = lambda x, t: seen.append((x.array, t.array)) or original(one, x, t)
+    original = Trainer._outputs
+    one._outputs = lambda x, t: seen.append((x.array, t.array)) or original(one, x, t)
     history = one.fit(X, y, 2, validation_fraction=fraction, stratify=stratify)
     assert len(history.validation_loss) == len(history.validation_accuracy) == 2
     kept = seen[0][0][:, 5].astype(int)
@@ -211,7 +211,7 @@ WRONG = [
     ({"validation_fraction": 0.999}, ValueError, "validation_fraction 0.999 of 95 samples leaves none for training"),
     ({"validation_fraction": 0.1, "validation_data": (1, 2)}, ValueError, "not both"),
     ({"callbacks": ["early"]}, TypeError, "callbacks must be functions, got 'early'"),
-    ({"callbacks": [EarlyStopping()]}, ValueError, "there is no validation_loss to watch: fit has no validation samp"),
+    ({"callbacks": [EarlyStopping()]}, ValueError, "no validation_loss to watch: this fit has loss and no val"),
 ]
 
 
@@ -229,13 +229,13 @@ def test_values_have_no_classes():
     X, _ = data()
     with pytest.raises(ValueError, match="stratify=True needs labels, y holds values"):
         Trainer(Network([6, 1], output="identity")).fit(X, X[:, 0], 1, validation_fraction=0.2, stratify=True)
-    with pytest.raises(ValueError, match="there is no validation_accuracy to watch: fit has no labels"):
+    with pytest.raises(ValueError, match="no validation_accuracy to watch: this fit has loss, validation_loss and no"):
         Trainer(Network([6, 1], output="identity")).fit(X, X[:, 0], 1, validation_fraction=0.2,
                                                         callbacks=[StopAt("validation_accuracy", 1)])
 
 
 @pytest.mark.parametrize(("make", "kind", "message"), [
-    (lambda: EarlyStopping("accuracy"), ValueError, "unknown value to watch 'accuracy'; valid: loss, validation_loss"),
+    (lambda: EarlyStopping(3), TypeError, "watch must be a name, such as loss, .* or that of a metric, got 3"),
     (lambda: EarlyStopping(patience=0), ValueError, "patience must be at least 1, got 0"),
     (lambda: EarlyStopping(least_gain=-1), ValueError, "least_gain must be a finite number >= 0, got -1"),
     (lambda: ReduceOnPlateau(factor=1.0), ValueError, r"factor must be in \(0, 1\), got 1.0"),
