@@ -527,12 +527,14 @@ def restore(callbacks: list[Callback], known: dict[str, Any]) -> None:
             callback.restore(own)
 
 
-def call(callbacks: list[Callback], fit: Fit, epoch_ends: bool) -> None:
-    """Those whose time has come: after steps, or after an epoch."""
+def call(callbacks: list[Callback], fit: Fit, epoch_ends: bool, before: int | None = None) -> None:
+    """Those whose time has come: after an epoch, or after steps, of which there were `before` at the last call or else
+    one less."""
     fit.epoch_ends = epoch_ends
+    before = fit.step - 1 if before is None else before
     for callback in callbacks:
         every = callback.every if isinstance(callback, _Own) else None
-        if epoch_ends if every is None else every == ALWAYS or (not epoch_ends and fit.step % every == 0):
+        if epoch_ends if every is None else every == ALWAYS or (not epoch_ends and fit.step // every > before // every):
             callback(fit)
 
 

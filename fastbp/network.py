@@ -155,6 +155,27 @@ class Network:
         biases = _Views(vector[b : b + n_out] for (_, b), (_, n_out) in zip(offsets, sizes, strict=True))
         return weights, biases
 
+    def take_layers(self, other: Network, layers: Iterable[int] | None = None) -> None:
+        """Copy W[l] and b[l] of another network, for some of the layers l; None: for all.
+
+        Raises ValueError where a layer's shape there is another, and then copies nothing.
+
+        Examples
+        --------
+        >>> trained, net = Network([4, 8, 3], seed=1), Network([4, 8, 5], seed=2)
+        >>> net.take_layers(trained, [0])
+        >>> bool((net.W[0] == trained.W[0]).all())
+        True
+        """
+        check_network(other)
+        chosen = [whole_number("a layer", l, 0) for l in (range(len(self.W)) if layers is None else layers)]
+        for l in chosen:
+            if l >= min(len(self.W), len(other.W)) or self.W[l].shape != other.W[l].shape:
+                shapes = [net.W[l].shape if l < len(net.W) else "not there" for net in (self, other)]
+                raise ValueError(f"layer {l} is {shapes[0]} here, {shapes[1]} in the other network")
+        for l in chosen:
+            self.W[l], self.b[l] = other.W[l], other.b[l]
+
     def workspace(self, capacity: int) -> Workspace:
         """Buffers for up to `capacity` samples at a time, for users of the kernels."""
         return Workspace(self.layer_sizes, self.activations, self.dtype, whole_number("capacity", capacity, 1))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import re
-import statistics
 import sys
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
@@ -47,13 +44,11 @@ from fastbp.network import (
     infer,
     mean_cost,
 )
+from fastbp.pace import Pace
 from fastbp.schedules import SCHEDULES, Function, Schedule, factors_of
+from fastbp.stream import read_ahead
 from fastbp.workspace import Array, Workspace, aligned
 
-SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
-TRIAL_SECONDS = 0.004  # the slower number of threads is tried so long,
-TRIAL_SOON, TRIAL_EVERY = 8, 60  # after each change 8 times that later, then 16, 32 and always 60 times that, or
-MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so many times
 WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
 OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
 LEAST_SAMPLES = 24  # for each thread: of fewer a phase is a few grains, and who has more of cheap ones seems fast
@@ -142,7 +137,7 @@ class Trainer:
         self.seed = whole_number("seed", seed, 0)
         work = self.batch_size * (3 * network.n_parameters + OF_A_SAMPLE)
         self.threads = choose_threads(threads, work, WORTH_TRYING)
-        self._pace = _Pace(sorted({1 if threads is None else self.threads, self.threads}))
+        self._pace = Pace(sorted({1 if threads is None else self.threads, self.threads}))
         if isinstance(schedule, str):
             schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
         if not (schedule is None or callable(schedule)):
@@ -261,72 +256,183 @@ class Trainer:
             The cost became NaN or infinite; the network holds the last finite parameters.
         """
         epochs = whole_number("epochs", epochs, 1)
-        callbacks = list(callbacks)
-        for callback in callbacks:
-            if not callable(callback):
-                raise TypeError(f"callbacks must be functions, got {callback!r}")
-        callbacks = calls.in_order(callbacks)
+        watchers = self._callbacks(callbacks)
         x, t = self._check(X, y, "X", "y")
         labels = t.labels  # of several sigmoid outputs, rows may name several classes, and are of no one
         if t.array.ndim > 1 and t.array.shape[1] > 1 and self.network.activations[-1] == "sigmoid":
             labels = None
         weights = as_weights(sample_weight, class_weight, labels, len(x))
-        validation, chosen = None, None
-        if validation_data is not None:
-            if not (isinstance(validation_data, (tuple, list)) and len(validation_data) == 2):
-                raise TypeError(f"validation_data must be a pair (X, y), got {_kind(validation_data)}")
-            if validation_fraction is not None:
+        chosen = None
+        if validation_fraction is not None:
+            if validation_data is not None:
                 raise ValueError("give validation_data or validation_fraction, not both")
-            validation = self._check(*validation_data, "validation X", "validation y")
-        elif validation_fraction is not None:
             chosen, kept = _split(len(x), labels, validation_fraction, stratify, self.seed)
-            validation = self._check(x.array[kept], np.asarray(y)[kept], "validation X", "validation y")
-        chosen_metrics = as_metrics(metrics)
-        if chosen_metrics and validation is None:
-            raise ValueError("metrics need validation_data or validation_fraction")
-        if validation is not None:  # so that a metric that does not fit is refused now
-            made_up = np.full((len(validation[0]), self.network.layer_sizes[-1]), 0.5, self.network.dtype)
-            for metric in chosen_metrics:
-                self._measure(metric, validation[1], made_up)
-        check_theta(self.network)
-        run = _Run(self, x, t, weights, epochs, chosen, callbacks)
+            validation_data = x.array[kept], np.asarray(y)[kept]
+        validation, chosen_metrics = self._validation(validation_data, metrics)
+        fit = self._new_fit(epochs, validation, chosen_metrics)
+        run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
         if self.batch_size > run.n:
             print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
                   file=sys.stderr)
-        if validation is None or validation[1].labels is None:
-            del run.fit.available["validation_accuracy"]
-        if validation is None:
-            del run.fit.available["validation_loss"]
-        run.fit.available |= {metric.name: metric.more_is_better for metric in chosen_metrics}
-        run.fit.history.metrics = {metric.name: [] for metric in chosen_metrics}
         known = run.resume()
-        calls.begin(callbacks, run.fit)
-        calls.restore(callbacks, known)
+        calls.begin(watchers, fit)
+        calls.restore(watchers, known)
         try:
-            with _bar(run.total, run.fit.step, progress) as bar:
-                while run.fit.epoch < epochs and not run.fit.history.stopped:
-                    self._epoch(run, bar, validation, chosen_metrics)
+            with _bar(run.total, fit.step, progress) as bar:
+                while fit.epoch < epochs and not fit.history.stopped:
+                    self._hold_mean(False)
+                    cost, samples = run.epoch(bar)
+                    fit.history.seconds.append(time.perf_counter() - run.started)
+                    fit.history.loss.append(cost)
+                    fit.history.samples.append(samples)
+                    self._epoch_ends(fit, watchers, validation, chosen_metrics)
         finally:
             self._hold_mean(True)
-            calls.end(callbacks, run.fit)
-        return run.fit.history
+            calls.end(watchers, fit)
+        return fit.history
 
-    def _epoch(self, run: _Run, bar: Any, validation: tuple[Inputs, Targets] | None, metrics: list[Metric]) -> None:
-        history = run.fit.history
-        self._hold_mean(False)
-        cost, samples = run.epoch(bar)
+    def _callbacks(self, callbacks: Iterable[Callback]) -> list[Callback]:
+        watchers = list(callbacks)
+        for callback in watchers:
+            if not callable(callback):
+                raise TypeError(f"callbacks must be functions, got {callback!r}")
+        return calls.in_order(watchers)
+
+    def _validation(self, data: tuple[npt.ArrayLike, npt.ArrayLike] | None, metrics: Iterable[str | Metric],
+                    ) -> tuple[tuple[Inputs, Targets] | None, list[Metric]]:
+        """What to validate with, and what to measure; what does not fit is refused now."""
+        chosen = as_metrics(metrics)
+        if data is None:
+            if chosen:
+                raise ValueError("metrics need validation_data or validation_fraction")
+            return None, []
+        if not (isinstance(data, (tuple, list)) and len(data) == 2):
+            raise TypeError(f"validation_data must be a pair (X, y), got {_kind(data)}")
+        x, t = self._check(*data, "validation X", "validation y")
+        made_up = np.full((len(x), self.network.layer_sizes[-1]), 0.5, self.network.dtype)
+        for metric in chosen:
+            self._measure(metric, t, made_up)
+        return (x, t), chosen
+
+    def _new_fit(self, epochs: int, validation: tuple[Inputs, Targets] | None, metrics: list[Metric]) -> Fit:
+        check_theta(self.network)
+        fit = Fit(self.network, epochs=epochs)
+        if validation is None or validation[1].labels is None:
+            del fit.available["validation_accuracy"]
+        if validation is None:
+            del fit.available["validation_loss"]
+        fit.available |= {metric.name: metric.more_is_better for metric in metrics}
+        fit.history.metrics = {metric.name: [] for metric in metrics}
+        return fit
+
+    def _epoch_ends(self, fit: Fit, watchers: list[Callback], validation: tuple[Inputs, Targets] | None,
+                    metrics: list[Metric]) -> None:
+        """Validate, and call who is called after an epoch."""
         self._hold_mean(True)
-        history.seconds.append(time.perf_counter() - run.started)
-        history.loss.append(cost)
-        history.samples.append(samples)
         if validation is not None:
             outputs, cost, accuracy = self._outputs(*validation)
-            history.validation_loss.append(cost)
+            fit.history.validation_loss.append(cost)
             if accuracy is not None:
-                history.validation_accuracy.append(accuracy)
+                fit.history.validation_accuracy.append(accuracy)
             for metric in metrics:
-                history.metrics[metric.name].append(self._measure(metric, validation[1], outputs))
-        calls.call(run.callbacks, run.fit, epoch_ends=True)
+                fit.history.metrics[metric.name].append(self._measure(metric, validation[1], outputs))
+        calls.call(watchers, fit, epoch_ends=True)
+
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.
+
+        Their order is shuffled by the seed and the number of epochs and calls before; the learning rate is the
+        optimiser's eta, without the schedule, which needs to know how many steps there will be. Raises as `fit` does.
+        """
+        x, t = self._check(X, y, "X", "y")
+        check_theta(self.network)
+        run = _Run(self, x, t, as_weights(sample_weight, None, None, len(x)), 1, None, [], partial=True)
+        self._hold_mean(False)
+        try:
+            return run.epoch(None)[0]
+        finally:
+            self._hold_mean(True)
+
+    def fit_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], epochs: int = 1,
+                    validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None, *,
+                    metrics: Iterable[str | Metric] = (), callbacks: Iterable[Callback] = ()) -> History:
+        """Train on batches that need not be in memory together; a thread reads ahead while others compute.
+
+        Parameters
+        ----------
+        batches : iterable of (X, y) or (X, y, sample_weight)
+            Iterated over anew in each epoch: a list, or an object whose __iter__ reads files, say. Each is gone through
+            in mini-batches of batch_size samples, as in `partial_fit`.
+        epochs, validation_data, metrics, callbacks
+            See `fit`; callbacks for steps are called after a batch. There are no checkpoints: for them give `fit`
+            memory-mapped arrays.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A batch does not fit, when its turn comes; or there is none.
+        DivergenceError
+            The cost became NaN or infinite; the network holds the last finite parameters.
+
+        Examples
+        --------
+        >>> class Batches:
+        ...     def __iter__(self):
+        ...         draw = np.random.default_rng(0)
+        ...         for _ in range(50):
+        ...             X = draw.normal(size=(100, 2))
+        ...             yield X, (X[:, 0] > X[:, 1]).astype(int)
+        >>> net = Network([2, 8, 2], output="softmax")
+        >>> history = Trainer(net, batch_size=20).fit_batches(Batches(), epochs=3)
+        >>> history.samples, history.loss[-1] < 0.2
+        ([5000, 5000, 5000], True)
+        """
+        epochs = whole_number("epochs", epochs, 1)
+        if self.schedule is not None:
+            raise ValueError("fit_batches takes no schedule, as it does not know how many steps there will be")
+        watchers = self._callbacks(callbacks)
+        if any(isinstance(callback, calls.Checkpoint) for callback in watchers):
+            raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")
+        validation, chosen_metrics = self._validation(validation_data, metrics)
+        fit = self._new_fit(epochs, validation, chosen_metrics)
+        calls.begin(watchers, fit)
+        try:
+            while fit.epoch < epochs and not fit.history.stopped:
+                self._epoch_of_batches(batches, fit, watchers)
+                self._epoch_ends(fit, watchers, validation, chosen_metrics)
+        finally:
+            self._hold_mean(True)
+            calls.end(watchers, fit)
+        return fit.history
+
+    def _epoch_of_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], fit: Fit, watchers: list[Callback]) -> None:
+        """Go through all batches once, unless a callback stops the fit."""
+        started, total, samples = time.perf_counter(), 0.0, 0
+        fit.epoch += 1
+        with contextlib.closing(read_ahead(batches, self._check_batch)) as checked:
+            for x, t, weights in checked:
+                run = _Run(self, x, t, weights, 1, None, [], partial=True)
+                run.fit.eta_factor = fit.eta_factor
+                self._hold_mean(False)
+                cost, n = run.epoch(None)
+                total, samples = total + cost * n, samples + n
+                before, fit.step, fit.loss = fit.step, fit.step + run.steps, total / samples
+                calls.call(watchers, fit, epoch_ends=False, before=before)
+                if fit.history.stopped:
+                    break
+        if samples == 0:
+            raise ValueError("there are no batches" if fit.epoch == 1 else
+                             f"there are no batches in epoch {fit.epoch}; an iterator gives its own once, so give "
+                             "an object that can be iterated over again")
+        fit.history.seconds.append(time.perf_counter() - started)
+        fit.history.loss.append(total / samples)
+        fit.history.samples.append(samples)
+
+    def _check_batch(self, batch: Sequence[npt.ArrayLike]) -> tuple[Inputs, Targets, Array]:
+        if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
+            raise TypeError(f"a batch must be (X, y) or (X, y, sample_weight), got {_kind(batch)}")
+        x, t = self._check(batch[0], batch[1], "X", "y")
+        return x, t, as_weights(batch[2] if len(batch) == 3 else None, None, None, len(x))
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float | None]:
         """Mean cost and, for sigmoid and softmax outputs, accuracy in [0, 1] (else None). Raises as `fit` does."""
@@ -430,20 +536,22 @@ class _Run:
     """One call of fit: the samples' order, the learning rates, and steps made a slice of time at a time."""
 
     def __init__(self, trainer: Trainer, x: Inputs, t: Targets, weights: Array, epochs: int, chosen: Array | None,
-                 callbacks: list[Callback]):
+                 callbacks: list[Callback], fit: Fit | None = None, partial: bool = False):
         self.trainer, self.x, self.t, self.weights = trainer, x, t, weights
         self.chosen, self.callbacks = chosen, callbacks
         self.n = len(x) if chosen is None else len(chosen)  # samples of an epoch
         self.batch_size = min(trainer.batch_size, self.n)
         self.steps = -(-self.n // self.batch_size)  # an epoch
         self.total = epochs * self.steps
-        self.fit = Fit(trainer.network, epochs=epochs, state=self.state)
+        self.fit = Fit(trainer.network, epochs=epochs) if fit is None else fit
+        self.fit.state = self.state
+        self.partial = partial  # of a stream: without its schedule, and what has gone by cannot be gone over again
         self.first_epoch = trainer.epochs_done
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
         self.pace = trainer._pace
         kept = trainer._kept
-        if kept is None or kept[0].capacity != self.batch_size or kept[1].live[0] is not trainer.network.theta:
+        if kept is None or kept[0].capacity < self.batch_size or kept[1].live[0] is not trainer.network.theta:
             kept = trainer._kept = trainer.network.workspace(self.batch_size), _Snapshot(trainer)
         self.workspace, self.kept = kept
         trainer._prepare(self.workspace.layers)
@@ -456,7 +564,8 @@ class _Run:
         if self.at == 0:
             self.started, self.factor = time.perf_counter(), self.fit.eta_factor
         etas, costs, step = self.trainer.optimizer.eta * self._factors(), self.costs, self.at
-        self.kept.take(step)
+        if not self.partial or self.kept.time == 0:
+            self.kept.take(step)
         self.fit.epoch += 1
         while step < self.steps and not self.fit.history.stopped:
             most = calls.steps_until_call(self.callbacks, self.fit.step, self.steps - step)
@@ -469,7 +578,7 @@ class _Run:
             step = self.at = step + steps
             self.fit.step += steps
             late = started - self.kept.time > KEEP_SECONDS
-            if (late or step == self.steps) and not self.kept.live_is_finite():
+            if (late or (step == self.steps and not self.partial)) and not self.kept.live_is_finite():
                 self._diverged(order, etas, costs, step)
             if late:
                 self.kept.take(step)
@@ -541,7 +650,7 @@ class _Run:
 
     def _factors(self) -> Array:
         schedule, done = self.trainer.schedule, self.fit.step - self.at
-        if schedule is None:
+        if schedule is None or self.partial:
             return np.full(self.steps, self.factor)
         factors = self.factor * factors_of(schedule, np.arange(done, done + self.steps), self.total)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
@@ -556,8 +665,9 @@ class _Run:
 
     def _diverged(self, order: Array, etas: Array, costs: Array, end: int) -> None:
         """Go back to the last parameters kept, and step by step forward to the last finite ones before `end`."""
-        self.kept.restore()
-        step = self.kept.step
+        if not self.partial or not self.kept.live_is_finite():
+            self.kept.restore()
+        step = end if self.partial else self.kept.step
         while step < end:
             self.kept.take(step)
             made = self._make(order, etas, costs, step, 1, self.trainer.threads)
@@ -580,70 +690,6 @@ class _Run:
             hits = decide(self.workspace.a[-1][:n], output) == decide(self.workspace.targets[:n], output)
             shown["accuracy"] = f"{hits.mean():.3f}"
         return shown
-
-
-class _Pace:
-    """How many steps the next slice makes, and on how many threads: as many as have been measured to be fastest.
-
-    On a machine where others compute too, two threads that wait for each other can be much slower than one; as the
-    bits are the same, the choice is free at any time. A number of threads is as fast as the median of its last three
-    slices that count: one disturbance does not decide. But the first slice that is long, as one of large steps must be,
-    counts for three, with the time of the one before if that was shorter; so after each change the other number is soon
-    tried again. The first slice after a pause or with another number of threads wakes them, and does not count.
-    """
-
-    def __init__(self, thread_counts: list[int]):
-        self.recent: dict[int, deque[float]] = {n: deque(maxlen=3) for n in thread_counts}  # seconds of a step
-        self.latest = dict.fromkeys(thread_counts, 1e-9)  # seconds of a step, whether they count or not
-        self.longest = dict.fromkeys(thread_counts, 1)  # steps of the next slice at the most: no leaps on one figure
-        self.best = thread_counts[0]
-        self.trial = thread_counts[0] if len(thread_counts) > 1 else None  # number of threads; first, each is tried
-        self.since_trial, self.until_trial = 0.0, TRIAL_SOON  # seconds; how many times a trial's length to wait
-        self.awake, self.ended = 0, -math.inf  # threads of the last slice, and when it ended
-        self.waking = 0  # slices in a row that woke threads
-
-    def seconds(self, threads: int) -> float:
-        """Of a step."""
-        return statistics.median(self.recent[threads]) if self.recent[threads] else math.inf
-
-    def next_slice(self, most: int) -> tuple[int, int]:
-        """(steps, threads)."""
-        other = next((n for n in self.recent if n != self.best), self.best)
-        if self.trial is None and other != self.best:
-            slower = min(MOST_SLOWER, self.seconds(other) / self.seconds(self.best))
-            if self.since_trial > self.until_trial * slower * max(TRIAL_SECONDS, self.seconds(self.best)):
-                self.trial, self.until_trial = other, min(2 * self.until_trial, TRIAL_EVERY)
-        threads, length = (self.best, SLICE_SECONDS) if self.trial is None else (self.trial, TRIAL_SECONDS)
-        return max(1, min(most, self.longest[threads], round(length / self.latest[threads]))), threads
-
-    def took(self, steps: int, threads: int, started: float, ended: float, most: int) -> None:
-        """Take note of a slice's time; it could have had `most` steps."""
-        seconds, wakes = ended - started, threads != self.awake or started - self.ended > jit.PAUSE
-        self.awake, self.ended = threads, ended
-        self.since_trial += seconds
-        previous, self.latest[threads] = self.latest[threads], max(1e-9, seconds / steps)
-        first, self.longest[threads] = self.longest[threads] == 1, max(self.longest[threads], 2 * steps)
-        long_enough = seconds > TRIAL_SECONDS / 4 or steps == most
-        self.waking = self.waking + 1 if wakes and long_enough else 0
-        if first:  # it loads or compiles code
-            return
-        if seconds > SLICE_SECONDS:  # so long that waking is a small part of it
-            known = self.recent[threads]
-            known.extend([seconds / steps] if known else 3 * [min(previous, seconds / steps)])
-        elif long_enough and (not wakes or self.waking > 3):  # where each slice comes after a pause, waking is its cost
-            self.recent[threads].append(seconds / steps)
-        else:
-            return
-        unknown = [n for n, recent in self.recent.items() if len(recent) < 3]
-        if self.trial is not None and unknown:
-            self.trial = unknown[0]
-        elif self.trial is not None:
-            faster = seconds / steps < self.seconds(self.best) <= self.seconds(self.trial)  # only of late: go on
-            if not faster:
-                self.trial, self.since_trial = None, 0.0
-        fastest = min(self.recent, key=self.seconds)
-        if fastest != self.best:
-            self.best, self.until_trial = fastest, TRIAL_SOON
 
 
 class _Snapshot:

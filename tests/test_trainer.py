@@ -21,8 +21,8 @@ import pytest
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
 from fastbp import trainer as trainer_module
 from fastbp.core import jit, kernels, phases
+from fastbp.pace import Pace
 from fastbp.schedules import SCHEDULES
-from fastbp.trainer import _Pace
 
 try:
     import fcntl
@@ -773,10 +773,10 @@ def test_every_thread_has_neurons(n, threads, grain):
 
 
 class Clock:
-    """Slices as a _Pace asks for them, of steps that take so many seconds each by the number of threads."""
+    """Slices as a Pace asks for them, of steps that take so many seconds each by the number of threads."""
 
     def __init__(self, pause=0.0, most=10**9):
-        self.pace, self.now, self.pause, self.most = _Pace([1, 2]), 0.0, pause, most
+        self.pace, self.now, self.pause, self.most = Pace([1, 2]), 0.0, pause, most
 
     def slices(self, count, seconds, disturbed=()):
         """(threads, seconds) of each; those whose number is in `disturbed` take ten times as long."""

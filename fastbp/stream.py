@@ -1,0 +1,52 @@
+"""Batches read ahead by a thread of its own, while compiled code works on those before."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Checked = TypeVar("Checked")
+AHEAD = 2  # batches that wait
+
+
+def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked]) -> Generator[Checked, None, None]:
+    """check(item) for each item, in their order; an error of either comes when its turn does.
+
+    The thread ends with the iterator: when it is used up, closed or forgotten.
+    """
+    waiting: queue.Queue[tuple[Checked | None, BaseException | None]] = queue.Queue(AHEAD)
+    ended = threading.Event()
+
+    def put(checked: Checked | None, error: BaseException | None) -> None:
+        while not ended.is_set():
+            try:
+                return waiting.put((checked, error), timeout=0.1)
+            except queue.Full:
+                pass
+
+    def read() -> None:
+        try:
+            for item in items:
+                put(check(item), None)
+                if ended.is_set():
+                    return
+            put(None, StopIteration())
+        except BaseException as error:  # noqa: BLE001  # it is the reader's to raise
+            put(None, error)
+
+    thread = threading.Thread(target=read, name="fastbp reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            checked, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield checked  # type: ignore[misc]  # there is one where there is no error
+    finally:
+        ended.set()
+        thread.join()
