@@ -497,6 +497,39 @@ class CSVLog(_Log):
         rows.writerow(values.values())
 
 
+class TensorBoardLog(_Own):
+    """Write what TensorBoard shows, after each epoch: loss, and what validation and metrics give.
+
+    Parameters
+    ----------
+    folder : str or path
+        Of this run; others beside it are shown with it. Written by tensorboardX: pip install "fastbp[tensorboard]".
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise ImportError('TensorBoardLog needs tensorboardX: pip install "fastbp[tensorboard]"') from None
+        self.folder, self._make, self._writer = os.fspath(folder), SummaryWriter, None
+
+    def begin(self, fit: Fit) -> None:
+        """Of a fit that goes on from a checkpoint, what came after it is not shown."""
+        done = len(fit.history.loss)
+        self._writer = self._make(self.folder, **({"purge_step": done + 1} if done else {}))
+
+    def __call__(self, fit: Fit) -> None:
+        if self._writer is not None:
+            for name, each in fit.history.values().items():
+                self._writer.add_scalar(name, each[-1], fit.epoch)
+            self._writer.flush()
+
+    def end(self, fit: Fit) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
 def begin(callbacks: list[Callback], fit: Fit) -> None:
     for callback in callbacks:
         if isinstance(callback, _Own):

@@ -271,12 +271,12 @@ class Trainer:
         validation, chosen_metrics = self._validation(validation_data, metrics)
         fit = self._new_fit(epochs, validation, chosen_metrics)
         run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
-        if self.batch_size > run.n:
-            print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
-                  file=sys.stderr)
         known = run.resume()
         calls.begin(watchers, fit)
         calls.restore(watchers, known)
+        if self.batch_size > run.n:
+            print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
+                  file=sys.stderr)
         try:
             with _bar(run.total, fit.step, progress) as bar:
                 while fit.epoch < epochs and not fit.history.stopped:

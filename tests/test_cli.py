@@ -29,7 +29,7 @@ except ImportError:
 
 KEYS = ["dataset", "n_train", "n_test", "layer_sizes", "n_parameters", "epochs", "batch_size", "seed", "threads",
         "load_seconds", "compile_seconds", "train_seconds", "samples_per_second", "train_loss", "test_loss",
-        "test_accuracy", "final_test_accuracy", "validation_loss", "validation_accuracy", "stopped"]  # fmt: skip
+        "test_accuracy", "final_test_accuracy", "validation_loss", "validation_accuracy", "metrics", "stopped"]
 COMMAND = [sys.executable, "-m", "fastbp.cli"]
 QUICK = ["--batch-size", "10", "--hidden", "8"]
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
@@ -107,6 +107,8 @@ def folder(tmp_path_factory):
     }
     for name, arrays in sets.items():
         np.savez(folder / f"{name}.npz", **arrays)
+    for name, text in (("broken", "epochs = = 3"), ("unknown", "epoch = 3"), ("table", "[eta]\nx = 1")):
+        (folder / f"{name}.toml").write_text(text)
     (folder / "corrupt.npz").write_bytes((folder / "labels.npz").read_bytes()[:1000])
     (folder / "corrupt.safetensors").write_bytes(b"no network")
     images = np.clip(x * 40 + 128, 0, 255).astype(np.uint8).reshape(80, 2, 2)
@@ -303,6 +305,79 @@ def test_dropout(here, call, text, rates):
     assert Network.load("net").theta.tobytes() == net.theta.tobytes()
 
 
+TRAINED = {
+    "everything": (
+        "--optimizer adamw:beta2=0.99,epsilon=1e-6 --eta 0.01 --schedule cosine:cycles=2 --noise 0.1 --clip-norm 0.5 "
+        "--max-norm 2 --ema 0.9 --activation tanh,gelu --hidden 8,6 --loss cross_entropy:label_smoothing=0.1",
+        lambda: Network([4, 8, 6, 3], ["tanh", "gelu"]),
+        dict(loss=losses.CrossEntropy(0.1), optimizer=AdamW(0.01, beta2=0.99, epsilon=1e-6), schedule=Cosine(cycles=2),
+             noise=0.1, clip_norm=0.5, max_norm=2.0, ema=0.9)),
+    "values": ("--clip-value 0.01 --freeze 0 --optimizer sgd:momentum=0", lambda: Network([4, 8, 3]),
+               dict(optimizer=SGD(0.2), schedule="linear", clip_value=0.01, frozen=[0])),
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_options_of_the_trainer(here, call, case):
+    options, network, settings = TRAINED[case]
+    ok(call("train", "train-only.npz", "--save", "net", "--quiet", *QUICK, *options.split()))
+    x, y, _, _ = load("train-only.npz")
+    net = network()
+    Trainer(net, **{"batch_size": 10} | settings).fit(x, y, 5)
+    assert Network.load("net").theta.tobytes() == net.theta.tobytes()
+
+
+def test_what_is_watched(here, call):
+    """Metrics are printed and stop the training; SWA, plateaus and TensorBoard do what they do in Python."""
+    done = ok(call("train", "labels.npz", *QUICK, "--epochs", "50", "--metrics", "f1,log_loss", "--watch", "f1",
+                   "--stop-at", "0.5", "--reduce-on-plateau", "3", "--swa", "0.5", "--tensorboard", "board",
+                   "--json", "result.json"))
+    assert re.search(r"f1 0\.\d+   log_loss \d", done) and "stopped: f1 has come to 0." in done
+    result = json.loads((here / "result.json").read_text())
+    assert result["metrics"]["f1"][-1] >= 0.5 > max([0, *result["metrics"]["f1"][:-1]])
+    assert len(list((here / "board").iterdir())) == 1
+
+
+def test_a_saved_network_has_its_options_beside_it(here, call, monkeypatch):
+    """With which the training is repeated to the bit, from anywhere; what is said on the command line comes first."""
+    ok(call("train", "labels.npz", "--save", "model.safetensors", "--quiet", "--hidden", "8,5", "--batch-size", "9",
+            "--epochs", "3", "--dropout", "0.1,0.2,0.3", "--optimizer", "adam:beta2=0.9", "--class-weight", "balanced",
+            "--validation-fraction", "0.25", "--metrics", "f1", "--seed", "4", "--log", "log.csv"))
+    text = (here / "model.toml").read_text()
+    assert 'optimizer = "adam:beta2=0.9"' in text and "hidden = [8, 5]" in text and "log" not in text
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    ok(call("train", "--config", "../model.toml", "--save", "again.safetensors", "--quiet"))
+    first, again = Network.load("../model.safetensors"), Network.load("again.safetensors")
+    assert first.theta.tobytes() == again.theta.tobytes()
+    assert (here / "elsewhere" / "again.toml").read_text() == text
+    ok(call("train", "--config", "../model.toml", "--seed", "5", "--save", "other", "--quiet"))
+    other = Network.load("other")
+    assert repr(other) == repr(first) and other.theta.tobytes() != first.theta.tobytes()
+    assert "seed = 5" in (here / "elsewhere" / "other.toml").read_text()
+
+
+def test_init_from(here, call):
+    """The layers whose shapes agree; those that are frozen stay what they were."""
+    ok(call("train", "labels.npz", "--save", "first", "--quiet", *QUICK))
+    ok(call("train", "rows.npz", "--save", "second", "--quiet", *QUICK, "--init-from", "first", "--freeze", "0"))
+    first, second = Network.load("first"), Network.load("second")
+    assert (first.W[0] == second.W[0]).all() and (first.b[0] == second.b[0]).all() and second.layer_sizes == (4, 8, 2)
+
+
+def test_resume(here, call):
+    """What a limit of seconds has cut in two ends as what was left alone."""
+    command = ["train", "labels.npz", *QUICK, "--epochs", "300", "--quiet", "--early-stopping", "250"]
+    ok(call(*command, "--save", "whole"))
+    part = [*command, "--save", "part", "--checkpoint", "run", "--checkpoint-seconds", "0", "--resume"]
+    ok(call(*part, "--max-seconds", "0.05", "--json", "first.json"))
+    assert "seconds are over" in json.loads((here / "first.json").read_text())["stopped"]
+    ok(call(*part, "--max-seconds", "100"))
+    assert Network.load("part").theta.tobytes() == Network.load("whole").theta.tobytes()
+    assert refused(call(*command, "--checkpoint", "run"), "run holds checkpoints of a fit; go on from them") is not None
+    refused(call(*part, "--seed", "1"), "run/step-.* is of another fit: seed is '0' there, '1' here")
+
+
 def test_default_rate_of_values(here, call):
     ok(call("train", "rows.npz", "--save", "net", "--quiet", *QUICK, "--epochs", 2))
     x, y, _, _ = load("rows.npz")
@@ -412,7 +487,24 @@ BAD_COMMANDS = {
     "momentum for adam": ("--momentum belongs to --optimizer sgd", "train labels.npz --optimizer adam --momentum 0.5"),
     "empty layer": ("a layer size must be at least 1, got 0", "train labels.npz --hidden 8,0"),
     "layer for no memory": (".", "train labels.npz --hidden 99999999999999"),
+    "unknown setting": ("--optimizer adam:gamma=1: got an unexpected keyword argument 'gamma'",
+                        "train labels.npz --optimizer adam:gamma=1"),
+    "setting": (r"beta2 must be in \[0, 1\), got 2", "train labels.npz --optimizer adam:beta2=2"),
+    "setting of a schedule": (r"cycles must be in \[1, inf\), got 0", "train labels.npz --schedule cosine:cycles=0"),
+    "both clips": ("give clip_norm or clip_value, not both", "train labels.npz --clip-norm 1 --clip-value 1"),
+    "frozen": ("frozen names layer 7; the network has layers 0 to 1", "train labels.npz --freeze 7"),
+    "resume nothing": ("--resume and --checkpoint-seconds belong to --checkpoint DIR", "train labels.npz --resume"),
+    "watch nobody": ("--watch belongs to --early-stopping", "train labels.npz --watch loss"),
+    "watch nothing": ("there is no f1 to watch: this fit has loss", "train labels.npz --watch f1 --stop-at 1"),
+    "other network": ("no layer of net.safetensors has the shape", "train labels.npz --init-from net.safetensors"),
+    # Files of options
+    "no config": ("No such file or directory: 'missing.toml'", "train labels.npz --config missing.toml"),
+    "config that is none": ("broken.toml is no TOML", "train labels.npz --config broken.toml"),
+    "unknown key": ("unknown.toml: unknown key 'epoch'; the nearest valid one is 'epochs'",
+                    "train labels.npz --config unknown.toml"),
+    "table": ("table.toml: eta must be a text, a number, true or false", "train labels.npz --config table.toml"),
     # Data
+    "no data named": ("name the DATA to train on", "train"),
     "unknown data": ("cifar: not a data source that fastbp can load", "train cifar"),
     "missing npz": (r"missing\.npz: no such file", "train missing.npz"),
     "corrupt npz": (r"corrupt\.npz: cannot be read as an NPZ archive", "train corrupt.npz"),
@@ -459,7 +551,7 @@ def test_mistakes_of_a_process(here, mistake):
 
 @pytest.mark.parametrize(
     "command",
-    ["", "fly", "train", "train labels.npz --bogus", "train labels.npz --epochs x", "train labels.npz --hidden 8,x",
+    ["", "fly", "train labels.npz --bogus", "train labels.npz --epochs x", "train labels.npz --hidden 8,x",
      "train labels.npz --epoch 3", "train labels.npz --optimizer adamax", "train labels.npz --schedule sine",
      "train labels.npz --activation softmax"],
 )  # fmt: skip

@@ -1,0 +1,347 @@
+"""What `fastbp train` can be told: its options, the objects that they mean, and the file that keeps them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fastbp
+from fastbp import callbacks, data
+from fastbp.callbacks import Callback
+from fastbp.core.losses import LOSSES
+from fastbp.core.optimizers import OPTIMIZERS
+from fastbp.initialisation import INITIALISERS
+from fastbp.metrics import METRICS
+from fastbp.network import HIDDEN_ACTIVATIONS, Network
+from fastbp.schedules import SCHEDULES, Schedule, WarmUp
+from fastbp.trainer import Trainer
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; or an .npz with x_train, y_train and "
+             "optionally x_test, y_test")
+# Of one run, not of what it computes; so they are not kept for another.
+OF_A_RUN = {"config", "save", "json", "log", "tensorboard", "checkpoint", "checkpoint_seconds", "resume", "quiet",
+            "run"}
+
+
+class Chosen(str):
+    """NAME or NAME:SETTING=VALUE,...; the text, and what it says."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+def add(train: argparse.ArgumentParser) -> None:
+    """Add all options to the parser. Those without a default are missing from what it gives, unless asked for."""
+    train.argument_default = argparse.SUPPRESS
+    train.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
+    train.add_argument("--config", metavar="FILE", help="take options from a TOML file, such as --save writes beside "
+                                                        "the network; those given here come first")
+    _add_network(train.add_argument_group("the network"))
+    _add_learning(train.add_argument_group("how it learns"))
+    _add_regularisation(train.add_argument_group("regularisation"))
+    _add_validation(train.add_argument_group("validation and the end"))
+    _add_files(train.add_argument_group("what is written"))
+
+
+def _add_network(group: Any) -> None:
+    group.add_argument("--hidden", type=_whole_numbers, default="128", metavar="N,N,...",
+                       help="neurons of each hidden layer; an empty text for none")
+    group.add_argument("--activation", type=_names(HIDDEN_ACTIVATIONS), default="relu", metavar="NAME[,NAME,...]",
+                       help=f"of all hidden layers or of each: {', '.join(HIDDEN_ACTIVATIONS)}")
+    group.add_argument("--weights", choices=INITIALISERS,
+                       help="how they start (default: what each layer's activation wants)")
+    group.add_argument("--init-from", metavar="MODEL",
+                       help="take over the first layers of a saved network, as far as their shapes agree")
+    group.add_argument("--freeze", type=_whole_numbers, metavar="L,L,...",
+                       help="layers that stay what they are, counted from 0")
+    group.add_argument("--seed", type=int, default=0, help="of the initial weights and the order of samples")
+
+
+def _add_learning(group: Any) -> None:
+    group.add_argument("--loss", type=_chosen(LOSSES), metavar="NAME[:...]",
+                       help=f"{', '.join(LOSSES)} (default: cross_entropy for classes, quadratic for values), with "
+                            "settings after a colon, as in huber:threshold=2; it decides about the output: sigmoid, "
+                            "softmax or softplus where it needs one, else softmax for classes, identity for values")
+    group.add_argument("--label-smoothing", type=float, metavar="SHARE",
+                       help="of cross_entropy: targets are that much less sure (default: 0)")
+    group.add_argument("--epochs", type=int, default=5, help="times through the training samples")
+    group.add_argument("--batch-size", type=int, default=128, help="samples of a mini-batch")
+    group.add_argument("--optimizer", type=_chosen(OPTIMIZERS), default="sgd", metavar="NAME[:...]",
+                       help=f"{', '.join(OPTIMIZERS)}, with settings after a colon, as in adam:beta2=0.99; sgd is with "
+                            "Nesterov's momentum")
+    group.add_argument("--eta", type=float, help="learning rate (default: 0.2 for sgd on classes, 0.01 for sgd on "
+                                                 "values, for others their own, such as 0.001 for adam)")
+    group.add_argument("--momentum", type=float, help="of sgd (default: 0.9)")
+    group.add_argument("--schedule", type=_chosen(SCHEDULES), default="linear", metavar="NAME[:...]",
+                       help=f"of the learning rate: {', '.join(SCHEDULES)}, with settings after a colon, as in "
+                            "cosine:cycles=3; linear: warm-up over 15%% of the steps, then decay to 0")
+    group.add_argument("--warm-up", type=float, metavar="SHARE",
+                       help="share of the steps in which the learning rate rises, before the schedule (default: 0, but "
+                            "for linear)")
+    group.add_argument("--class-weight", choices=["balanced"], help="as if all classes had as many samples")
+    group.add_argument("--threads", type=int, help="(default: as many as pay)")
+
+
+def _add_regularisation(group: Any) -> None:
+    group.add_argument("--weight-decay", type=float, help="share of each weight that decays, per unit of learning rate "
+                                                          "and step (default: 0.01 for adamw, else 0)")
+    group.add_argument("--l1", type=float,
+                       help="how far each weight moves towards 0, per unit of learning rate and step (default: 0)")
+    group.add_argument("--dropout", type=_numbers, metavar="P[,P,...]",
+                       help="share of activations left out in training: of each hidden layer, or of the input and of "
+                            "each hidden layer (default: 0)")
+    group.add_argument("--noise", type=float, help="standard deviation of Gaussian noise on the inputs (default: 0)")
+    group.add_argument("--clip-norm", type=float, help="longest gradient, over all parameters")
+    group.add_argument("--clip-value", type=float, help="largest number of a gradient")
+    group.add_argument("--max-norm", type=float, help="longest vector of a neuron's incoming weights")
+    group.add_argument("--ema", type=float, metavar="DECAY",
+                       help="validate and end with an exponential moving mean of the parameters")
+    group.add_argument("--swa", type=float, metavar="SHARE",
+                       help="end with the mean of the parameters at the epochs' ends after this share of them")
+
+
+def _add_validation(group: Any) -> None:
+    group.add_argument("--validation-fraction", type=float, metavar="SHARE",
+                       help="of the training samples, to validate with after each epoch; the test samples are then "
+                            "looked at once, at the end")
+    group.add_argument("--metrics", type=_names(METRICS), metavar="NAME,NAME,...",
+                       help=f"to compute in each validation: {', '.join(METRICS)}")
+    group.add_argument("--watch", metavar="NAME",
+                       help="what the next three go by: loss, validation_loss, validation_accuracy or one of --metrics "
+                            "(default: validation_loss)")
+    group.add_argument("--early-stopping", type=int, metavar="EPOCHS",
+                       help="stop when it has not got better for so many, keep the best network; implies "
+                            "--validation-fraction 0.1")
+    group.add_argument("--reduce-on-plateau", type=int, metavar="EPOCHS",
+                       help="divide the learning rate by ten when it has not got better for so many")
+    group.add_argument("--stop-at", type=float, metavar="VALUE", help="stop when it has come to this")
+    group.add_argument("--max-seconds", type=float, metavar="S", help="stop training after so many seconds")
+
+
+def _add_files(group: Any) -> None:
+    group.add_argument("--save", metavar="FILE", help="write the network (safetensors), and beside it a .toml with "
+                                                      "which --config repeats this training to the bit")
+    group.add_argument("--json", metavar="FILE", help="write the results as JSON (-: standard output)")
+    group.add_argument("--log", metavar="FILE",
+                       help="write a line an epoch: a table if its name ends in .csv, else JSON")
+    group.add_argument("--tensorboard", metavar="DIR", help="write what TensorBoard shows (needs tensorboardX)")
+    group.add_argument("--checkpoint", metavar="DIR",
+                       help="keep there what the training needs to go on, were the process killed")
+    group.add_argument("--checkpoint-seconds", type=float, metavar="S", help="from one to the next (default: 60)")
+    group.add_argument("--resume", action="store_true", default=False,
+                       help="go on from --checkpoint DIR, if it holds one")
+    group.add_argument("--quiet", action="store_true", default=False, help="print nothing but errors")
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None
+
+
+def _numbers(text: str) -> float | list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between, got {text!r}") from None
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _names(valid: Iterable[str]) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        for name in text.split(","):
+            if name not in valid:
+                raise argparse.ArgumentTypeError(f"unknown name {name!r}; valid: {', '.join(valid)}")
+        return text.split(",")
+
+    return names
+
+
+def _chosen(valid: Iterable[str]) -> Callable[[str], Chosen]:
+    def chosen(text: str) -> Chosen:
+        choice = Chosen(text)
+        choice.name, _, settings = text.partition(":")
+        if choice.name not in valid:
+            raise argparse.ArgumentTypeError(f"unknown name {choice.name!r}; valid: {', '.join(valid)}")
+        pairs = [setting.partition("=") for setting in settings.split(",")] if settings else []
+        choice.settings = {name: _value(value) for name, _, value in pairs}
+        return choice
+
+    return chosen
+
+
+def _value(text: str) -> Any:
+    """A setting: a number, true or false."""
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, true or false after =, got {text!r}") from None
+    return int(number) if number.is_integer() and "." not in text and "e" not in text.lower() else number
+
+
+def _with(make: Callable[..., Any], option: str, choice: Chosen, **settings: Any) -> Any:
+    """What `make` gives with the settings of a choice; those that it does not know are refused."""
+    try:
+        return make(**settings | choice.settings)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise ValueError(f"--{option} {choice}: {str(error).split('() ')[-1].split('__ ')[-1]}") from None
+
+
+def network_and_trainer(given: dict[str, Any], dataset: data.Dataset) -> tuple[Network, Trainer]:
+    """The network and trainer that fit the targets: labels get softmax and cross-entropy, values least squares."""
+    n_out, labels = _outputs(dataset)
+    loss = given.get("loss", _chosen(LOSSES)("cross_entropy" if labels else "quadratic"))
+    smoothing = {}
+    if "label_smoothing" in given:
+        if loss.name != "cross_entropy":
+            raise ValueError(f"--label-smoothing belongs to --loss cross_entropy, not to {loss.name}")
+        smoothing = {"label_smoothing": given["label_smoothing"]}
+    loss = _with(LOSSES[loss.name], "loss", loss, **smoothing)
+    output = loss.outputs[0] if loss.outputs else "softmax" if labels else "identity"
+    hidden = given["activation"][0] if len(given["activation"]) == 1 else given["activation"]
+    sizes = [dataset.x_train.shape[1], *given["hidden"], n_out]
+    network = Network(sizes, hidden, output, seed=given["seed"], weights=given.get("weights"))
+    if "init_from" in given:
+        _take_over(network, given["init_from"])
+    names = ("threads", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema")
+    rest = {name: given[name] for name in names if name in given}
+    return network, Trainer(network, loss, _optimizer(given, labels), given["batch_size"], given["seed"],
+                            schedule=_schedule(given), frozen=given.get("freeze", ()), **rest)
+
+
+def _outputs(dataset: data.Dataset) -> tuple[int, bool]:
+    """How many outputs the targets need, and whether they are labels."""
+    y = dataset.y_train
+    if not (y.ndim == 1 and y.dtype.kind in "bui"):
+        return (1 if y.ndim == 1 else y.shape[1]), False
+    highest = max(int(part.max()) for part in (y, dataset.y_test) if part is not None and part.dtype.kind in "bui")
+    n_out = max(2, highest + 1)
+    if n_out > max(2, len(y)):
+        raise ValueError(f"y_train and y_test hold labels up to {highest}, {n_out} classes, but there are "
+                         f"only {len(y)} samples; store values that are no labels as floats")
+    return n_out, True
+
+
+def _take_over(network: Network, path: str) -> None:
+    other, n = Network.load(path), 0
+    while n < min(len(network.W), len(other.W)) and network.W[n].shape == other.W[n].shape:
+        n += 1
+    if n == 0:
+        raise ValueError(f"no layer of {path} has the shape of this network's: its sizes are {list(other.layer_sizes)}")
+    network.take_layers(other, range(n))
+
+
+def _optimizer(given: dict[str, Any], labels: bool) -> Any:
+    choice = given["optimizer"]
+    kind = OPTIMIZERS[choice.name]
+    chosen: dict[str, Any] = {name: given[name] for name in ("eta", "momentum", "weight_decay", "l1") if name in given}
+    if kind is fastbp.SGD:
+        chosen = {"eta": 0.2 if labels else 0.01, "momentum": 0.9} | chosen
+        momentum = choice.settings.get("momentum", chosen["momentum"])
+        chosen["nesterov"] = isinstance(momentum, (int, float)) and momentum > 0
+    elif "momentum" in given:
+        raise ValueError(f"--momentum belongs to --optimizer sgd; {choice.name} has none or its own")
+    return _with(kind, "optimizer", choice, **chosen)
+
+
+def _schedule(given: dict[str, Any]) -> Schedule:
+    choice = given["schedule"]
+    known = SCHEDULES[choice.name]
+    schedule: Schedule = _with(lambda **settings: replace(known, **settings), "schedule", choice)
+    if "warm_up" in given:
+        return WarmUp(given["warm_up"], schedule.then if isinstance(schedule, WarmUp) else schedule)
+    return schedule
+
+
+def watchers(given: dict[str, Any]) -> list[Callback]:
+    """The callbacks that the options ask for."""
+    chosen: list[Callback] = []
+    watch = given.get("watch", "validation_loss")
+    if "watch" in given and not {"early_stopping", "reduce_on_plateau", "stop_at"} & given.keys():
+        raise ValueError("--watch belongs to --early-stopping, --reduce-on-plateau or --stop-at")
+    if "reduce_on_plateau" in given:
+        chosen.append(callbacks.ReduceOnPlateau(watch, given["reduce_on_plateau"]))
+    if "early_stopping" in given:
+        chosen.append(callbacks.EarlyStopping(watch, given["early_stopping"]))
+    if "stop_at" in given:
+        chosen.append(callbacks.StopAt(watch, given["stop_at"]))
+    if "swa" in given:
+        chosen.append(callbacks.SWA(given["swa"]))
+    if "max_seconds" in given:
+        chosen.append(callbacks.TimeBudget(given["max_seconds"]))
+    if "log" in given:
+        kind = callbacks.CSVLog if given["log"].endswith(".csv") else callbacks.JSONLog
+        chosen.append(kind(given["log"]))
+    if "tensorboard" in given:
+        chosen.append(callbacks.TensorBoardLog(given["tensorboard"]))
+    if "checkpoint" in given:
+        seconds = given.get("checkpoint_seconds", 60.0)
+        chosen.append(callbacks.Checkpoint(given["checkpoint"], seconds, resume=given["resume"]))
+    elif given["resume"] or "checkpoint_seconds" in given:
+        raise ValueError("--resume and --checkpoint-seconds belong to --checkpoint DIR")
+    return chosen
+
+
+def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
+    """The arguments with what the file after --config says before them, so that they come later and win."""
+    given, _ = parser.parse_known_args(arguments)
+    path = getattr(given, "config", None)
+    if path is None:
+        return arguments
+    try:
+        with open(path, "rb") as file:
+            read = tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
+    valid = [action.dest for action in train._actions if action.dest not in ("help", "config")]
+    before = []
+    for key, value in read.items():
+        name = key.replace("-", "_")
+        if name not in valid:
+            near = difflib.get_close_matches(name, valid, 1, 0)
+            raise ValueError(f"{path}: unknown key {key!r}; the nearest valid one is {near[0]!r}")
+        if any(isinstance(part, (dict, list)) for part in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"{path}: {key} must be a text, a number, true or false, or a list of them")
+        if name == "data":
+            before += [] if getattr(given, "data", None) else [str(value)]
+        elif not isinstance(value, bool):
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            before.append(f"--{name.replace('_', '-')}={text}")
+        elif value:
+            before.append(f"--{name.replace('_', '-')}")
+    return [arguments[0], *before, *arguments[1:]]
+
+
+def config_beside(model: str) -> Path:
+    """Where the options of a saved network are kept."""
+    path = Path(model)
+    return path.with_name(path.name + ".toml") if path.suffix == ".toml" else path.with_suffix(".toml")
+
+
+def config(given: dict[str, Any]) -> str:
+    """The options as TOML, those at their defaults too: JSON's texts, numbers and lists are TOML's."""
+    lines = [f"# fastbp {fastbp.__version__}: fastbp train --config FILE repeats this training to the bit."]
+    for name, value in given.items():
+        if name in OF_A_RUN:
+            continue
+        if name == "init_from" or (name == "data" and os.path.exists(value)):
+            value = os.path.abspath(value)
+        lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n"
