@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser, train = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if given[:1] == ["train"]:
+        if given[:1] in (["train"], ["find-eta"]):
             given = options.with_config(parser, train, given)
         _run(vars(parser.parse_args(given)))
     except (ValueError, TypeError, OSError, MemoryError, DivergenceError) as error:
@@ -82,7 +82,10 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
                                      allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    train = _add_train(commands)
+    train = _add_train(commands, "train", "train a network", _train)
+    find = _add_train(commands, "find-eta", "find a learning rate: train for some steps, each with a larger one",
+                      _find_eta)
+    find.add_argument("--plot", metavar="FILE", help="draw the losses (.png, .svg, .pdf; needs matplotlib)")
     _add_predict(commands)
 
     info = commands.add_parser("info", help="versions, CPU, threads, cache", allow_abbrev=False)
@@ -94,12 +97,13 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     return parser, train
 
 
-def _add_train(commands: Any) -> argparse.ArgumentParser:
-    train: argparse.ArgumentParser = commands.add_parser("train", help="train a network", allow_abbrev=False,
-                                                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add(train)
-    train.set_defaults(run=_train)
-    return train
+def _add_train(commands: Any, name: str, what: str, run: Callable[..., None]) -> argparse.ArgumentParser:
+    """A command that takes the options of a training."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, allow_abbrev=False,
+                                                          formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    options.add(parser)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _add_predict(commands: Any) -> None:
@@ -114,8 +118,7 @@ def _add_predict(commands: Any) -> None:
 
 
 def _train(given: dict[str, Any]) -> None:
-    if "data" not in given:
-        raise ValueError("name the DATA to train on: mnist, a folder or an .npz")
+    _need_data(given)
     model, report = given.get("save"), given.get("json")
     config = options.config_beside(model) if model else None
     _check_outputs(model, report, config)
@@ -149,6 +152,23 @@ def _train(given: dict[str, Any]) -> None:
         say(line)
     if report:
         _write_json(report, result)
+
+
+def _find_eta(given: dict[str, Any]) -> None:
+    _need_data(given)
+    _check_outputs(given.get("plot"))
+    dataset = data.load(given["data"])
+    _, trainer = options.network_and_trainer(given, dataset)
+    found = fastbp.find_eta(trainer, dataset.x_train, dataset.y_train)
+    if "plot" in given:
+        found.plot(given["plot"])
+    print(f"eta {found.suggestion:.3g}: a tenth of where the loss was least, in {len(found.etas)} steps with etas from "
+          f"{found.etas[0]:.3g} to {found.etas[-1]:.3g}")
+
+
+def _need_data(given: dict[str, Any]) -> None:
+    if "data" not in given:
+        raise ValueError("name the DATA to train on: mnist, a folder or an .npz")
 
 
 def _check_outputs(*paths: str | Path | None) -> None:

@@ -365,6 +365,14 @@ def test_init_from(here, call):
     assert (first.W[0] == second.W[0]).all() and (first.b[0] == second.b[0]).all() and second.layer_sizes == (4, 8, 2)
 
 
+def test_find_eta(here, call):
+    out = ok(call("find-eta", "labels.npz", *QUICK, "--optimizer", "adam", "--plot", "range.svg"))
+    assert re.fullmatch(r"eta \S+: a tenth of where the loss was least, in \d+ steps with etas from 1e-05 to .+\n", out)
+    assert (here / "range.svg").read_text().startswith("<?xml")
+    refused(call("find-eta", "labels.npz", "--plot", "missing/a.svg"), "cannot write missing/a.svg")
+    refused(call("find-eta"), "name the DATA to train on")
+
+
 def test_resume(here, call):
     """What a limit of seconds has cut in two ends as what was left alone."""
     command = ["train", "labels.npz", *QUICK, "--epochs", "300", "--quiet", "--early-stopping", "250"]
