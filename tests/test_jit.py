@@ -177,6 +177,33 @@ def test_one_process_compiles_where_the_other_cannot(other, tmp_path):
     assert theta == output(COLD, NUMBA_CACHE_DIR=str(tmp_path / "other"), NUMBA_NUM_THREADS="2").split()[0]
 
 
+RARE = """
+import sys
+import numpy as np
+from fastbp import Lion, Network, Trainer
+from fastbp.core import kernels
+
+rare = [piece.alone.stats for piece, _ in kernels._signatures("float32")[2]]
+made = lambda: [sum(stats.cache_misses.values()) + sum(stats.cache_hits.values()) for stats in rare]
+x, y = np.random.default_rng(0).normal(size=(400, 5)), np.arange(400) % 3
+Trainer(Network([5, 7, 3]), batch_size=10, threads=int(sys.argv[1])).fit(x, y)
+before = made()
+net = Network([5, 7, 3], hidden="gelu")
+options = dict(dropout=0.1, noise=0.1, clip_norm=1.0)
+Trainer(net, optimizer=Lion(), batch_size=200, threads=int(sys.argv[1]), **options).fit(x, y)
+print(net.theta.tobytes().hex(), *before, *made())
+"""
+
+
+def test_rare_pieces(tmp_path):
+    """Are compiled when they are needed, by whichever thread comes there first; once, and kept."""
+    printed = [output(RARE, threads, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2").split()
+               for threads in ("2", "1")]
+    assert printed[0] == printed[1]
+    assert printed[0][1:] == ["0"] * 6 + ["1"] * 6
+    assert len(list(tmp_path.rglob("*activate_rarely*.nbi"))) == 1
+
+
 NOT_KEPT = (numba.types.none,)  # of no kernel
 
 

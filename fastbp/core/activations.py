@@ -239,7 +239,16 @@ def activate(code, z, a, n_rows, n, ld):
     elif code == SOFTMAX:
         for i in range(n_rows):
             _softmax(part(z, i * ld, n), part(a, i * ld, n))
-    elif code == LEAKY_RELU:
+    elif code == IDENTITY:
+        _identity_of(z, a, n_rows, n, ld, ())
+    else:
+        activate_rarely(code, z, a, n_rows, n, ld)
+
+
+@jit.rare
+def activate_rarely(code, z, a, n_rows, n, ld):
+    """`activate`, of functions that few networks have."""
+    if code == LEAKY_RELU:
         _leaky_relu_of(z, a, n_rows, n, ld, ())
     elif code == ELU:
         _elu_of(z, a, n_rows, n, ld, ())
@@ -253,8 +262,6 @@ def activate(code, z, a, n_rows, n, ld):
         _silu_of(z, a, n_rows, n, ld, ())
     elif code == SOFTPLUS:
         _softplus_of(z, a, n_rows, n, ld, ())
-    else:
-        _identity_of(z, a, n_rows, n, ld, ())
 
 
 @jit.inlined
@@ -298,7 +305,14 @@ def multiply_by_prime(code, z, a, delta, n_rows, n, ld):
     elif code == SOFTMAX:
         for i in range(n_rows):
             _multiply_by_jacobian(part(a, i * ld, n), part(delta, i * ld, n))
-    elif code == LEAKY_RELU:
+    elif code != IDENTITY:
+        multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld)
+
+
+@jit.rare
+def multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld):
+    """`multiply_by_prime`, of functions that few networks have."""
+    if code == LEAKY_RELU:
         _times_leaky_relu_prime(a, delta, n_rows, n, ld, ())
     elif code == ELU:
         _times_elu_prime(z, delta, n_rows, n, ld, ())

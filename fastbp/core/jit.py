@@ -5,6 +5,7 @@
     inner       for compiled callers only, part of their machine code: share, gather, factors_of, ...
     block       for compiled callers only, as inner, and put in at each place where it is called: blocks of the kernels
     piece       for compiled callers only, as inner; for those made under `linking`, machine code of its own
+    rare        a piece that is compiled when it is first called
     apart       for compiled callers only, machine code of its own, which they call by its address
     inlined     for compiled callers only, compiled into each: what is small or has one caller
     call        of machine code by its address, which `machine_code` gives: holds none of it
@@ -13,12 +14,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import os
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.core.codegen import JITCodeLibrary
@@ -149,7 +153,7 @@ def apart(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def piece(function: Callable[..., Any]) -> Any:
+def piece(function: Callable[..., Any], rare: bool = False) -> Any:
     """As `inner`; but what is made under `linking` calls machine code of its own, given by `link`, by a symbol.
 
     So the compilation falls into parts, of which two processes can make some each. To its callers a piece returns
@@ -166,7 +170,11 @@ def piece(function: Callable[..., Any]) -> Any:
 
         def emit(context, builder, signature, values):
             kind = context.call_conv.get_function_type(types.none, kinds)
-            return _call(context, builder, get_or_insert_function(builder.module, kind, symbol), kinds, values[0])
+            if rare:
+                code = builder.inttoptr(_needed(builder, symbol), kind.as_pointer())
+            else:
+                code = get_or_insert_function(builder.module, kind, symbol)
+            return _call(context, builder, code, kinds, values[0])
 
         return types.void(arguments), emit
 
@@ -177,6 +185,64 @@ def piece(function: Callable[..., Any]) -> Any:
     dispatcher = _part(function)
     dispatcher.linked, dispatcher.alone = _part(stub, forceinline=True), apart(function)
     return dispatcher
+
+
+def rare(function: Callable[..., Any]) -> Any:
+    """A piece that few need: loaded or compiled when it is first called, in a tenth of a second to two."""
+    return piece(function, rare=True)
+
+
+def _needed(builder: Any, symbol: str) -> Any:
+    """Emits the address of a rare piece's machine code: what its cell holds, once somebody has needed it."""
+    number, module = ir.IntType(64), builder.module
+    cell = module.globals.get(symbol) or ir.GlobalVariable(module, number, symbol)
+    need = get_or_insert_function(module, ir.FunctionType(ir.VoidType(), [number]), NEED)
+
+    def known():
+        return builder.load_atomic(cell, "acquire", 8)
+
+    first = known()
+    with builder.if_then(builder.icmp_unsigned("==", first, number(0)), likely=False):
+        builder.call(need, [builder.ptrtoint(cell, number)])
+    return known()
+
+
+NEED = "fastbp need"
+_cells: dict[int, tuple[np.ndarray, Any, tuple[Any, ...]]] = {}  # by address: the cell, whose piece it is, its types
+
+
+def _need(cell: int) -> None:
+    """Fill a rare piece's cell. Called by compiled code, whatever the thread; ctypes takes Python's lock for it."""
+    try:
+        fill(*_cells[cell])
+    except BaseException:  # the caller cannot go on
+        traceback.print_exc()
+        os.abort()
+
+
+_need_of_c = ctypes.CFUNCTYPE(None, ctypes.c_int64)(_need)
+
+
+def fill(cell: np.ndarray, piece: Any, signature: tuple[Any, ...]) -> None:
+    """Load or compile a rare piece."""
+    with linking():
+        cell[0] = cell[0] or machine_code(piece.alone, signature)
+
+
+def reserve(piece: Any, signature: tuple[Any, ...]) -> None:
+    """As `link`, of a rare piece: its callers find it once they need it."""
+    cell = np.zeros(1, np.int64)
+    _cells[cell.ctypes.data] = cell, piece, signature
+    symbol = _symbol(piece.__name__, signature)
+    llvm.add_symbol(NEED, ctypes.cast(_need_of_c, ctypes.c_void_p).value)
+    llvm.add_symbol(symbol, cell.ctypes.data)
+    _linked.add(symbol)
+
+
+def fill_all() -> None:
+    """Load or compile every rare piece that is reserved."""
+    for reserved in _cells.values():
+        fill(*reserved)
 
 
 _linked: set[str] = set()  # symbols of pieces whose addresses LLVM knows

@@ -17,7 +17,15 @@ import numpy as np
 from numba import carray, prange, types
 
 from fastbp.core import jit
-from fastbp.core.activations import SIGMOID, SOFTMAX, TANH, activate, multiply_by_prime
+from fastbp.core.activations import (
+    SIGMOID,
+    SOFTMAX,
+    TANH,
+    activate,
+    activate_rarely,
+    multiply_by_prime,
+    multiply_by_rare_prime,
+)
 from fastbp.core.cache import is_cached
 from fastbp.core.losses import Rule, costs_and_errors
 from fastbp.core.noise import add_noise, drop
@@ -30,6 +38,7 @@ from fastbp.core.optimizers import (
     factors_of,
     move_mean,
     update_block,
+    update_rarely,
 )
 from fastbp.core.phases import (
     FIELDS,
@@ -57,18 +66,7 @@ from fastbp.core.product import (
     transposed,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
-from fastbp.core.simd import (
-    DEPTH,
-    add_rows,
-    at,
-    flush_denormals,
-    fma,
-    lent,
-    out_of_line,
-    part,
-    pointer_from,
-    restore_denormals,
-)
+from fastbp.core.simd import DEPTH, add_rows, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD. DROPOUT, KEY: of the layer's input, see `drop`; 0 for none.
@@ -363,7 +361,7 @@ def weight_of(weights, order, i):
     return weights[order[i]] if len(order) else weights[i]
 
 
-@jit.inlined
+@jit.inner
 def total_weight(weights, order, first, n):
     """Of `n` samples from order[first] on, each 1 if `weights` is empty."""
     if len(weights) == 0:
@@ -376,12 +374,11 @@ def total_weight(weights, order, first, n):
 
 @jit.inlined
 def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
-                  norms, delta_first, lo, hi, at_row):
+                  delta_first, lo, hi, at_row):
     """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, laid out like theta or, with scratch >= 0,
     at gradient[scratch], by as many rows as stay near the core with it; and, if it is whole, their update.
 
     With `delta_first`, before that, delta[l-1] of the neurons that send by these rows: W is then read once for both.
-    With norms >= 0, those of the layer's gradient go to gradient[norms] and after.
     """
     w, n_out = layers[l, W], layers[l, N_OUT]
     rows = rows_near(n_out)
@@ -398,24 +395,96 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
                 biases = length - (min(k + at_once, end) - k) * n_out
                 update_block(theta, gradient, state, settings, factors, w + k * n_out, length, at_weight,
                              length if settings[DECAY_BIASES] else length - biases)
-        if norms >= 0 and layers[l, FROZEN] == 0:
-            norms_block(gradient, layers, l, norms, i, end)
+
+
+@jit.block
+def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
+                 updates, delta_first, fields, c, n_parts, threads, at_row):
+    """A part of the weights of layers begin..end; returns how much of all of them."""
+    weights = turn = 0
+    for l in range(begin, end):
+        grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
+        lo, hi = share(fields, layers[l, N_IN], c, n_parts, threads, grain, turn)
+        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
+                      delta_first, lo, hi, at_row)
+        weights += (hi - lo) * layers[l, N_OUT]
+        turn += (layers[l, N_IN] + grain - 1) // grain
+    return weights / (layers[end - 1, B] - layers[begin, W])
+
+
+# Phases after a step's, where the norm of the gradient or of a neuron's weights is bounded.
+NORMS, UPDATE, LIMIT = 1, 2, 3
+
+
+@jit.rare
+def bound_part(phase, theta, gradient, state, layers, settings, factors, scratch, fields, c, n_parts, threads):
+    """A part of such a phase. NORMS: of the gradient. UPDATE: all weights and biases, by a gradient that is clipped.
+    LIMIT: neurons; where the norm of one's incoming weights is above the bound they become shorter."""
+    turn = 0
+    if phase == UPDATE:
+        factor = clipping_factor(gradient, layers, settings[CLIP_NORM])
+        factors = (factors[0], factors[1], factors[2], factors[3], factor)
+    for l in range(len(layers)):
+        n = layers[l, N_OUT] if phase == LIMIT else layers[l, N_IN]
+        lo, hi = share(fields, n, c, n_parts, threads, ROW_GRAIN, turn)
+        turn += (n + ROW_GRAIN - 1) // ROW_GRAIN
+        if layers[l, FROZEN] or lo == hi:
+            continue
+        if phase == NORMS:
+            norms_block(gradient, layers, l, lo, hi)
+        elif phase == UPDATE:
+            clipped_block(theta, gradient, state, layers, l, settings, factors, lo, hi)
+        else:
+            at_factors = scratch if scratch >= 0 else layers[l, W] + lo
+            limit_block(theta, part(gradient, at_factors, hi - lo), state, layers, l, settings, lo, hi)
+
+
+@jit.inlined
+def norms_block(gradient, layers, l, lo, hi):
+    """The norm of each ROW_GRAIN rows of dW[l], lo to hi, of db[l] with the last of them: whatever the threads, the
+    same sums."""
+    norms = norms_of(layers, l)
+    for i in range(lo, hi, ROW_GRAIN):
+        begin, end = layers[l, W] + i * layers[l, N_OUT], rows_end(layers, l, min(i + ROW_GRAIN, hi))
+        gradient[norms + i // ROW_GRAIN] = norm(part(gradient, begin, end - begin))
+
+
+@jit.inlined
+def clipped_block(theta, gradient, state, layers, l, settings, factors, lo, hi):
+    """Update of rows lo..hi of W[l], with the last of them b[l]; the gradient is laid out like theta."""
+    w, n_out = layers[l, W], layers[l, N_OUT]
+    rows = max(1, NEAR // n_out)
+    for i in range(lo, hi, rows):
+        begin, end = w + i * n_out, rows_end(layers, l, min(i + rows, hi))
+        decaying = end if settings[DECAY_BIASES] else min(end, layers[l, B])
+        update_block(theta, gradient, state, settings, factors, begin, end - begin, begin, decaying - begin)
+
+
+@jit.inlined
+def limit_block(theta, factors, state, layers, l, settings, lo, hi):
+    """The incoming weights of neurons lo..hi, made at most as long as their bound; then their part of the parameters'
+    mean moves, if there is one. factors (hi - lo,): overwritten."""
+    w, n_in, n_out, bound = layers[l, W], layers[l, N_IN], layers[l, N_OUT], theta.dtype.type(settings[MAX_NORM])
+    factors[:] = 0
+    for i in range(n_in):
+        row = part(theta, w + i * n_out + lo, hi - lo)
+        for j in range(hi - lo):
+            factors[j] += row[j] * row[j]
+    for j in range(hi - lo):
+        length = np.sqrt(factors[j])
+        factors[j] = bound / length if length > bound else theta.dtype.type(1)
+    for i in range(n_in + 1):
+        row = part(theta, w + i * n_out + lo, hi - lo)
+        for j in range(hi - lo if i < n_in else 0):
+            row[j] *= factors[j]
+        if settings[MEAN_DECAY] > 0:
+            move_mean(part(state[len(state) - 1], w + i * n_out + lo, hi - lo), row, settings)
 
 
 @jit.inlined
 def rows_end(layers, l, hi):
     """Where rows of W[l] up to `hi` end in theta, b[l] with the last of them."""
     return layers[l, W] + (hi + (hi == layers[l, N_IN])) * layers[l, N_OUT]
-
-
-@jit.inner
-def norms_block(gradient, layers, l, norms, lo, hi):
-    """The norm of each ROW_GRAIN rows of dW[l], lo to hi, of db[l] with the last of them: whatever the threads, the
-    same sums."""
-    out_of_line()
-    for i in range(lo, hi, ROW_GRAIN):
-        begin, end = layers[l, W] + i * layers[l, N_OUT], rows_end(layers, l, min(i + ROW_GRAIN, hi))
-        gradient[norms + i // ROW_GRAIN] = norm(part(gradient, begin, end - begin))
 
 
 @jit.inlined
@@ -443,76 +512,15 @@ def norms_of(layers, l):
     return place
 
 
-@jit.inner
+@jit.inlined
 def clipping_factor(gradient, layers, bound):
     """What the gradient is to be multiplied by, so that its norm is at most `bound`."""
-    out_of_line()
     total = 0.0
     for l in range(len(layers)):
         for i in range(norms_of(layers, l), norms_of(layers, l + 1) if layers[l, FROZEN] == 0 else 0):
             total += np.float64(gradient[i]) * np.float64(gradient[i])
     total = math.sqrt(total)
     return bound / total if total > bound else 1.0  # 1 for NaN, which then is seen in theta
-
-
-@jit.inlined
-def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
-                 updates, clips, delta_first, fields, c, n_parts, threads, at_row):
-    """A part of the weights of layers begin..end; returns how much of all of them."""
-    weights = turn = 0
-    for l in range(begin, end):
-        grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
-        lo, hi = share(fields, layers[l, N_IN], c, n_parts, threads, grain, turn)
-        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch,
-                      updates and not clips, norms_of(layers, l) if updates and clips else -1, delta_first, lo, hi,
-                      at_row)
-        weights += (hi - lo) * layers[l, N_OUT]
-        turn += (layers[l, N_IN] + grain - 1) // grain
-    return weights / (layers[end - 1, B] - layers[begin, W])
-
-
-@jit.inner
-def update_part(theta, gradient, state, layers, settings, factors, fields, c, n_parts, threads):
-    """A part of the update of all weights and biases, of a gradient that is whole."""
-    out_of_line()
-    turn = 0
-    for l in range(len(layers)):
-        w, n_in, n_out = layers[l, W], layers[l, N_IN], layers[l, N_OUT]
-        lo, hi = share(fields, n_in, c, n_parts, threads, ROW_GRAIN, turn)
-        rows = max(1, NEAR // n_out)
-        for i in range(lo, hi if layers[l, FROZEN] == 0 else lo, rows):
-            begin, end = w + i * n_out, rows_end(layers, l, min(i + rows, hi))
-            decaying = end if settings[DECAY_BIASES] else min(end, layers[l, B])
-            update_block(theta, gradient, state, settings, factors, begin, end - begin, begin, decaying - begin)
-        turn += (n_in + ROW_GRAIN - 1) // ROW_GRAIN
-
-
-@jit.inner
-def limit_part(theta, gradient, state, layers, settings, scratch, fields, c, n_parts, threads):
-    """A part of all neurons: where the norm of one's incoming weights is above the bound they become shorter; then the
-    parameters' mean moves, if there is one."""
-    out_of_line()
-    turn, bound = 0, theta.dtype.type(settings[MAX_NORM])
-    for l in range(len(layers)):
-        w, n_out = layers[l, W], layers[l, N_OUT]
-        lo, hi = share(fields, n_out, c, n_parts, threads, ROW_GRAIN, turn)
-        if lo < hi and layers[l, FROZEN] == 0:
-            factors = part(gradient, scratch if scratch >= 0 else w + lo, hi - lo)
-            factors[:] = 0
-            for i in range(layers[l, N_IN]):
-                row = part(theta, w + i * n_out + lo, hi - lo)
-                for j in range(hi - lo):
-                    factors[j] += row[j] * row[j]
-            for j in range(hi - lo):
-                length = np.sqrt(factors[j])
-                factors[j] = bound / length if length > bound else theta.dtype.type(1)
-            for i in range(layers[l, N_IN] + 1):
-                row = part(theta, w + i * n_out + lo, hi - lo)
-                if i < layers[l, N_IN]:
-                    row *= factors
-                if settings[MEAN_DECAY] > 0:
-                    move_mean(part(state[len(state) - 1], w + i * n_out + lo, hi - lo), row, settings)
-        turn += (n_out + ROW_GRAIN - 1) // ROW_GRAIN
 
 
 @jit.inlined
@@ -534,7 +542,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
     Samples a thread has to itself need no waiting from layer to layer. But where they are few and W is large, to read
     and pack all of W for them takes long; then each thread does it for its own neurons, a phase a layer, and on the way
     back at once with the weights by which they send. A large mini-batch goes through in pieces. Only where the norm of
-    the gradient or of a neuron's weights is bounded, a phase comes after all of its weights.
+    the gradient or of a neuron's weights is bounded, phases come after that of the weights.
     """
     # To count who uses them took 0.17 of a step of 4-32-16-4 with one sample.
     (theta, gradient, state, layers, buffers, targets, costs, weights, order, settings, etas, clock, outputs,
@@ -574,7 +582,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
         cost, stage, good = 0.0, 0, True
         end = last
         if last_piece and (clips or limits):
-            end = last + 2 if limits else last + 1
+            end = last + LIMIT if limits else last + UPDATE
         while good and stage <= end:
             n_parts = parts(layers[0, N_IN] if stage >= last else min(piece, n_samples), threads)
             if by_neurons:
@@ -582,9 +590,6 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
             phase += 1
             all_parts += n_parts
             began = ticks() if threads > 1 else 0
-            if stage == last + 1:
-                factors = (factors[0], factors[1], factors[2], factors[3],
-                           clipping_factor(gradient, layers, settings[CLIP_NORM]))
             for other in range(n_parts):
                 c = (own * n_parts // threads + other) % n_parts
                 if not take(board, c, phase):
@@ -599,17 +604,15 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
                     fraction = (hi - lo) / n_out
                     if lo < hi:
                         forward_block(theta, layers, buffers, stage - 1, 0, n, lo, hi, at_row)
-                elif stage == last + 1:
-                    update_part(theta, gradient, state, layers, settings, factors, fields, c, n_parts, threads)
-                    fraction = 1 / n_parts
-                elif stage == last + 2:
-                    limit_part(theta, gradient, state, layers, settings, scratch, fields, c, n_parts, threads)
+                elif stage > last:
+                    bound_part(stage - last, theta, gradient, state, layers, settings, factors, scratch, fields, c,
+                               n_parts, threads)
                     fraction = 1 / n_parts
                 elif stage == last or (by_neurons and stage > n_layers):
                     l = 2 * n_layers - stage
                     fraction = weights_part(theta, gradient, state, layers, buffers, l,
                                             l + 1 if by_neurons else n_layers, n, scale, fresh, settings, factors,
-                                            scratch, purpose == TRAIN and last_piece, clips,
+                                            scratch, purpose == TRAIN and last_piece and not clips,
                                             stage < last and l > lowest, fields, c, n_parts, threads, at_row)
                 else:
                     samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, weights, order, first, n,
@@ -625,7 +628,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
             if stage <= n_layers < stage + at_once and last_piece:
                 cost = _sum(costs, n_batch) / (total if total > 0 else 1.0)  # by every thread: less than one more phase
                 good = purpose == INFER or math.isfinite(cost)
-            stage += at_once if stage < last else 2 if stage == last and not clips else 1
+            stage += at_once if stage < last else LIMIT if stage == last and not clips else 1
         if not good:  # a thread that wakes late may find so only by the cost of a later step; the clock stands still
             if own == 0:
                 step_costs[clock[0] - start] = cost
@@ -645,23 +648,34 @@ def _sum(costs, n):
     return total
 
 
-def _signatures(dtype: str) -> tuple[tuple[Any, ...], list[tuple[Any, tuple[Any, ...]]]]:
-    """The types that one_thread is compiled for, and the pieces that are called, each with its own, callees first."""
+Pieces = list[tuple[Any, tuple[Any, ...]]]  # and the types of their arguments
+
+
+def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
+    """The types that one_thread is compiled for; the pieces that are called, each with its own, callees first; and the
+    rare ones."""
     whole, real, number = types.int64, types.float64, {"float32": types.float32, "float64": types.float64}[dtype]
     numbers, reals, wholes = number[::1], real[::1], whole[::1]
     matrix, samples = number[:, ::1], types.NamedUniTuple(whole, len(Samples._fields), Samples)
     placed = types.NamedTuple((types.CPointer(number), whole, whole), Matrix)
     loss = types.NamedTuple((whole, real, whole), Rule)
+    factors = types.UniTuple(real, 5)
     loop = (numbers, numbers, matrix, whole[:, ::1], numbers, matrix, reals, samples, samples, reals, wholes, whole,
             whole, whole, loss, reals, reals, wholes, whole, matrix, reals, wholes, whole, whole)
     return loop, [
         (product, (placed, placed, placed, whole, whole, whole, placed, number, whole)),
         (activate, (whole, numbers, numbers, whole, whole, whole)),
-        (drop, (whole, whole, whole, whole, numbers, whole, whole, whole)),
-        (add_noise, (whole, whole, whole, numbers, whole, whole, whole)),
         (multiply_by_prime, (whole, numbers, numbers, numbers, whole, whole, whole)),
         (costs_and_errors, (loss, whole, numbers, numbers, numbers, numbers, reals, whole, whole, whole)),
-        (update_block, (numbers, numbers, matrix, reals, types.UniTuple(real, 5), whole, whole, whole, whole)),
+        (update_block, (numbers, numbers, matrix, reals, factors, whole, whole, whole, whole)),
+    ], [
+        (activate_rarely, (whole, numbers, numbers, whole, whole, whole)),
+        (multiply_by_rare_prime, (whole, numbers, numbers, numbers, whole, whole, whole)),
+        (update_rarely, (numbers, numbers, matrix, reals, factors, whole)),
+        (drop, (whole, whole, whole, whole, numbers, whole, whole, whole)),
+        (add_noise, (whole, whole, whole, numbers, whole, whole, whole)),
+        (bound_part, (whole, numbers, numbers, matrix, whole[:, ::1], reals, factors, whole, wholes, whole, whole,
+                      whole)),
     ]
 
 
@@ -678,7 +692,9 @@ _loading = threading.RLock()
 def _address(dtype: str) -> int:
     """To compile: the loop that calls the pieces, in another process; the pieces, here; and `run`, which comes next
     where threads are used. In one process it takes twice as long."""
-    loop, pieces = _signatures(dtype)
+    loop, pieces, rare = _signatures(dtype)
+    for piece, signature in rare:
+        jit.reserve(piece, signature)
     with jit.beside(one_thread, loop, f"from fastbp.core import kernels; kernels.compile_loop({dtype!r})") as shared:
         for piece, signature in pieces:
             jit.link(piece, signature)
@@ -690,7 +706,9 @@ def _address(dtype: str) -> int:
 
 def compile_loop(dtype: str) -> None:
     """Compile what calls the pieces, without them, for `address` to find on disk; in a process that then ends."""
-    loop, pieces = _signatures(dtype)
+    loop, pieces, rare = _signatures(dtype)
+    for piece, signature in rare:
+        jit.reserve(piece, signature)
     for piece, signature in pieces:
         jit.link(piece, signature, 1)
     with jit.linking():
@@ -699,7 +717,7 @@ def compile_loop(dtype: str) -> None:
 
 def cached(dtype: str) -> bool:
     """Whether all of the machine code that `address` needs is on disk."""
-    loop, pieces = _signatures(dtype)
+    loop, pieces, _ = _signatures(dtype)
     return is_cached(one_thread, loop) and all(is_cached(piece.alone, signature) for piece, signature in pieces)
 
 

@@ -125,7 +125,7 @@ def log(x):
     return n * math.log(2) + 2 * y * polynomial(y * y, [1 / (2 * i + 1) for i in range(LOG_TERMS)])
 
 
-@jit.piece
+@jit.rare
 def drop(key, first_row, first, threshold, rows, n_rows, n, ld):
     """For `n_rows` rows of `n` numbers, `ld` apart: each becomes 0 with probability threshold / 2**32, else
     1 / (1 - that) times as large.
@@ -140,7 +140,7 @@ def drop(key, first_row, first, threshold, rows, n_rows, n, ld):
         _drop_row(part(rows, i * ld, n), n, own, first, threshold, scale)
 
 
-@jit.piece
+@jit.rare
 def add_noise(key, first_row, deviation, rows, n_rows, n, ld):
     """To `n_rows` rows of `n` numbers, `ld` apart, Gaussian noise of standard deviation deviation / 2**32, another for
     each (key, row, column), and none of what `drop` uses; rows as there."""

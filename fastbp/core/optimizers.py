@@ -497,7 +497,9 @@ def update_block(theta, gradient, state, settings, factors, lo, n, first, n_deca
         for i in range(g.size):
             g[i] = min(max(g[i], -bound), bound)
     if factors[4] != 1:
-        g *= number(factors[4])
+        clipping = number(factors[4])
+        for i in range(g.size):
+            g[i] *= clipping
     if settings[DECAY] != 0:
         kept = number(1 - factors[0] * settings[DECAY])
         for i in range(decaying.size):
@@ -507,19 +509,8 @@ def update_block(theta, gradient, state, settings, factors, lo, n, first, n_deca
             t[i] -= eta * g[i]
     elif rule == ADAM_RULE:
         _adam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, rate, number(factors[2]))
-    elif rule == NADAM_RULE:
-        _nadam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, rate, number(factors[2]),
-               number(factors[3]))
-    elif rule == RMS_RULE:
-        v, old, new = part(state[0], lo, n), number(settings[FIRST]), number(settings[SECOND])
-        epsilon = number(settings[EPSILON])
-        for i in range(t.size):
-            v[i] = old * v[i] + new * g[i] * g[i]
-            t[i] -= eta * g[i] / (np.sqrt(v[i]) + epsilon)
-    elif rule == LION_RULE:
-        _lion(t, g, part(state[0], lo, n), settings, eta)
-    elif rule == RPROP_RULE:
-        _rprop(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, eta)
+    elif rule != MOMENTUM_RULE and rule != NESTEROV_RULE:
+        update_rarely(t, g, state, settings, factors, lo)
     else:
         v, momentum = part(state[0], lo, n), number(settings[FIRST])
         if rule == MOMENTUM_RULE:
@@ -536,6 +527,21 @@ def update_block(theta, gradient, state, settings, factors, lo, n, first, n_deca
             decaying[i] -= min(max(decaying[i], -toll), toll)
     if settings[MEAN_DECAY] > 0 and settings[MAX_NORM] == 0:
         move_mean(part(state[len(state) - 1], lo, n), t, settings)
+
+
+@jit.rare
+def update_rarely(t, g, state, settings, factors, lo):
+    """`update_block`, by rules that few use: t and g are its parameters and their gradient."""
+    number, rule, n = t.dtype.type, settings[RULE], t.size
+    if rule == NADAM_RULE:
+        _nadam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, number(factors[1]), number(factors[2]),
+               number(factors[3]))
+    elif rule == RMS_RULE:
+        _rmsprop(t, g, part(state[0], lo, n), settings, number(factors[0]))
+    elif rule == LION_RULE:
+        _lion(t, g, part(state[0], lo, n), settings, number(factors[0]))
+    elif rule == RPROP_RULE:
+        _rprop(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, number(factors[0]))
 
 
 @jit.inlined
@@ -566,6 +572,15 @@ def _nadam(t, g, m, v, settings, rate, unbias, rate_of_gradient):
         m[i] = beta1 * m[i] + rest1 * g[i]
         v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
         t[i] -= (rate * m[i] + rate_of_gradient * g[i]) / (np.sqrt(v[i]) * unbias + epsilon)
+
+
+@jit.inlined
+def _rmsprop(t, g, v, settings, eta):
+    number = t.dtype.type
+    old, new, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])
+    for i in range(t.size):
+        v[i] = old * v[i] + new * g[i] * g[i]
+        t[i] -= eta * g[i] / (np.sqrt(v[i]) + epsilon)
 
 
 @jit.inlined
