@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from fastbp.core import jit
-from fastbp.core.simd import out_of_line, part
+from fastbp.core.simd import fma, out_of_line, part
 
 SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE, NADAM_RULE, RMS_RULE, LION_RULE, RPROP_RULE = range(8)
 N_MOMENTS = {SGD_RULE: 0, MOMENTUM_RULE: 1, NESTEROV_RULE: 1, ADAM_RULE: 2, NADAM_RULE: 2, RMS_RULE: 1, LION_RULE: 1,
@@ -558,9 +558,9 @@ def _adam(t, g, m, v, settings, rate, unbias):
     beta1, beta2, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])
     rest1, rest2 = number(1 - settings[FIRST]), number(1 - settings[SECOND])
     for i in range(t.size):
-        m[i] = beta1 * m[i] + rest1 * g[i]
-        v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
-        t[i] -= rate * m[i] / (np.sqrt(v[i]) * unbias + epsilon)
+        mean, square = fma(beta1, m[i], rest1 * g[i]), fma(beta2, v[i], rest2 * g[i] * g[i])
+        m[i], v[i] = mean, square
+        t[i] -= rate * mean / fma(np.sqrt(square), unbias, epsilon)
 
 
 @jit.inlined
@@ -569,9 +569,9 @@ def _nadam(t, g, m, v, settings, rate, unbias, rate_of_gradient):
     beta1, beta2, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])
     rest1, rest2 = number(1 - settings[FIRST]), number(1 - settings[SECOND])
     for i in range(t.size):
-        m[i] = beta1 * m[i] + rest1 * g[i]
-        v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
-        t[i] -= (rate * m[i] + rate_of_gradient * g[i]) / (np.sqrt(v[i]) * unbias + epsilon)
+        mean, square = fma(beta1, m[i], rest1 * g[i]), fma(beta2, v[i], rest2 * g[i] * g[i])
+        m[i], v[i] = mean, square
+        t[i] -= fma(rate, mean, rate_of_gradient * g[i]) / fma(np.sqrt(square), unbias, epsilon)
 
 
 @jit.inlined
