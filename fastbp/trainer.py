@@ -94,8 +94,9 @@ class Trainer:
     max_norm : float, optional
         > 0. After each step the incoming weights of each neuron, if their norm is above it, become as long as that.
     ema : float, optional
-        In (0, 1): decay, at each step, of an exponential moving mean of the parameters. Epochs are validated with the
-        mean, and the network holds it when a fit ends; training goes on from the parameters themselves.
+        In (0, 1): decay, at each step, of an exponential moving mean of the parameters, which begins at the first ones
+        and forgets them in some 5 / (1 - ema) steps. Epochs are validated with the mean, and the network holds it when
+        a fit ends; training goes on from the parameters themselves.
     frozen : sequence of int
         Layers l whose W[l] and b[l] stay what they are; no gradient is computed for them.
 
