@@ -21,7 +21,7 @@ import numpy as np
 from fastbp import checkpoint
 from fastbp.checkpoint import State
 from fastbp.files import PREFIX, check_folder
-from fastbp.inputs import whole_number
+from fastbp.inputs import number, positive, truth, whole_number
 from fastbp.network import Network
 from fastbp.workspace import Array
 
@@ -120,6 +120,7 @@ class _Own:
     """A callback of this module: it knows when a fit begins and ends, and may be called within an epoch."""
 
     every: int | None = None  # how many steps; ALWAYS: after epochs and whenever compiled code returns; None: epochs
+    settings: tuple[Any, ...] = ()  # of one on which it depends how a fit goes: what a checkpoint has to agree with
 
     def begin(self, fit: Fit) -> None:
         """Forget the last fit."""
@@ -169,9 +170,7 @@ class _Better:
     """Whether a watched value has got better by more than `least_gain`."""
 
     def __init__(self, watch: str, least_gain: float):
-        if not (isinstance(least_gain, (int, float)) and 0 <= least_gain < math.inf):
-            raise ValueError(f"least_gain must be a finite number >= 0, got {least_gain!r}")
-        self.watch, self.least_gain = _name(watch), least_gain
+        self.watch, self.least_gain = _name(watch), number("least_gain", least_gain, 0, math.inf)
         self.sign, self.best, self.waited = 1, -math.inf, 0
 
     def begin(self, fit: Fit) -> None:
@@ -180,7 +179,7 @@ class _Better:
 
     def __call__(self, fit: Fit) -> bool:
         value = self.sign * fit.history.values()[self.watch][-1]
-        better = value > self.best + self.least_gain or self.best == -math.inf
+        better = value > self.best + self.least_gain or (self.best == -math.inf and not math.isnan(value))
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
         return better
 
@@ -221,7 +220,8 @@ class EarlyStopping(_Own):
     def __init__(self, watch: str = "validation_loss", patience: int = 5, least_gain: float = 0.0,
                  restore_best: bool = True):
         self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
-        self.restore_best = restore_best
+        self.restore_best = truth("restore_best", restore_best)
+        self.settings = watch, patience, self.better.least_gain, self.restore_best
         self.theta: Array | None = None  # the best
 
     def begin(self, fit: Fit) -> None:
@@ -263,11 +263,9 @@ class ReduceOnPlateau(_Own):
     def __init__(self, watch: str = "validation_loss", patience: int = 5, least_gain: float = 0.0, factor: float = 0.1,
                  least: float = 0.0):
         self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
-        if not (isinstance(factor, float) and 0 < factor < 1):
-            raise ValueError(f"factor must be in (0, 1), got {factor!r}")
-        if not (isinstance(least, (int, float)) and 0 <= least < 1):
-            raise ValueError(f"least must be in [0, 1), got {least!r}")
-        self.factor, self.least = factor, least
+        self.factor = number("factor", factor, 0, 1, low_open=True, high_open=True)
+        self.least = number("least", least, 0, 1, high_open=True)
+        self.settings = watch, patience, self.better.least_gain, self.factor, self.least
 
     def begin(self, fit: Fit) -> None:
         self.better.begin(fit)
@@ -305,9 +303,8 @@ class SWA(_Own):
     """
 
     def __init__(self, start: float = 0.75):
-        if isinstance(start, bool) or not (isinstance(start, (int, float)) and 0 <= start < 1):
-            raise ValueError(f"start must be in [0, 1), got {start!r}")
-        self.start, self.n = start, 0
+        self.start, self.n = number("start", start, 0, 1, high_open=True), 0
+        self.settings = (self.start,)
         self.theta: Array | None = None  # the mean of n, in float64
 
     def begin(self, fit: Fit) -> None:
@@ -340,7 +337,8 @@ class StopAt(_Own):
     """
 
     def __init__(self, watch: str, value: float):
-        self.watch, self.value = _name(watch), float(value)
+        self.watch, self.value = _name(watch), number("value", value, -math.inf, math.inf)
+        self.settings = self.watch, self.value
 
     def begin(self, fit: Fit) -> None:
         fit.require(self.watch)
@@ -364,9 +362,7 @@ class TimeBudget(_Own):
     every = ALWAYS
 
     def __init__(self, seconds: float):
-        if isinstance(seconds, bool) or not (isinstance(seconds, (int, float)) and 0 < seconds < math.inf):
-            raise ValueError(f"seconds must be a finite number > 0, got {seconds!r}")
-        self.seconds, self.started = seconds, 0.0
+        self.seconds, self.started = positive("seconds", seconds), 0.0
 
     def begin(self, fit: Fit) -> None:
         self.started = time.monotonic()
@@ -418,9 +414,10 @@ class Checkpoint(_Own):
     every = ALWAYS
 
     def __init__(self, folder: str | os.PathLike[str], seconds: float = 60.0, keep: int = 2, resume: bool = False):
-        if isinstance(seconds, bool) or not (isinstance(seconds, (int, float)) and 0 <= seconds < math.inf):
-            raise ValueError(f"seconds must be a finite number >= 0, got {seconds!r}")
-        self.folder, self.seconds, self.keep, self.resume = Path(folder), seconds, whole_number("keep", keep, 1), resume
+        if not os.fspath(folder):
+            raise ValueError("folder must have a name")
+        self.folder, self.keep = Path(folder), whole_number("keep", keep, 1)
+        self.seconds, self.resume = number("seconds", seconds, 0, math.inf), truth("resume", resume)
         self.resumed: Path | None = None  # what the last fit went on from
         self.last, self.stopped = 0.0, False
 
@@ -465,8 +462,12 @@ class _Log(_Own):
         history = fit.history
         values: dict[str, Any] = {"epoch": fit.epoch, "step": fit.step, "seconds": sum(history.seconds)}
         values |= {name: each[-1] for name, each in history.values().items()}
-        with self.path.open("a", newline="") as file:
-            self._write(file, values)
+        try:
+            with self.path.open("a", newline="") as file:
+                self._write(file, values)
+        except OSError as error:
+            error.filename = os.fspath(self.path)
+            raise
 
     def _write(self, file: Any, values: dict[str, Any]) -> None:
         raise NotImplementedError
@@ -541,22 +542,27 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
     return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
 
 
+def bound(callbacks: list[Callback]) -> list[_Own]:
+    """Those on which it depends how a fit goes; others may come and go from checkpoint to checkpoint."""
+    return [callback for callback in callbacks if isinstance(callback, _Own) and callback.settings]
+
+
 def states(callbacks: list[Callback]) -> State:
-    """What callbacks know, by their number."""
+    """What those know on which it depends how a fit goes, by their number."""
     tensors: dict[str, Array] = {}
     rest: dict[str, Any] = {}
-    for i, callback in enumerate(callbacks):
-        for name, value in callback.state().items() if isinstance(callback, _Own) else ():
+    for i, callback in enumerate(bound(callbacks)):
+        for name, value in callback.state().items():
             (tensors if isinstance(value, np.ndarray) else rest)[f"callback {i} {name}"] = value
     return tensors, rest
 
 
 def restore(callbacks: list[Callback], known: dict[str, Any]) -> None:
     """Give back what `states` gave."""
-    for i, callback in enumerate(callbacks):
+    for i, callback in enumerate(bound(callbacks)):
         start = f"callback {i} "
         own = {name.removeprefix(start): value for name, value in known.items() if name.startswith(start)}
-        if own and isinstance(callback, _Own):
+        if own:
             callback.restore(own)
 
 

@@ -24,7 +24,7 @@ from fastbp.core import jit, kernels, simd
 from fastbp.files import check_folder, write_whole
 from fastbp.inputs import as_targets, decide
 from fastbp.network import Network, check_loss
-from fastbp.trainer import DivergenceError, Trainer
+from fastbp.trainer import Trainer
 from fastbp.workspace import Array
 
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[:1] in (["train"], ["find-eta"]):
             given = options.with_config(parser, train, given)
         _run(vars(parser.parse_args(given)))
-    except (ValueError, TypeError, OSError, MemoryError, DivergenceError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, ImportError, ArithmeticError, RecursionError) as error:
         print(f"fastbp: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -101,7 +101,7 @@ def _add_train(commands: Any, name: str, what: str, run: Callable[..., None]) ->
     """A command that takes the options of a training."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=what, allow_abbrev=False,
                                                           formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add(parser)
+    options.add(parser, whole=run is _train)
     parser.set_defaults(run=run)
     return parser
 

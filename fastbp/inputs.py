@@ -53,13 +53,30 @@ def whole_number(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def number(name: str, value: Any, low: float, high: float, low_open: bool = False, high_open: bool = False) -> float:
+    """`value` as a float from low to high, neither NaN nor infinite; otherwise a TypeError or ValueError."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    above = value > low if low_open else value >= low
+    if not (above and (value < high if high_open or high == np.inf else value <= high)) or value == -np.inf:
+        if high == np.inf:
+            limits = "finite" if low == -np.inf else f"a finite number {'>' if low_open else '>='} {low}"
+        else:
+            limits = f"in {'(' if low_open else '['}{low}, {high}{')' if high_open else ']'}"
+        raise ValueError(f"{name} must be {limits}, got {value!r}")
+    return float(value)
+
+
 def positive(name: str, value: Any) -> float:
     """`value` as a float, finite and > 0; otherwise a TypeError or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0 < value < np.inf:
-        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-    return float(value)
+    return number(name, value, 0, np.inf, low_open=True)
+
+
+def truth(name: str, value: Any) -> bool:
+    """`value` as a bool; otherwise a TypeError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def as_inputs(x: npt.ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Inputs:

@@ -17,6 +17,7 @@ from fastbp.core import metrics as core
 from fastbp.inputs import one_of, whole_number
 from fastbp.workspace import Array
 
+TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds"}  # names in logs and to watch
 LEAST = 1e-15  # of a probability in a log loss, which stays finite
 
 
@@ -165,6 +166,8 @@ def as_metrics(chosen: Iterable[str | Metric]) -> list[Metric]:
     metrics = [metric if isinstance(metric, Metric) else METRICS[one_of("metric", metric, METRICS)]
                for metric in chosen]
     names = [metric.name for metric in metrics]
+    if taken := TAKEN.intersection(names):
+        raise ValueError(f"a metric must not be called {', '.join(sorted(taken))}: a fit has its own")
     if len(set(names)) < len(names):
         raise ValueError(f"metrics must each have a name of its own, got {', '.join(names)}")
     return metrics

@@ -42,8 +42,9 @@ class Chosen(str):
     settings: dict[str, Any]
 
 
-def add(train: argparse.ArgumentParser) -> None:
-    """Add all options to the parser. Those without a default are missing from what it gives, unless asked for."""
+def add(train: argparse.ArgumentParser, whole: bool = True) -> None:
+    """Add options to the parser: all, or those of the network and how it learns. Those without a default are missing
+    from what it gives, unless asked for."""
     train.argument_default = argparse.SUPPRESS
     train.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
     train.add_argument("--config", metavar="FILE", help="take options from a TOML file, such as --save writes beside "
@@ -51,6 +52,8 @@ def add(train: argparse.ArgumentParser) -> None:
     _add_network(train.add_argument_group("the network"))
     _add_learning(train.add_argument_group("how it learns"))
     _add_regularisation(train.add_argument_group("regularisation"))
+    if not whole:
+        return
     _add_validation(train.add_argument_group("validation and the end"))
     _add_files(train.add_argument_group("what is written"))
 
@@ -178,6 +181,8 @@ def _chosen(valid: Iterable[str]) -> Callable[[str], Chosen]:
             raise argparse.ArgumentTypeError(f"unknown name {choice.name!r}; valid: {', '.join(valid)}")
         pairs = [setting.partition("=") for setting in settings.split(",")] if settings else []
         choice.settings = {name: _value(value) for name, _, value in pairs}
+        if len(choice.settings) < len(pairs):
+            raise argparse.ArgumentTypeError(f"a setting twice in {text!r}")
         return choice
 
     return chosen
@@ -273,6 +278,9 @@ def _schedule(given: dict[str, Any]) -> Schedule:
 def watchers(given: dict[str, Any]) -> list[Callback]:
     """The callbacks that the options ask for."""
     chosen: list[Callback] = []
+    for name in ("checkpoint", "tensorboard"):
+        if given.get(name) == "":
+            raise ValueError(f"--{name} needs the name of a folder")
     watch = given.get("watch", "validation_loss")
     if "watch" in given and not {"early_stopping", "reduce_on_plateau", "stop_at"} & given.keys():
         raise ValueError("--watch belongs to --early-stopping, --reduce-on-plateau or --stop-at")
@@ -308,25 +316,48 @@ def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser,
     try:
         with open(path, "rb") as file:
             read = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from None
-    valid = [action.dest for action in train._actions if action.dest not in ("help", "config")]
-    before = []
+    known = {action.dest: action for action in train._actions if action.dest not in ("help", "config")}
+    taken = _options_of(parser, arguments[0])
+    before: dict[str, list[str]] = {}
     for key, value in read.items():
         name = key.replace("-", "_")
-        if name not in valid:
-            near = difflib.get_close_matches(name, valid, 1, 0)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0)
             raise ValueError(f"{path}: unknown key {key!r}; the nearest valid one is {near[0]!r}")
-        if any(isinstance(part, (dict, list)) for part in (value if isinstance(value, list) else [value])):
-            raise ValueError(f"{path}: {key} must be a text, a number, true or false, or a list of them")
-        if name == "data":
-            before += [] if getattr(given, "data", None) else [str(value)]
-        elif not isinstance(value, bool):
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            before.append(f"--{name.replace('_', '-')}={text}")
-        elif value:
-            before.append(f"--{name.replace('_', '-')}")
-    return [arguments[0], *before, *arguments[1:]]
+        if name in before:
+            raise ValueError(f"{path}: {key} is there twice")
+        before[name] = _as_arguments(f"{path}: {key}", known[name], value)
+    if getattr(given, "data", None):
+        before.pop("data", None)
+    return [arguments[0], *(part for name, parts in before.items() if name in taken for part in parts), *arguments[1:]]
+
+
+def _options_of(parser: argparse.ArgumentParser, command: str) -> set[str]:
+    commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return {action.dest for action in commands.choices[command]._actions}
+
+
+def _as_arguments(place: str, action: argparse.Action, value: Any) -> list[str]:
+    """What stands for a key and its value on the command line; ValueError that names the place where it cannot."""
+    if action.nargs == 0:  # a flag
+        if not isinstance(value, bool):
+            raise ValueError(f"{place} must be true or false, got {value!r}")
+        return [action.option_strings[0]] if value else []
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(part, bool) or not isinstance(part, (str, int, float)) for part in parts):
+        raise ValueError(f"{place} must be a text, a number or a list of them, got {value!r}")
+    text = ",".join(map(str, parts))
+    if value == [] and action.type is not _whole_numbers:
+        return []
+    try:
+        read = action.type(text) if callable(action.type) else text
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from None
+    if action.choices is not None and read not in action.choices:
+        raise ValueError(f"{place}: unknown name {read!r}; valid: {', '.join(action.choices)}")
+    return [f"{action.option_strings[0]}={text}"] if action.option_strings else [text]
 
 
 def config_beside(model: str) -> Path:

@@ -91,8 +91,8 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10)
     if low >= high:
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
-    x, targets = np.asarray(X), np.asarray(y)
-    trial = copy.deepcopy(trainer)
+    trainer._check(X, y, "X", "y")
+    x, targets, trial = np.asarray(X), np.asarray(y), copy.deepcopy(trainer)
     etas, losses, smoothed, mean = np.geomspace(low, high, steps), [], [], 0.0
     for step, (eta, chosen) in enumerate(zip(etas, _mini_batches(len(x), trial.batch_size, trial.seed), strict=False)):
         trial.optimizer = replace(trial.optimizer, eta=float(eta))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from fastbp.inputs import number
 from fastbp.workspace import Array
 
 Function = Callable[[int, int], float]
@@ -57,8 +57,8 @@ class Step(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _check("every", self.every, 0, 1, low_open=True)
-        _check("factor", self.factor, 0, np.inf, low_open=True)
+        number("every", self.every, 0, 1, low_open=True)
+        number("factor", self.factor, 0, np.inf, low_open=True)
 
     def factors(self, step: Array, steps: int) -> Array:
         return self.factor ** np.floor(step / (self.every * steps))
@@ -82,7 +82,7 @@ class Exponential(Schedule):
     end: float = 0.01
 
     def __post_init__(self) -> None:
-        _check("end", self.end, 0, np.inf, low_open=True)
+        number("end", self.end, 0, np.inf, low_open=True)
 
     def factors(self, step: Array, steps: int) -> Array:
         return self.end ** (step / steps)
@@ -106,7 +106,7 @@ class Linear(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("end", self.end, 0, np.inf)
+        number("end", self.end, 0, np.inf)
 
     def factors(self, step: Array, steps: int) -> Array:
         return self.end + (1 - self.end) * ((steps - step) / steps)
@@ -143,9 +143,9 @@ class Cosine(Schedule):
     def __post_init__(self) -> None:
         if isinstance(self.cycles, bool) or not isinstance(self.cycles, (int, np.integer)):
             raise TypeError(f"cycles must be a whole number, got {self.cycles!r}")
-        _check("cycles", self.cycles, 1, np.inf)
-        _check("growth", self.growth, 0, np.inf, low_open=True)
-        _check("end", self.end, 0, np.inf)
+        number("cycles", self.cycles, 1, np.inf)
+        number("growth", self.growth, 0, np.inf, low_open=True)
+        number("end", self.end, 0, np.inf)
 
     def factors(self, step: Array, steps: int) -> Array:
         ends = np.cumsum(self.growth ** np.arange(self.cycles))
@@ -181,9 +181,9 @@ class OneCycle(Schedule):
     end: float = 4e-6
 
     def __post_init__(self) -> None:
-        _check("rise", self.rise, 0, 1, low_open=True, high_open=True)
-        _check("start", self.start, 0, np.inf)
-        _check("end", self.end, 0, np.inf)
+        number("rise", self.rise, 0, 1, low_open=True, high_open=True)
+        number("start", self.start, 0, np.inf)
+        number("end", self.end, 0, np.inf)
 
     def factors(self, step: Array, steps: int) -> Array:
         share = step / steps
@@ -217,7 +217,7 @@ class WarmUp(Schedule):
     then: Schedule | Function = Constant()  # noqa: RUF009  # frozen
 
     def __post_init__(self) -> None:
-        _check("share", self.share, 0, 1, high_open=True)
+        number("share", self.share, 0, 1, high_open=True)
         if not callable(self.then):
             raise TypeError(f"then must be a schedule or a function (step, steps) -> factor, got {self.then!r}")
 
@@ -239,16 +239,6 @@ def _half_cosine(share: Array, start: float, end: float) -> Array:
     """From `start` where share is 0 to `end` where it is 1."""
     result: Array = end + (start - end) * (1 + np.cos(np.pi * share)) / 2
     return result
-
-
-def _check(name: str, value: Any, low: float, high: float, low_open: bool = False, high_open: bool = False) -> None:
-    """Raise TypeError or ValueError unless `value` is a number from low to high."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    above = value > low if low_open else value >= low
-    if not (above and (value < high if high_open or high == np.inf else value <= high)):
-        limits = f"{'(' if low_open else '['}{low}, {high}{')' if high_open or high == np.inf else ']'}"
-        raise ValueError(f"{name} must be in {limits}, got {value!r}")
 
 
 SCHEDULES: dict[str, Schedule] = {

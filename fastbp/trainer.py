@@ -29,7 +29,19 @@ from fastbp.core.optimizers import (
     Optimizer,
 )
 from fastbp.core.phases import balance, board_size
-from fastbp.inputs import Inputs, Targets, as_inputs, as_targets, as_weights, decide, one_of, positive, whole_number
+from fastbp.inputs import (
+    Inputs,
+    Targets,
+    as_inputs,
+    as_targets,
+    as_weights,
+    decide,
+    number,
+    one_of,
+    positive,
+    truth,
+    whole_number,
+)
 from fastbp.metrics import Metric, as_metrics
 from fastbp.network import (
     NO_MATRIX,
@@ -52,7 +64,7 @@ from fastbp.workspace import Array, Workspace, aligned
 WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
 OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
 LEAST_SAMPLES = 24  # for each thread: of fewer a phase is a few grains, and who has more of cheap ones seems fast
-MOST_NOISE = 1e9  # of what the table of layers holds
+MOST_NOISE = 1e9  # what the table of layers holds, which counts in 2**-32
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 
 
@@ -145,17 +157,15 @@ class Trainer:
             raise TypeError(f"schedule must be None, a name or a function (step, steps) -> factor, got {schedule!r}")
         self.schedule = schedule
         self.dropout = _rates(dropout, len(network.layer_sizes) - 2)
-        self.noise = positive("noise", noise) if noise else 0.0
-        if self.noise >= MOST_NOISE:
-            raise ValueError(f"noise must be below {MOST_NOISE:g}, got {noise!r}")
+        self.noise = number("noise", noise, 0, MOST_NOISE)
+        if 0 < self.noise < 1 / MOST_NOISE:
+            raise ValueError(f"noise must be 0 or at least {1 / MOST_NOISE:g}, got {noise!r}")
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
         self.clip_value = None if clip_value is None else positive("clip_value", clip_value)
         if clip_norm is not None and clip_value is not None:
             raise ValueError("give clip_norm or clip_value, not both")
         self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
-        self.ema = None if ema is None else positive("ema", ema)
-        if self.ema is not None and self.ema >= 1:
-            raise ValueError(f"ema must be in (0, 1), got {ema!r}")
+        self.ema = None if ema is None else number("ema", ema, 0, 1, low_open=True, high_open=True)
         self.frozen = _frozen(frozen, len(network.W))
         self.epochs_done = 0
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
@@ -264,6 +274,8 @@ class Trainer:
             labels = None
         weights = as_weights(sample_weight, class_weight, labels, len(x))
         chosen = None
+        if truth("stratify", stratify) and validation_fraction is None:
+            raise ValueError("stratify=True belongs to validation_fraction")
         if validation_fraction is not None:
             if validation_data is not None:
                 raise ValueError("give validation_data or validation_fraction, not both")
@@ -272,9 +284,11 @@ class Trainer:
         validation, chosen_metrics = self._validation(validation_data, metrics)
         fit = self._new_fit(epochs, validation, chosen_metrics)
         run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
-        known = run.resume()
+        run.validated = [] if validation is None else [part.array for part in validation]
+        saved = run.saved()
         calls.begin(watchers, fit)
-        calls.restore(watchers, known)
+        if saved is not None:
+            calls.restore(watchers, run.resume(*saved))
         if self.batch_size > run.n:
             print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
                   file=sys.stderr)
@@ -432,7 +446,8 @@ class Trainer:
     def _check_batch(self, batch: Sequence[npt.ArrayLike]) -> tuple[Inputs, Targets, Array]:
         if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
             raise TypeError(f"a batch must be (X, y) or (X, y, sample_weight), got {_kind(batch)}")
-        x, t = self._check(batch[0], batch[1], "X", "y")
+        # Copied, while it is read ahead: who fills the same arrays again and again gives others than those trained on.
+        x, t = self._check(np.array(batch[0]), np.array(batch[1]), "X", "y")
         return x, t, as_weights(batch[2] if len(batch) == 3 else None, None, None, len(x))
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float | None]:
@@ -548,6 +563,7 @@ class _Run:
         self.fit.state = self.state
         self.partial = partial  # of a stream: without its schedule, and what has gone by cannot be gone over again
         self.first_epoch = trainer.epochs_done
+        self.validated: list[Array] = []  # with which samples
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
         self.pace = trainer._pace
@@ -579,7 +595,7 @@ class _Run:
             step = self.at = step + steps
             self.fit.step += steps
             late = started - self.kept.time > KEEP_SECONDS
-            if (late or (step == self.steps and not self.partial)) and not self.kept.live_is_finite():
+            if (late or step == self.steps) and not self.kept.live_is_finite():
                 self._diverged(order, etas, costs, step)
             if late:
                 self.kept.take(step)
@@ -608,23 +624,29 @@ class _Run:
             "holds_mean": trainer._holds_mean,
         }
 
-    def resume(self) -> dict[str, Any]:
-        """Go back to where a checkpoint was written, if a callback has one; what the callbacks knew then."""
+    def saved(self) -> State | None:
+        """What a checkpoint holds, if a callback has one to go on from and it is of this fit: first its history."""
         for callback in self.callbacks:
             saved = callback.saved() if isinstance(callback, calls.Checkpoint) else None
             if isinstance(callback, calls.Checkpoint) and callback.resumed is not None and saved is not None:
-                tensors, there = saved
+                _, there = saved
                 check_same(callback.resumed, there["settings"], self._identity())
-                trainer, fit = self.trainer, self.fit
-                trainer.network.theta, trainer._state[...] = tensors["theta"], tensors["state"]
-                trainer._clock[0], trainer.epochs_done = there["steps_done"], there["epochs_done"]
-                trainer._holds_mean = there["holds_mean"]
+                fit = self.fit
                 fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
-                fit.eta_factor, self.factor, self.at = there["eta_factor"], there["factor"], there["at"]
-                self.costs[: self.at], self.started = tensors["costs"], time.perf_counter() - there["seconds"]
-                known: dict[str, Any] = there["callbacks"] | tensors
-                return known
-        return {}
+                fit.eta_factor = there["eta_factor"]
+                return saved
+        return None
+
+    def resume(self, tensors: dict[str, Array], there: dict[str, Any]) -> dict[str, Any]:
+        """Go back to where a checkpoint was written; what the callbacks knew then."""
+        trainer = self.trainer
+        trainer.network.theta, trainer._state[...] = tensors["theta"], tensors["state"]
+        trainer._clock[0], trainer.epochs_done = there["steps_done"], there["epochs_done"]
+        trainer._holds_mean = there["holds_mean"]
+        self.factor, self.at = there["factor"], there["at"]
+        self.costs[: self.at], self.started = tensors["costs"], time.perf_counter() - there["seconds"]
+        known: dict[str, Any] = there["callbacks"] | tensors
+        return known
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with the fit that goes on from it."""
@@ -635,13 +657,14 @@ class _Run:
             "fastbp": fastbp.__version__, "layer_sizes": net.layer_sizes, "activations": net.activations,
             "dtype": net.dtype.name, **{name: _without_address(getattr(trainer, name)) for name in names},
             "epochs": self.fit.epochs, "first epoch": self.first_epoch, "samples": self.n, "data": self._data,
-            "callbacks": [type(callback).__name__ for callback in self.callbacks],
+            "metrics": list(self.fit.history.metrics),
+            "callbacks": [[type(callback).__name__, *callback.settings] for callback in calls.bound(self.callbacks)],
         }
 
     @functools.cached_property
     def _data(self) -> str:
         chosen = [] if self.chosen is None else [self.chosen]
-        return fingerprint(self.x.array, self.t.array, self.weights, *chosen)
+        return fingerprint(self.x.array, self.t.array, self.weights, *chosen, *self.validated)
 
     def _mean(self, costs: Array, order: Array) -> tuple[float, int]:
         """Of the samples of as many mini-batches, the last of which may be smaller; and how many."""

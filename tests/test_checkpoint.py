@@ -179,6 +179,35 @@ def test_another_fit_is_refused(changes, message, tmp_path):
     assert checkpoint.files(tmp_path) == files
 
 
+@pytest.mark.parametrize(("watchers", "fit", "message"), [
+    ([EarlyStopping("validation_accuracy", 3)], {}, r"callbacks is \[\['EarlyStopping', 'loss', 3, 0.0, True\]\]"),
+    ([EarlyStopping("loss", 4)], {}, "callbacks is "), ([], {}, "callbacks is "),
+    ([SWA(), EarlyStopping("loss", 3)], {}, "callbacks is "),
+    ([EarlyStopping("loss", 3)], dict(metrics=["f1"]), r"metrics is \[\] there, \['f1'\] here"),
+    ([EarlyStopping("loss", 3)], dict(validation_data=None), "data is "),
+    ([EarlyStopping("loss", 3)], dict(validation_data=(X[1:], Y[1:])), "data is "),
+])
+def test_another_way_to_watch_is_refused(watchers, fit, message, tmp_path):
+    """But a log or a budget of seconds may come and go; and the trainer is what it was."""
+    def run(watchers, stop=None, **fit):
+        trainer = Trainer(Network([5, 12, 3], seed=1), batch_size=20)
+        before = trainer.network.theta.copy()
+        try:
+            trainer.fit(X, Y, **{"epochs": 3, "validation_data": (X, Y)} | fit, callbacks=[
+                *watchers, Checkpoint(tmp_path, 0, resume=True), Every(1, stop_at(stop))])
+        except (ValueError, KilledError):
+            assert stop is not None or ((trainer.network.theta == before).all() and trainer.steps_done == 0)
+            raise
+
+    with pytest.raises(KilledError):
+        run([EarlyStopping("loss", 3), TimeBudget(100)], 30)
+    with pytest.raises(ValueError, match=message):
+        run(watchers, **fit)
+    with pytest.raises(ValueError, match="there is no nope to watch|callbacks is "):
+        run([EarlyStopping("nope", 3)])
+    run([EarlyStopping("loss", 3), JSONLog(tmp_path / "log")])
+
+
 def test_other_versions_are_refused(tmp_path, monkeypatch):
     trained_with(tmp_path)
     monkeypatch.setattr("fastbp.__version__", "9.9")
@@ -211,7 +240,8 @@ def test_a_folder_in_use(tmp_path):
 
 @pytest.mark.parametrize(("settings", "kind", "message"), [
     (dict(seconds=-1), ValueError, "seconds must be a finite number >= 0, got -1"),
-    (dict(seconds="1"), ValueError, "got '1'"), (dict(keep=0), ValueError, "keep must be at least 1, got 0"),
+    (dict(seconds="1"), TypeError, "got '1'"), (dict(keep=0), ValueError, "keep must be at least 1, got 0"),
+    (dict(resume="no"), TypeError, "resume must be True or False, got 'no'"),
 ])
 def test_what_is_refused(settings, kind, message, tmp_path):
     with pytest.raises(kind, match=message):

@@ -107,7 +107,9 @@ def folder(tmp_path_factory):
     }
     for name, arrays in sets.items():
         np.savez(folder / f"{name}.npz", **arrays)
-    for name, text in (("broken", "epochs = = 3"), ("unknown", "epoch = 3"), ("table", "[eta]\nx = 1")):
+    for name, text in (("broken", "epochs = = 3"), ("unknown", "epoch = 3"), ("table", "[eta]\nx = 1"),
+                       ("twice", "batch-size = 7\nbatch_size = 9"), ("false", "hidden = false"), ("flag", "quiet = 1"),
+                       ("kind", "epochs = 1.5"), ("name", "weights = 'gauss'"), ("deep", "eta = " + "[" * 5000)):
         (folder / f"{name}.toml").write_text(text)
     (folder / "corrupt.npz").write_bytes((folder / "labels.npz").read_bytes()[:1000])
     (folder / "corrupt.safetensors").write_bytes(b"no network")
@@ -371,6 +373,8 @@ def test_find_eta(here, call):
     assert (here / "range.svg").read_text().startswith("<?xml")
     refused(call("find-eta", "labels.npz", "--plot", "missing/a.svg"), "cannot write missing/a.svg")
     refused(call("find-eta"), "name the DATA to train on")
+    ok(call("train", "labels.npz", "--quiet", "--save", "net", *QUICK, "--early-stopping", "3"))
+    assert ok(call("find-eta", "--config", "net.toml")).startswith("eta ")
 
 
 def test_resume(here, call):
@@ -498,7 +502,8 @@ BAD_COMMANDS = {
     "unknown setting": ("--optimizer adam:gamma=1: got an unexpected keyword argument 'gamma'",
                         "train labels.npz --optimizer adam:gamma=1"),
     "setting": (r"beta2 must be in \[0, 1\), got 2", "train labels.npz --optimizer adam:beta2=2"),
-    "setting of a schedule": (r"cycles must be in \[1, inf\), got 0", "train labels.npz --schedule cosine:cycles=0"),
+    "setting of a schedule": ("cycles must be a finite number >= 1, got 0",
+                              "train labels.npz --schedule cosine:cycles=0"),
     "both clips": ("give clip_norm or clip_value, not both", "train labels.npz --clip-norm 1 --clip-value 1"),
     "frozen": ("frozen names layer 7; the network has layers 0 to 1", "train labels.npz --freeze 7"),
     "resume nothing": ("--resume and --checkpoint-seconds belong to --checkpoint DIR", "train labels.npz --resume"),
@@ -510,7 +515,18 @@ BAD_COMMANDS = {
     "config that is none": ("broken.toml is no TOML", "train labels.npz --config broken.toml"),
     "unknown key": ("unknown.toml: unknown key 'epoch'; the nearest valid one is 'epochs'",
                     "train labels.npz --config unknown.toml"),
-    "table": ("table.toml: eta must be a text, a number, true or false", "train labels.npz --config table.toml"),
+    "table": ("table.toml: eta must be a text, a number or a list of them", "train labels.npz --config table.toml"),
+    "twice": ("twice.toml: batch_size is there twice", "train labels.npz --config twice.toml"),
+    "false": ("false.toml: hidden must be a text, a number or a list of them, got False",
+              "train labels.npz --config false.toml"),
+    "flag": ("flag.toml: quiet must be true or false, got 1", "train labels.npz --config flag.toml"),
+    "kind": ("kind.toml: epochs: invalid literal for int.* '1.5'", "train labels.npz --config kind.toml"),
+    "name": ("name.toml: weights: unknown name 'gauss'; valid: lecun_normal",
+             "train labels.npz --config name.toml"),
+    "deep": ("deep.toml is no TOML", "train labels.npz --config deep.toml"),
+    "number for no machine": (".", "train labels.npz --batch-size 9 --epochs 9999999999999999999999999"),
+    "stop nowhere": ("value must be finite, got nan", "train labels.npz --stop-at nan"),
+    "nameless folder": ("--checkpoint needs the name of a folder", "train labels.npz --checkpoint="),
     # Data
     "no data named": ("name the DATA to train on", "train"),
     "unknown data": ("cifar: not a data source that fastbp can load", "train cifar"),
@@ -561,7 +577,8 @@ def test_mistakes_of_a_process(here, mistake):
     "command",
     ["", "fly", "train labels.npz --bogus", "train labels.npz --epochs x", "train labels.npz --hidden 8,x",
      "train labels.npz --epoch 3", "train labels.npz --optimizer adamax", "train labels.npz --schedule sine",
-     "train labels.npz --activation softmax"],
+     "train labels.npz --activation softmax", "train labels.npz --optimizer adam:eta=1,eta=2",
+     "find-eta labels.npz --early-stopping 3"],
 )  # fmt: skip
 def test_what_argparse_refuses(here, call, command):
     done = call(*command.split())

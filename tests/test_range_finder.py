@@ -58,5 +58,8 @@ def test_plot(name, tmp_path):
 def test_what_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         find_eta(Trainer(Network([8, 4, 2])), X, Y, **settings)
+    for x, y, wrong in ((X[:0], Y[:0], "X is empty"), (X[:100], Y, "y has shape"), (X, Y[:100], "y has shape")):
+        with pytest.raises(ValueError, match=wrong):
+            find_eta(Trainer(Network([8, 4, 2])), x, y)
     with pytest.raises(FileNotFoundError, match="cannot write missing/a.png: there is no folder missing"):
         find_eta(Trainer(Network([8, 4, 2])), X, Y, steps=10).plot("missing/a.png")

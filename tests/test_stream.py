@@ -50,6 +50,30 @@ def test_partial_fit_diverges():
     assert np.isfinite(stream.network.theta).all()
 
 
+def test_a_stream_whose_parameters_overflow():
+    """Though the cost was finite: the last finite ones come back, in partial_fit and in fit_batches."""
+    for batches in (False, True):
+        stream = trainer(optimizer=SGD(3e38), batch_size=400)
+        with pytest.raises(DivergenceError, match="no longer finite"):
+            stream.fit_batches([(X * 1e3, Y)]) if batches else stream.partial_fit(X * 1e3, Y)
+        assert np.isfinite(stream.network.theta).all()
+
+
+def test_batches_in_the_same_memory():
+    """Are those that they were when they were given."""
+    class Refilled:
+        def __iter__(self):
+            x, y = np.empty((100, 6)), np.empty(100, int)
+            for i in range(0, 400, 100):
+                x[:], y[:] = X[i : i + 100], Y[i : i + 100]
+                yield x, y
+
+    one, other = trainer(), trainer()
+    one.fit_batches(Refilled(), 3)
+    other.fit_batches([(X[i : i + 100], Y[i : i + 100]) for i in range(0, 400, 100)], 3)
+    assert one.network.theta.tobytes() == other.network.theta.tobytes()
+
+
 class Batches:
     """Slices of 90 samples, of which a mini-batch takes 30."""
 
