@@ -243,3 +243,11 @@ def decide(outputs: Array, output: str) -> Array:
     if outputs.shape[1] == 1:
         return (outputs[:, 0] >= 0.5).astype(np.int64)
     return np.asarray(np.argmax(outputs, axis=1))
+
+
+def right(outputs: Array, targets: Array, output: str) -> Array:
+    """Which decisions are right, beside labels (n,) or rows of targets (n, n_out): (n,), or where rows say yes or no to
+    each of several sigmoid outputs (n, n_out)."""
+    if targets.ndim == 2 and outputs.shape[1] > 1 and output == "sigmoid":
+        return np.asarray((outputs >= 0.5) == (targets >= 0.5))
+    return np.asarray(decide(outputs, output) == (targets if targets.ndim == 1 else decide(targets, output)))

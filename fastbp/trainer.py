@@ -39,6 +39,7 @@ from fastbp.inputs import (
     number,
     one_of,
     positive,
+    right,
     truth,
     whole_number,
 )
@@ -451,7 +452,10 @@ class Trainer:
         return x, t, as_weights(batch[2] if len(batch) == 3 else None, None, None, len(x))
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float | None]:
-        """Mean cost and, for sigmoid and softmax outputs, accuracy in [0, 1] (else None). Raises as `fit` does."""
+        """Mean cost and, for sigmoid and softmax outputs, accuracy in [0, 1] (else None). Raises as `fit` does.
+
+        Of several sigmoid outputs beside rows of targets: the share of all yes (from 1/2 on) and no that are right.
+        """
         _, cost, accuracy = self._outputs(*self._check(X, y, "X", "y"))
         return cost, accuracy
 
@@ -472,7 +476,7 @@ class Trainer:
         outputs, cost = infer(self.network, x, t, self.loss, self.threads)
         accuracy = None
         if t.labels is not None:
-            accuracy = float(np.mean(decide(outputs, self.network.activations[-1]) == t.labels))
+            accuracy = float(right(outputs, t.array, self.network.activations[-1]).mean())
         return outputs, cost, accuracy
 
     def _measure(self, metric: Metric, t: Targets, outputs: Array) -> float:
@@ -711,8 +715,10 @@ class _Run:
         if self.t.labels is not None:
             output = self.trainer.network.activations[-1]
             n = kernels.samples_at_once.py_func(self.workspace.layers, self.batch_size, 1)
-            hits = decide(self.workspace.a[-1][:n], output) == decide(self.workspace.targets[:n], output)
-            shown["accuracy"] = f"{hits.mean():.3f}"
+            targets = self.workspace.targets[:n]
+            if self.t.array.ndim == 1:
+                targets = decide(targets, output)
+            shown["accuracy"] = f"{right(self.workspace.a[-1][:n], targets, output).mean():.3f}"
         return shown
 
 

@@ -354,6 +354,20 @@ def test_evaluate(dtype):
         assert trainer.evaluate(X[:n], np.eye(3)[y[:n]]) == (cost, accuracy)
 
 
+def test_accuracy_of_several_classes_to_a_sample():
+    """Each output is a decision of its own; of labels and of a softmax's rows, a sample is one."""
+    draw = np.random.default_rng(0)
+    X, rows = draw.normal(size=(50, 4)), (draw.random((50, 3)) < 0.4).astype(float)
+    net = Network([4, 3], output="sigmoid", seed=2)
+    expected = np.mean((net.forward(X) >= 0.5) == rows)
+    assert Trainer(net).evaluate(X, rows)[1] == pytest.approx(expected)
+    labels = rows.argmax(axis=1)
+    assert Trainer(net).evaluate(X, labels)[1] == np.mean(net.predict(X) == labels) != expected
+    soft = draw.dirichlet(np.ones(3), 50)
+    net = Network([4, 3], seed=2)
+    assert Trainer(net).evaluate(X, soft)[1] == np.mean(net.predict(X) == soft.argmax(axis=1))
+
+
 def test_evaluate_one_sigmoid_and_values():
     X, y = dense(50)
     net = Network([6, 1], output="sigmoid", dtype="float64")
