@@ -109,7 +109,7 @@ class Trainer:
     ema : float, optional
         In (0, 1): decay, at each step, of an exponential moving mean of the parameters, which begins at the first ones
         and forgets them in some 5 / (1 - ema) steps. Epochs are validated with the mean, and the network holds it when
-        a fit ends; training goes on from the parameters themselves.
+        a fit ends; training goes on from the parameters themselves, unless others are put into the network.
     frozen : sequence of int
         Layers l whose W[l] and b[l] stay what they are; no gradient is computed for them.
 
@@ -174,7 +174,7 @@ class Trainer:
         self._scratch = self._new_scratch()
         rows = self._state_rows()  # the moments, then the mean of the parameters, or while that is in their place they
         self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
-        self._holds_mean = False  # whether the network does
+        self._holds_mean, self._mean_held = False, ""  # whether the network does, and the mean's fingerprint
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
 
     def _scratch_size(self) -> int:
@@ -208,10 +208,15 @@ class Trainer:
             self._state[-1] = self.network.theta
 
     def _hold_mean(self, mean: bool) -> None:
-        """Have the network hold the mean of the parameters, if there is one, or the parameters themselves."""
-        if self.ema is not None and mean != self._holds_mean:
-            theta = self.network.theta.copy()
-            self.network.theta, self._state[-1], self._holds_mean = self._state[-1], theta, mean
+        """Have the network hold the mean of the parameters, if there is one, or the parameters themselves; those that
+        somebody has put in the mean's place are both."""
+        if self.ema is None or mean == self._holds_mean:
+            return
+        theta = self.network.theta.copy()
+        if not mean and fingerprint(theta) != self._mean_held:
+            self._state[-1] = theta
+        self.network.theta, self._state[-1], self._holds_mean = self._state[-1], theta, mean
+        self._mean_held = fingerprint(self.network.theta)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": None, "_scratch": None}
@@ -646,7 +651,7 @@ class _Run:
         trainer = self.trainer
         trainer.network.theta, trainer._state[...] = tensors["theta"], tensors["state"]
         trainer._clock[0], trainer.epochs_done = there["steps_done"], there["epochs_done"]
-        trainer._holds_mean = there["holds_mean"]
+        trainer._holds_mean, trainer._mean_held = there["holds_mean"], fingerprint(trainer.network.theta)
         self.factor, self.at = there["factor"], there["at"]
         self.costs[: self.at], self.started = tensors["costs"], time.perf_counter() - there["seconds"]
         known: dict[str, Any] = there["callbacks"] | tensors

@@ -3,13 +3,15 @@
 import csv
 import json
 import pickle
+import struct
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, callbacks
-from fastbp.callbacks import CSVLog, EarlyStopping, Every, JSONLog, ReduceOnPlateau, StopAt, TimeBudget
+from fastbp.callbacks import SWA, CSVLog, EarlyStopping, Every, JSONLog, ReduceOnPlateau, StopAt, TimeBudget
 
 
 def data(n=95, classes=3, seed=0):
@@ -261,3 +263,48 @@ def test_divergence_before_a_stop_is_seen():
 def test_callbacks_are_pickled():
     for callback in (EarlyStopping(), ReduceOnPlateau(), StopAt("loss", 1), TimeBudget(1)):
         assert vars(pickle.loads(pickle.dumps(callback))).keys() == vars(callback).keys()
+
+
+def test_tensorboard(tmp_path, monkeypatch):
+    """What it shows is the history, epoch by epoch; of a run that goes on, nothing comes twice."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    X, y = data(95)
+    history = trainer().fit(X, y, 4, (X, y), metrics=["f1"], callbacks=[callbacks.TensorBoardLog(tmp_path / "board")])
+    (file,) = (tmp_path / "board").iterdir()
+    content, seen = file.read_bytes(), {}
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + length])
+        for value in event.summary.value:
+            seen.setdefault(value.tag, []).append((event.step, value.simple_value))
+        content = content[16 + length :]
+    expected = {"loss": history.loss, "validation_loss": history.validation_loss,
+                "validation_accuracy": history.validation_accuracy, "f1": history.metrics["f1"]}
+    assert seen == {name: [(i + 1, pytest.approx(value)) for i, value in enumerate(each)]
+                    for name, each in expected.items()}
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match=r'needs tensorboardX: pip install "fastbp\[tensorboard\]"'):
+        callbacks.TensorBoardLog(tmp_path)
+
+
+@pytest.mark.parametrize(("start", "first"), [(0.0, 0), (0.5, 4), (0.75, 6), (0.99, 7)])
+def test_swa(start, first):
+    """The mean of the parameters after the epochs that come after the share; training itself is as without."""
+    X, y = data()
+    one, other, thetas = trainer(), trainer(), []
+    one.fit(X, y, 8, callbacks=[SWA(start), lambda fit: thetas.append(fit.network.theta.astype(float))])
+    np.testing.assert_allclose(one.network.theta, np.mean(thetas[first:], axis=0), rtol=1e-5, atol=1e-7)
+    other.fit(X, y, 8)
+    assert (other.network.theta == thetas[-1]).all()
+
+
+def test_nan_is_never_better():
+    """Of a metric that has no value at first, say."""
+    stopping, fit = EarlyStopping("value", patience=9), callbacks.Fit(Network([2, 2]), available={"value": True})
+    stopping.begin(fit)
+    fit.history.metrics["value"] = []
+    for value, waited in ((np.nan, 1), (1.0, 0), (np.nan, 1), (2.0, 0), (1.5, 1)):
+        fit.history.metrics["value"].append(value)
+        stopping(fit)
+        assert stopping.better.waited == waited

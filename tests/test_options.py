@@ -155,6 +155,21 @@ def test_a_mean_is_validated_and_kept():
     assert plain.network.theta.tobytes() == one._state[-1].tobytes() != one.network.theta.tobytes()
 
 
+def test_parameters_put_in_the_place_of_the_mean():
+    """Between two fits, or by a callback: training goes on from them."""
+    X, y = np.random.default_rng(0).normal(size=(300, 4)), np.arange(300) % 2
+    net, other = Network([4, 8, 2], seed=1), Network([4, 8, 2], seed=5)
+    trainer = Trainer(net, optimizer=SGD(0.3), batch_size=30, ema=0.9)
+    trainer.fit(X, y, 2)
+    net.take_layers(other)
+    fresh = Trainer(other, optimizer=SGD(0.3), batch_size=30, ema=0.9)
+    fresh.epochs_done = 2  # the same order
+    trainer.fit(X, y)
+    fresh.fit(X, y)
+    assert net.theta.tobytes() == other.theta.tobytes()
+    assert trainer._state.tobytes() == fresh._state.tobytes()
+
+
 def test_no_work_for_frozen_layers():
     """What lies below the first that is trained gets no delta either."""
     net = Network([5, 7, 6, 3], seed=0)
