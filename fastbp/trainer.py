@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import re
 import sys
@@ -46,7 +47,6 @@ from fastbp.inputs import (
 from fastbp.metrics import Metric, as_metrics
 from fastbp.network import (
     NO_MATRIX,
-    NO_ORDER,
     NO_WEIGHTS,
     Network,
     all_finite,
@@ -466,10 +466,12 @@ class Trainer:
 
     def compile(self) -> None:
         """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does."""
-        net = self.network
+        net, trial = self.network, copy.deepcopy(self)
         x, t = self._check(np.zeros((1, net.layer_sizes[0])), np.eye(1, net.layer_sizes[-1]), "X", "y")
         self._outputs(x, t)
-        self._steps(x, t, NO_WEIGHTS, NO_ORDER, 1, np.empty(0), np.empty(0), net.workspace(1), self.threads)
+        workspace, one = net.workspace(1), np.zeros(1)
+        trial._prepare(workspace.layers)
+        trial._steps(x, t, NO_WEIGHTS, one.astype(np.int64), 1, one, one.copy(), workspace, self.threads)
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str) -> tuple[Inputs, Targets]:
         net = self.network
@@ -740,13 +742,13 @@ class _Snapshot:
         return all(all_finite(part) for part in self.live)
 
     def take(self, step: int) -> None:
-        for copy, part in zip(self.copies, self.live, strict=True):
-            copy[...] = part
+        for kept, part in zip(self.copies, self.live, strict=True):
+            kept[...] = part
         self.step, self.time = step, time.perf_counter()
 
     def restore(self) -> None:
-        for copy, part in zip(self.copies, self.live, strict=True):
-            part[...] = copy
+        for kept, part in zip(self.copies, self.live, strict=True):
+            part[...] = kept
 
 
 def _kind(value: object) -> str:

@@ -190,16 +190,20 @@ Trainer(Network([5, 7, 3]), batch_size=10, threads=int(sys.argv[1])).fit(x, y)
 before = made()
 net = Network([5, 7, 3], hidden="gelu")
 options = dict(dropout=0.1, noise=0.1, clip_norm=1.0)
-Trainer(net, optimizer=Lion(), batch_size=200, threads=int(sys.argv[1]), **options).fit(x, y)
+trainer = Trainer(net, optimizer=Lion(), batch_size=200, threads=int(sys.argv[1]), **options)
+if len(sys.argv) > 2:
+    trainer.compile()
+    assert made() == [1] * 6 and trainer.steps_done == 0
+trainer.fit(x, y)
 print(net.theta.tobytes().hex(), *before, *made())
 """
 
 
 def test_rare_pieces(tmp_path):
     """Are compiled when they are needed, by whichever thread comes there first; once, and kept."""
-    printed = [output(RARE, threads, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2").split()
-               for threads in ("2", "1")]
-    assert printed[0] == printed[1]
+    printed = [output(RARE, *arguments, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2").split()
+               for arguments in (["2"], ["1"], ["2", "compile"])]
+    assert printed[0] == printed[1] == printed[2]
     assert printed[0][1:] == ["0"] * 6 + ["1"] * 6
     assert len(list(tmp_path.rglob("*activate_rarely*.nbi"))) == 1
 
