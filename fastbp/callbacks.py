@@ -283,7 +283,8 @@ class ReduceOnPlateau(_Own):
 
 
 class SWA(_Own):
-    """Stochastic weight averaging: the network ends with the mean of its parameters at the ends of the last epochs.
+    """Stochastic weight averaging: the network ends with the mean of its parameters at the ends of the last epochs, of
+    which the history knows nothing.
 
     Parameters
     ----------
@@ -424,13 +425,13 @@ class Checkpoint(_Own):
     def saved(self) -> State | None:
         """What to go on from, before a fit begins."""
         self.resumed, state = (checkpoint.read_newest(self.folder) if self.resume else None) or (None, None)
+        if state is None and checkpoint.files(self.folder):
+            raise FileExistsError(f"{self.folder} holds checkpoints of a fit; go on from them (resume) or name another "
+                                  "folder")
         return state
 
     def begin(self, fit: Fit) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.resumed is None and checkpoint.files(self.folder):
-            raise FileExistsError(f"{self.folder} holds checkpoints of a fit; go on from them (resume) or name another "
-                                  "folder")
         for half_written in self.folder.glob(PREFIX + "*"):  # by a process that was killed
             half_written.unlink()
         self.last, self.stopped = time.monotonic(), False

@@ -44,16 +44,16 @@ def read_newest(folder: Path) -> tuple[Path, State] | None:
     """
     for path in reversed(files(folder)):
         try:
-            metadata, tensors = read_tensors(path)
-            text = metadata.get("description", "")
-            if metadata.get("checksum") != _checksum(tensors, text):
+            metadata, tensors = read_tensors(path, FORMAT)
+            text, known = metadata.get("description", ""), metadata.get("format") == FORMAT
+            if known and metadata.get("checksum") != _checksum(tensors, text):
                 raise ValueError(f"{path} is damaged: its checksum is not that of what it holds")
         except ValueError as error:
             aside = path.with_name(path.name + DAMAGED)
             os.replace(path, aside)
             print(f"fastbp: {error}; it is set aside as {aside.name}", file=sys.stderr)
             continue
-        if metadata.get("format") != FORMAT:
+        if not known:
             raise ValueError(f"{path} has the format {metadata.get('format')!r}, expected {FORMAT!r}")
         return path, (tensors, json.loads(text))
     return None

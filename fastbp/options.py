@@ -50,10 +50,13 @@ def add(train: argparse.ArgumentParser, whole: bool = True) -> None:
     train.add_argument("--config", metavar="FILE", help="take options from a TOML file, such as --save writes beside "
                                                         "the network; those given here come first")
     _add_network(train.add_argument_group("the network"))
-    _add_learning(train.add_argument_group("how it learns"))
+    learning = train.add_argument_group("how it learns")
+    _add_learning(learning)
     _add_regularisation(train.add_argument_group("regularisation"))
     if not whole:
         return
+    learning.add_argument("--epochs", type=int, default=5, help="times through the training samples")
+    learning.add_argument("--class-weight", choices=["balanced"], help="as if all classes had as many samples")
     _add_validation(train.add_argument_group("validation and the end"))
     _add_files(train.add_argument_group("what is written"))
 
@@ -79,7 +82,6 @@ def _add_learning(group: Any) -> None:
                             "softmax or softplus where it needs one, else softmax for classes, identity for values")
     group.add_argument("--label-smoothing", type=float, metavar="SHARE",
                        help="of cross_entropy: targets are that much less sure (default: 0)")
-    group.add_argument("--epochs", type=int, default=5, help="times through the training samples")
     group.add_argument("--batch-size", type=int, default=128, help="samples of a mini-batch")
     group.add_argument("--optimizer", type=_chosen(OPTIMIZERS), default="sgd", metavar="NAME[:...]",
                        help=f"{', '.join(OPTIMIZERS)}, with settings after a colon, as in adam:beta2=0.99; sgd is with "
@@ -93,7 +95,6 @@ def _add_learning(group: Any) -> None:
     group.add_argument("--warm-up", type=float, metavar="SHARE",
                        help="share of the steps in which the learning rate rises, before the schedule (default: 0, but "
                             "for linear)")
-    group.add_argument("--class-weight", choices=["balanced"], help="as if all classes had as many samples")
     group.add_argument("--threads", type=int, help="(default: as many as pay)")
 
 
@@ -368,7 +369,8 @@ def config_beside(model: str) -> Path:
 
 def config(given: dict[str, Any]) -> str:
     """The options as TOML, those at their defaults too: JSON's texts, numbers and lists are TOML's."""
-    lines = [f"# fastbp {fastbp.__version__}: fastbp train --config FILE repeats this training to the bit."]
+    exact = "" if "max_seconds" in given else " to the bit"
+    lines = [f"# fastbp {fastbp.__version__}: fastbp train --config FILE repeats this training{exact}."]
     for name, value in given.items():
         if name in OF_A_RUN:
             continue

@@ -16,7 +16,7 @@ from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Array
 
 MEMORY = 0.95  # of the running mean that smooths the losses
-TOO_MUCH = 4.0  # times the least smoothed loss: there the test ends
+TOO_MUCH = 3.0  # times the least smoothed loss, or the fall to it: where the loss has risen by so much the test ends
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class EtaRange:
     etas, losses, smoothed : ndarray (steps,)
         Each step's learning rate, the loss of its mini-batch before it, and the running mean of those.
     suggestion : float
-        A tenth of where the smoothed loss is least.
+        A tenth of where the smoothed loss is least, and at least the first eta: a rule of thumb.
     """
 
     etas: Array
@@ -65,7 +65,7 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     X, y : array_like
         As for `Trainer.fit`.
     low, high : float
-        0 < low < high: the first eta and the last, unless the loss comes to four times its least or is no longer finite
+        0 < low < high: the first eta and the last, unless the loss has risen far above its least or is no longer finite
         before.
     steps : int
         >= 10, at equal ratios of eta.
@@ -104,10 +104,11 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
             break
         mean = MEMORY * mean + (1 - MEMORY) * losses[-1]
         smoothed.append(mean / (1 - MEMORY ** (step + 1)))
-        if smoothed[-1] > TOO_MUCH * min(smoothed):
+        least = min(smoothed)
+        if smoothed[-1] - least > TOO_MUCH * max(abs(least), smoothed[0] - least):
             break
-    least = etas[int(np.argmin(smoothed))]
-    return EtaRange(etas[: len(losses)], np.array(losses), np.array(smoothed), max(low, float(least) / 10))
+    best = float(etas[int(np.argmin(smoothed))])
+    return EtaRange(etas[: len(losses)], np.array(losses), np.array(smoothed), max(low, best / 10))
 
 
 def _mini_batches(n: int, batch_size: int, seed: int) -> Iterator[Array]:

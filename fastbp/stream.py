@@ -5,11 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Checked = TypeVar("Checked")
 AHEAD = 2  # batches that wait
+PATIENCE = 1.0  # seconds that the end waits for a reader, who may be held up wherever the items come from
+END = object()
 
 
 def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked]) -> Generator[Checked, None, None]:
@@ -17,10 +19,10 @@ def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked]) -> Gener
 
     The thread ends with the iterator: when it is used up, closed or forgotten.
     """
-    waiting: queue.Queue[tuple[Checked | None, BaseException | None]] = queue.Queue(AHEAD)
+    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(AHEAD)
     ended = threading.Event()
 
-    def put(checked: Checked | None, error: BaseException | None) -> None:
+    def put(checked: Any, error: BaseException | None) -> None:
         while not ended.is_set():
             try:
                 return waiting.put((checked, error), timeout=0.1)
@@ -33,7 +35,7 @@ def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked]) -> Gener
                 put(check(item), None)
                 if ended.is_set():
                     return
-            put(None, StopIteration())
+            put(END, None)
         except BaseException as error:  # noqa: BLE001  # it is the reader's to raise
             put(None, error)
 
@@ -42,11 +44,11 @@ def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked]) -> Gener
     try:
         while True:
             checked, error = waiting.get()
-            if isinstance(error, StopIteration):
-                return
             if error is not None:
-                raise error
-            yield checked  # type: ignore[misc]  # there is one where there is no error
+                raise RuntimeError("a batch raised StopIteration") if isinstance(error, StopIteration) else error
+            if checked is END:
+                return
+            yield checked
     finally:
         ended.set()
-        thread.join()
+        thread.join(PATIENCE)

@@ -26,6 +26,7 @@ from fastbp.core.optimizers import (
     MAX_NORM,
     MEAN_DECAY,
     OPTIMIZERS,
+    RULE,
     SGD,
     Optimizer,
 )
@@ -102,8 +103,8 @@ class Trainer:
     noise : float
         >= 0, in units of the inputs: standard deviation of Gaussian noise that each step adds to them, as reproducible.
     clip_norm, clip_value : float, optional
-        > 0. A gradient whose norm, over all parameters, is above clip_norm becomes as long as that; or each of its
-        numbers is brought into [-clip_value, clip_value].
+        > 0. A gradient whose norm, over all parameters that are trained, is above clip_norm becomes as long as that; or
+        each of its numbers is brought into [-clip_value, clip_value].
     max_norm : float, optional
         > 0. After each step the incoming weights of each neuron, if their norm is above it, become as long as that.
     ema : float, optional
@@ -172,7 +173,9 @@ class Trainer:
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
         self._board = np.zeros(board_size(self.threads), np.int64)
         self._scratch = self._new_scratch()
-        rows = self._state_rows()  # the moments, then the mean of the parameters, or while that is in their place they
+        # The moments, then the mean of the parameters, or while that is in their place they themselves.
+        rows = self.optimizer.n_moments + (self.ema is not None)
+        self._state_kind = self._kind_of_state()
         self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
         self._holds_mean, self._mean_held = False, ""  # whether the network does, and the mean's fingerprint
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
@@ -184,8 +187,9 @@ class Trainer:
     def _new_scratch(self) -> Array:
         return aligned(self._scratch_size(), self.network.dtype)
 
-    def _state_rows(self) -> int:
-        return self.optimizer.n_moments + (self.ema is not None)
+    def _kind_of_state(self) -> tuple[float, bool]:
+        """What the rows of the state mean depends on the optimiser's rule, and whether the mean is among them."""
+        return self.optimizer.settings()[RULE], self.ema is not None
 
     def _settings(self) -> Array:
         settings = self.optimizer.settings()
@@ -195,7 +199,7 @@ class Trainer:
 
     def _prepare(self, layers: Array) -> None:
         """Write what only training does into a table of layers; called before each fit, as settings may be changed."""
-        if len(self._state) != self._state_rows():
+        if self._state_kind != self._kind_of_state():
             raise ValueError("optimizer or ema was changed to one with another state; make a new Trainer")
         if len(self._scratch) != self._scratch_size():
             self._scratch = self._new_scratch()
@@ -292,13 +296,13 @@ class Trainer:
         run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
         run.validated = [] if validation is None else [part.array for part in validation]
         saved = run.saved()
-        calls.begin(watchers, fit)
-        if saved is not None:
-            calls.restore(watchers, run.resume(*saved))
-        if self.batch_size > run.n:
-            print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
-                  file=sys.stderr)
         try:
+            calls.begin(watchers, fit)
+            if saved is not None:
+                calls.restore(watchers, run.resume(*saved))
+            if self.batch_size > run.n:
+                print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
+                      file=sys.stderr)
             with _bar(run.total, fit.step, progress) as bar:
                 while fit.epoch < epochs and not fit.history.stopped:
                     self._hold_mean(False)
@@ -308,6 +312,7 @@ class Trainer:
                     fit.history.samples.append(samples)
                     self._epoch_ends(fit, watchers, validation, chosen_metrics)
         finally:
+            run.kept.time = 0.0  # a stream that comes next begins with a copy of its own
             self._hold_mean(True)
             calls.end(watchers, fit)
         return fit.history
@@ -363,7 +368,8 @@ class Trainer:
         """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.
 
         Their order is shuffled by the seed and the number of epochs and calls before; the learning rate is the
-        optimiser's eta, without the schedule, which needs to know how many steps there will be. Raises as `fit` does.
+        optimiser's eta, without the schedule, which needs to know how many steps there will be. Raises as `fit` does;
+        where the cost or a parameter is no longer finite, the network goes back by up to 2 s.
         """
         x, t = self._check(X, y, "X", "y")
         check_theta(self.network)
@@ -416,8 +422,8 @@ class Trainer:
             raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")
         validation, chosen_metrics = self._validation(validation_data, metrics)
         fit = self._new_fit(epochs, validation, chosen_metrics)
-        calls.begin(watchers, fit)
         try:
+            calls.begin(watchers, fit)
             while fit.epoch < epochs and not fit.history.stopped:
                 self._epoch_of_batches(batches, fit, watchers)
                 self._epoch_ends(fit, watchers, validation, chosen_metrics)
@@ -560,7 +566,8 @@ def _split(n: int, labels: Array | None, fraction: float, stratify: bool, seed: 
 
 
 class _Run:
-    """One call of fit: the samples' order, the learning rates, and steps made a slice of time at a time."""
+    """One call of fit, or of partial_fit, or one batch of many: the samples' order, the learning rates, and steps made
+    a slice of time at a time."""
 
     def __init__(self, trainer: Trainer, x: Inputs, t: Targets, weights: Array, epochs: int, chosen: Array | None,
                  callbacks: list[Callback], fit: Fit | None = None, partial: bool = False):

@@ -230,6 +230,13 @@ def own_schedule():
 
 
 def test_a_folder_in_use(tmp_path):
+    """Is refused before anything is changed: the log of the run before stays."""
+    log = JSONLog(tmp_path / "log")
+    trained(tmp_path / "one", {}, watchers=lambda: [log])
+    written = (tmp_path / "log").read_text()
+    with pytest.raises(FileExistsError):
+        trained(tmp_path / "one", {}, watchers=lambda: [log])
+    assert (tmp_path / "log").read_text() == written != ""
     trained(tmp_path, {})
     with pytest.raises(FileExistsError, match="holds checkpoints of a fit; go on from them .* or name another folder"):
         trained(tmp_path, {})

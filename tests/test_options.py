@@ -199,7 +199,7 @@ def test_settings_changed_between_fits():
     assert (trained() == trained(clip_norm=1e9)).all()
     for change in ({"clip_norm": 0.01}, {"dropout": (0.0, 0.5)}, {"noise": 0.1}, {"frozen": (0,)}, {"max_norm": 0.1}):
         assert (trained() != trained(**change)).any()
-    for change in ({"ema": 0.9}, {"optimizer": Adam()}):
+    for change in ({"ema": 0.9}, {"optimizer": Adam()}, {"optimizer": SGD(0.1, momentum=0.9)}):
         with pytest.raises(ValueError, match="make a new Trainer"):
             trained(**change)
 

@@ -44,6 +44,14 @@ def test_it_ends_where_the_loss_does():
     assert 0.003 < found.suggestion < 3
 
 
+def test_a_loss_below_zero():
+    """As Poisson's may be: the test does not end there."""
+    rates = np.exp(2 + X[:, 0])
+    found = find_eta(Trainer(Network([8, 16, 1], output="softplus"), "poisson", Adam()), X, draw.poisson(rates))
+    assert found.smoothed.min() < 0 and len(found.etas) > 50
+    assert found.suggestion > 1e-4
+
+
 @pytest.mark.parametrize("name", ["range.png", "range.svg"])
 def test_plot(name, tmp_path):
     find_eta(Trainer(Network([8, 4, 2])), X, Y, steps=20).plot(tmp_path / name)

@@ -156,6 +156,37 @@ def test_reading_ahead():
     assert list(reader) == [i * i for i in range(1, 10)]
 
 
+def test_a_reader_that_is_held_up():
+    """Is waited for a second, and StopIteration from within a check is no end."""
+    def items():
+        yield 1
+        time.sleep(3)
+        yield 2
+
+    reader = read_ahead(items(), lambda i: i)
+    assert next(reader) == 1
+    started = time.monotonic()
+    reader.close()
+    assert time.monotonic() - started < 2.5
+
+    def check(i):
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="a batch raised StopIteration"):
+        list(read_ahead([1, 2], check))
+
+
+def test_a_stream_after_a_fit_goes_back_to_itself():
+    """Where it diverges: to no parameters of the fit before."""
+    stream = trainer(optimizer=SGD(0.1))
+    stream.fit(X, Y, 2)
+    stream.network.theta = np.full(stream.network.n_parameters, 0.25)
+    stream.optimizer = SGD(3e38)
+    with pytest.raises(DivergenceError):
+        stream.partial_fit(X * 1e3, Y)
+    assert (stream.network.theta == 0.25).all() and stream.steps_done == 28
+
+
 def test_reading_overlaps_computing():
     """Five pauses of a reader beside five of who computes take the time of six, not of ten."""
     def items():

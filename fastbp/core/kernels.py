@@ -3,7 +3,8 @@
 A network is a flat parameter vector `theta` and an integer table `layers`, one row a layer; z, a and delta of every
 layer lie in one flat vector `buffers`, and the table says where. A block works on a range of samples or of rows of W;
 a driver hands ranges to threads and is compiled twice from one source, parallel and serial. No two threads write the
-same number and no sum crosses threads, so every thread count gives the same bits.
+same number, and what is summed over all of them, the gradient's norm, in an order that is always the same: so every
+thread count gives the same bits.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather,
 from fastbp.core.simd import DEPTH, add_rows, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
-# INPUT are LD_INPUT apart and those of the others LD. DROPOUT, KEY: of the layer's input, see `drop`; 0 for none.
-# NOISE: of the first layer's input, see `add_noise`. FROZEN: 1 where W and b stay what they are.
+# INPUT are LD_INPUT apart and those of the others LD. DROPOUT: of the layer's input, 0 for none; NOISE: of the first
+# layer's, 0 for none; KEY: of both, see `drop` and `add_noise`. FROZEN: 1 where W and b stay what they are.
 N_COLUMNS = 15
 N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, DROPOUT, KEY, NOISE, FROZEN = range(N_COLUMNS)
 WANTS_WHOLE = (SIGMOID, TANH, SOFTMAX)  # whose f' is written in a = f(z): in all of it, as it was before dropout

@@ -15,8 +15,9 @@ from fastbp.core.simd import fma, out_of_line, part
 SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE, NADAM_RULE, RMS_RULE, LION_RULE, RPROP_RULE = range(8)
 N_MOMENTS = {SGD_RULE: 0, MOMENTUM_RULE: 1, NESTEROV_RULE: 1, ADAM_RULE: 2, NADAM_RULE: 2, RMS_RULE: 1, LION_RULE: 1,
              RPROP_RULE: 2}
-# Slots of the settings vector; the first four numbers mean what the rule says. The last four belong to no rule: 0, or
-# the bound of each number of the gradient, of its norm, the decay of the parameters' mean, of each neuron's weights.
+# Slots of the settings vector; the first four numbers mean what the rule says. The last four belong to no rule, and are
+# 0 for none: the bound of each number of the gradient, that of the gradient's norm, the decay of the parameters' mean,
+# and the bound of the norm of each neuron's weights.
 N_SETTINGS = 12
 NEAR = 1 << 12  # parameters that stay in the nearest cache, with what belongs to them, for all loops over them
 (RULE, FIRST, SECOND, EPSILON, MOMENTUM_DECAY, DECAY, DECAY_BIASES, L1, CLIP_VALUE, CLIP_NORM, MEAN_DECAY,
@@ -486,8 +487,9 @@ def _product_of_momenta(beta1, log_q, n):
 @jit.piece
 def update_block(theta, gradient, state, settings, factors, lo, n, first, n_decaying):
     """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient begins at
-    gradient[first] and is clipped in place; `state` (n_moments, theta.size) moves along, and so does its last row, if
-    it is the parameters' mean. factors: `factors_of` the step. Weight decay and L1 are for the first `n_decaying`."""
+    gradient[first] and is clipped in place; `state` (n_moments, theta.size) moves along. Where the parameters' mean is
+    kept it is one more row, which moves here unless max-norm comes after. factors: `factors_of` the step. Weight decay
+    and L1 are for the first `n_decaying`."""
     out_of_line()
     t, g = part(theta, lo, n), part(gradient, first, n)  # offsets in the loops would stop the vectoriser
     number, rule, decaying = theta.dtype.type, settings[RULE], part(theta, lo, n_decaying)
