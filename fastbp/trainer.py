@@ -301,8 +301,8 @@ class Trainer:
             if saved is not None:
                 calls.restore(watchers, run.resume(*saved))
             if self.batch_size > run.n:
-                print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of them",
-                      file=sys.stderr)
+                print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of "
+                      "them", file=sys.stderr)
             with _bar(run.total, fit.step, progress) as bar:
                 while fit.epoch < epochs and not fit.history.stopped:
                     self._hold_mean(False)
