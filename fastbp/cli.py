@@ -268,7 +268,7 @@ def _score(network: Network, predictions: Array, y: Array) -> dict[str, float]:
     n_out, output = network.layer_sizes[-1], network.activations[-1]
     targets = as_targets(y, len(predictions), n_out, output, check_loss(None, output), network.dtype)
     if targets.labels is not None:
-        labels = predictions if predictions.ndim == 1 else decide(predictions, output)
+        labels = predictions if predictions.ndim == 1 else decide(predictions)
         return {"accuracy": float(np.mean(labels == targets.labels))}
     return {"mean_squared_error": float(np.mean((predictions - y.reshape(predictions.shape)) ** 2))}
 

@@ -230,7 +230,7 @@ def _labels(array: Array, n_out: int, name: str) -> Targets:
 
 
 def _labels_of_rows(rows: Array, output: str) -> Array | None:
-    return decide(rows, output) if classifies(output) else None
+    return decide(rows) if classifies(output) else None
 
 
 def classifies(output: str) -> bool:
@@ -238,7 +238,7 @@ def classifies(output: str) -> bool:
     return activations.CODES[output] in (activations.SIGMOID, activations.SOFTMAX)
 
 
-def decide(outputs: Array, output: str) -> Array:
+def decide(outputs: Array) -> Array:
     """Labels (n,) from outputs (n, n_out): the largest, or for a single output whether it is at least 1/2."""
     if outputs.shape[1] == 1:
         return (outputs[:, 0] >= 0.5).astype(np.int64)
@@ -250,4 +250,4 @@ def right(outputs: Array, targets: Array, output: str) -> Array:
     each of several sigmoid outputs (n, n_out)."""
     if targets.ndim == 2 and outputs.shape[1] > 1 and output == "sigmoid":
         return np.asarray((outputs >= 0.5) == (targets >= 0.5))
-    return np.asarray(decide(outputs, output) == (targets if targets.ndim == 1 else decide(targets, output)))
+    return np.asarray(decide(outputs) == (targets if targets.ndim == 1 else decide(targets)))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.core import metrics as core
-from fastbp.inputs import one_of, whole_number
+from fastbp.inputs import decide, one_of, whole_number
 from fastbp.workspace import Array
 
 TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds"}  # names in logs and to watch
@@ -62,7 +62,7 @@ def accuracy(y: npt.ArrayLike, outputs: npt.ArrayLike) -> float:
     if targets.ndim == 2:
         counts = _counts_of_classes(targets, a)
         return float((counts[:, 0, 0] + counts[:, 1, 1]).sum() / counts.sum())
-    return float(np.mean(_decided(a) == targets))
+    return float(np.mean(decide(a) == targets))
 
 
 def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5) -> float:
@@ -90,7 +90,7 @@ def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike) -> Array:
     targets, a = _pair(y, outputs)
     _need_labels(targets, "confusion_matrix")
     counts = np.zeros((max(2, a.shape[1]),) * 2, np.int64)
-    core.count_pairs(targets, _decided(a), counts)
+    core.count_pairs(targets, decide(a), counts)
     return counts
 
 
@@ -201,10 +201,6 @@ def _need_labels(targets: Array, name: str) -> None:
 def _columns(a: Array) -> Array:
     """Of a single output, that of label 0 beside it."""
     return np.hstack([1 - a, a]) if a.shape[1] == 1 else a
-
-
-def _decided(a: Array) -> Array:
-    return (a[:, 0] >= 0.5).astype(np.int64) if a.shape[1] == 1 else np.argmax(a, axis=1)
 
 
 def _counts_of_classes(rows: Array, a: Array) -> Array:

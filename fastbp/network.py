@@ -229,7 +229,7 @@ class Network:
         array([0, 0])
         """
         outputs = self.forward(X, threads)
-        return decide(outputs, self.activations[-1]) if classifies(self.activations[-1]) else outputs
+        return decide(outputs) if classifies(self.activations[-1]) else outputs
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: W1, b1, W2, ... and its description.

@@ -204,8 +204,10 @@ class Trainer:
         if len(self._scratch) != self._scratch_size():
             self._scratch = self._new_scratch()
         for l, rate in enumerate(self.dropout):
-            key = np.random.default_rng([self.seed, 0, 2, l]).integers(1 << 62)  # no epoch's, nor the validation's
-            layers[l, [kernels.DROPOUT, kernels.KEY]] = threshold(rate), key
+            layers[l, kernels.DROPOUT] = threshold(rate)
+            if rate or self.noise:  # a stream comes here with each batch, and a generator takes as long as small steps
+                key = np.random.default_rng([self.seed, 0, 2, l]).integers(1 << 62)  # no epoch's, nor the validation's
+                layers[l, kernels.KEY] = key
         layers[0, kernels.NOISE] = round(self.noise * WHOLE)
         layers[:, kernels.FROZEN] = [l in self.frozen for l in range(len(layers))]
         if self._clock[0] == 0 and self.ema is not None:
@@ -220,7 +222,8 @@ class Trainer:
         if not mean and fingerprint(theta) != self._mean_held:
             self._state[-1] = theta
         self.network.theta, self._state[-1], self._holds_mean = self._state[-1], theta, mean
-        self._mean_held = fingerprint(self.network.theta)
+        if mean:
+            self._mean_held = fingerprint(self.network.theta)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": None, "_scratch": None}
@@ -644,9 +647,9 @@ class _Run:
 
     def saved(self) -> State | None:
         """What a checkpoint holds, if a callback has one to go on from and it is of this fit: first its history."""
-        for callback in self.callbacks:
-            saved = callback.saved() if isinstance(callback, calls.Checkpoint) else None
-            if isinstance(callback, calls.Checkpoint) and callback.resumed is not None and saved is not None:
+        for callback in (callback for callback in self.callbacks if isinstance(callback, calls.Checkpoint)):
+            saved = callback.saved()
+            if callback.resumed is not None and saved is not None:
                 _, there = saved
                 check_same(callback.resumed, there["settings"], self._identity())
                 fit = self.fit
@@ -731,7 +734,7 @@ class _Run:
             n = kernels.samples_at_once.py_func(self.workspace.layers, self.batch_size, 1)
             targets = self.workspace.targets[:n]
             if self.t.array.ndim == 1:
-                targets = decide(targets, output)
+                targets = decide(targets)
             shown["accuracy"] = f"{right(self.workspace.a[-1][:n], targets, output).mean():.3f}"
         return shown
 
