@@ -28,6 +28,7 @@ from fastbp.inputs import (
     one_of,
     whole_number,
 )
+from fastbp.randomness import WEIGHTS, generator
 from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
 CAPACITY = 256  # samples in flight outside of training
@@ -120,7 +121,7 @@ class Network:
         for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
             chosen = MATCHING.get(activation, "glorot_uniform") if weights is None else weights
             make = INITIALISERS[chosen] if isinstance(chosen, str) else chosen
-            made = np.asarray(make(np.random.default_rng([seed, l]), *W.shape))
+            made = np.asarray(make(generator(WEIGHTS, seed, l), *W.shape))
             if made.shape != W.shape:
                 raise ValueError(f"weights gave shape {made.shape} for a layer of {W.shape}")
             W[:] = made

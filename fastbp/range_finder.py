@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastbp.files import check_folder
 from fastbp.inputs import positive, whole_number
+from fastbp.randomness import RANGE_TEST, generator
 from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Array
 
@@ -115,6 +116,6 @@ def _mini_batches(n: int, batch_size: int, seed: int) -> Iterator[Array]:
     """Numbers of the samples of one after another, epoch after epoch, without end."""
     epoch = 0
     while True:
-        order = np.random.default_rng([seed, epoch]).permutation(n)
+        order = generator(RANGE_TEST, seed, epoch).permutation(n)
         yield from (order[i : i + batch_size] for i in range(0, n, batch_size))
         epoch += 1

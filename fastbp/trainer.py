@@ -59,6 +59,7 @@ from fastbp.network import (
     mean_cost,
 )
 from fastbp.pace import Pace
+from fastbp.randomness import DROPOUT, ORDER, SPLIT, generator
 from fastbp.schedules import SCHEDULES, Function, Schedule, factors_of
 from fastbp.stream import read_ahead
 from fastbp.workspace import Array, Workspace, aligned
@@ -206,8 +207,7 @@ class Trainer:
         for l, rate in enumerate(self.dropout):
             layers[l, kernels.DROPOUT] = threshold(rate)
             if rate or self.noise:  # a stream comes here with each batch, and a generator takes as long as small steps
-                key = np.random.default_rng([self.seed, 0, 2, l]).integers(1 << 62)  # no epoch's, nor the validation's
-                layers[l, kernels.KEY] = key
+                layers[l, kernels.KEY] = generator(DROPOUT, self.seed, l).integers(1 << 62)
         layers[0, kernels.NOISE] = round(self.noise * WHOLE)
         layers[:, kernels.FROZEN] = [l in self.frozen for l in range(len(layers))]
         if self._clock[0] == 0 and self.ema is not None:
@@ -557,7 +557,7 @@ def _split(n: int, labels: Array | None, fraction: float, stratify: bool, seed: 
         raise ValueError(f"validation_fraction must be in (0, 1), got {fraction!r}")
     if stratify and labels is None:
         raise ValueError("stratify=True needs labels, y holds values")
-    order = np.random.default_rng([seed, 0, 1]).permutation(n)  # not that of any epoch
+    order = generator(SPLIT, seed).permutation(n)
     if stratify and labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]
     # As many as the fraction says, evenly spread: so of each class, once they are sorted by it, to within one sample.
@@ -596,7 +596,7 @@ class _Run:
 
     def epoch(self, bar: Any) -> tuple[float, int]:
         """Go through all samples once, unless a callback stops the fit; returns the mean cost of how many."""
-        order = np.random.default_rng([self.trainer.seed, self.trainer.epochs_done]).permutation(self.n)
+        order = generator(ORDER, self.trainer.seed, self.trainer.epochs_done).permutation(self.n)
         if self.chosen is not None:
             order = self.chosen[order]
         if self.at == 0:

@@ -7,6 +7,7 @@ import pytest
 
 from fastbp import SGD, Adam, AdamW, Network, Trainer
 from fastbp.core import jit, kernels, noise, reference
+from fastbp.randomness import ORDER, generator
 from fastbp.workspace import aligned
 
 DTYPES = ["float32", "float64"]
@@ -43,7 +44,7 @@ def by_reference(trainer, X, y, epochs):
     for l in trainer.frozen:
         trained[w.layers[l, kernels.W] : w.layers[l, kernels.B] + w.layers[l, kernels.N_OUT]] = False
     for epoch in range(epochs):
-        order = np.random.default_rng([trainer.seed, epoch]).permutation(len(X))
+        order = generator(ORDER, trainer.seed, epoch).permutation(len(X))
         for i in range(0, len(X), trainer.batch_size):
             chosen, step = order[i : i + trainer.batch_size], step + 1
             n, before = len(chosen), theta.copy()

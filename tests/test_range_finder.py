@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, data, find_eta
+from fastbp.randomness import RANGE_TEST, generator
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(900, 8))
@@ -20,7 +21,7 @@ def test_what_it_finds(optimizer):
     np.testing.assert_allclose(found.etas[1:] / found.etas[:-1], (10 / 1e-5) ** (1 / 199))
     assert len(found.losses) == len(found.smoothed) == len(found.etas) <= 200
     assert found.losses[0] == Trainer(Network([8, 32, 2], seed=1), None, optimizer, 30, dropout=0.1).partial_fit(
-        *(part[np.random.default_rng([0, 0]).permutation(900)[:30]] for part in (X, Y)))
+        *(part[generator(RANGE_TEST, 0, 0).permutation(900)[:30]] for part in (X, Y)))
 
     def loss(eta):
         kind = type(optimizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,7 +79,7 @@ class Workload:
 
     @property
     def parameters(self) -> list[Layer]:
-        """W (n_in, n_out) and b (n_out,) of each layer, as fastbp.Network draws them."""
+        """W (n_in, n_out) and b (n_out,) of each layer, distributed as fastbp.Network draws them."""
         layers = []
         for l, (n_in, n_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             draw, limit = np.random.default_rng([self.seed, l]), np.sqrt(6 / (n_in + n_out))
@@ -101,8 +102,10 @@ class Workload:
     def order(self, piece: Piece) -> np.ndarray:
         """Samples of each step (steps, batch): the shuffle that fastbp's Trainer makes of its seed and its epoch."""
         epochs = range(piece.first, piece.first + piece.epochs)
-        orders = [np.random.default_rng([self.seed, epoch]).permutation(piece.rows) for epoch in epochs]
-        return np.concatenate(orders).reshape(-1, self.batch)
+        purpose = zlib.crc32(b"fastbp order of samples")  # see fastbp.randomness, which peers do without
+        streams = [np.random.SeedSequence(self.seed, spawn_key=(purpose, epoch)) for epoch in epochs]
+        return np.concatenate([np.random.default_rng(stream).permutation(piece.rows) for stream in streams]
+                              ).reshape(-1, self.batch)
 
     def factor(self, step: int) -> float:
         """Of eta at a step, counted from 0: fastbp's "linear" schedule."""
