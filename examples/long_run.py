@@ -8,10 +8,10 @@ from fastbp.callbacks import Checkpoint, EarlyStopping, JSONLog
 
 mnist = data.mnist()
 small = mnist.y_train < 5  # the digits 0 to 4 are learned first, then all ten with their first layer
-first = Network([784, 128, 5], seed=0)
+first = Network([784, 128, 5], seed=0, input_scale=mnist.input_scale)
 Trainer(first, optimizer="adam").fit(mnist.x_train[small], mnist.y_train[small], epochs=4)
 
-net = Network([784, 128, 64, 10], seed=1)
+net = Network([784, 128, 64, 10], seed=1, input_scale=mnist.input_scale)
 net.take_layers(first, [0])
 trainer = Trainer(net, optimizer=AdamW(eta=0.003), schedule=schedules.Cosine(), dropout=[0.0, 0.1, 0.1], clip_norm=1.0,
                   ema=0.99, frozen=[0])

@@ -4,7 +4,7 @@ import fastbp
 from fastbp import SGD, Network, Trainer
 
 data = fastbp.data.mnist()  # uint8 images (n, 784) and labels (n,)
-net = Network([784, 128, 10], hidden="relu", output="softmax", seed=0)
+net = Network([784, 128, 10], hidden="relu", output="softmax", seed=0, input_scale=data.input_scale)
 trainer = Trainer(net, loss="cross_entropy", optimizer=SGD(eta=0.2, momentum=0.9, nesterov=True), schedule="linear")
 history = trainer.fit(data.x_train, data.y_train, epochs=5, validation_data=(data.x_test, data.y_test))
 

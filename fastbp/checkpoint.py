@@ -44,7 +44,7 @@ def read_newest(folder: Path) -> tuple[Path, State] | None:
     """
     for path in reversed(files(folder)):
         try:
-            metadata, tensors = read_tensors(path, FORMAT)
+            metadata, tensors = read_tensors(path, (FORMAT,))
             text, known = metadata.get("description", ""), metadata.get("format") == FORMAT
             if known and metadata.get("checksum") != _checksum(tensors, text):
                 raise ValueError(f"{path} is damaged: its checksum is not that of what it holds")

@@ -265,8 +265,7 @@ def _predict(given: dict[str, Any]) -> None:
 
 
 def _score(network: Network, predictions: Array, y: Array) -> dict[str, float]:
-    n_out, output = network.layer_sizes[-1], network.activations[-1]
-    targets = as_targets(y, len(predictions), n_out, output, check_loss(None, output), network.dtype)
+    targets = as_targets(y, len(predictions), network, check_loss(None, network.activations[-1]))
     if targets.labels is not None:
         labels = predictions if predictions.ndim == 1 else decide(predictions)
         return {"accuracy": float(np.mean(labels == targets.labels))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,9 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, npt.NDArra
     write_whole(path, save(whole, metadata=metadata))
 
 
-def read_tensors(path: str | os.PathLike[str], wanted: str | None = None,
+def read_tensors(path: str | os.PathLike[str], wanted: Container[str | None],
                  ) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
-    """Metadata and tensors of a safetensors file; no tensors, if its metadata name another format than is `wanted`.
+    """Metadata and tensors of a safetensors file; no tensors, if its metadata name a format that is not `wanted`.
 
     Raises FileNotFoundError where there is no file, ValueError where it is damaged.
     """
@@ -95,7 +95,7 @@ def read_tensors(path: str | os.PathLike[str], wanted: str | None = None,
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            names = file.keys() if wanted in (None, metadata.get("format")) else ()
+            names = file.keys() if metadata.get("format") in wanted else ()
             return metadata, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a type that NumPy lacks
         raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +27,32 @@ class Inputs:
         return len(self.array)
 
 
+LABEL, MULTILABEL, VALUE = "labels", "multilabel", "values"  # what targets are to a sample
+
+
 @dataclass(frozen=True)
 class Targets(Inputs):
-    """Targets, and for a classification the label of each sample (n,), None for a regression."""
+    """Targets, and what they are: a label each, yes or no to each of several classes, or values.
 
+    labels (n,): for the first kind, of rows that say them too; else None.
+    """
+
+    kind: str
     labels: Array | None
 
 
-NO_TARGETS = Samples(0, 0, 0, NONE)
+NO_TARGETS = Samples(0, 0, 0, NONE, 1.0)
+
+
+class Described(Protocol):
+    """What of a network decides what its inputs and targets may be."""
+
+    layer_sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def input_scale(self) -> float: ...
 
 
 def one_of(what: str, name: str, valid: Any) -> str:
@@ -79,13 +97,13 @@ def truth(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def as_inputs(x: npt.ArrayLike, n_features: int, dtype: np.dtype[Any], name: str = "X") -> Inputs:
-    """Check samples (n, n_features); uint8 is intensity x / 255, every other number is itself.
+def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X") -> Inputs:
+    """Check samples (n, n_in), which the kernels multiply by the network's input_scale.
 
     uint8, float32 and float64 are read in place whatever their strides, read-only or memory-mapped; other types are
-    copied to `dtype`.
+    copied to the network's.
     """
-    array = _numeric(x, name)
+    array, n_features, dtype = _numeric(x, name), network.layer_sizes[0], network.dtype
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions (samples, features), got shape {array.shape}")
     if array.shape[1] != n_features:
@@ -94,15 +112,16 @@ def as_inputs(x: npt.ArrayLike, n_features: int, dtype: np.dtype[Any], name: str
         raise ValueError(f"{name} is empty: shape {array.shape}")
     _check_finite(array, dtype, name)
     array = _readable(array, dtype)
-    return Inputs(array, describe(array))
+    return Inputs(array, describe(array, scale=network.input_scale))
 
 
-def as_targets(y: npt.ArrayLike, n_samples: int, n_out: int, output: str, loss: losses.Loss, dtype: np.dtype[Any],
-               name: str = "y") -> Targets:
-    """Check targets: labels (n,), or rows (n, n_out); for one output also values (n,)."""
-    array = _numeric(y, name)
+def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losses.Loss, name: str = "y") -> Targets:
+    """Check targets: labels (n,) or (n, 1), or rows (n, n_out); for one output also values (n,)."""
+    array, n_out, output = _numeric(y, name), network.layer_sizes[-1], network.activations[-1]
     if len(array.shape) == 0 or len(array) != n_samples:
         raise ValueError(f"{name} has shape {array.shape}, but there are {n_samples} samples")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim == 1 and _means_labels(array, n_out, output):
         return _labels(array, n_out, name)
     if array.ndim == 1 and n_out == 1:
@@ -110,17 +129,21 @@ def as_targets(y: npt.ArrayLike, n_samples: int, n_out: int, output: str, loss: 
     if array.shape != (n_samples, n_out):
         raise ValueError(f"{name} must hold {n_samples} labels or have shape ({n_samples}, {n_out}), "
                          f"got shape {array.shape}")
-    _check_finite(array, dtype, name)
+    _check_finite(array, network.dtype, name)
     _check_range(array, loss, name)
-    array = _readable(array, dtype, bytes_are_intensity=False)
-    return Targets(array, describe(array), _labels_of_rows(array, output))
+    array = _readable(array, network.dtype)
+    if several_decisions(n_out, output):
+        return Targets(array, describe(array), MULTILABEL, None)
+    labels = decide(array) if classifies(output) else None
+    return Targets(array, describe(array), VALUE if labels is None else LABEL, labels)
 
 
 def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[int, float] | None,
                labels: Array | None, n_samples: int) -> Array:
     """The weight of each sample (n,), float64; empty where all are 1.
 
-    class_weight: "balanced", n / (classes · samples of the class), or a weight for each label, 1 where there is none.
+    class_weight: "balanced", total weight / (classes · weight of the class), or a weight for each label, 1 where there
+    is none. Weights near the ends of what a float64 holds come nearer to 1, all by one factor, which no mean notices.
     """
     weights = np.ones(n_samples)
     if sample_weight is not None:
@@ -134,21 +157,37 @@ def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[
     if class_weight is not None:
         if labels is None:
             raise ValueError("class_weight needs labels, y holds values")
-        weights *= _class_weights(class_weight, labels)[labels]
+        weights = _moderate(weights) * _moderate(_class_weights(class_weight, labels, _moderate(weights)))[labels]
     if sample_weight is None and class_weight is None:
         return np.empty(0)
-    if not weights.any():
-        raise ValueError("all samples have weight 0")
+    return _moderate(weights)
+
+
+FAR = 2.0**400
+
+
+def _moderate(weights: Array) -> Array:
+    """Weights whose sums and products stay within a float64; the factor is one of three, so that batches of a stream
+    keep their proportions."""
+    most = weights.max(initial=0.0)
+    return weights / FAR if most > FAR else weights * FAR if 0 < most < 1 / FAR else weights
+
+
+def check_some_weight(weights: Array, name: str = "") -> Array:
+    """`weights`, unless all are 0: then a ValueError."""
+    if len(weights) and not weights.any():
+        raise ValueError(f"all {name}samples have weight 0")
     return weights
 
 
-def _class_weights(class_weight: str | Mapping[int, float], labels: Array) -> Array:
-    """Of each label from 0 to the highest."""
-    counts = np.bincount(labels)
+def _class_weights(class_weight: str | Mapping[int, float], labels: Array, weights: Array) -> Array:
+    """Of each label from 0 to the highest; weights: of the samples."""
+    counts = np.bincount(labels, weights)
     if isinstance(class_weight, str):
         one_of("class_weight", class_weight, ["balanced"])
-        present: Array = len(labels) / ((counts > 0).sum() * np.maximum(counts, 1))
-        return present
+        there = counts > 0
+        balanced: Array = np.where(there, counts.sum() / (max(1, there.sum()) * np.where(there, counts, 1)), 0.0)
+        return balanced
     if not isinstance(class_weight, Mapping):
         raise TypeError(f'class_weight must be "balanced" or a weight for each label, got {class_weight!r}')
     weights = np.ones(len(counts))
@@ -170,11 +209,10 @@ def _numeric(x: npt.ArrayLike, name: str) -> Array:
     return array
 
 
-def _readable(array: Array, dtype: np.dtype[Any], bytes_are_intensity: bool = True) -> Array:
+def _readable(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array itself where the kernels can read it, else a copy as `dtype`."""
     whole_strides = all(stride % array.itemsize == 0 for stride in array.strides)
-    known = array.dtype in KINDS and (bytes_are_intensity or array.dtype != np.uint8)
-    if known and array.dtype.isnative and array.flags.aligned and whole_strides:
+    if array.dtype in KINDS and array.dtype.isnative and array.flags.aligned and whole_strides:
         return array
     return array.astype(dtype)
 
@@ -226,11 +264,7 @@ def _labels(array: Array, n_out: int, name: str) -> Targets:
     if low < 0 or high >= classes:
         raise ValueError(f"{name} must hold labels 0 to {classes - 1} for {n_out} outputs, found {low} to {high}")
     labels = np.ascontiguousarray(array, np.int64)
-    return Targets(labels, describe(labels, LABELS), labels)
-
-
-def _labels_of_rows(rows: Array, output: str) -> Array | None:
-    return decide(rows) if classifies(output) else None
+    return Targets(labels, describe(labels, LABELS), LABEL, labels)
 
 
 def classifies(output: str) -> bool:
@@ -245,9 +279,15 @@ def decide(outputs: Array) -> Array:
     return np.asarray(np.argmax(outputs, axis=1))
 
 
-def right(outputs: Array, targets: Array, output: str) -> Array:
-    """Which decisions are right, beside labels (n,) or rows of targets (n, n_out): (n,), or where rows say yes or no to
-    each of several sigmoid outputs (n, n_out)."""
-    if targets.ndim == 2 and outputs.shape[1] > 1 and output == "sigmoid":
-        return np.asarray((outputs >= 0.5) == (targets >= 0.5))
-    return np.asarray(decide(outputs) == (targets if targets.ndim == 1 else decide(targets)))
+def several_decisions(n_out: int, output: str) -> bool:
+    """Whether rows of targets say yes or no to each output, and not to one of them."""
+    return n_out > 1 and activations.CODES[output] == activations.SIGMOID
+
+
+def right(outputs: Array, t: Targets) -> Array | None:
+    """Share of each sample's decisions that are right (n,); None for values."""
+    if t.kind == VALUE:
+        return None
+    if t.kind == MULTILABEL:
+        return np.asarray(((outputs >= 0.5) == (t.array >= 0.5)).mean(axis=1))
+    return np.asarray(decide(outputs) == t.labels, np.float64)

@@ -6,6 +6,8 @@ import contextlib
 import functools
 import json
 import os
+import threading
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
@@ -23,9 +25,13 @@ from fastbp.inputs import (
     as_inputs,
     as_targets,
     as_weights,
+    check_some_weight,
     classifies,
     decide,
     one_of,
+    positive,
+    several_decisions,
+    truth,
     whole_number,
 )
 from fastbp.randomness import WEIGHTS, generator
@@ -35,7 +41,7 @@ CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
 NO_ORDER, NO_ETAS, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0)
 NO_MATRIX = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
-FORMAT = "fastbp-network-1"
+FORMAT, FIRST_FORMAT = "fastbp-network-2", "fastbp-network-1"
 HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
 
@@ -59,6 +65,8 @@ class Network:
         orthogonal, zeros, or a function (generator, n_in, n_out) -> array (n_in, n_out). None: for each layer what its
         activation wants, he_normal for relu and its like (leaky_relu, elu, gelu, gelu_tanh, silu), lecun_normal for
         selu, glorot_uniform for the others. Biases start at 0.
+    input_scale : float
+        > 0. What inputs are multiplied by as they are read, of whatever type they are: 1/255 for images of bytes.
 
     Attributes
     ----------
@@ -69,11 +77,14 @@ class Network:
     n_parameters : int
     layer_sizes : tuple of int
     activations : tuple of str
+    multilabel : bool
+        Whether `predict` says yes or no to each of several sigmoid outputs, or else names the largest one. True at
+        first; a Trainer sets it by its targets: False for labels (n,), True for rows (n, n_out). The file keeps it.
 
     Raises
     ------
     ValueError, TypeError
-        A size, an activation, the dtype, the seed or the weights are not one of those above.
+        A size, an activation, the dtype, the seed, the weights or the scale are not one of those above.
 
     References
     ----------
@@ -95,7 +106,8 @@ class Network:
     """
 
     def __init__(self, layer_sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "softmax",
-                 dtype: npt.DTypeLike = "float32", seed: int = 0, weights: str | Initialiser | None = None):
+                 dtype: npt.DTypeLike = "float32", seed: int = 0, weights: str | Initialiser | None = None,
+                 input_scale: float = 1.0):
         if not isinstance(layer_sizes, Iterable):
             raise TypeError(f"layer_sizes must be a sequence of whole numbers, got {layer_sizes!r}")
         self.layer_sizes = tuple(whole_number("a layer size", n, 1) for n in layer_sizes)
@@ -105,7 +117,9 @@ class Network:
         if output == "softmax" and self.layer_sizes[-1] == 1:
             raise ValueError("softmax of a single output is always 1; use sigmoid, or 2 outputs")
         self.dtype = _dtype(dtype)
+        self.multilabel = several_decisions(self.layer_sizes[-1], output)
         self._allocate()
+        self.input_scale = input_scale
         self._initialise(whole_number("seed", seed, 0), weights)
 
     def _allocate(self) -> None:
@@ -114,6 +128,8 @@ class Network:
         self.W, self.b = self.views(self._theta)
         self._few = min(CAPACITY, (jit.WORTH_THREADS - 1) // self.n_parameters)  # samples that wake no thread
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
+        self._scale = np.ones(1)  # where compiled code reads it
+        self._alone = threading.RLock()  # held by the thread that trains it
 
     def _initialise(self, seed: int, weights: str | Initialiser | None) -> None:
         if weights is not None and not callable(weights):
@@ -137,6 +153,14 @@ class Network:
             raise ValueError(f"theta has {self.n_parameters} numbers, got shape {np.shape(values)}")
         self._theta[:] = values
 
+    @property
+    def input_scale(self) -> float:
+        return float(self._scale[0])
+
+    @input_scale.setter
+    def input_scale(self, scale: float) -> None:
+        self._scale[0] = positive("input_scale", scale)
+
     def views(self, vector: Array) -> tuple[list[Array], list[Array]]:
         """Weights (n_in, n_out) and biases (n_out,) of each layer, as views into a vector laid out like theta.
 
@@ -159,7 +183,7 @@ class Network:
     def take_layers(self, other: Network, layers: Iterable[int] | None = None) -> None:
         """Copy W[l] and b[l] of another network, for some of the layers l; None: for all.
 
-        Raises ValueError where a layer's shape there is another, and then copies nothing.
+        Raises ValueError where a layer's shape there is another, or input_scale for layer 0, and then copies nothing.
 
         Examples
         --------
@@ -174,6 +198,9 @@ class Network:
             if l >= min(len(self.W), len(other.W)) or self.W[l].shape != other.W[l].shape:
                 shapes = [net.W[l].shape if l < len(net.W) else "not there" for net in (self, other)]
                 raise ValueError(f"layer {l} is {shapes[0]} here, {shapes[1]} in the other network")
+        if 0 in chosen and self.input_scale != other.input_scale:
+            raise ValueError(f"input_scale is {self.input_scale} here, {other.input_scale} in the other network, whose "
+                             "layer 0 is made for it")
         for l in chosen:
             self.W[l], self.b[l] = other.W[l], other.b[l]
 
@@ -182,13 +209,13 @@ class Network:
         return Workspace(self.layer_sizes, self.activations, self.dtype, whole_number("capacity", capacity, 1))
 
     def forward(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Outputs a[L] (n, n_out) of the samples X (n, n_in); uint8 means intensity x / 255.
+        """Outputs a[L] (n, n_out) of the samples X (n, n_in), which are multiplied by input_scale.
 
         Raises ValueError or TypeError where X does not fit the network or is not finite.
         """
         outputs = self._forward_few(X) if type(X) is np.ndarray and threads is None else None
         if outputs is None:
-            outputs, _ = infer(self, as_inputs(X, self.layer_sizes[0], self.dtype), None, None, threads)
+            outputs, _ = infer(self, as_inputs(X, self), None, None, threads)
         return outputs
 
     def _forward_few(self, X: Array) -> Array | None:
@@ -201,7 +228,7 @@ class Network:
         workspace = self._take_workspace(shape[0])
         if workspace.places is None:
             workspace.places = kernels.places(self._address, self._theta, workspace.layers, workspace.buffers,
-                                              workspace.targets, workspace.costs, workspace.counts)
+                                              workspace.targets, workspace.costs, workspace.counts, self._scale)
         outputs = np.empty((shape[0], self.layer_sizes[-1]), self.dtype)
         finite = kernels.forward_few(workspace.places, X, outputs)
         self._idle.append(workspace)
@@ -220,17 +247,40 @@ class Network:
         return workspace if workspace.capacity >= rows else self.workspace(rows)
 
     def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Labels (n,) for sigmoid and softmax outputs, else the outputs themselves (n, n_out).
+        """Labels (n,) for sigmoid and softmax outputs, or where each of several sigmoid outputs is a class of its own
+        (see `multilabel`) rows of 0 and 1 (n, n_out); else the outputs themselves, (n, n_out), or (n,) of a single one.
 
-        A single sigmoid output gives label 1 from 1/2 on. Raises as `forward` does.
+        A sigmoid output means yes, label 1, from 1/2 on. Raises as `forward` does.
 
         Examples
         --------
         >>> Network([4, 3], output="softmax").predict(np.zeros((2, 4)))
         array([0, 0])
         """
+        return self._decided(self.forward(X, threads))
+
+    def _decided(self, outputs: Array) -> Array:
+        """What outputs (n, n_out) mean."""
+        if not classifies(self.activations[-1]):
+            return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        if self.multilabel and several_decisions(self.layer_sizes[-1], self.activations[-1]):
+            return (outputs >= 0.5).astype(np.int64)
+        return decide(outputs)
+
+    def predict_proba(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
+        """Probability of each class (n, classes): the outputs, and of a single sigmoid output also of label 0.
+
+        Raises ValueError where outputs are values, and as `forward` does.
+
+        Examples
+        --------
+        >>> Network([4, 1], output="sigmoid").predict_proba(np.zeros((1, 4)))
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        if not classifies(self.activations[-1]):
+            raise ValueError(f"predict_proba needs sigmoid or softmax outputs, the network has {self.activations[-1]}")
         outputs = self.forward(X, threads)
-        return decide(outputs) if classifies(self.activations[-1]) else outputs
+        return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: W1, b1, W2, ... and its description.
@@ -243,7 +293,8 @@ class Network:
         for l, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
             tensors[f"W{l}"], tensors[f"b{l}"] = W, b
         description = {"format": FORMAT, "layer_sizes": json.dumps(self.layer_sizes),
-                       "activations": json.dumps(self.activations), "dtype": self.dtype.name}
+                       "activations": json.dumps(self.activations), "dtype": self.dtype.name,
+                       "input_scale": json.dumps(self.input_scale), "multilabel": json.dumps(self.multilabel)}
         write_tensors(path, tensors, description)
 
     @classmethod
@@ -252,8 +303,9 @@ class Network:
 
         Raises FileNotFoundError where there is no file, ValueError where it is damaged or not a fastbp network.
         """
-        description, tensors = read_tensors(path, FORMAT)
-        if description.get("format") != FORMAT:
+        description, tensors = read_tensors(path, (FORMAT, FIRST_FORMAT))
+        first = description.get("format") == FIRST_FORMAT
+        if not (first or description.get("format") == FORMAT):
             raise ValueError(f"{os.fspath(path)} is not a fastbp network: format {description.get('format')!r}, "
                              f"expected {FORMAT!r}")
         try:
@@ -262,12 +314,17 @@ class Network:
             held, needed = sum(tensor.size for tensor in tensors.values()), parameter_offsets(layer_sizes)[-1][0]
             if held != needed:  # found before memory is taken for it
                 raise ValueError(f"{held} parameters, layer sizes {layer_sizes} need {needed}")
-            network = cls(layer_sizes, hidden, output, description["dtype"])
+            scale = 1.0 if first else json.loads(description["input_scale"])
+            network = cls(layer_sizes, hidden, output, description["dtype"], weights="zeros", input_scale=scale)
+            network.multilabel = not first and truth("multilabel", json.loads(description["multilabel"]))
             network._fill(tensors)
         except KeyError as error:
             raise ValueError(f"{os.fspath(path)} holds no valid fastbp network: it lacks {error}") from None
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{os.fspath(path)} holds no valid fastbp network: {error}") from None
+        if first:
+            warnings.warn(f"{os.fspath(path)} is of an earlier version, which divided inputs of type uint8 by 255; if "
+                          "it was trained on those, set network.input_scale = 1 / 255 and save it again", stacklevel=2)
         return network
 
     def _fill(self, tensors: dict[str, Array]) -> None:
@@ -281,12 +338,13 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layer_sizes": self.layer_sizes, "activations": self.activations, "dtype": self.dtype,
-                "theta": self._theta}
+                "theta": self._theta, "input_scale": self.input_scale, "multilabel": self.multilabel}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layer_sizes, self.activations, self.dtype = state["layer_sizes"], state["activations"], state["dtype"]
+        self.multilabel = state["multilabel"]
         self._allocate()
-        self._theta[:] = state["theta"]
+        self._theta[:], self.input_scale = state["theta"], state["input_scale"]
 
     def __repr__(self) -> str:
         return (f"Network({list(self.layer_sizes)}, hidden={list(self.activations[:-1])}, "
@@ -359,14 +417,14 @@ def choose_threads(threads: int | None, work: float, worth: float = jit.WORTH_TH
     return jit.available_threads() if work >= worth else 1
 
 
-def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | None,
-          threads: int | None) -> tuple[Array, float]:
+def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | None, threads: int | None,
+          weights: Array = NO_WEIGHTS) -> tuple[Array, float]:
     """Outputs (n, n_out) and, with targets, the mean cost, of inputs already checked."""
     rows = min(len(x), CAPACITY)
     workspace = network._take_workspace(rows)
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
     work = len(x) * network.n_parameters
-    cost = _go_through(network, workspace, x, t, loss, NO_WEIGHTS, kernels.INFER, network.theta, outputs, threads, work)
+    cost = _go_through(network, workspace, x, t, loss, weights, kernels.INFER, network.theta, outputs, threads, work)
     network._idle.append(workspace)
     return outputs, cost
 
@@ -439,14 +497,16 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     True
     """
     loss = check_loss(loss, check_network(network).activations[-1])
-    x = as_inputs(X, network.layer_sizes[0], network.dtype)
-    t = as_targets(y, len(x), network.layer_sizes[-1], network.activations[-1], loss, network.dtype)
-    weights = as_weights(sample_weight, None, None, len(x))
+    x = as_inputs(X, network)
+    t = as_targets(y, len(x), network, loss)
+    weights = check_some_weight(as_weights(sample_weight, None, None, len(x)))
     workspace = network.workspace(min(len(x), CAPACITY))
-    gradient = aligned(network.n_parameters, network.dtype)
     work = 3 * len(x) * network.n_parameters
+    threads = choose_threads(threads, work)
+    size = max(network.n_parameters, kernels.scratch_size(network.layer_sizes, threads, len(x)))
+    gradient = aligned(size, network.dtype)
     cost = _go_through(network, workspace, x, t, loss, weights, kernels.ACCUMULATE, gradient,
                        NO_MATRIX[network.dtype], threads, work)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made
-    return cost, gradient
+    return cost, gradient[: network.n_parameters].copy()

@@ -223,7 +223,8 @@ def network_and_trainer(given: dict[str, Any], dataset: data.Dataset) -> tuple[N
     output = loss.outputs[0] if loss.outputs else "softmax" if labels else "identity"
     hidden = given["activation"][0] if len(given["activation"]) == 1 else given["activation"]
     sizes = [dataset.x_train.shape[1], *given["hidden"], n_out]
-    network = Network(sizes, hidden, output, seed=given["seed"], weights=given.get("weights"))
+    network = Network(sizes, hidden, output, seed=given["seed"], weights=given.get("weights"),
+                      input_scale=dataset.input_scale)
     if "init_from" in given:
         _take_over(network, given["init_from"])
     names = ("threads", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema")

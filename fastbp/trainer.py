@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import logging
+import math
 import re
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,11 +36,14 @@ from fastbp.core.optimizers import (
 )
 from fastbp.core.phases import balance, board_size
 from fastbp.inputs import (
+    MULTILABEL,
+    VALUE,
     Inputs,
     Targets,
     as_inputs,
     as_targets,
     as_weights,
+    check_some_weight,
     decide,
     number,
     one_of,
@@ -68,7 +75,9 @@ WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may
 OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
 LEAST_SAMPLES = 24  # for each thread: of fewer a phase is a few grains, and who has more of cheap ones seems fast
 MOST_NOISE = 1e9  # what the table of layers holds, which counts in 2**-32
+LOG = logging.getLogger("fastbp")
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
+Validation = tuple[Inputs, Targets, Array]  # the last, weights: see `as_weights`
 
 
 class DivergenceError(ArithmeticError):
@@ -171,6 +180,7 @@ class Trainer:
         self.ema = None if ema is None else number("ema", ema, 0, 1, low_open=True, high_open=True)
         self.frozen = _frozen(frozen, len(network.W))
         self.epochs_done = 0
+        self._alone = threading.RLock()
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
         self._board = np.zeros(board_size(self.threads), np.int64)
         self._scratch = self._new_scratch()
@@ -226,11 +236,27 @@ class Trainer:
             self._mean_held = fingerprint(self.network.theta)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": None, "_scratch": None}
+        return self.__dict__ | {"_kept": None, "_scratch": None, "_alone": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copy all that a step writes to: what a pickle hands over may be read-only, as joblib's memory maps are."""
         self.__dict__.update(state)
-        self._scratch = self._new_scratch()
+        self._alone, self._scratch = threading.RLock(), self._new_scratch()
+        self._clock, self._board = self._clock.copy(), self._board.copy()
+        rows = self._state
+        self._state = aligned(rows.size, rows.dtype).reshape(rows.shape)
+        self._state[...] = rows
+
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        """In this block no other thread trains with this trainer, or another on its network."""
+        with contextlib.ExitStack() as held:
+            for lock, what in ((self._alone, "trainer"), (self.network._alone, "network")):
+                if not lock.acquire(blocking=False):
+                    raise RuntimeError(f"this {what} is being trained by another thread; give each thread its own "
+                                       "(copy.deepcopy of the trainer copies its network, too), or wait for the other")
+                held.callback(lock.release)
+            yield
 
     @property
     def steps_done(self) -> int:
@@ -238,7 +264,7 @@ class Trainer:
         return int(self._clock[0])
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 1,
-            validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+            validation_data: Sequence[npt.ArrayLike] | None = None,
             progress: bool | None = None, *, sample_weight: npt.ArrayLike | None = None,
             class_weight: str | Mapping[int, float] | None = None, validation_fraction: float | None = None,
             stratify: bool = False, metrics: Iterable[str | Metric] = (),
@@ -248,24 +274,25 @@ class Trainer:
         Parameters
         ----------
         X : array_like (n, n_in)
-            uint8 means intensity x / 255 and stays uint8 in memory.
+            Multiplied by the network's input_scale. uint8, float32 and float64 are read where they lie.
         y : array_like
-            Labels (n,), or rows of targets (n, n_out).
+            Labels (n,), or rows of targets (n, n_out); of one output values (n,) too.
         epochs : int
             >= 1.
-        validation_data : (X, y), optional
+        validation_data : (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch.
         progress : bool, optional
             Show a bar on standard error; None: where that is a terminal.
         sample_weight : array_like (n,), optional
-            >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged.
+            >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged; a
+            mini-batch whose weights are all 0 changes nothing.
         class_weight : "balanced" or dict, optional
-            A weight for each label, times the sample's own; "balanced": as if all classes had as many samples.
+            A weight for each label, times the sample's own; "balanced": such that all classes have the same total.
         validation_fraction : float, optional
-            In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation and not
-            trained on.
+            In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation, with
+            its sample weights, and not trained on.
         stratify : bool
-            Whether the share is taken of each class; needs labels.
+            Whether the share is taken of each class, of which one sample at least is trained on; needs labels.
         metrics : iterable of str or metrics.Metric
             After each epoch, of the validation samples, into history.metrics: accuracy, top5, precision, recall and f1
             (means over the classes), log_loss; r2, mae, rmse.
@@ -282,43 +309,50 @@ class Trainer:
         epochs = whole_number("epochs", epochs, 1)
         watchers = self._callbacks(callbacks)
         x, t = self._check(X, y, "X", "y")
-        labels = t.labels  # of several sigmoid outputs, rows may name several classes, and are of no one
-        if t.array.ndim > 1 and t.array.shape[1] > 1 and self.network.activations[-1] == "sigmoid":
-            labels = None
-        weights = as_weights(sample_weight, class_weight, labels, len(x))
+        weights = as_weights(sample_weight, class_weight, t.labels, len(x))
         chosen = None
         if truth("stratify", stratify) and validation_fraction is None:
             raise ValueError("stratify=True belongs to validation_fraction")
         if validation_fraction is not None:
             if validation_data is not None:
                 raise ValueError("give validation_data or validation_fraction, not both")
-            chosen, kept = _split(len(x), labels, validation_fraction, stratify, self.seed)
-            validation_data = x.array[kept], np.asarray(y)[kept]
+            chosen, kept = _split(len(x), t.labels, validation_fraction, stratify, self.seed)
+            targets = t.array if t.kind == MULTILABEL or t.labels is None else t.labels
+            own = [] if sample_weight is None else [np.asarray(sample_weight)[kept]]
+            validation_data = [x.array[kept], targets[kept], *own]
+        check_some_weight(weights if chosen is None else weights[chosen] if len(weights) else weights)
         validation, chosen_metrics = self._validation(validation_data, metrics)
         fit = self._new_fit(epochs, validation, chosen_metrics)
-        run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
-        run.validated = [] if validation is None else [part.array for part in validation]
-        saved = run.saved()
-        try:
-            calls.begin(watchers, fit)
-            if saved is not None:
-                calls.restore(watchers, run.resume(*saved))
-            if self.batch_size > run.n:
-                print(f"fastbp: batch_size {self.batch_size} is more than the {run.n} samples; each batch is all of "
-                      "them", file=sys.stderr)
-            with _bar(run.total, fit.step, progress) as bar:
-                while fit.epoch < epochs and not fit.history.stopped:
-                    self._hold_mean(False)
-                    cost, samples = run.epoch(bar)
-                    fit.history.seconds.append(time.perf_counter() - run.started)
-                    fit.history.loss.append(cost)
-                    fit.history.samples.append(samples)
-                    self._epoch_ends(fit, watchers, validation, chosen_metrics)
-        finally:
-            run.kept.time = 0.0  # a stream that comes next begins with a copy of its own
-            self._hold_mean(True)
-            calls.end(watchers, fit)
+        with self._training():
+            run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
+            run.validated = [] if validation is None else [part.array for part in validation[:2]]
+            saved = run.saved()
+            try:
+                calls.begin(watchers, fit)
+                if saved is not None:
+                    calls.restore(watchers, run.resume(*saved))
+                if self.batch_size > run.n:
+                    LOG.info("batch_size %d is more than the %d samples: each batch is all of them", self.batch_size,
+                             run.n)
+                self._learn_meaning(t)
+                with _bar(run.total, fit.step, progress) as bar:
+                    while fit.epoch < epochs and not fit.history.stopped:
+                        self._hold_mean(False)
+                        cost, _, samples = run.epoch(bar)
+                        fit.history.seconds.append(time.perf_counter() - run.started)
+                        fit.history.loss.append(cost)
+                        fit.history.samples.append(samples)
+                        self._epoch_ends(fit, watchers, validation, chosen_metrics)
+            finally:
+                run.kept.time = 0.0  # a stream that comes next begins with a copy of its own
+                self._hold_mean(True)
+                calls.end(watchers, fit)
         return fit.history
+
+    def _learn_meaning(self, t: Targets) -> None:
+        """The network is to predict what it is trained on."""
+        if self.network.multilabel != (t.kind == MULTILABEL):
+            self.network.multilabel = t.kind == MULTILABEL
 
     def _callbacks(self, callbacks: Iterable[Callback]) -> list[Callback]:
         watchers = list(callbacks)
@@ -327,26 +361,27 @@ class Trainer:
                 raise TypeError(f"callbacks must be functions, got {callback!r}")
         return calls.in_order(watchers)
 
-    def _validation(self, data: tuple[npt.ArrayLike, npt.ArrayLike] | None, metrics: Iterable[str | Metric],
-                    ) -> tuple[tuple[Inputs, Targets] | None, list[Metric]]:
+    def _validation(self, data: Sequence[npt.ArrayLike] | None, metrics: Iterable[str | Metric],
+                    ) -> tuple[Validation | None, list[Metric]]:
         """What to validate with, and what to measure; what does not fit is refused now."""
         chosen = as_metrics(metrics)
         if data is None:
             if chosen:
                 raise ValueError("metrics need validation_data or validation_fraction")
             return None, []
-        if not (isinstance(data, (tuple, list)) and len(data) == 2):
-            raise TypeError(f"validation_data must be a pair (X, y), got {_kind(data)}")
-        x, t = self._check(*data, "validation X", "validation y")
+        if not (isinstance(data, (tuple, list)) and len(data) in (2, 3)):
+            raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {_kind(data)}")
+        x, t = self._check(data[0], data[1], "validation X", "validation y")
+        weights = check_some_weight(as_weights(data[2] if len(data) == 3 else None, None, None, len(x)), "validation ")
         made_up = np.full((len(x), self.network.layer_sizes[-1]), 0.5, self.network.dtype)
         for metric in chosen:
             self._measure(metric, t, made_up)
-        return (x, t), chosen
+        return (x, t, weights), chosen
 
-    def _new_fit(self, epochs: int, validation: tuple[Inputs, Targets] | None, metrics: list[Metric]) -> Fit:
+    def _new_fit(self, epochs: int, validation: Validation | None, metrics: list[Metric]) -> Fit:
         check_theta(self.network)
         fit = Fit(self.network, epochs=epochs)
-        if validation is None or validation[1].labels is None:
+        if validation is None or validation[1].kind == VALUE:
             del fit.available["validation_accuracy"]
         if validation is None:
             del fit.available["validation_loss"]
@@ -354,7 +389,7 @@ class Trainer:
         fit.history.metrics = {metric.name: [] for metric in metrics}
         return fit
 
-    def _epoch_ends(self, fit: Fit, watchers: list[Callback], validation: tuple[Inputs, Targets] | None,
+    def _epoch_ends(self, fit: Fit, watchers: list[Callback], validation: Validation | None,
                     metrics: list[Metric]) -> None:
         """Validate, and call who is called after an epoch."""
         self._hold_mean(True)
@@ -371,20 +406,26 @@ class Trainer:
         """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.
 
         Their order is shuffled by the seed and the number of epochs and calls before; the learning rate is the
-        optimiser's eta, without the schedule, which needs to know how many steps there will be. Raises as `fit` does;
-        where the cost or a parameter is no longer finite, the network goes back by up to 2 s.
+        optimiser's eta, without the schedule, which needs to know how many steps there will be. Where all weights are 0
+        nothing is done, and the mean is NaN. Raises as `fit` does; where the cost or a parameter is no longer finite,
+        the network goes back by up to 2 s.
         """
         x, t = self._check(X, y, "X", "y")
         check_theta(self.network)
-        run = _Run(self, x, t, as_weights(sample_weight, None, None, len(x)), 1, None, [], partial=True)
-        self._hold_mean(False)
-        try:
-            return run.epoch(None)[0]
-        finally:
-            self._hold_mean(True)
+        weights = as_weights(sample_weight, None, None, len(x))
+        if len(weights) and not weights.any():
+            return math.nan
+        with self._training():
+            run = _Run(self, x, t, weights, 1, None, [], partial=True)
+            self._learn_meaning(t)
+            self._hold_mean(False)
+            try:
+                return run.epoch(None)[0]
+            finally:
+                self._hold_mean(True)
 
     def fit_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], epochs: int = 1,
-                    validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None, *,
+                    validation_data: Sequence[npt.ArrayLike] | None = None, *,
                     metrics: Iterable[str | Metric] = (), callbacks: Iterable[Callback] = ()) -> History:
         """Train on batches that need not be in memory together; a thread reads ahead while others compute.
 
@@ -392,7 +433,7 @@ class Trainer:
         ----------
         batches : iterable of (X, y) or (X, y, sample_weight)
             Iterated over anew in each epoch: a list, or an object whose __iter__ reads files, say. Each is gone through
-            in mini-batches of batch_size samples, as in `partial_fit`.
+            in mini-batches of batch_size samples, as in `partial_fit`; one whose weights are all 0 is left out.
         epochs, validation_data, metrics, callbacks
             See `fit`; callbacks for steps are called after a batch. There are no checkpoints: for them give `fit`
             memory-mapped arrays.
@@ -425,37 +466,41 @@ class Trainer:
             raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")
         validation, chosen_metrics = self._validation(validation_data, metrics)
         fit = self._new_fit(epochs, validation, chosen_metrics)
-        try:
-            calls.begin(watchers, fit)
-            while fit.epoch < epochs and not fit.history.stopped:
-                self._epoch_of_batches(batches, fit, watchers)
-                self._epoch_ends(fit, watchers, validation, chosen_metrics)
-        finally:
-            self._hold_mean(True)
-            calls.end(watchers, fit)
+        with self._training():
+            try:
+                calls.begin(watchers, fit)
+                while fit.epoch < epochs and not fit.history.stopped:
+                    self._epoch_of_batches(batches, fit, watchers)
+                    self._epoch_ends(fit, watchers, validation, chosen_metrics)
+            finally:
+                self._hold_mean(True)
+                calls.end(watchers, fit)
         return fit.history
 
     def _epoch_of_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], fit: Fit, watchers: list[Callback]) -> None:
         """Go through all batches once, unless a callback stops the fit."""
-        started, total, samples = time.perf_counter(), 0.0, 0
+        started, total, total_weight, samples = time.perf_counter(), 0.0, 0.0, 0
         fit.epoch += 1
         with contextlib.closing(read_ahead(batches, self._check_batch)) as checked:
             for x, t, weights in checked:
+                if len(weights) and not weights.any():
+                    continue
                 run = _Run(self, x, t, weights, 1, None, [], partial=True)
                 run.fit.eta_factor = fit.eta_factor
+                self._learn_meaning(t)
                 self._hold_mean(False)
-                cost, n = run.epoch(None)
-                total, samples = total + cost * n, samples + n
-                before, fit.step, fit.loss = fit.step, fit.step + run.steps, total / samples
+                cost, weight, n = run.epoch(None)
+                total, total_weight, samples = total + cost * weight, total_weight + weight, samples + n
+                before, fit.step, fit.loss = fit.step, fit.step + run.steps, total / total_weight
                 calls.call(watchers, fit, epoch_ends=False, before=before)
                 if fit.history.stopped:
                     break
         if samples == 0:
-            raise ValueError("there are no batches" if fit.epoch == 1 else
+            raise ValueError("there are no batches with a weight above 0" if fit.epoch == 1 else
                              f"there are no batches in epoch {fit.epoch}; an iterator gives its own once, so give "
                              "an object that can be iterated over again")
         fit.history.seconds.append(time.perf_counter() - started)
-        fit.history.loss.append(total / samples)
+        fit.history.loss.append(total / total_weight)
         fit.history.samples.append(samples)
 
     def _check_batch(self, batch: Sequence[npt.ArrayLike]) -> tuple[Inputs, Targets, Array]:
@@ -465,12 +510,16 @@ class Trainer:
         x, t = self._check(np.array(batch[0]), np.array(batch[1]), "X", "y")
         return x, t, as_weights(batch[2] if len(batch) == 3 else None, None, None, len(x))
 
-    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float | None]:
-        """Mean cost and, for sigmoid and softmax outputs, accuracy in [0, 1] (else None). Raises as `fit` does.
+    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike, *,
+                 sample_weight: npt.ArrayLike | None = None) -> tuple[float, float | None]:
+        """Mean cost and, unless targets are values, accuracy in [0, 1] (else None); both over the weights, where they
+        are given. Raises as `fit` does.
 
         Of several sigmoid outputs beside rows of targets: the share of all yes (from 1/2 on) and no that are right.
         """
-        _, cost, accuracy = self._outputs(*self._check(X, y, "X", "y"))
+        x, t = self._check(X, y, "X", "y")
+        weights = check_some_weight(as_weights(sample_weight, None, None, len(x)))
+        _, cost, accuracy = self._outputs(x, t, weights)
         return cost, accuracy
 
     def compile(self) -> None:
@@ -483,16 +532,14 @@ class Trainer:
         trial._steps(x, t, NO_WEIGHTS, one.astype(np.int64), 1, one, one.copy(), workspace, self.threads)
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str) -> tuple[Inputs, Targets]:
-        net = self.network
-        x = as_inputs(X, net.layer_sizes[0], net.dtype, x_name)
-        return x, as_targets(y, len(x), net.layer_sizes[-1], net.activations[-1], self.loss, net.dtype, y_name)
+        x = as_inputs(X, self.network, x_name)
+        return x, as_targets(y, len(x), self.network, self.loss, y_name)
 
-    def _outputs(self, x: Inputs, t: Targets) -> tuple[Array, float, float | None]:
+    def _outputs(self, x: Inputs, t: Targets, weights: Array = NO_WEIGHTS) -> tuple[Array, float, float | None]:
         """Outputs, mean cost and accuracy."""
-        outputs, cost = infer(self.network, x, t, self.loss, self.threads)
-        accuracy = None
-        if t.labels is not None:
-            accuracy = float(right(outputs, t.array, self.network.activations[-1]).mean())
+        outputs, cost = infer(self.network, x, t, self.loss, self.threads, weights)
+        shares = right(outputs, t)
+        accuracy = None if shares is None else float(np.average(shares, weights=weights if len(weights) else None))
         return outputs, cost, accuracy
 
     def _measure(self, metric: Metric, t: Targets, outputs: Array) -> float:
@@ -562,6 +609,9 @@ def _split(n: int, labels: Array | None, fraction: float, stratify: bool, seed: 
         order = order[np.argsort(labels[order], kind="stable")]
     # As many as the fraction says, evenly spread: so of each class, once they are sorted by it, to within one sample.
     kept = np.diff(np.floor(np.arange(n + 1) * fraction + 0.5)).astype(bool)
+    if stratify and labels is not None:
+        _, first, of = np.unique(labels[order], return_index=True, return_inverse=True)
+        kept[first[np.bincount(of, ~kept) == 0]] = False  # a class of which nothing is left to train on
     if kept.all() or not kept.any():
         raise ValueError(f"validation_fraction {fraction} of {n} samples leaves none for "
                          f"{'training' if kept.all() else 'validation'}")
@@ -594,8 +644,9 @@ class _Run:
         self.workspace, self.kept = kept
         trainer._prepare(self.workspace.layers)
 
-    def epoch(self, bar: Any) -> tuple[float, int]:
-        """Go through all samples once, unless a callback stops the fit; returns the mean cost of how many."""
+    def epoch(self, bar: Any) -> tuple[float, float, int]:
+        """Go through all samples once, unless a callback stops the fit; returns the mean cost over which weight, of how
+        many samples."""
         order = generator(ORDER, self.trainer.seed, self.trainer.epochs_done).permutation(self.n)
         if self.chosen is not None:
             order = self.chosen[order]
@@ -624,7 +675,7 @@ class _Run:
                 bar.set_postfix(self._report(costs[step - steps : step]), refresh=False)
                 bar.update(steps)
             if self.callbacks:
-                self.fit.loss, _ = self._mean(costs[:step], order)
+                self.fit.loss, *_ = self._mean(costs[:step], order)
                 calls.call(self.callbacks, self.fit, epoch_ends=False)
         if step < self.steps and not self.kept.live_is_finite():
             self._diverged(order, etas, costs, step)
@@ -687,11 +738,12 @@ class _Run:
         chosen = [] if self.chosen is None else [self.chosen]
         return fingerprint(self.x.array, self.t.array, self.weights, *chosen, *self.validated)
 
-    def _mean(self, costs: Array, order: Array) -> tuple[float, int]:
-        """Of the samples of as many mini-batches, the last of which may be smaller; and how many."""
+    def _mean(self, costs: Array, order: Array) -> tuple[float, float, int]:
+        """Of the samples of as many mini-batches, the last of which may be smaller; their weight, and how many."""
         samples = min(self.n, len(costs) * self.batch_size)
         weights = self.weights[order[:samples]] if len(self.weights) else self.weights
-        return mean_cost(costs, self.batch_size, samples, weights), samples
+        weight = float(weights.sum()) if len(weights) else float(samples)
+        return mean_cost(costs, self.batch_size, samples, weights), weight, samples
 
     def _factors(self) -> Array:
         schedule, done = self.trainer.schedule, self.fit.step - self.at
@@ -729,13 +781,11 @@ class _Run:
     def _report(self, costs: Array) -> dict[str, str]:
         """What the bar shows: mean loss of the last steps, accuracy on the last samples that went through at once."""
         shown = {"loss": f"{costs.mean():.4f}"}
-        if self.t.labels is not None:
-            output = self.trainer.network.activations[-1]
-            n = kernels.samples_at_once.py_func(self.workspace.layers, self.batch_size, 1)
-            targets = self.workspace.targets[:n]
-            if self.t.array.ndim == 1:
-                targets = decide(targets)
-            shown["accuracy"] = f"{right(self.workspace.a[-1][:n], targets, output).mean():.3f}"
+        n = kernels.samples_at_once.py_func(self.workspace.layers, self.batch_size, 1)
+        targets = self.workspace.targets[:n]
+        shares = right(self.workspace.a[-1][:n], replace(self.t, array=targets, labels=decide(targets)))
+        if shares is not None:
+            shown["accuracy"] = f"{shares.mean():.3f}"
         return shown
 
 

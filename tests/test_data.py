@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import pickle
 import struct
 import tracemalloc
 import zipfile
@@ -96,6 +97,12 @@ def test_mnist_shapes():
     assert isinstance(data, Dataset)
     assert [array.shape for array in data] == [(60000, 784), (60000,), (10000, 784), (10000,)]
     assert all(array.dtype == np.uint8 and array.flags.c_contiguous for array in data)
+
+
+def test_images_of_bytes_say_their_scale():
+    assert mnist().input_scale == load("mnist").input_scale == 1 / 255
+    assert pickle.loads(pickle.dumps(mnist())).input_scale == 1 / 255
+    assert len(mnist()) == 4
 
 
 def test_load_mnist_is_mnist():

@@ -160,7 +160,7 @@ def test_the_same_bits(case, hidden, dtype):
 def test_only_training_drops():
     X, y, _, _ = data.mnist()
     X, y = X[:4000], y[:4000]
-    net = Network([784, 64, 10], seed=0)
+    net = Network([784, 64, 10], seed=0, input_scale=1 / 255)
     trainer = Trainer(net, None, SGD(0.1, 0.9, True), 100, dropout=[0.1, 0.5])
     history = trainer.fit(X, y, 5, (X, y))
     assert trainer.evaluate(X, y) == (history.validation_loss[-1], history.validation_accuracy[-1])

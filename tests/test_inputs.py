@@ -131,7 +131,6 @@ BAD_Y = {
     "NaN labels": ("softmax", LABELS * np.nan, ValueError, r"y must hold whole labels 0 to 1, y\[0\] is nan"),
     "infinite labels": ("softmax", LABELS + np.inf, ValueError, "y must hold labels 0 to 1 for 2 outputs, found inf"),
     "one sigmoid, too large": ("sigmoid", LABELS * 2, ValueError, "labels 0 to 1 for 1 outputs, found 0 to 2"),
-    "a column of labels": ("softmax", LABELS[:, None], ValueError, ROWS_OF_2 + r"\(6, 1\)"),
     # Lengths and shapes
     "too short": ("softmax", LABELS[:5], ValueError, r"y has shape \(5,\), but there are 6 samples"),
     "too long": ("softmax", np.zeros(7, int), ValueError, r"y has shape \(7,\), but there are 6 samples"),
@@ -229,13 +228,14 @@ def test_one_output_takes_a_vector_or_a_column(output):
 
 # Validation data
 
+PAIR = r"validation_data must be \(X, y\) or \(X, y, sample_weight\), got "
 BAD_VALIDATION = {
-    "one array": (X, TypeError, r"validation_data must be a pair \(X, y\), got ndarray of length 6"),
-    "X alone": ((X,), TypeError, r"validation_data must be a pair \(X, y\), got tuple of length 1"),
-    "three": ((X, LABELS, X), TypeError, r"validation_data must be a pair \(X, y\), got tuple of length 3"),
-    "a fraction": (0.1, TypeError, r"validation_data must be a pair \(X, y\), got float"),
-    "text": ("ab", TypeError, r"validation_data must be a pair \(X, y\), got str of length 2"),
-    "dictionary": ({0: X, 1: LABELS}, TypeError, r"validation_data must be a pair \(X, y\), got dict of length 2"),
+    "one array": (X, TypeError, PAIR + r"ndarray of length 6"),
+    "X alone": ((X,), TypeError, PAIR + r"tuple of length 1"),
+    "four": ((X, LABELS, X, X), TypeError, PAIR + "tuple of length 4"),
+    "a fraction": (0.1, TypeError, PAIR + r"float"),
+    "text": ("ab", TypeError, PAIR + r"str of length 2"),
+    "dictionary": ({0: X, 1: LABELS}, TypeError, PAIR + r"dict of length 2"),
     "nothing in it": ((None, None), TypeError, "validation X must hold real numbers, got dtype object"),
     "no targets": ((X, None), TypeError, "validation y must hold real numbers, got dtype object"),
     "features": ((X[:, :2], LABELS), ValueError, "validation X has 2 features, the network takes 3"),

@@ -8,11 +8,12 @@ from fastbp import SGD, Network, Trainer, data
 
 
 def over_ten_seeds(sizes, eta, epochs, **settings):
-    x_train, y_train, x_test, y_test = data.mnist()
-    accuracies = []
+    mnist, accuracies = data.mnist(), []
+    x_train, y_train, x_test, y_test = mnist
     for seed in range(10):
         optimizer = SGD(eta, 0.9, nesterov=True)
-        trainer = Trainer(Network(sizes, seed=seed), None, optimizer, 128, seed, schedule="linear", **settings)
+        net = Network(sizes, seed=seed, input_scale=mnist.input_scale)
+        trainer = Trainer(net, None, optimizer, 128, seed, schedule="linear", **settings)
         trainer.fit(x_train, y_train, epochs)
         accuracies.append(trainer.evaluate(x_test, y_test)[1])
     print(accuracies)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastbp import Network, Trainer, Workspace
+from fastbp import SGD, Network, Trainer, Workspace
 
 try:
     import resource
@@ -399,23 +399,44 @@ def test_forward_reads_memory_maps(tmp_path, kind):
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name not in ("list", "tuples", "unaligned")])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bytes_are_intensity(layout, dtype):
+def test_bytes_times_the_scale(layout, dtype):
     X = np.random.default_rng(0).integers(0, 256, size=(300, 7), dtype=np.uint8)
     X[0], X[1] = 0, 255
-    net = with_biases(Network([7, 12, 3], dtype=dtype))
+    net = with_biases(Network([7, 12, 3], dtype=dtype, input_scale=1 / 255))
     outputs = net.forward(LAYOUTS[layout](X))
+    plain = with_biases(Network([7, 12, 3], dtype=dtype))
     scale = np.dtype(dtype).type(1 / 255)
-    assert outputs.tobytes() == net.forward(X.astype(dtype) * scale).tobytes()
-    np.testing.assert_allclose(outputs, net.forward(X / 255), rtol=1e-5 if dtype == "float32" else 1e-14)
+    assert outputs.tobytes() == plain.forward(X.astype(dtype) * scale).tobytes()
+    np.testing.assert_allclose(outputs, plain.forward(X / 255), rtol=1e-5 if dtype == "float32" else 1e-14)
 
 
-def test_other_bytes_and_truth_values_are_themselves():
-    X = np.random.default_rng(0).integers(0, 2, size=(30, 7))
-    net = with_biases(Network([7, 12, 3]))
-    expected = net.forward(X.astype("f4")).tobytes()
-    for kind in ("?", "i1", "u2", "u4", "u8"):
+@pytest.mark.parametrize("rows", [3, 300])  # few go through a door of their own
+@pytest.mark.parametrize("scale", [1.0, 1 / 255])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_same_numbers_give_the_same_outputs_whatever_their_type(dtype, scale, rows):
+    X = np.random.default_rng(0).integers(0, 2, size=(rows, 7))
+    net = with_biases(Network([7, 12, 3], dtype=dtype, input_scale=scale))
+    expected = net.forward(X.astype(dtype)).tobytes()
+    for kind in ("?", "i1", "u1", "u2", "u4", "u8", "f2", "f4", "f8"):
         assert net.forward(X.astype(kind)).tobytes() == expected, kind
-    assert net.forward(X.astype("u1")).tobytes() != expected
+
+
+@pytest.mark.parametrize("scale", [0, -1, np.inf, np.nan, True, "1/255"])
+def test_bad_scales(scale):
+    with pytest.raises((ValueError, TypeError), match="input_scale must be a"):
+        Network([7, 3], input_scale=scale)
+
+
+def test_a_scale_is_kept_and_can_be_changed(tmp_path):
+    X = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
+    net = Network([7, 12, 3], input_scale=1 / 255)
+    net.save(tmp_path / "net.st")
+    for other in (Network.load(tmp_path / "net.st"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert other.input_scale == 1 / 255
+        assert other.forward(X).tobytes() == net.forward(X).tobytes()
+    outputs = net.forward(X / np.float32(255))  # by the door for few samples, too
+    net.input_scale = 1
+    assert net.forward(X / np.float32(255)).tobytes() != outputs.tobytes()
 
 
 def test_repeated_rows_and_columns_of_no_stride():
@@ -456,7 +477,9 @@ def output_of(z, output):
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 def test_predict_is_the_largest_output(output):
     z = [[0.0, 2.0, 1.0], [3.0, 2.0, 1.0], [-3.0, -2.0, -1.0], [1.0, 1.0, 1.0], [0.0, 5.0, 5.0]]
-    labels = output_of(z, output).predict(z)
+    net = output_of(z, output)
+    net.multilabel = False
+    labels = net.predict(z)
     assert labels.tolist() == [1, 0, 2, 0, 1]  # the first of equals
     assert labels.shape == (5,)
     assert labels.dtype == np.int64
@@ -475,7 +498,44 @@ def test_predict_of_values_is_forward(output, n_out):
     X = np.random.default_rng(0).normal(size=(9, 4))
     net = Network([4, 6, n_out], output=output)
     assert net.predict(X, threads=2).tobytes() == net.forward(X).tobytes()
-    assert net.predict(X).shape == (9, n_out)
+    assert net.predict(X).shape == ((9,) if n_out == 1 else (9, n_out))  # y - net.predict(X) is never (n, n)
+
+
+def trained_on(targets, tmp_path):
+    """A network of three sigmoid outputs, .88 .88 .12 for the input 1, after training on such targets and a journey
+    through a file."""
+    net = Network([1, 3], output="sigmoid", weights="zeros")
+    Trainer(net, optimizer=SGD(1e-9)).fit(np.ones((len(targets), 1)), targets)
+    net.b[0] = [2, 2, -2]
+    net.save(tmp_path / "net.st")
+    return Network.load(tmp_path / "net.st")
+
+
+def test_predict_says_yes_or_no_to_each_of_several_classes(tmp_path):
+    net = trained_on([[1, 1, 0], [1, 1, 0]], tmp_path)
+    assert net.multilabel
+    assert net.predict([[1.0]]).tolist() == [[1, 1, 0]]
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert other.predict([[1.0]]).tolist() == [[1, 1, 0]]
+
+
+def test_predict_names_the_largest_of_outputs_trained_on_labels(tmp_path):
+    net = trained_on([0, 2], tmp_path)
+    assert not net.multilabel
+    assert net.predict([[1.0]]).tolist() == [0]
+
+
+def test_probabilities():
+    X = np.random.default_rng(0).normal(size=(9, 4))
+    net = Network([4, 3])
+    assert (net.predict_proba(X) == net.forward(X)).all()
+    net = Network([4, 1], output="sigmoid")
+    probabilities = net.predict_proba(X)
+    assert probabilities.shape == (9, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert (probabilities[:, 1] == net.forward(X)[:, 0]).all()
+    with pytest.raises(ValueError, match="predict_proba needs sigmoid or softmax outputs, the network has identity"):
+        Network([4, 1], output="identity").predict_proba(X)
 
 
 # Files
@@ -638,16 +698,20 @@ def test_damage_is_noticed_or_leaves_a_sound_network(tmp_path):
     assert noticed > 2 * header
 
 
-GOOD = {"format": "fastbp-network-1", "layer_sizes": "[2, 3]", "activations": '["softmax"]', "dtype": "float32"}
+GOOD = {"format": "fastbp-network-2", "layer_sizes": "[2, 3]", "activations": '["softmax"]', "dtype": "float32",
+        "input_scale": "0.5", "multilabel": "false"}
 TENSORS = {"W1": np.ones((2, 3), "f4"), "b1": np.ones(3, "f4")}
 # What is replaced in these two (None: left out), and what the error says.
 BAD_FILES = {
-    "no description": (dict.fromkeys(GOOD), {}, "is not a fastbp network: format None, expected 'fastbp-network-1'"),
+    "no description": (dict.fromkeys(GOOD), {}, "is not a fastbp network: format None, expected 'fastbp-network-2'"),
     "another's description": ({"format": "pt"}, {}, "is not a fastbp network: format 'pt'"),
-    "a later format": ({"format": "fastbp-network-2"}, {}, "is not a fastbp network: format 'fastbp-network-2'"),
+    "a later format": ({"format": "fastbp-network-3"}, {}, "is not a fastbp network: format 'fastbp-network-3'"),
     "sizes missing": ({"layer_sizes": None}, {}, "it lacks 'layer_sizes'"),
     "activations missing": ({"activations": None}, {}, "it lacks 'activations'"),
     "dtype missing": ({"dtype": None}, {}, "it lacks 'dtype'"),
+    "scale missing": ({"input_scale": None}, {}, "it lacks 'input_scale'"),
+    "scale no number": ({"input_scale": '"a"'}, {}, "input_scale must be a number, got 'a'"),
+    "no truth value": ({"multilabel": "1"}, {}, "multilabel must be True or False, got 1"),
     "transposed": ({}, {"W1": np.ones((3, 2), "f4")}, r"W1 is float32 \(3, 2\), expected float32 \(2, 3\)"),
     "another type": ({}, {"W1": np.ones((2, 3))}, r"W1 is float64 \(2, 3\), expected float32 \(2, 3\)"),
     "weights too large": ({}, {"W1": np.ones((4, 3), "f4")}, r"15 parameters, layer sizes \[2, 3\] need 9"),
@@ -689,6 +753,15 @@ def test_safetensors_that_hold_no_network(tmp_path, description, tensors, messag
 def test_the_description_that_the_bad_ones_are_made_of_is_good(tmp_path):
     write_safetensors(tmp_path / "net", {}, {})
     assert Network.load(tmp_path / "net").theta.tolist() == [1] * 9
+
+
+def test_a_file_of_the_first_format_is_read_with_a_warning_about_bytes(tmp_path):
+    first = {"format": "fastbp-network-1", "activations": '["sigmoid"]', "input_scale": None, "multilabel": None}
+    write_safetensors(tmp_path / "net", first, {})
+    with pytest.warns(UserWarning, match="divided inputs of type uint8 by 255; .* set network.input_scale = 1 / 255"):
+        net = Network.load(tmp_path / "net")
+    assert (net.theta.tolist(), net.input_scale) == ([1] * 9, 1)
+    assert net.predict(np.ones((2, 2))).tolist() == [0, 0]  # the largest, as that version predicted
 
 
 @pytest.mark.parametrize("description", [{}, GOOD], ids=["foreign", "ours"])

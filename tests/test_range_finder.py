@@ -40,7 +40,8 @@ def test_what_it_finds(optimizer):
 def test_it_ends_where_the_loss_does():
     """At four times the least, or where it is no longer finite."""
     x, y, _, _ = data.mnist()
-    found = find_eta(Trainer(Network([784, 32, 10]), optimizer=SGD()), x[:5000], y[:5000], high=1e6)
+    trainer = Trainer(Network([784, 32, 10], input_scale=1 / 255), optimizer=SGD())
+    found = find_eta(trainer, x[:5000], y[:5000], high=1e6)
     assert len(found.etas) < 200 and found.smoothed.max() > 1.5 * found.smoothed.min()
     assert 0.003 < found.suggestion < 3
 

@@ -150,7 +150,7 @@ def test_mnist_with_weights(threads):
     x, y, x_test, _ = data.mnist()
     called = []
     for class_weight in (None, {8: 10}):
-        net = Network([784, 32, 10], seed=0)
+        net = Network([784, 32, 10], seed=0, input_scale=1 / 255)
         Trainer(net, None, SGD(0.1), 128, threads=threads).fit(x[:6000], y[:6000], 1, class_weight=class_weight)
         called.append(np.sum(net.predict(x_test[:2000]) == 8))
     assert called[1] > 1.2 * called[0]

@@ -24,8 +24,10 @@ def only_with(threads: int) -> None:
         raise NotImplementedError(f"measured where NUMBA_NUM_THREADS is {threads}")
 
 
-def network(layers: str, dtype: str = "float32") -> fastbp.Network:
-    return fastbp.Network([int(size) for size in layers.split("-")], dtype=dtype)
+def network(layers: str, dtype: str = "float32", input_scale: float = 1.0) -> fastbp.Network:
+    net = fastbp.Network([int(size) for size in layers.split("-")], dtype=dtype)
+    net.input_scale = input_scale  # before there was one, bytes were divided by 255 whatever was said
+    return net
 
 
 class Batch:

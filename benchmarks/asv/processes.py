@@ -24,7 +24,9 @@ os.environ["NUMBA_CACHE_DIR"] = folder.name
 MNIST = """
 import fastbp
 data = fastbp.data.mnist()
-trainer = fastbp.Trainer(fastbp.Network([784, 128, 10]))
+net = fastbp.Network([784, 128, 10])
+net.input_scale = 1 / 255
+trainer = fastbp.Trainer(net)
 """
 EPOCH = "trainer.fit(data.x_train, data.y_train, progress=False)"
 

@@ -72,7 +72,7 @@ class Epoch:
         only_with(threads)
         self.data = fastbp.data.mnist()
         optimizer = fastbp.SGD(0.1, momentum=0.9, nesterov=True)
-        self.trainer = fastbp.Trainer(network("784-128-10"), optimizer=optimizer, threads=threads)
+        self.trainer = fastbp.Trainer(network("784-128-10", input_scale=1 / 255), optimizer=optimizer, threads=threads)
         self.trainer.compile()
 
     def time_epoch(self, threads):
@@ -113,7 +113,7 @@ class Option:
         data = fastbp.data.mnist()
         self.x, self.y = data.x_train[:5120], data.y_train[:5120]
         settings, self.of_fit = OPTIONS[option]
-        self.trainer = fastbp.Trainer(network("784-512-512-10"), threads=threads,
+        self.trainer = fastbp.Trainer(network("784-512-512-10", input_scale=1 / 255), threads=threads,
                                       **({"optimizer": fastbp.SGD(0.01, momentum=0.9)} | settings))
         self.trainer.fit(self.x, self.y, progress=False)
 

@@ -63,6 +63,7 @@ class Mnist:
 
     def track_wrong(self):
         data = fastbp.data.mnist()
-        trainer = fastbp.Trainer(network("784-128-10"), optimizer=fastbp.SGD(0.1, momentum=0.9, nesterov=True))
+        net = network("784-128-10", input_scale=1 / 255)
+        trainer = fastbp.Trainer(net, optimizer=fastbp.SGD(0.1, momentum=0.9, nesterov=True))
         trainer.fit(data.x_train, data.y_train, progress=False)
         return int((trainer.network.predict(data.x_test) != data.y_test).sum())

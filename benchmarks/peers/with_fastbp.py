@@ -10,7 +10,8 @@ import fastbp
 
 def network(workload: Workload) -> fastbp.Network:
     output = "softmax" if workload.labels else "identity"
-    net = fastbp.Network(workload.sizes, workload.hidden, output, seed=workload.seed)
+    scale = 1 / 255 if workload.labels else 1  # images of bytes
+    net = fastbp.Network(workload.sizes, workload.hidden, output, seed=workload.seed, input_scale=scale)
     for l, (W, b) in enumerate(workload.parameters):
         net.W[l], net.b[l] = W, b
     return net

@@ -83,6 +83,7 @@ NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 NUMBERS_NEAREST = 1 << 11  # as many as stay in a core's nearest cache, with those that they are applied to
 LEAST_AT_ONCE = 2 * DEPTH  # samples of a large mini-batch; and a panel's depth of them for each thread
+CHAIN = 128  # samples of a large mini-batch whose gradients are summed in one chain, see summed_gradients_block
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 
@@ -106,26 +107,37 @@ def neuron_grain(n, threads):
 @jit.inlined
 def samples_at_once(layers, batch_size, threads):
     """Samples of a mini-batch that go through the network before the next ones do, whose share of the gradient is added
-    to theirs: of a large mini-batch as many as stay near the cores with their neurons, in pieces of equal size."""
+    to theirs: of a large mini-batch as many as stay near the cores with their neurons, in pieces of nearly equal size,
+    which end where chains do."""
     numbers = layers[0, N_IN]
     for l in range(len(layers)):
         numbers += 3 * layers[l, N_OUT]
     most = max(LEAST_AT_ONCE, DEPTH * threads, NUMBERS_NEAR * threads // numbers)
     pieces = (batch_size + most - 1) // most
     piece = (batch_size + pieces - 1) // pieces
-    return min(batch_size, (piece + TILE_HEIGHT - 1) // TILE_HEIGHT * TILE_HEIGHT)
+    grain = CHAIN if is_summed(batch_size) else TILE_HEIGHT
+    return min(batch_size, (piece + grain - 1) // grain * grain)
+
+
+@jit.inlined
+def is_summed(n):
+    """Whether the gradient of so many samples is summed from several chains."""
+    return n > LEAST_AT_ONCE
 
 
 def scratch_size(layer_sizes, threads, batch_size, clips=False):
-    """Numbers that threads need to TRAIN: a gradient is applied block by block and then forgotten, but where a
-    mini-batch is too large to go through at once it is kept for as long as it grows; and where its norm is to be
-    clipped, until that is known."""
+    """Numbers that threads need to TRAIN, or to ACCUMULATE over `batch_size` samples: a gradient is applied block by
+    block and then forgotten, but that of a large mini-batch is kept for as long as it grows, and where its norm is to
+    be clipped, until that is known: the gradient, the norms of its parts; what sums of chains have rounded away, laid
+    out like it; and for each thread a block."""
     of_layers = [(min(n_in, rows_near.py_func(n_out)) + 1) * n_out
                  for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False)]
-    lines = -(-max(of_layers) // ROW_GRAIN)  # each thread's begins on one of its own
+    blocks = threads * -(-max(of_layers) // ROW_GRAIN) * ROW_GRAIN  # each begins on a cache line of its own
     whole = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False))
-    norms = sum(-(-n_in // ROW_GRAIN) for n_in in layer_sizes[:-1]) if clips else 0
-    return max(threads * lines * ROW_GRAIN, whole + norms if clips or batch_size > LEAST_AT_ONCE else 0)
+    norms = sum(-(-n_in // ROW_GRAIN) for n_in in layer_sizes[:-1])
+    if is_summed.py_func(batch_size):
+        return -(-(2 * whole + norms) // ROW_GRAIN) * ROW_GRAIN + blocks
+    return max(blocks, whole + norms if clips else 0)
 
 
 @jit.inlined
@@ -216,19 +228,19 @@ def outer_product(gradient, first, sent, error, factor):
 
 
 @jit.block
-def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, lo, hi):
-    """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples, and below the layer's last row
-    db[l] = scale times the sum of delta[l]: overwritten, or, unless `fresh`, added to.
+def weight_gradients_block(gradient, at_row, layers, buffers, l, first, n, scale, fresh, lo, hi):
+    """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples from the `first` on, and below
+    the layer's last row db[l] = scale times the sum of delta[l]: overwritten, or, unless `fresh`, added to.
 
     Row lo begins at gradient[at_row]. Returns how many numbers there are, with those of db.
     """
     n_out, factor = layers[l, N_OUT], gradient.dtype.type(scale)
     dW = _rows(gradient, at_row, n_out, 0)
-    sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], 0)
-    error = _rows(buffers, layers[l, DELTA], layers[l, LD], 0)
+    sent = _rows(buffers, layers[l, INPUT] + lo, layers[l, LD_INPUT], first)
+    error = _rows(buffers, layers[l, DELTA], layers[l, LD], first)
     if _is_outer_product(n, fresh):
-        outer_product(gradient, at_row, part(buffers, layers[l, INPUT] + lo, hi - lo),
-                      part(buffers, layers[l, DELTA], n_out), factor)
+        outer_product(gradient, at_row, part(buffers, layers[l, INPUT] + first * layers[l, LD_INPUT] + lo, hi - lo),
+                      part(buffers, layers[l, DELTA] + first * layers[l, LD], n_out), factor)
     else:
         product(dW, transposed(sent), error, hi - lo, n_out, n, repeated_zero(dW) if fresh else dW, factor, LOOK)
     length = (hi - lo) * n_out
@@ -238,6 +250,39 @@ def weight_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
         part(gradient, at_row + length, n_out)[:] = 0
     add_rows(at(gradient, at_row + length), error.data, error.row, n, n_out, factor)
     return length + n_out
+
+
+@jit.block
+def summed_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, lo, hi, block):
+    """`weight_gradients_block` of the first `n` samples; with block >= 0 by chains of CHAIN samples, which are computed
+    at gradient[block] and added up with what the additions before have rounded away (Kahan 1965).
+
+    One running float32 sum of a mean over 100,000 equal samples is wrong by 1e-3 of it, over a million by 9e-3; this by
+    2e-6 at the most over any number, the error of a chain. Chains begin and end at the same samples whatever the
+    threads.
+    """
+    length, each, lost = 0, CHAIN if block >= 0 else n, norms_of(layers, len(layers))
+    for first in range(0, n, each):
+        length = weight_gradients_block(gradient, block if block >= 0 else at_row, layers, buffers, l, first,
+                                        min(each, n - first), scale, fresh or block >= 0, lo, hi)
+        if block >= 0:
+            add_exactly(part(gradient, at_row, length), part(gradient, lost + at_row, length),
+                        part(gradient, block, length), fresh and first == 0)
+    return length
+
+
+@jit.inlined
+def add_exactly(total, lost, term, fresh):
+    """total + term, where `lost` is how much too large the total is; both overwritten if `fresh`."""
+    if fresh:
+        for i in range(total.size):
+            total[i], lost[i] = term[i], 0
+    else:
+        for i in range(total.size):
+            more = term[i] - lost[i]
+            after = total[i] + more
+            lost[i] = (after - total[i]) - more
+            total[i] = after
 
 
 def _forward(theta, layers, buffers, n, threads):
@@ -270,7 +315,7 @@ def _weight_gradients(gradient, layers, buffers, n, threads):
             lo, hi = jit.share(layers[l, N_IN], c, threads, ROW_GRAIN)
             if lo < hi:
                 at_row = layers[l, W] + lo * layers[l, N_OUT]
-                weight_gradients_block(gradient, at_row, layers, buffers, l, n, 1 / n, True, lo, hi)
+                weight_gradients_block(gradient, at_row, layers, buffers, l, 0, n, 1 / n, True, lo, hi)
 
 
 forward, forward_serial = jit.twins(_forward)
@@ -295,8 +340,8 @@ def _layer_of(stage, n_layers):
 
 
 @jit.inlined
-def samples_block(theta, layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, begin, end, lo, hi,
-                  at_row, lowest):
+def samples_block(theta, layers, buffers, targets, costs, x, t, weights, factor, order, first, ahead, loss, begin, end,
+                  lo, hi, at_row, lowest):
     """The stages begin..end for samples lo..hi, for as many at a time as stay near the core with all their neurons.
 
     They start at order[first] (an empty `order`: the samples as they lie), those of the next piece or mini-batch
@@ -319,7 +364,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, weights, order, 
             elif l >= lowest:
                 backward_block(theta, layers, buffers, l, i, to, 0, layers[l, N_OUT], at_row)
             if stage == n_layers and t.kind != NONE:
-                errors_block(layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, i, to)
+                errors_block(layers, buffers, targets, costs, x, t, weights, factor, order, first, ahead, loss, i, to)
 
 
 @jit.block
@@ -338,8 +383,9 @@ def input_block(layers, buffers, targets, x, t, order, first, lo, hi, at_row):
 
 
 @jit.block
-def errors_block(layers, buffers, targets, costs, x, t, weights, order, first, ahead, loss, lo, hi):
-    """Output error of samples lo..hi, times their weights; meanwhile those `ahead` of them are fetched."""
+def errors_block(layers, buffers, targets, costs, x, t, weights, factor, order, first, ahead, loss, lo, hi):
+    """Output error of samples lo..hi, times their weights times `factor`, which makes 1 of their mean: they may be far
+    from what a float32 holds. Meanwhile the samples `ahead` of them are fetched."""
     last = len(layers) - 1
     n_in, n_out, ld, later = layers[0, N_IN], layers[last, N_OUT], layers[last, LD], first + ahead
     for i in range(lo, hi, PREFETCHED):
@@ -349,7 +395,7 @@ def errors_block(layers, buffers, targets, costs, x, t, weights, order, first, a
             prefetch_row(t, at(order, sample)[0], 1 if t.kind == LABELS else n_out)
         output_error_block(layers, buffers, targets, costs, loss, i, end)
         for k in range(i, end if len(weights) else i):
-            weight = weight_of(weights, order, first + k)
+            weight = weight_of(weights, order, first + k) * factor
             costs[k] *= weight
             delta = part(buffers, layers[last, DELTA] + k * ld, n_out)
             for j in range(n_out):
@@ -374,10 +420,11 @@ def total_weight(weights, order, first, n):
 
 
 @jit.inlined
-def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
-                  delta_first, lo, hi, at_row):
+def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, block,
+                  updates, delta_first, lo, hi, at_row):
     """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, laid out like theta or, with scratch >= 0,
-    at gradient[scratch], by as many rows as stay near the core with it; and, if it is whole, their update.
+    at gradient[scratch], by as many rows as stay near the core with it; and, if it is whole, their update. block: see
+    `summed_gradients_block`.
 
     With `delta_first`, before that, delta[l-1] of the neurons that send by these rows: W is then read once for both.
     """
@@ -390,8 +437,8 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
             backward_block(theta, layers, buffers, l - 1, 0, n, i, end, at_row)
         for k in range(i, end if layers[l, FROZEN] == 0 else i, at_once):
             at_weight = scratch if scratch >= 0 else w + k * n_out
-            length = weight_gradients_block(gradient, at_weight, layers, buffers, l, n, scale, fresh, k,
-                                            min(k + at_once, end))
+            length = summed_gradients_block(gradient, at_weight, layers, buffers, l, n, scale, fresh, k,
+                                            min(k + at_once, end), block)
             if updates:
                 biases = length - (min(k + at_once, end) - k) * n_out
                 update_block(theta, gradient, state, settings, factors, w + k * n_out, length, at_weight,
@@ -400,14 +447,14 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
 
 @jit.block
 def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
-                 updates, delta_first, fields, c, n_parts, threads, at_row):
+                 block, updates, delta_first, fields, c, n_parts, threads, at_row):
     """A part of the weights of layers begin..end; returns how much of all of them."""
     weights = turn = 0
     for l in range(begin, end):
         grain = neuron_grain(layers[l, N_IN], threads) if delta_first else ROW_GRAIN
         lo, hi = share(fields, layers[l, N_IN], c, n_parts, threads, grain, turn)
-        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, updates,
-                      delta_first, lo, hi, at_row)
+        weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, block,
+                      updates, delta_first, lo, hi, at_row)
         weights += (hi - lo) * layers[l, N_OUT]
         turn += (layers[l, N_IN] + grain - 1) // grain
     return weights / (layers[end - 1, B] - layers[begin, W])
@@ -473,6 +520,8 @@ def limit_block(theta, factors, state, layers, l, settings, lo, hi):
             factors[j] += row[j] * row[j]
     for j in range(hi - lo):
         length = np.sqrt(factors[j])
+        if not np.isfinite(length):
+            length = theta.dtype.type(scaled_norm(theta, w + lo + j, n_out, n_in))
         factors[j] = bound / length if length > bound else theta.dtype.type(1)
     for i in range(n_in + 1):
         row = part(theta, w + i * n_out + lo, hi - lo)
@@ -490,7 +539,8 @@ def rows_end(layers, l, hi):
 
 @jit.inlined
 def norm(g):
-    """The root of the sum of squares, of four sums side by side in float64."""
+    """The root of the sum of squares, of four sums side by side in float64; where they would overflow or vanish, by
+    numbers made smaller or larger."""
     a = b = c = d = 0.0
     whole = g.size // 4 * 4
     for i in range(0, whole, 4):
@@ -500,7 +550,22 @@ def norm(g):
         d += np.float64(g[i + 3]) * np.float64(g[i + 3])
     for i in range(whole, g.size):
         a += np.float64(g[i]) * np.float64(g[i])
-    return math.sqrt((a + b) + (c + d))
+    squares = (a + b) + (c + d)
+    return math.sqrt(squares) if 1e-280 < squares < np.inf else scaled_norm(g, 0, 1, g.size)
+
+
+@jit.inner
+def scaled_norm(v, first, step, n):
+    """The norm of v[first], v[first + step], ..., `n` numbers, whatever their size; NaN or infinity if one is."""
+    most = 0.0
+    for i in range(n):
+        most = max(most, abs(np.float64(v[first + i * step])))
+    if most == 0:
+        most = 1.0
+    squares = 0.0
+    for i in range(n):
+        squares += (np.float64(v[first + i * step]) / most) ** 2
+    return most * math.sqrt(squares)
 
 
 @jit.inlined
@@ -515,13 +580,17 @@ def norms_of(layers, l):
 
 @jit.inlined
 def clipping_factor(gradient, layers, bound):
-    """What the gradient is to be multiplied by, so that its norm is at most `bound`."""
-    total = 0.0
+    """What the gradient is to be multiplied by, so that its norm is at most `bound`; NaN, which then is seen in theta,
+    where the norm is more than its type can hold."""
+    squares = most = 0.0
     for l in range(len(layers)):
         for i in range(norms_of(layers, l), norms_of(layers, l + 1) if layers[l, FROZEN] == 0 else 0):
-            total += np.float64(gradient[i]) * np.float64(gradient[i])
-    total = math.sqrt(total)
-    return bound / total if total > bound else 1.0  # 1 for NaN, which then is seen in theta
+            most = max(most, np.float64(gradient[i]))
+    for l in range(len(layers)):
+        for i in range(norms_of(layers, l), norms_of(layers, l + 1) if layers[l, FROZEN] == 0 and most > 0 else 0):
+            squares += (np.float64(gradient[i]) / most) ** 2
+    total = most * math.sqrt(squares)
+    return bound / total if bound < total < np.inf else 1.0 if total <= bound else np.nan
 
 
 @jit.inlined
@@ -564,9 +633,13 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
     lowest = 0
     while lowest < n_layers - 1 and layers[lowest, FROZEN]:
         lowest += 1
-    scratch = -1  # the gradient is laid out like theta
-    if purpose == TRAIN and piece == batch_size and not clips:
+    scratch = block = -1  # the gradient is laid out like theta, of one chain
+    if purpose != INFER and is_summed(batch_size if purpose == TRAIN else n_samples):
+        blocks = (norms_of(layers, n_layers) + norms_of(layers, 0) + ROW_GRAIN - 1) // ROW_GRAIN * ROW_GRAIN
+        block = blocks + (len(gradient) - blocks) // threads // ROW_GRAIN * ROW_GRAIN * own
+    elif purpose == TRAIN and not clips:
         scratch = len(gradient) // threads // ROW_GRAIN * ROW_GRAIN * own
+    whole = total_weight(weights, order, 0, n_samples) if purpose == ACCUMULATE else 1.0
     phase = all_parts = s = first = busy = 0
     worked = 0.0  # phases
     while s < len(step_costs):
@@ -574,15 +647,16 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
         n = min(piece, n_batch - gone)
         last_piece = gone + n == n_batch
         total = total_weight(weights, order, s * batch_size, n_batch)
-        fresh, factors = gone == 0, (0.0, 0.0, 0.0, 0.0, 1.0)
-        scale, at_row = 1 / total if total > 0 else 0.0, ((start + s + 1) << 32) + gone
+        factor = n_batch / total if total > 0 else 0.0
+        fresh, factors, changes = gone == 0, (0.0, 0.0, 0.0, 0.0, 1.0), purpose == TRAIN and last_piece and total > 0
+        scale, at_row = 1 / n_batch, ((start + s + 1) << 32) + gone
         if purpose == TRAIN:
             factors = factors_of(settings, etas[s], start + s + 1)
         elif purpose == ACCUMULATE:
-            scale, fresh = 1 / total_weight(weights, order, 0, n_samples), s == 0
+            factor, scale, fresh = n_samples / whole, 1 / n_samples, s == 0
         cost, stage, good = 0.0, 0, True
         end = last
-        if last_piece and (clips or limits):
+        if changes and (clips or limits):
             end = last + LIMIT if limits else last + UPDATE
         while good and stage <= end:
             n_parts = parts(layers[0, N_IN] if stage >= last else min(piece, n_samples), threads)
@@ -613,11 +687,11 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
                     l = 2 * n_layers - stage
                     fraction = weights_part(theta, gradient, state, layers, buffers, l,
                                             l + 1 if by_neurons else n_layers, n, scale, fresh, settings, factors,
-                                            scratch, purpose == TRAIN and last_piece and not clips,
+                                            scratch, block, changes and not clips,
                                             stage < last and l > lowest, fields, c, n_parts, threads, at_row)
                 else:
-                    samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, weights, order, first, n,
-                                  loss, stage, stage + at_once, lo, hi, at_row, lowest)
+                    samples_block(theta, layers, buffers, targets, part(costs, gone, n), x, t, weights, factor, order,
+                                  first, n, loss, stage, stage + at_once, lo, hi, at_row, lowest)
                 if c == 0 and stage == end and last_piece:
                     step_costs[s] = cost
                     clock[0] = start + s + 1
@@ -627,7 +701,8 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
                     worked, busy, began = worked + fraction, busy + now - began, now
             wait(board, all_parts)
             if stage <= n_layers < stage + at_once and last_piece:
-                cost = _sum(costs, n_batch) / (total if total > 0 else 1.0)  # by every thread: less than one more phase
+                # By every thread, which takes less than one more phase.
+                cost = _sum(costs, n_batch) / (total * factor if total > 0 else 1.0)
                 good = purpose == INFER or math.isfinite(cost)
             stage += at_once if stage < last else LIMIT if stage == last and not clips else 1
         if not good:  # a thread that wakes late may find so only by the cost of a later step; the clock stands still
@@ -657,7 +732,7 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
     rare ones."""
     whole, real, number = types.int64, types.float64, {"float32": types.float32, "float64": types.float64}[dtype]
     numbers, reals, wholes = number[::1], real[::1], whole[::1]
-    matrix, samples = number[:, ::1], types.NamedUniTuple(whole, len(Samples._fields), Samples)
+    matrix, samples = number[:, ::1], types.NamedTuple((whole, whole, whole, whole, real), Samples)
     placed = types.NamedTuple((types.CPointer(number), whole, whole), Matrix)
     loss = types.NamedTuple((whole, real, whole), Rule)
     factors = types.UniTuple(real, 5)
@@ -749,7 +824,8 @@ run, run_serial = jit.twins(_run)
 
 def places(address, *arrays):
     """Where `forward_few` finds all that stays the same from call to call: the address of `one_thread`, then address
-    and length of theta, layers, buffers, targets, costs and counts (board_size(1) + 1 int64). They must stay alive.
+    and length of theta, layers, buffers, targets, costs, counts (board_size(1) + 1 int64) and the inputs' scale (1
+    float64). They must stay alive.
 
     To turn an array into what compiled code reads takes 0.1 us; so this is one array instead of seven.
     """
@@ -778,10 +854,11 @@ def forward_few(places, X, outputs):
         layers = carray(pointer_from(places[3], np.int64(0)), (places[4], N_COLUMNS))
         targets = carray(pointer_from(places[7], like), (places[8], outputs.shape[1]))
         costs, counts = _vector(places, 4, np.float64(0)), _vector(places, 5, np.int64(0))
-        x = Samples(np.int64(X.ctypes.data), X.shape[1] * X.itemsize, 1, FLOAT32 if X.itemsize == 4 else FLOAT64)
+        x = Samples(np.int64(X.ctypes.data), X.shape[1] * X.itemsize, 1, FLOAT32 if X.itemsize == 4 else FLOAT64,
+                    _vector(places, 6, np.float64(0))[0])
         counts[:] = 0
         none, board, clock = part(counts, 0, 0), part(counts, 0, len(counts) - 1), part(counts, len(counts) - 1, 1)
-        jit.call(places[0], (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE),
+        jit.call(places[0], (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE, 1.0),
                              part(costs, 0, 0), none, n, n, INFER, NO_LOSS, costs, costs, clock, 0, outputs,
                              part(costs, 0, 1), board, 0, 1))
     return finite

@@ -12,18 +12,18 @@ from fastbp.core.simd import out_of_line, part, pointer_from, prefetch
 NONE, UINT8, FLOAT32, FLOAT64, LABELS = range(5)
 KINDS = {np.dtype("uint8"): UINT8, np.dtype("float32"): FLOAT32, np.dtype("float64"): FLOAT64}
 
-# Address of the first number; bytes from sample to sample; elements from column to column; one of the kinds above.
-# Plain integers, so that one compiled kernel serves every type and layout.
-Samples = namedtuple("Samples", ["address", "row", "column", "kind"])
+# Address of the first number; bytes from sample to sample; elements from column to column; one of the kinds above; what
+# each number is multiplied by. Plain numbers, so that one compiled kernel serves every type and layout.
+Samples = namedtuple("Samples", ["address", "row", "column", "kind", "scale"])
 
 
-def describe(array, kind=None):
+def describe(array, kind=None, scale=1.0):
     """The Samples of a native, aligned array (n, features), or of int64 labels (n,) with kind=LABELS.
 
     The caller keeps `array` alive while a kernel runs.
     """
     column = 1 if array.ndim == 1 else array.strides[1] // array.itemsize
-    return Samples(array.ctypes.data, array.strides[0], column, KINDS[array.dtype] if kind is None else kind)
+    return Samples(array.ctypes.data, array.strides[0], column, KINDS[array.dtype] if kind is None else kind, scale)
 
 
 @jit.inlined
@@ -34,19 +34,18 @@ def _number_of(i, order):
 
 @jit.inner
 def gather(x, order, first, n_rows, rows, n, ld):
-    """Rows 0, 1, ... = samples order[first], order[first + 1], ... of x, as floats; `n` numbers each, `ld` apart.
-
-    uint8 is intensity: x / 255 (taken as x times 1/255, within 1 ulp).
-    """
+    """Rows 0, 1, ... = samples order[first], order[first + 1], ... of x, as floats, times x.scale; `n` numbers each,
+    `ld` apart."""
     out_of_line()
+    scale = rows.dtype.type(x.scale)
     for i in range(n_rows):
         address, row = x.address + _number_of(first + i, order) * x.row, part(rows, i * ld, n)
         if x.kind == UINT8:
-            _copy(pointer_from(address, np.uint8(0)), x.column, row.dtype.type(1 / 255), row)
+            _copy(pointer_from(address, np.uint8(0)), x.column, scale, row)
         elif x.kind == FLOAT32:
-            _copy(pointer_from(address, np.float32(0)), x.column, row.dtype.type(1), row)
+            _copy(pointer_from(address, np.float32(0)), x.column, scale, row)
         else:
-            _copy(pointer_from(address, np.float64(0)), x.column, row.dtype.type(1), row)
+            _copy(pointer_from(address, np.float64(0)), x.column, scale, row)
 
 
 @jit.inlined

@@ -21,7 +21,14 @@ class DataError(ValueError):
     """
 
 
-class Dataset(NamedTuple):
+class _Arrays(NamedTuple):
+    x_train: npt.NDArray[Any]
+    y_train: npt.NDArray[Any]
+    x_test: npt.NDArray[Any] | None
+    y_test: npt.NDArray[Any] | None
+
+
+class Dataset(_Arrays):
     """Samples and their targets, for training and for testing.
 
     Attributes
@@ -32,6 +39,9 @@ class Dataset(NamedTuple):
         Labels or target vectors.
     x_test, y_test : ndarray or None
         As `x_train` and `y_train`; both None when the source has no test samples.
+    input_scale : float
+        What to multiply samples by, for `Network(..., input_scale=...)`: 1/255 for images of bytes, else 1. No part of
+        the tuple.
 
     Examples
     --------
@@ -42,10 +52,7 @@ class Dataset(NamedTuple):
     (4, 2)
     """
 
-    x_train: npt.NDArray[Any]
-    y_train: npt.NDArray[Any]
-    x_test: npt.NDArray[Any] | None
-    y_test: npt.NDArray[Any] | None
+    input_scale = 1.0
 
 
 def build_dataset(arrays: dict[str, npt.NDArray[Any]], source: os.PathLike[str]) -> Dataset:

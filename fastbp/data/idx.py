@@ -103,7 +103,10 @@ def read_idx_folder(folder: Path) -> Dataset:
             f"{folder}: found {len(found)} of the four IDX files of a data set, without {', '.join(missing)}; "
             "expected all four, each plain or with .gz"
         )
-    return build_dataset({name: read_idx(file) for name, file in found.items()}, folder)
+    dataset = build_dataset({name: read_idx(file) for name, file in found.items()}, folder)
+    if dataset.x_train.dtype == np.uint8:
+        dataset.input_scale = 1 / 255
+    return dataset
 
 
 def _read_array(stream: io.BufferedIOBase, path: Path, most: int) -> npt.NDArray[Any]:

@@ -16,7 +16,8 @@ def mnist() -> Dataset:
     Returns
     -------
     Dataset
-        Images as uint8 of shape (n, 784), row by row, 0 (paper) to 255 (ink); labels 0 to 9 as uint8 of shape (n,).
+        Images as uint8 of shape (n, 784), row by row, 0 (paper) to 255 (ink), so with an input_scale of 1/255; labels 0
+        to 9 as uint8 of shape (n,).
 
     Raises
     ------
