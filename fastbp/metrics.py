@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import one_of, whole_number
 from fastbp.core import metrics as core
-from fastbp.inputs import decide, one_of, whole_number
+from fastbp.inputs import decide
 from fastbp.workspace import Array
 
 TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds"}  # names in logs and to watch
@@ -157,13 +158,19 @@ METRICS = {metric.name: metric for metric in (
     Metric("accuracy", accuracy), Metric("top5", top_k), Metric("precision", precision), Metric("recall", recall),
     Metric("f1", f1), Metric("log_loss", log_loss, False), Metric("r2", r2), Metric("mae", mae, False),
     Metric("rmse", rmse, False))}
+# Names in other libraries; see checks.one_of.
+ALIASES = {
+    "acc": "accuracy", "accuracyscore": "accuracy", "top5accuracy": "top5", "precisionscore": "precision",
+    "recallscore": "recall", "f1score": "f1", "f1macro": "f1", "r2score": "r2", "meanabsoluteerror": "mae",
+    "rootmeansquarederror": "rmse",
+}
 
 
 def as_metrics(chosen: Iterable[str | Metric]) -> list[Metric]:
     """Metrics by name or as they are."""
     if isinstance(chosen, str):
         raise TypeError(f"metrics must be a sequence of names or of metrics.Metric, got {chosen!r}")
-    metrics = [metric if isinstance(metric, Metric) else METRICS[one_of("metric", metric, METRICS)]
+    metrics = [metric if isinstance(metric, Metric) else METRICS[one_of("metric", metric, METRICS, ALIASES)]
                for metric in chosen]
     names = [metric.name for metric in metrics]
     if taken := TAKEN.intersection(names):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastbp.inputs import number
+from fastbp.checks import fraction, not_negative, number, positive, settle, whole_number
 from fastbp.workspace import Array
 
 Function = Callable[[int, int], float]
@@ -57,8 +57,8 @@ class Step(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        number("every", self.every, 0, 1, low_open=True)
-        number("factor", self.factor, 0, np.inf, low_open=True)
+        settle(self, "every", number, 0, 1, low_open=True)
+        settle(self, "factor", positive)
 
     def factors(self, step: Array, steps: int) -> Array:
         return self.factor ** np.floor(step / (self.every * steps))
@@ -82,7 +82,7 @@ class Exponential(Schedule):
     end: float = 0.01
 
     def __post_init__(self) -> None:
-        number("end", self.end, 0, np.inf, low_open=True)
+        settle(self, "end", positive)
 
     def factors(self, step: Array, steps: int) -> Array:
         return self.end ** (step / steps)
@@ -106,7 +106,7 @@ class Linear(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        number("end", self.end, 0, np.inf)
+        settle(self, "end", not_negative)
 
     def factors(self, step: Array, steps: int) -> Array:
         return self.end + (1 - self.end) * ((steps - step) / steps)
@@ -141,11 +141,9 @@ class Cosine(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.cycles, bool) or not isinstance(self.cycles, (int, np.integer)):
-            raise TypeError(f"cycles must be a whole number, got {self.cycles!r}")
-        number("cycles", self.cycles, 1, np.inf)
-        number("growth", self.growth, 0, np.inf, low_open=True)
-        number("end", self.end, 0, np.inf)
+        settle(self, "cycles", whole_number, 1)
+        settle(self, "growth", positive)
+        settle(self, "end", not_negative)
 
     def factors(self, step: Array, steps: int) -> Array:
         ends = np.cumsum(self.growth ** np.arange(self.cycles))
@@ -181,9 +179,9 @@ class OneCycle(Schedule):
     end: float = 4e-6
 
     def __post_init__(self) -> None:
-        number("rise", self.rise, 0, 1, low_open=True, high_open=True)
-        number("start", self.start, 0, np.inf)
-        number("end", self.end, 0, np.inf)
+        settle(self, "rise", number, 0, 1, low_open=True, high_open=True)
+        settle(self, "start", not_negative)
+        settle(self, "end", not_negative)
 
     def factors(self, step: Array, steps: int) -> Array:
         share = step / steps
@@ -217,7 +215,7 @@ class WarmUp(Schedule):
     then: Schedule | Function = Constant()  # noqa: RUF009  # frozen
 
     def __post_init__(self) -> None:
-        number("share", self.share, 0, 1, high_open=True)
+        settle(self, "share", fraction)
         if not callable(self.then):
             raise TypeError(f"then must be a schedule or a function (step, steps) -> factor, got {self.then!r}")
 

@@ -18,6 +18,7 @@ import fastbp
 from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import State, check_same, fingerprint
+from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
 from fastbp.core import jit, kernels, losses
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.optimizers import (
@@ -38,12 +39,7 @@ from fastbp.inputs import (
     as_targets,
     as_weights,
     decide,
-    number,
-    one_of,
-    positive,
     right,
-    truth,
-    whole_number,
 )
 from fastbp.metrics import Metric, as_metrics
 from fastbp.network import (
@@ -70,6 +66,19 @@ MOST_NOISE = 1e9  # what the table of layers holds, which counts in 2**-32
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 
 
+# Keywords that belong to another call than the one they are often given to.
+OF_FIT = dict.fromkeys(
+    ("epochs", "validation_data", "validation_fraction", "validation_split", "progress", "verbose", "sample_weight",
+     "class_weight", "stratify", "metrics", "callbacks"),
+    "it belongs to fit: Trainer(net).fit(X, y, ...)")
+OF_TRAINER = dict.fromkeys(
+    ("loss", "optimizer", "batch_size", "seed", "threads", "schedule", "dropout", "noise", "clip_norm", "clip_value",
+     "max_norm", "ema", "frozen"),
+    "it belongs to the trainer: Trainer(net, ...)")
+OF_OPTIMIZER = dict.fromkeys(("eta", "lr", "learning_rate"),
+                             "eta belongs to the optimizer: Trainer(net, optimizer=SGD(eta=...))")
+
+
 class DivergenceError(ArithmeticError):
     """The cost, a parameter or a moment is no longer finite; the network holds the last finite parameters."""
 
@@ -83,9 +92,11 @@ class Trainer:
         Trained in place.
     loss : str or one of fastbp.losses, optional
         quadratic, mean_absolute or huber; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs),
-        poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your own.
+        poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your own. Names
+        of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed over the
+        outputs, and "log_loss" the cross-entropy that matches the output.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
-        With its settings; or its name in small letters, for their defaults.
+        With its settings; or its name, for their defaults.
     batch_size : int
         Samples of a mini-batch, >= 1; the last of an epoch may be smaller.
     seed : int
@@ -138,6 +149,7 @@ class Trainer:
     True
     """
 
+    @known_as(OF_FIT | OF_OPTIMIZER)
     def __init__(self, network: Network, loss: str | losses.Loss | None = None,
                  optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
                  threads: int | None = None, schedule: str | Schedule | Function | None = None,
@@ -237,6 +249,8 @@ class Trainer:
         """Updates of the parameters so far."""
         return int(self._clock[0])
 
+    @known_as(OF_TRAINER | OF_OPTIMIZER, validation_split="validation_fraction",
+              verbose=("progress", lambda verbose: _progress(verbose)))
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 1,
             validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
             progress: bool | None = None, *, sample_weight: npt.ArrayLike | None = None,
@@ -256,14 +270,14 @@ class Trainer:
         validation_data : (X, y), optional
             Evaluated after each epoch.
         progress : bool, optional
-            Show a bar on standard error; None: where that is a terminal.
+            Show a bar on standard error; None: where that is a terminal. Also taken as verbose=0, 1, 2 or "auto".
         sample_weight : array_like (n,), optional
             >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged.
         class_weight : "balanced" or dict, optional
             A weight for each label, times the sample's own; "balanced": as if all classes had as many samples.
         validation_fraction : float, optional
             In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation and not
-            trained on.
+            trained on. Also taken as validation_split.
         stratify : bool
             Whether the share is taken of each class; needs labels.
         metrics : iterable of str or metrics.Metric
@@ -520,15 +534,12 @@ class Trainer:
 
 def _rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]:
     """Of the input and of each hidden layer."""
-    rates = [0.0] + [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)  # type: ignore[arg-type]
+    if np.ndim(dropout) == 0:
+        return (0.0,) + (fraction("dropout", dropout),) * n_hidden
+    rates = list(dropout)  # type: ignore[arg-type]
     if len(rates) != n_hidden + 1:
         raise ValueError(f"dropout names {len(rates)} rates; there are the input and {n_hidden} hidden layers")
-    for rate in [dropout, *rates] if np.ndim(dropout) == 0 else rates:
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)):
-            raise TypeError(f"dropout must be a number or one for the input and each hidden layer, got {rate!r}")
-        if not 0 <= rate < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {rate!r}")
-    return tuple(float(rate) for rate in rates)  # type: ignore[arg-type]
+    return tuple(fraction("dropout", rate) for rate in rates)
 
 
 def _frozen(frozen: Sequence[int], n_layers: int) -> tuple[int, ...]:
@@ -551,19 +562,26 @@ def _optimizer(chosen: Optimizer | str | None) -> Optimizer:
     return SGD() if chosen is None else chosen
 
 
-def _split(n: int, labels: Array | None, fraction: float, stratify: bool, seed: int) -> tuple[Array, Array]:
+def _progress(verbose: Any) -> bool | None:
+    """What `progress` is for Keras' verbose: 0, 1, 2, a truth value or "auto"."""
+    if isinstance(verbose, (bool, np.bool_)):
+        return bool(verbose)
+    return None if isinstance(verbose, str) and one_of("verbose", verbose, ["auto"]) else whole_number(
+        "verbose", verbose, 0) > 0
+
+
+def _split(n: int, labels: Array | None, share: float, stratify: bool, seed: int) -> tuple[Array, Array]:
     """Numbers of the samples to train on and of those to validate with."""
-    if isinstance(fraction, bool) or not isinstance(fraction, (float, np.floating)) or not 0 < fraction < 1:
-        raise ValueError(f"validation_fraction must be in (0, 1), got {fraction!r}")
+    share = number("validation_fraction", share, 0, 1, low_open=True, high_open=True)
     if stratify and labels is None:
         raise ValueError("stratify=True needs labels, y holds values")
     order = np.random.default_rng([seed, 0, 1]).permutation(n)  # not that of any epoch
     if stratify and labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]
     # As many as the fraction says, evenly spread: so of each class, once they are sorted by it, to within one sample.
-    kept = np.diff(np.floor(np.arange(n + 1) * fraction + 0.5)).astype(bool)
+    kept = np.diff(np.floor(np.arange(n + 1) * share + 0.5)).astype(bool)
     if kept.all() or not kept.any():
-        raise ValueError(f"validation_fraction {fraction} of {n} samples leaves none for "
+        raise ValueError(f"validation_fraction {share} of {n} samples leaves none for "
                          f"{'training' if kept.all() else 'validation'}")
     return np.sort(order[~kept]), np.sort(order[kept])
 

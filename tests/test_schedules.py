@@ -81,7 +81,8 @@ WRONG = [(Step, "every", [0, 1.5, math.nan]), (Step, "factor", [0, -1]), (Expone
 @pytest.mark.parametrize(("kind", "name", "value"), [(kind, name, value) for kind, name, values in WRONG
                                                      for value in values])
 def test_a_setting_out_of_its_range(kind, name, value):
-    with pytest.raises(ValueError, match=rf"^{name} must be (in [\[(].*[\])]|a finite number >=? \d), got {value!r}$"):
+    limits = r"(in [\[(].*[\])]|a finite number >=? \d|at least 1)"
+    with pytest.raises(ValueError, match=rf"^{name} must be {limits}, got {value!r}$"):
         kind(**{name: value})
 
 
