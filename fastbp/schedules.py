@@ -61,7 +61,7 @@ class Step(Schedule):
         settle(self, "factor", positive)
 
     def factors(self, step: Array, steps: int) -> Array:
-        return self.factor ** np.floor(step / (self.every * steps))
+        return self.factor ** np.floor(_unrounded(step / (self.every * steps)))
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,21 @@ class Cosine(Schedule):
         settle(self, "end", not_negative)
 
     def factors(self, step: Array, steps: int) -> Array:
-        ends = np.cumsum(self.growth ** np.arange(self.cycles))
-        ends = np.concatenate([[0.0], ends / ends[-1] * steps])
+        share = self._equal_cycles(step, steps) if self.growth == 1 else self._growing_cycles(step, steps)
+        return _half_cosine(np.where(step < steps, share, 1), 1, self.end)
+
+    def _equal_cycles(self, step: Array, steps: int) -> Array:
+        """How much of its cycle is over: the fraction of step · cycles / steps, in whole numbers."""
+        result: Array = step * (self.cycles % steps) % steps / steps
+        return result
+
+    def _growing_cycles(self, step: Array, steps: int) -> Array:
+        longest = self.cycles - 1 if self.growth > 1 else 0
+        lengths = self.growth ** (np.arange(self.cycles) - float(longest))  # none is above 1
+        ends = np.concatenate([[0.0], _unrounded(np.cumsum(lengths) / lengths.sum() * steps)])
         cycle = np.minimum(np.searchsorted(ends, step, side="right") - 1, self.cycles - 1)
-        return _half_cosine((step - ends[cycle]) / (ends[cycle + 1] - ends[cycle]), 1, self.end)
+        length = ends[cycle + 1] - ends[cycle]
+        return np.asarray((step - ends[cycle]) / np.where(length == 0, 1, length))
 
 
 @dataclass(frozen=True)
@@ -220,7 +231,7 @@ class WarmUp(Schedule):
             raise TypeError(f"then must be a schedule or a function (step, steps) -> factor, got {self.then!r}")
 
     def factors(self, step: Array, steps: int) -> Array:
-        rising = max(1, round(self.share * steps))
+        rising = max(1, round(float(_unrounded(np.array(2 * self.share * steps))) / 2))
         rest = max(1, steps - rising)
         later = factors_of(self.then, np.maximum(step - rising, 0), rest)
         return np.where(step < rising, (step + 1) / rising * self.then(0, rest), later)
@@ -231,6 +242,13 @@ def factors_of(schedule: Schedule | Function, step: Array, steps: int) -> Array:
     if isinstance(schedule, Schedule):
         return schedule.factors(step, steps)
     return np.fromiter((schedule(int(one), steps) for one in step), np.float64, len(step))
+
+
+def _unrounded(x: Array) -> Array:
+    """Numbers next to a whole one, as 0.7 · 10 = 7.000000000000001 is, become that: else what they say when to begin
+    comes a step late."""
+    whole = np.rint(x)
+    return np.where(np.abs(x - whole) <= 1e-12 * np.maximum(whole, 1), whole, x)
 
 
 def _half_cosine(share: Array, start: float, end: float) -> Array:
