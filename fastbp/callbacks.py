@@ -20,8 +20,8 @@ import numpy as np
 
 from fastbp import checkpoint
 from fastbp.checkpoint import State
+from fastbp.checks import number, positive, truth, whole_number
 from fastbp.files import PREFIX, check_folder
-from fastbp.inputs import number, positive, truth, whole_number
 from fastbp.network import Network
 from fastbp.workspace import Array
 

@@ -55,6 +55,12 @@ INITIALISERS: dict[str, Initialiser] = {
     "glorot_uniform": _uniform(_glorot), "he_normal": _normal(_he), "he_uniform": _uniform(_he),
     "orthogonal": orthogonal, "zeros": lambda draw, n_in, n_out: np.zeros((n_in, n_out)),
 }
+# Names in other libraries; see checks.one_of.
+ALIASES = {
+    "glorot": "glorot_uniform", "xavier": "glorot_uniform", "xavieruniform": "glorot_uniform",
+    "xaviernormal": "glorot_normal", "he": "he_normal", "kaiming": "he_normal", "kaimingnormal": "he_normal",
+    "kaiminguniform": "he_uniform", "lecun": "lecun_normal", "zero": "zeros",
+}
 # For each activation, where nothing is said; glorot_uniform for the others.
 MATCHING = {"selu": "lecun_normal"} | dict.fromkeys(
     ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"), "he_normal")

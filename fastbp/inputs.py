@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import not_negative, one_of, whole_number
 from fastbp.core import activations, losses
 from fastbp.core.samples import KINDS, LABELS, NONE, Samples, describe
 from fastbp.workspace import Array
@@ -53,48 +54,6 @@ class Described(Protocol):
 
     @property
     def input_scale(self) -> float: ...
-
-
-def one_of(what: str, name: str, valid: Any) -> str:
-    """`name` if it is one of the valid ones; otherwise a ValueError that lists them."""
-    if not isinstance(name, str) or name not in valid:
-        raise ValueError(f"unknown {what} {name!r}; valid: {', '.join(valid)}")
-    return name
-
-
-def whole_number(name: str, value: Any, least: int) -> int:
-    """`value` as an int of at least `least`; otherwise a TypeError or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)
-
-
-def number(name: str, value: Any, low: float, high: float, low_open: bool = False, high_open: bool = False) -> float:
-    """`value` as a float from low to high, neither NaN nor infinite; otherwise a TypeError or ValueError."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    above = value > low if low_open else value >= low
-    if not (above and (value < high if high_open or high == np.inf else value <= high)) or value == -np.inf:
-        if high == np.inf:
-            limits = "finite" if low == -np.inf else f"a finite number {'>' if low_open else '>='} {low}"
-        else:
-            limits = f"in {'(' if low_open else '['}{low}, {high}{')' if high_open else ']'}"
-        raise ValueError(f"{name} must be {limits}, got {value!r}")
-    return float(value)
-
-
-def positive(name: str, value: Any) -> float:
-    """`value` as a float, finite and > 0; otherwise a TypeError or ValueError."""
-    return number(name, value, 0, np.inf, low_open=True)
-
-
-def truth(name: str, value: Any) -> bool:
-    """`value` as a bool; otherwise a TypeError."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
 
 
 def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X") -> Inputs:
@@ -192,11 +151,9 @@ def _class_weights(class_weight: str | Mapping[int, float], labels: Array, weigh
         raise TypeError(f'class_weight must be "balanced" or a weight for each label, got {class_weight!r}')
     weights = np.ones(len(counts))
     for label, weight in class_weight.items():
-        number = whole_number("a label of class_weight", label, 0)
-        if isinstance(weight, bool) or not isinstance(weight, (int, float, np.number)) or not 0 <= weight < np.inf:
-            raise ValueError(f"class_weight must be finite and >= 0, that of {label} is {weight!r}")
-        if number < len(counts):
-            weights[number] = weight
+        own = not_negative(f"class_weight of {label}", weight)
+        if whole_number("a label of class_weight", label, 0) < len(counts):
+            weights[label] = own
     return weights
 
 

@@ -1,24 +1,39 @@
 """Metrics of outputs beside targets: to call, or by name in `fit(metrics=...)`, which watches them on the validation.
 
-Every one takes (y, outputs): labels (n,) or rows (n, n_out), as `fit` does, and what `forward` gives, (n, n_out).
-Rows of one 1 each count as labels; of other rows each column is a class of its own, said yes to from 1/2 on.
+Every metric takes (y, outputs): labels (n,) or rows (n, n_out), as `fit` does, and the outputs (n, n_out) of `forward`.
+Metrics that count right decisions also take what `predict` gives; then labels may be texts too.
+
+`multilabel` says what rows of targets mean. True: each output is a class of its own, and a number from 1/2 on says yes
+to it. False: a sample has one class, that of the largest number in its row. None: a guess; rows of one 1 each, and a
+column of 0 and 1, are labels, other rows in [0, 1] are not. `sample_weight` (n,) counts a sample of weight 2 twice and
+a sample of weight 0 not at all. Metrics of classes are NaN if an output is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import one_of, truth, whole_number
 from fastbp.core import metrics as core
-from fastbp.inputs import decide, one_of, whole_number
+from fastbp.inputs import BLOCK, as_weights, check_some_weight, decide
 from fastbp.workspace import Array
 
 TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds"}  # names in logs and to watch
-LEAST = 1e-15  # of a probability in a log loss, which stays finite
+# What a metric is for, and what the targets of a fit are: those that it is for, and what to call them.
+KINDS = {
+    "any": ({"labels", "multilabel", "values"}, "any targets"),
+    "classes": ({"labels", "multilabel"}, "classes: labels, or rows that say yes or no to each output"),
+    "labels": ({"labels"}, "labels: one class a sample"),
+    "probabilities": ({"labels", "multilabel"}, "probabilities of classes: sigmoid or softmax outputs"),
+    "values": ({"multilabel", "values"}, "values: rows of targets, not labels"),
+}
+FITS = {"labels": "labels", "multilabel": "rows that say yes or no to each output", "values": "values"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +45,12 @@ class Metric:
     name : str
         In the history, in logs and to watch.
     function : (y, outputs) -> float
-        y: labels (n,) int64, or rows (n, n_out); outputs (n, n_out).
+        y: labels (n,) int64, or rows (n, n_out); outputs (n, n_out). If it has a parameter multilabel or sample_weight,
+        a fit gives it that too.
     more_is_better : bool
+    kind : str
+        Which targets it is for: "any"; "classes", labels or rows that say yes or no to each output; "labels", one class
+        a sample; "probabilities", classes and outputs in [0, 1]; "values", rows of numbers.
 
     Examples
     --------
@@ -45,27 +64,48 @@ class Metric:
     """
 
     name: str
-    function: Callable[[Array, Array], Any]
+    function: Callable[..., Any]
     more_is_better: bool = True
+    kind: str = "any"
+
+    def __post_init__(self) -> None:
+        one_of("kind of metric", self.kind, KINDS)
 
 
-def accuracy(y: npt.ArrayLike, outputs: npt.ArrayLike) -> float:
-    """Share of the samples whose largest output is that of their label; of several classes to a sample, share of all
-    yes and no that are right.
+def accuracy(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | None = None,
+             sample_weight: npt.ArrayLike | None = None) -> float:
+    """Share of the samples whose decision is right; of several classes to a sample, share of all yes and no that are.
+
+    Parameters
+    ----------
+    y : array_like (n,) or (n, n_out)
+        Labels, numbers or texts, or rows.
+    outputs : array_like (n, n_out) or (n,)
+        Of `forward`, or labels of `predict`.
+    multilabel, sample_weight
+        See the module.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other.
 
     Examples
     --------
     >>> accuracy([0, 1], [[0.9, 0.1], [0.8, 0.2]])
     0.5
+    >>> accuracy(["cat", "dog"], ["cat", "cat"])
+    0.5
     """
-    targets, a = _pair(y, outputs)
-    if targets.ndim == 2:
-        counts = _counts_of_classes(targets, a)
-        return float((counts[:, 0, 0] + counts[:, 1, 1]).sum() / counts.sum())
-    return float(np.mean(decide(a) == targets))
+    counts = _counts("accuracy", y, outputs, multilabel, sample_weight)
+    if not counts.multilabel:
+        return float(counts.right.sum() / counts.total)
+    right = 2 * counts.right + counts.total - counts.taken - counts.there  # yes and no
+    return float(right.sum() / (counts.total * len(right)))
 
 
-def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5) -> float:
+def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: bool | None = None,
+          sample_weight: npt.ArrayLike | None = None) -> float:
     """Share of the samples whose label is among the `k` largest outputs; of equal ones the first counts as larger.
 
     Examples
@@ -73,13 +113,22 @@ def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5) -> float:
     >>> top_k([2, 1], [[0.5, 0.2, 0.3], [0.5, 0.2, 0.3]], k=2)
     0.5
     """
-    targets, a = _pair(y, outputs)
-    _need_labels(targets, "top_k")
-    return float(core.count_top(targets, _columns(a), whole_number("k", k, 1)) / len(a))
+    k = whole_number("k", k, 1)
+    targets, a = _of_outputs("top_k", y, outputs, multilabel)
+    _need_labels("top_k", targets)
+    weights = _weights(sample_weight, len(a))
+    if _has_nan(a):
+        return np.nan
+    hits = sum(core.count_top(targets[part], _floats(_columns(a[part])), weights[part], k) for part in _parts(a))
+    return float(hits / weights.sum())
 
 
-def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike) -> Array:
-    """(classes, classes) int64: samples of each label, a row, by what was decided, a column.
+def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | None = None,
+                     sample_weight: npt.ArrayLike | None = None) -> Array:
+    """(classes, classes): samples of each label, a row, by what was decided, a column; weights give float64.
+
+    The classes are those of the outputs, or where these are labels the different ones of y and outputs, sorted. Raises
+    ValueError where an output is NaN.
 
     Examples
     --------
@@ -87,27 +136,36 @@ def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike) -> Array:
     array([[1, 0],
            [1, 1]])
     """
-    targets, a = _pair(y, outputs)
-    _need_labels(targets, "confusion_matrix")
-    counts = np.zeros((max(2, a.shape[1]),) * 2, np.int64)
-    core.count_pairs(targets, decide(a), counts)
-    return counts
+    targets, decided, n_classes = _decisions("confusion_matrix", y, outputs, multilabel)
+    _need_labels("confusion_matrix", targets)
+    if _has_nan(decided):
+        raise ValueError("confusion_matrix needs a decision for each sample, but an output is NaN")
+    counts = np.zeros((n_classes, n_classes))
+    weights = np.ones(len(targets)) if sample_weight is None else _checked_weights(sample_weight, len(targets))
+    core.count_pairs(targets, decided, weights, counts)
+    return counts.astype(np.int64) if sample_weight is None else counts
 
 
-def precision(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro") -> float | Array:
-    """Share of right ones among those taken for a class, 0 where none was: of each (None), or the mean over those that
-    are there or taken for ("macro")."""
-    right, taken, there = _right(y, outputs)
-    return _averaged(right / np.maximum(taken, 1), taken + there > 0, average)
+def precision(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", *,
+              multilabel: bool | None = None, sample_weight: npt.ArrayLike | None = None) -> float | Array:
+    """Share of right ones among those taken for a class, 0 where none was: of each (None), or their mean ("macro").
+
+    The mean of labels is over the classes that a sample has or was taken for, that of rows over all, as in
+    scikit-learn with zero_division=0.
+    """
+    counts = _counts("precision", y, outputs, multilabel, sample_weight)
+    return counts.averaged(counts.right, counts.taken, average)
 
 
-def recall(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro") -> float | Array:
+def recall(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", *,
+           multilabel: bool | None = None, sample_weight: npt.ArrayLike | None = None) -> float | Array:
     """Share of right ones among those that are of a class, as `precision`."""
-    right, taken, there = _right(y, outputs)
-    return _averaged(right / np.maximum(there, 1), taken + there > 0, average)
+    counts = _counts("recall", y, outputs, multilabel, sample_weight)
+    return counts.averaged(counts.right, counts.there, average)
 
 
-def f1(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro") -> float | Array:
+def f1(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", *,
+       multilabel: bool | None = None, sample_weight: npt.ArrayLike | None = None) -> float | Array:
     """Harmonic mean of precision and recall of each class, as `precision`.
 
     Examples
@@ -115,55 +173,88 @@ def f1(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro") 
     >>> round(f1([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), 4)
     0.6667
     """
-    right, taken, there = _right(y, outputs)
-    return _averaged(2 * right / np.maximum(taken + there, 1), taken + there > 0, average)
+    counts = _counts("f1", y, outputs, multilabel, sample_weight)
+    return counts.averaged(2 * counts.right, counts.taken + counts.there, average)
 
 
-def log_loss(y: npt.ArrayLike, outputs: npt.ArrayLike) -> float:
-    """Mean of −log of the label's probability, in nats; of several classes to a sample, over all of them."""
-    targets, a = _pair(y, outputs)
-    if targets.ndim == 2:
-        return float(core.sum_binary_log_losses(targets, a, LEAST) / a.size)
-    return float(core.sum_log_losses(targets, _columns(a), LEAST) / len(a))
+def log_loss(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | None = None,
+             sample_weight: npt.ArrayLike | None = None) -> float:
+    """Mean of −log of the label's probability, in nats; of several classes to a sample, over all of them.
+
+    An output of exactly 0 counts as the smallest normal number of its type. A sigmoid output of exactly 1 has lost how
+    close to 1 it was: 1 / (1 + e^-z) is 1 for e^-z below eps / 2, the number nearest to the true value for e^-z below
+    eps / 4, and eps / 2^1.5 between the two is what 1 − a counts as: a loss of 16.98 for float32, 37.08 for float64.
+    `Trainer.evaluate` has z and gives the loss itself.
+
+    Examples
+    --------
+    >>> round(log_loss([0, 1], [[0.5, 0.5], [0.75, 0.25]]), 4)
+    1.0397
+    """
+    targets, a = _of_outputs("log_loss", y, outputs, multilabel)
+    weights = _weights(sample_weight, len(a))
+    if _has_nan(a):
+        return np.nan
+    own = np.finfo(a.dtype if a.dtype.kind == "f" else np.float64)
+    if a.min() < 0 or a.max() > 1 + 8 * float(own.eps):
+        raise ValueError(f"log_loss needs probabilities, outputs in [0, 1], found {a.min()} to {a.max()}")
+    least, rest = max(float(own.tiny), float(np.finfo(np.float64).tiny)), float(own.eps) / 2**1.5
+    if targets.ndim == 1 and a.shape[1] > 1:
+        total = sum(core.sum_log_losses(targets[part], _floats(a[part]), weights[part], least) for part in _parts(a))
+        return float(total / weights.sum())
+    rows = targets.reshape(a.shape)
+    total = sum(core.sum_binary_log_losses(_floats(rows[part]), _floats(a[part]), weights[part], least, rest)
+                for part in _parts(a))
+    return float(total / (weights.sum() * a.shape[1]))
 
 
-def mae(y: npt.ArrayLike, outputs: npt.ArrayLike) -> float:
-    """Mean absolute error, in units of the targets."""
-    sums, n = _errors(y, outputs)
-    return float(sums[0].mean() / n)
+def mae(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+    """Mean absolute error, in units of the targets.
+
+    y and outputs: (n, n_out), or (n,) for one output; either may be a column (n, 1) beside the other's (n,).
+    """
+    sums = _errors("mae", y, outputs, sample_weight)
+    return float((sums[1] / sums[0]).mean())
 
 
-def rmse(y: npt.ArrayLike, outputs: npt.ArrayLike) -> float:
-    """Root of the mean squared error, in units of the targets.
+def rmse(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+    """Root of the mean squared error, over all outputs, in units of the targets; shapes as in `mae`.
 
     Examples
     --------
     >>> rmse([[1.0], [3.0]], [[1.0], [1.0]]) == 2**0.5
     True
     """
-    sums, n = _errors(y, outputs)
-    return float(np.sqrt(sums[1].mean() / n))
+    sums = _errors("rmse", y, outputs, sample_weight)
+    return float(np.sqrt((sums[2] / sums[0]).mean()))
 
 
-def r2(y: npt.ArrayLike, outputs: npt.ArrayLike) -> float:
+def r2(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
     """1 − squared error / variance of the targets, mean over the outputs: 1 is perfect, 0 as good as their mean. Of
-    targets that are all equal: 1 if every output is, else 0."""
-    (_, squared, spread), _ = _errors(y, outputs)
+    targets that are all equal: 1 if every output is, else 0. Shapes as in `mae`."""
+    _, _, squared, spread, _ = _errors("r2", y, outputs, sample_weight)
     constant = np.where(squared == 0, 1.0, 0.0)
-    return float(np.where(spread > 0, 1 - squared / np.where(spread > 0, spread, 1), constant).mean())
+    return float(np.where(spread == 0, constant, 1 - squared / np.where(spread == 0, 1, spread)).mean())
 
 
 METRICS = {metric.name: metric for metric in (
-    Metric("accuracy", accuracy), Metric("top5", top_k), Metric("precision", precision), Metric("recall", recall),
-    Metric("f1", f1), Metric("log_loss", log_loss, False), Metric("r2", r2), Metric("mae", mae, False),
-    Metric("rmse", rmse, False))}
+    Metric("accuracy", accuracy, kind="classes"), Metric("top5", top_k, kind="labels"),
+    Metric("precision", precision, kind="classes"), Metric("recall", recall, kind="classes"),
+    Metric("f1", f1, kind="classes"), Metric("log_loss", log_loss, False, "probabilities"),
+    Metric("r2", r2, kind="values"), Metric("mae", mae, False, "values"), Metric("rmse", rmse, False, "values"))}
+# Names in other libraries; see checks.one_of.
+ALIASES = {
+    "acc": "accuracy", "accuracyscore": "accuracy", "top5accuracy": "top5", "precisionscore": "precision",
+    "recallscore": "recall", "f1score": "f1", "f1macro": "f1", "r2score": "r2", "meanabsoluteerror": "mae",
+    "rootmeansquarederror": "rmse",
+}
 
 
 def as_metrics(chosen: Iterable[str | Metric]) -> list[Metric]:
     """Metrics by name or as they are."""
     if isinstance(chosen, str):
         raise TypeError(f"metrics must be a sequence of names or of metrics.Metric, got {chosen!r}")
-    metrics = [metric if isinstance(metric, Metric) else METRICS[one_of("metric", metric, METRICS)]
+    metrics = [metric if isinstance(metric, Metric) else METRICS[one_of("metric", metric, METRICS, ALIASES)]
                for metric in chosen]
     names = [metric.name for metric in metrics]
     if taken := TAKEN.intersection(names):
@@ -173,29 +264,224 @@ def as_metrics(chosen: Iterable[str | Metric]) -> list[Metric]:
     return metrics
 
 
-def _pair(y: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Array, Array]:
-    """Labels (n,) int64 or rows (n, n_out), and outputs (n, n_out); rows of one class each become labels."""
-    targets, a = np.asarray(y), np.asarray(outputs)
-    if a.ndim != 2 or len(a) == 0 or targets.ndim not in (1, 2) or len(targets) != len(a):
-        raise ValueError(f"y {targets.shape} and outputs {a.shape} must be of as many samples, outputs in rows")
-    if targets.ndim == 2 and targets.shape == a.shape:
-        one_each = a.shape[1] > 1 and bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all())
-        if a.shape[1] == 1 and bool(((targets == 0) | (targets == 1)).all()):
-            return targets[:, 0].astype(np.int64), a
-        return (np.argmax(targets, axis=1), a) if one_each else (targets, a)
-    if targets.ndim == 2:
-        raise ValueError(f"y has shape {targets.shape}, outputs {a.shape}")
-    if targets.dtype.kind in "bui" or (targets.dtype.kind == "f" and (targets == np.floor(targets)).all()):
-        if targets.min() < 0 or targets.max() >= max(2, a.shape[1]):
-            raise ValueError(f"y must hold labels 0 to {max(2, a.shape[1]) - 1}, found {targets.min()} to "
-                             f"{targets.max()}")
-        return targets.astype(np.int64), a
-    raise ValueError("y must hold whole labels")
+def check(metric: Metric, kind: str, probabilities: bool = True) -> None:
+    """Raise ValueError unless a metric is for targets of a kind, "labels", "multilabel" or "values", beside outputs
+    that are probabilities or not."""
+    fits, needs = KINDS[metric.kind]
+    if metric.kind == "probabilities" and not probabilities:
+        raise ValueError(f"metric {metric.name} needs {needs}")
+    if kind not in fits:
+        raise ValueError(f"metric {metric.name} needs {needs}; the targets of this fit are {FITS[kind]}")
 
 
-def _need_labels(targets: Array, name: str) -> None:
+def measure(metric: Metric, y: Array, outputs: Array, kind: str, sample_weight: Array | None = None) -> float:
+    """A metric of targets of a kind, see `check`; its function is told the kind and the weights if it takes them.
+
+    Raises ValueError where it gives anything but a number.
+    """
+    known = {"multilabel": kind == "multilabel", "sample_weight": sample_weight}
+    try:
+        parameters: Iterable[str] = inspect.signature(metric.function).parameters
+    except ValueError:  # of something that is compiled
+        parameters = ()
+    value = metric.function(y, outputs, **{name: known[name] for name in known if name in parameters})
+    try:
+        if np.ndim(value) == 0:
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"metric {metric.name} must give a number, got {value!r}")
+
+
+class _Counts(NamedTuple):
+    """Weights of samples of each class (classes,): rightly taken for it, taken for it, of it; and of all samples."""
+
+    right: Array
+    taken: Array
+    there: Array
+    total: float
+    multilabel: bool
+
+    def averaged(self, part: Array, of: Array, average: str | None) -> float | Array:
+        """part / of, 0 where that is 0 / 0, for each class or their mean."""
+        shares = part / np.where(of == 0, 1, of)
+        if average is None:
+            return shares
+        one_of("average", average, ["macro"])
+        return float(shares[self.multilabel | (self.taken + self.there != 0)].mean())
+
+
+def _counts(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: bool | None,
+            sample_weight: npt.ArrayLike | None) -> _Counts:
+    targets, decided, n_classes = _decisions(name, y, outputs, multilabel)
+    weights = _weights(sample_weight, len(targets))
+    several = targets.ndim == 2
+    if _has_nan(decided):
+        right = taken = there = np.full(n_classes, np.nan)
+    elif several:
+        counts = np.zeros((n_classes, 2, 2))
+        for part in _parts(decided):
+            core.count_classes(_floats(targets[part]), _floats(decided[part]), weights[part], counts)
+        right, taken, there = counts[:, 1, 1], counts[:, :, 1].sum(axis=1), counts[:, 1].sum(axis=1)
+    else:
+        right = np.bincount(targets, weights * (targets == decided), n_classes)
+        taken, there = np.bincount(decided, weights, n_classes), np.bincount(targets, weights, n_classes)
+    return _Counts(right, taken, there, float(weights.sum()), several)
+
+
+def _decisions(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike,
+               multilabel: bool | None) -> tuple[Array, Array, int]:
+    """Targets and what was decided, both labels (n,) int64 or both rows (n, n_out), and how many classes there are.
+
+    Rows decided are the outputs themselves; labels decided are float64 and NaN where an output is.
+    """
+    targets, a = _pair(name, y, outputs)
+    multilabel = None if multilabel is None else truth("multilabel", multilabel)
+    if a.ndim == 2 and a.shape[1] == 1 and a.dtype.kind in "buiU" and not multilabel:
+        a = a[:, 0]
+    if a.ndim == 2:
+        targets = _targets(name, targets, a, multilabel)
+        if targets.ndim == 2:
+            return targets, a, a.shape[1]
+        return targets, (np.full(len(a), np.nan) if _has_nan(a) else decide(a)), max(2, a.shape[1])
+    if a.dtype.kind == "f" and not (np.isnan(a) | (a == np.floor(a))).all():
+        raise ValueError(f"{name} takes the outputs (n, n_out) of forward, (n, 1) for one output, or labels (n,); "
+                         f"outputs are {a.dtype} {a.shape} and not whole")
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        if multilabel or not _one_each(targets):
+            raise ValueError(f"{name} of rows of targets {targets.shape} needs outputs of that shape, got {a.shape}")
+        targets = np.argmax(targets, axis=1)
+    targets = targets.reshape(len(targets))
+    if (targets.dtype.kind == "U") != (a.dtype.kind == "U"):
+        raise TypeError(f"{name} needs labels of one kind: y has dtype {targets.dtype}, outputs {a.dtype}")
+    _check_whole(targets)
+    if _has_nan(a):
+        return np.zeros(len(a), np.int64), a, len(np.unique(targets))
+    classes, both = np.unique(np.concatenate([targets, a]), return_inverse=True)
+    both = both.reshape(2, len(a))
+    return both[0], both[1], len(classes)
+
+
+def _of_outputs(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: bool | None) -> tuple[Array, Array]:
+    """Targets, labels (n,) int64 or rows (n, n_out), and outputs (n, n_out), of a metric that labels are too little
+    for."""
+    targets, a = _pair(name, y, outputs)
+    if a.ndim != 2 or a.dtype.kind == "U":
+        raise ValueError(f"{name} needs the outputs (n, n_out) of forward, (n, 1) for one output, not labels; outputs "
+                         f"have dtype {a.dtype} and shape {a.shape}")
+    return _targets(name, targets, a, None if multilabel is None else truth("multilabel", multilabel)), a
+
+
+def _pair(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Array, Array]:
+    """Both as arrays of as many samples, of one or two dimensions."""
+    targets, a = _array("y", y), _array("outputs", outputs)
+    if targets.ndim not in (1, 2) or a.ndim not in (1, 2) or len(targets) != len(a) or 0 in targets.shape + a.shape:
+        raise ValueError(f"{name} needs y and outputs of as many samples, at least one, (n,) or (n, n_out); "
+                         f"y has shape {targets.shape}, outputs {a.shape}")
+    return targets, a
+
+
+def _array(name: str, given: npt.ArrayLike) -> Array:
+    """Real numbers or texts; Python objects become one or the other."""
+    if np.ma.is_masked(given):
+        raise ValueError(f"{name} has masked values; fill them or leave their samples out")
+    array = np.asarray(given)
+    if array.dtype.kind == "O" and array.ndim:
+        whole = array.ravel()
+        if all(isinstance(one, str) for one in whole):
+            return array.astype(str)
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            kinds = sorted({type(one).__name__ for one in whole})
+            raise TypeError(f"{name} must hold real numbers or texts, found {', '.join(kinds)}") from None
+    if array.dtype.kind == "T":  # NumPy's texts of any length
+        return array.astype(str)
+    if array.dtype.kind not in "buifU":
+        raise TypeError(f"{name} must hold real numbers or texts, got dtype {array.dtype}")
+    return array
+
+
+def _targets(name: str, targets: Array, a: Array, multilabel: bool | None) -> Array:
+    """Labels (n,) int64 or, where each output is a class of its own, rows (n, n_out), beside outputs (n, n_out)."""
+    if targets.dtype.kind == "U":
+        raise TypeError(f"y holds texts; beside outputs {a.shape} {name} needs the number of each sample's column, or "
+                        "instead of the outputs the texts that predict gives")
+    if multilabel and targets.ndim == 1 and a.shape[1] == 1:
+        targets = targets[:, np.newaxis]
+    if targets.ndim == 1 or (targets.shape[1] == 1 < a.shape[1]):
+        if multilabel:
+            raise ValueError(f"multilabel=True needs rows of targets {a.shape}, y has shape {targets.shape}")
+        return _labels(targets.reshape(len(targets)), max(2, a.shape[1]))
+    if targets.shape != a.shape:
+        raise ValueError(f"{name} needs labels (n,) or rows of targets {a.shape}; y has shape {targets.shape}, outputs "
+                         f"{a.shape}")
+    if multilabel is False:
+        return _checked_columns(targets)
+    if multilabel is None and a.shape[1] == 1:
+        return _labels(targets[:, 0], 2)
+    if multilabel is None and _one_each(targets):
+        return np.asarray(np.argmax(targets, axis=1))
+    if not (targets.min() >= 0 and targets.max() <= 1):  # nor NaN
+        raise ValueError(f"{name} needs classes, y holds values from {targets.min()} to {targets.max()}: give labels "
+                         "(n,), or rows of numbers in [0, 1]")
+    return targets
+
+
+def _checked_columns(rows: Array) -> Array:
+    if _has_nan(rows):
+        raise ValueError("y holds NaN")
+    return decide(rows)
+
+
+def _one_each(rows: Array) -> bool:
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all())
+
+
+def _labels(targets: Array, classes: int) -> Array:
+    _check_whole(targets)
+    if targets.min() < 0 or targets.max() >= classes:
+        raise ValueError(f"y must hold labels 0 to {classes - 1}, found {targets.min()} to {targets.max()}")
+    return targets.astype(np.int64)
+
+
+def _check_whole(targets: Array) -> None:
+    if targets.dtype.kind == "f" and not (whole := targets == np.floor(targets)).all():  # NaN is not
+        raise ValueError(f"y must hold whole labels, y[{int(np.argmin(whole))}] is {targets[np.argmin(whole)]}")
+
+
+def _need_labels(name: str, targets: Array) -> None:
     if targets.ndim != 1:
         raise ValueError(f"{name} needs one label a sample, y holds rows of values")
+
+
+def _has_nan(array: Array) -> bool:
+    """Without room for as many truth values."""
+    return array.dtype.kind == "f" and bool(np.isnan(array.min()))
+
+
+def _checked_weights(sample_weight: npt.ArrayLike, n: int) -> Array:
+    as_weights(sample_weight, None, None, n)
+    return np.require(sample_weight, np.float64, ("C", "W"))
+
+
+def _weights(sample_weight: npt.ArrayLike | None, n: int) -> Array:
+    """Of each sample (n,), in units of the largest."""
+    if sample_weight is None:
+        return np.ones(n)
+    weights = check_some_weight(_checked_weights(sample_weight, n))
+    return np.asarray(weights / weights.max())
+
+
+def _parts(a: Array) -> Iterator[slice]:
+    """Samples that the compiled functions get at once, whose copies take little memory."""
+    n = max(1, BLOCK // a.shape[1])
+    return (slice(i, i + n) for i in range(0, len(a), n))
+
+
+def _floats(rows: Array) -> Array:
+    """As the compiled functions read them."""
+    return np.require(rows, np.float64, ("C", "A", "W"))
 
 
 def _columns(a: Array) -> Array:
@@ -203,36 +489,16 @@ def _columns(a: Array) -> Array:
     return np.hstack([1 - a, a]) if a.shape[1] == 1 else a
 
 
-def _counts_of_classes(rows: Array, a: Array) -> Array:
-    counts = np.zeros((a.shape[1], 2, 2), np.int64)
-    core.count_classes(rows, a, counts)
-    return counts
-
-
-def _right(y: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """Of each class: samples rightly taken for it, taken for it, of it."""
-    targets, a = _pair(y, outputs)
-    if targets.ndim == 2:
-        counts = _counts_of_classes(targets, a)
-        return counts[:, 1, 1], counts[:, :, 1].sum(axis=1), counts[:, 1].sum(axis=1)
-    matrix = confusion_matrix(targets, a)
-    return np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
-
-
-def _averaged(shares: Array, counts: Array, average: str | None) -> float | Array:
-    if average is None:
-        return shares
-    one_of("average", average, ["macro"])
-    return float(shares[counts].mean())
-
-
-def _errors(y: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Any, int]:
-    """Sums over the samples of |error|, error², (t − mean)², for each output."""
-    targets, a = np.asarray(y), np.asarray(outputs)
-    if targets.ndim == 1 and a.ndim == 2 and a.shape[1] == 1:
-        targets = targets[:, np.newaxis]
-    if a.ndim != 2 or targets.shape != a.shape or len(a) == 0:
-        raise ValueError(f"y has shape {targets.shape}, outputs {a.shape}; they must be equal, of at least one sample")
-    sums = np.zeros((3, a.shape[1]))
-    core.sum_errors(targets, a, sums)
-    return sums, len(a)
+def _errors(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Array:
+    """(5, n_out): sums of weights, |error|, error², (t − mean)² of each output, and the mean."""
+    targets, a = _pair(name, y, outputs)
+    if targets.dtype.kind == "U" or a.dtype.kind == "U":
+        raise TypeError(f"{name} needs numbers, got y {targets.dtype} and outputs {a.dtype}")
+    targets, a = (array[:, np.newaxis] if array.ndim == 1 else array for array in (targets, a))
+    if targets.shape != a.shape:
+        raise ValueError(f"{name} needs a value for each output: y has shape {np.shape(y)}, outputs "
+                         f"{np.shape(outputs)}")
+    weights, sums = _weights(sample_weight, len(a)), np.zeros((5, a.shape[1]))
+    for part in _parts(a):
+        core.sum_errors(_floats(targets[part]), _floats(a[part]), weights[part], sums)
+    return sums

@@ -14,6 +14,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import initialisation
+from fastbp.checks import one_of, positive, truth, whole_number
 from fastbp.core import activations, jit, kernels, losses
 from fastbp.core.phases import board_size
 from fastbp.files import read_tensors, write_tensors
@@ -28,11 +30,7 @@ from fastbp.inputs import (
     check_some_weight,
     classifies,
     decide,
-    one_of,
-    positive,
     several_decisions,
-    truth,
-    whole_number,
 )
 from fastbp.randomness import WEIGHTS, generator
 from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
@@ -114,10 +112,10 @@ class Network:
         if len(self.layer_sizes) < 2:
             raise ValueError(f"layer_sizes must name at least an input and an output, got {list(self.layer_sizes)}")
         self.activations = _activations(hidden, output, len(self.layer_sizes) - 2)
-        if output == "softmax" and self.layer_sizes[-1] == 1:
+        if self.activations[-1] == "softmax" and self.layer_sizes[-1] == 1:
             raise ValueError("softmax of a single output is always 1; use sigmoid, or 2 outputs")
         self.dtype = _dtype(dtype)
-        self.multilabel = several_decisions(self.layer_sizes[-1], output)
+        self.multilabel = several_decisions(self.layer_sizes[-1], self.activations[-1])
         self._allocate()
         self.input_scale = input_scale
         self._initialise(whole_number("seed", seed, 0), weights)
@@ -133,7 +131,7 @@ class Network:
 
     def _initialise(self, seed: int, weights: str | Initialiser | None) -> None:
         if weights is not None and not callable(weights):
-            weights = one_of("weights", weights, INITIALISERS)
+            weights = one_of("weights", weights, INITIALISERS, initialisation.ALIASES)
         for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
             chosen = MATCHING.get(activation, "glorot_uniform") if weights is None else weights
             make = INITIALISERS[chosen] if isinstance(chosen, str) else chosen
@@ -360,11 +358,11 @@ class _Views(list[Array]):
 
 def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tuple[str, ...]:
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
-        hidden = [one_of("hidden activation", hidden, HIDDEN_ACTIVATIONS)] * n_hidden
-    names = [one_of("hidden activation", name, HIDDEN_ACTIVATIONS) for name in hidden]
+        hidden = [one_of("hidden activation", hidden, HIDDEN_ACTIVATIONS, activations.ALIASES)] * n_hidden
+    names = [one_of("hidden activation", name, HIDDEN_ACTIVATIONS, activations.ALIASES) for name in hidden]
     if len(names) != n_hidden:
         raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden layers")
-    return (*names, one_of("output activation", output, activations.CODES))
+    return (*names, one_of("output activation", output, activations.CODES, activations.ALIASES))
 
 
 def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -399,7 +397,8 @@ def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
     if loss is None:
         return next((kind() for kind in losses.LOSSES.values() if output in kind.outputs), losses.Quadratic())
     if isinstance(loss, str):
-        loss = losses.LOSSES[one_of("loss", loss, losses.LOSSES)]()
+        aliases = losses.ALIASES | ({"logloss": "binary_cross_entropy"} if output == "sigmoid" else {})
+        loss = losses.LOSSES[one_of("loss", loss, losses.LOSSES, aliases)]()
     if not isinstance(loss, losses.Loss):
         raise TypeError(f"loss must be a name or one of fastbp.losses, got {loss!r}")
     if loss.outputs and output not in loss.outputs:

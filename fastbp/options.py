@@ -7,14 +7,16 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import fastbp
-from fastbp import callbacks, data
+from fastbp import callbacks, data, initialisation, metrics
 from fastbp.callbacks import Callback
+from fastbp.checks import one_of
+from fastbp.core import activations, losses
 from fastbp.core.losses import LOSSES
 from fastbp.core.optimizers import OPTIMIZERS
 from fastbp.initialisation import INITIALISERS
@@ -64,10 +66,11 @@ def add(train: argparse.ArgumentParser, whole: bool = True) -> None:
 def _add_network(group: Any) -> None:
     group.add_argument("--hidden", type=_whole_numbers, default="128", metavar="N,N,...",
                        help="neurons of each hidden layer; an empty text for none")
-    group.add_argument("--activation", type=_names(HIDDEN_ACTIVATIONS), default="relu", metavar="NAME[,NAME,...]",
+    group.add_argument("--activation", type=_names(HIDDEN_ACTIVATIONS, activations.ALIASES), default="relu",
+                       metavar="NAME[,NAME,...]",
                        help=f"of all hidden layers or of each: {', '.join(HIDDEN_ACTIVATIONS)}")
-    group.add_argument("--weights", choices=INITIALISERS,
-                       help="how they start (default: what each layer's activation wants)")
+    group.add_argument("--weights", type=_name(INITIALISERS, initialisation.ALIASES), metavar="NAME",
+                       help=f"how they start: {', '.join(INITIALISERS)} (default: what each layer's activation wants)")
     group.add_argument("--init-from", metavar="MODEL",
                        help="take over the first layers of a saved network, as far as their shapes agree")
     group.add_argument("--freeze", type=_whole_numbers, metavar="L,L,...",
@@ -76,7 +79,7 @@ def _add_network(group: Any) -> None:
 
 
 def _add_learning(group: Any) -> None:
-    group.add_argument("--loss", type=_chosen(LOSSES), metavar="NAME[:...]",
+    group.add_argument("--loss", type=_chosen(LOSSES, losses.ALIASES), metavar="NAME[:...]",
                        help=f"{', '.join(LOSSES)} (default: cross_entropy for classes, quadratic for values), with "
                             "settings after a colon, as in huber:threshold=2; it decides about the output: sigmoid, "
                             "softmax or softplus where it needs one, else softmax for classes, identity for values")
@@ -120,7 +123,7 @@ def _add_validation(group: Any) -> None:
     group.add_argument("--validation-fraction", type=float, metavar="SHARE",
                        help="of the training samples, to validate with after each epoch; the test samples are then "
                             "looked at once, at the end")
-    group.add_argument("--metrics", type=_names(METRICS), metavar="NAME,NAME,...",
+    group.add_argument("--metrics", type=_names(METRICS, metrics.ALIASES), metavar="NAME,NAME,...",
                        help=f"to compute in each validation: {', '.join(METRICS)}")
     group.add_argument("--watch", metavar="NAME",
                        help="what the next three go by: loss, validation_loss, validation_accuracy or one of --metrics "
@@ -164,22 +167,26 @@ def _numbers(text: str) -> float | list[float]:
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def _names(valid: Iterable[str]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        for name in text.split(","):
-            if name not in valid:
-                raise argparse.ArgumentTypeError(f"unknown name {name!r}; valid: {', '.join(valid)}")
-        return text.split(",")
+def _name(valid: Iterable[str], aliases: Mapping[str, str] | None = None) -> Callable[[str], str]:
+    def name(text: str) -> str:
+        try:
+            return one_of("name", text, valid, aliases)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-    return names
+    return name
 
 
-def _chosen(valid: Iterable[str]) -> Callable[[str], Chosen]:
+def _names(valid: Iterable[str], aliases: Mapping[str, str]) -> Callable[[str], list[str]]:
+    name = _name(valid, aliases)
+    return lambda text: [name(part) for part in text.split(",")]
+
+
+def _chosen(valid: Iterable[str], aliases: Mapping[str, str] | None = None) -> Callable[[str], Chosen]:
     def chosen(text: str) -> Chosen:
         choice = Chosen(text)
-        choice.name, _, settings = text.partition(":")
-        if choice.name not in valid:
-            raise argparse.ArgumentTypeError(f"unknown name {choice.name!r}; valid: {', '.join(valid)}")
+        name, _, settings = text.partition(":")
+        choice.name = _name(valid, aliases)(name)
         pairs = [setting.partition("=") for setting in settings.split(",")] if settings else []
         choice.settings = {name: _value(value) for name, _, value in pairs}
         if len(choice.settings) < len(pairs):
@@ -258,6 +265,8 @@ def _take_over(network: Network, path: str) -> None:
 def _optimizer(given: dict[str, Any], labels: bool) -> Any:
     choice = given["optimizer"]
     kind = OPTIMIZERS[choice.name]
+    choice.settings = {"eta" if name in ("lr", "learning_rate") else name: value
+                       for name, value in choice.settings.items()}
     chosen: dict[str, Any] = {name: given[name] for name in ("eta", "momentum", "weight_decay", "l1") if name in given}
     if kind is fastbp.SGD:
         chosen = {"eta": 0.2 if labels else 0.01, "momentum": 0.9} | chosen

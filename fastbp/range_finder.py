@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import positive, whole_number
 from fastbp.files import check_folder
-from fastbp.inputs import positive, whole_number
 from fastbp.randomness import RANGE_TEST, generator
 from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Array

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastbp.inputs import number
+from fastbp.checks import fraction, not_negative, number, positive, settle, whole_number
 from fastbp.workspace import Array
 
 Function = Callable[[int, int], float]
@@ -57,11 +57,11 @@ class Step(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        number("every", self.every, 0, 1, low_open=True)
-        number("factor", self.factor, 0, np.inf, low_open=True)
+        settle(self, "every", number, 0, 1, low_open=True)
+        settle(self, "factor", positive)
 
     def factors(self, step: Array, steps: int) -> Array:
-        return self.factor ** np.floor(step / (self.every * steps))
+        return self.factor ** np.floor(_unrounded(step / (self.every * steps)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Exponential(Schedule):
     end: float = 0.01
 
     def __post_init__(self) -> None:
-        number("end", self.end, 0, np.inf, low_open=True)
+        settle(self, "end", positive)
 
     def factors(self, step: Array, steps: int) -> Array:
         return self.end ** (step / steps)
@@ -106,7 +106,7 @@ class Linear(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        number("end", self.end, 0, np.inf)
+        settle(self, "end", not_negative)
 
     def factors(self, step: Array, steps: int) -> Array:
         return self.end + (1 - self.end) * ((steps - step) / steps)
@@ -141,17 +141,26 @@ class Cosine(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.cycles, bool) or not isinstance(self.cycles, (int, np.integer)):
-            raise TypeError(f"cycles must be a whole number, got {self.cycles!r}")
-        number("cycles", self.cycles, 1, np.inf)
-        number("growth", self.growth, 0, np.inf, low_open=True)
-        number("end", self.end, 0, np.inf)
+        settle(self, "cycles", whole_number, 1)
+        settle(self, "growth", positive)
+        settle(self, "end", not_negative)
 
     def factors(self, step: Array, steps: int) -> Array:
-        ends = np.cumsum(self.growth ** np.arange(self.cycles))
-        ends = np.concatenate([[0.0], ends / ends[-1] * steps])
+        share = self._equal_cycles(step, steps) if self.growth == 1 else self._growing_cycles(step, steps)
+        return _half_cosine(np.where(step < steps, share, 1), 1, self.end)
+
+    def _equal_cycles(self, step: Array, steps: int) -> Array:
+        """How much of its cycle is over: the fraction of step · cycles / steps, in whole numbers."""
+        result: Array = step * (self.cycles % steps) % steps / steps
+        return result
+
+    def _growing_cycles(self, step: Array, steps: int) -> Array:
+        longest = self.cycles - 1 if self.growth > 1 else 0
+        lengths = self.growth ** (np.arange(self.cycles) - float(longest))  # none is above 1
+        ends = np.concatenate([[0.0], _unrounded(np.cumsum(lengths) / lengths.sum() * steps)])
         cycle = np.minimum(np.searchsorted(ends, step, side="right") - 1, self.cycles - 1)
-        return _half_cosine((step - ends[cycle]) / (ends[cycle + 1] - ends[cycle]), 1, self.end)
+        length = ends[cycle + 1] - ends[cycle]
+        return np.asarray((step - ends[cycle]) / np.where(length == 0, 1, length))
 
 
 @dataclass(frozen=True)
@@ -181,9 +190,9 @@ class OneCycle(Schedule):
     end: float = 4e-6
 
     def __post_init__(self) -> None:
-        number("rise", self.rise, 0, 1, low_open=True, high_open=True)
-        number("start", self.start, 0, np.inf)
-        number("end", self.end, 0, np.inf)
+        settle(self, "rise", number, 0, 1, low_open=True, high_open=True)
+        settle(self, "start", not_negative)
+        settle(self, "end", not_negative)
 
     def factors(self, step: Array, steps: int) -> Array:
         share = step / steps
@@ -217,12 +226,12 @@ class WarmUp(Schedule):
     then: Schedule | Function = Constant()  # noqa: RUF009  # frozen
 
     def __post_init__(self) -> None:
-        number("share", self.share, 0, 1, high_open=True)
+        settle(self, "share", fraction)
         if not callable(self.then):
             raise TypeError(f"then must be a schedule or a function (step, steps) -> factor, got {self.then!r}")
 
     def factors(self, step: Array, steps: int) -> Array:
-        rising = max(1, round(self.share * steps))
+        rising = max(1, round(float(_unrounded(np.array(2 * self.share * steps))) / 2))
         rest = max(1, steps - rising)
         later = factors_of(self.then, np.maximum(step - rising, 0), rest)
         return np.where(step < rising, (step + 1) / rising * self.then(0, rest), later)
@@ -233,6 +242,13 @@ def factors_of(schedule: Schedule | Function, step: Array, steps: int) -> Array:
     if isinstance(schedule, Schedule):
         return schedule.factors(step, steps)
     return np.fromiter((schedule(int(one), steps) for one in step), np.float64, len(step))
+
+
+def _unrounded(x: Array) -> Array:
+    """Numbers next to a whole one, as 0.7 · 10 = 7.000000000000001 is, become that: else what they say when to begin
+    comes a step late."""
+    whole = np.rint(x)
+    return np.where(np.abs(x - whole) <= 1e-12 * np.maximum(whole, 1), whole, x)
 
 
 def _half_cosine(share: Array, start: float, end: float) -> Array:

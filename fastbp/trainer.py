@@ -22,6 +22,7 @@ import fastbp
 from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import State, check_same, fingerprint
+from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
 from fastbp.core import jit, kernels, losses
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.optimizers import (
@@ -44,15 +45,12 @@ from fastbp.inputs import (
     as_targets,
     as_weights,
     check_some_weight,
+    classifies,
     decide,
-    number,
-    one_of,
-    positive,
     right,
-    truth,
-    whole_number,
 )
-from fastbp.metrics import Metric, as_metrics
+from fastbp.metrics import Metric, as_metrics, measure
+from fastbp.metrics import check as check_metric
 from fastbp.network import (
     NO_MATRIX,
     NO_WEIGHTS,
@@ -80,6 +78,19 @@ KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence ca
 Validation = tuple[Inputs, Targets, Array]  # the last, weights: see `as_weights`
 
 
+# Keywords that belong to another call than the one they are often given to.
+OF_FIT = dict.fromkeys(
+    ("epochs", "validation_data", "validation_fraction", "validation_split", "progress", "verbose", "sample_weight",
+     "class_weight", "stratify", "metrics", "callbacks"),
+    "it belongs to fit: Trainer(net).fit(X, y, ...)")
+OF_TRAINER = dict.fromkeys(
+    ("loss", "optimizer", "batch_size", "seed", "threads", "schedule", "dropout", "noise", "clip_norm", "clip_value",
+     "max_norm", "ema", "frozen"),
+    "it belongs to the trainer: Trainer(net, ...)")
+OF_OPTIMIZER = dict.fromkeys(("eta", "lr", "learning_rate"),
+                             "eta belongs to the optimizer: Trainer(net, optimizer=SGD(eta=...))")
+
+
 class DivergenceError(ArithmeticError):
     """The cost, a parameter or a moment is no longer finite; the network holds the last finite parameters."""
 
@@ -93,9 +104,11 @@ class Trainer:
         Trained in place.
     loss : str or one of fastbp.losses, optional
         quadratic, mean_absolute or huber; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs),
-        poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your own.
+        poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your own. Names
+        of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed over the
+        outputs, and "log_loss" the cross-entropy that matches the output.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
-        With its settings; or its name in small letters, for their defaults.
+        With its settings; or its name, for their defaults.
     batch_size : int
         Samples of a mini-batch, >= 1; the last of an epoch may be smaller.
     seed : int
@@ -148,6 +161,7 @@ class Trainer:
     True
     """
 
+    @known_as(OF_FIT | OF_OPTIMIZER)
     def __init__(self, network: Network, loss: str | losses.Loss | None = None,
                  optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
                  threads: int | None = None, schedule: str | Schedule | Function | None = None,
@@ -263,6 +277,8 @@ class Trainer:
         """Updates of the parameters so far."""
         return int(self._clock[0])
 
+    @known_as(OF_TRAINER | OF_OPTIMIZER, validation_split="validation_fraction",
+              verbose=("progress", lambda verbose: _progress(verbose)))
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 1,
             validation_data: Sequence[npt.ArrayLike] | None = None,
             progress: bool | None = None, *, sample_weight: npt.ArrayLike | None = None,
@@ -282,7 +298,7 @@ class Trainer:
         validation_data : (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch.
         progress : bool, optional
-            Show a bar on standard error; None: where that is a terminal.
+            Show a bar on standard error; None: where that is a terminal. Also taken as verbose=0, 1, 2 or "auto".
         sample_weight : array_like (n,), optional
             >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged; a
             mini-batch whose weights are all 0 changes nothing.
@@ -290,7 +306,7 @@ class Trainer:
             A weight for each label, times the sample's own; "balanced": such that all classes have the same total.
         validation_fraction : float, optional
             In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation, with
-            its sample weights, and not trained on.
+            its sample weights, and not trained on. Also taken as validation_split.
         stratify : bool
             Whether the share is taken of each class, of which one sample at least is trained on; needs labels.
         metrics : iterable of str or metrics.Metric
@@ -375,7 +391,8 @@ class Trainer:
         weights = check_some_weight(as_weights(data[2] if len(data) == 3 else None, None, None, len(x)), "validation ")
         made_up = np.full((len(x), self.network.layer_sizes[-1]), 0.5, self.network.dtype)
         for metric in chosen:
-            self._measure(metric, t, made_up)
+            check_metric(metric, t.kind, classifies(self.network.activations[-1]))
+            self._measure(metric, t, made_up, weights)
         return (x, t, weights), chosen
 
     def _new_fit(self, epochs: int, validation: Validation | None, metrics: list[Metric]) -> Fit:
@@ -394,12 +411,13 @@ class Trainer:
         """Validate, and call who is called after an epoch."""
         self._hold_mean(True)
         if validation is not None:
-            outputs, cost, accuracy = self._outputs(*validation)
+            x, t, weights = validation
+            outputs, cost, accuracy = self._outputs(x, t, weights)
             fit.history.validation_loss.append(cost)
             if accuracy is not None:
                 fit.history.validation_accuracy.append(accuracy)
             for metric in metrics:
-                fit.history.metrics[metric.name].append(self._measure(metric, validation[1], outputs))
+                fit.history.metrics[metric.name].append(self._measure(metric, t, outputs, weights))
         calls.call(watchers, fit, epoch_ends=True)
 
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
@@ -542,12 +560,10 @@ class Trainer:
         accuracy = None if shares is None else float(np.average(shares, weights=weights if len(weights) else None))
         return outputs, cost, accuracy
 
-    def _measure(self, metric: Metric, t: Targets, outputs: Array) -> float:
-        """A metric of targets as they were given, labels or rows."""
-        value = metric.function(t.array, outputs)
-        if np.ndim(value) != 0:
-            raise ValueError(f"metric {metric.name} must give a number, got {value!r}")
-        return float(value)
+    def _measure(self, metric: Metric, t: Targets, outputs: Array, weights: Array) -> float:
+        """A metric of labels, where there are, or of rows."""
+        y = t.array if t.labels is None else t.labels
+        return measure(metric, y, outputs, t.kind, weights if len(weights) else None)
 
     def _steps(self, x: Inputs, t: Targets, weights: Array, order: Array, batch_size: int, etas: Array, costs: Array,
                workspace: Workspace, threads: int) -> int:
@@ -567,15 +583,12 @@ class Trainer:
 
 def _rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]:
     """Of the input and of each hidden layer."""
-    rates = [0.0] + [dropout] * n_hidden if np.ndim(dropout) == 0 else list(dropout)  # type: ignore[arg-type]
+    if np.ndim(dropout) == 0:
+        return (0.0,) + (fraction("dropout", dropout),) * n_hidden
+    rates = list(dropout)  # type: ignore[arg-type]
     if len(rates) != n_hidden + 1:
         raise ValueError(f"dropout names {len(rates)} rates; there are the input and {n_hidden} hidden layers")
-    for rate in [dropout, *rates] if np.ndim(dropout) == 0 else rates:
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)):
-            raise TypeError(f"dropout must be a number or one for the input and each hidden layer, got {rate!r}")
-        if not 0 <= rate < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {rate!r}")
-    return tuple(float(rate) for rate in rates)  # type: ignore[arg-type]
+    return tuple(fraction("dropout", rate) for rate in rates)
 
 
 def _frozen(frozen: Sequence[int], n_layers: int) -> tuple[int, ...]:
@@ -598,22 +611,29 @@ def _optimizer(chosen: Optimizer | str | None) -> Optimizer:
     return SGD() if chosen is None else chosen
 
 
-def _split(n: int, labels: Array | None, fraction: float, stratify: bool, seed: int) -> tuple[Array, Array]:
+def _progress(verbose: Any) -> bool | None:
+    """What `progress` is for Keras' verbose: 0, 1, 2, a truth value or "auto"."""
+    if isinstance(verbose, (bool, np.bool_)):
+        return bool(verbose)
+    return None if isinstance(verbose, str) and one_of("verbose", verbose, ["auto"]) else whole_number(
+        "verbose", verbose, 0) > 0
+
+
+def _split(n: int, labels: Array | None, share: float, stratify: bool, seed: int) -> tuple[Array, Array]:
     """Numbers of the samples to train on and of those to validate with."""
-    if isinstance(fraction, bool) or not isinstance(fraction, (float, np.floating)) or not 0 < fraction < 1:
-        raise ValueError(f"validation_fraction must be in (0, 1), got {fraction!r}")
+    share = number("validation_fraction", share, 0, 1, low_open=True, high_open=True)
     if stratify and labels is None:
         raise ValueError("stratify=True needs labels, y holds values")
     order = generator(SPLIT, seed).permutation(n)
     if stratify and labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]
     # As many as the fraction says, evenly spread: so of each class, once they are sorted by it, to within one sample.
-    kept = np.diff(np.floor(np.arange(n + 1) * fraction + 0.5)).astype(bool)
+    kept = np.diff(np.floor(np.arange(n + 1) * share + 0.5)).astype(bool)
     if stratify and labels is not None:
         _, first, of = np.unique(labels[order], return_index=True, return_inverse=True)
         kept[first[np.bincount(of, ~kept) == 0]] = False  # a class of which nothing is left to train on
     if kept.all() or not kept.any():
-        raise ValueError(f"validation_fraction {fraction} of {n} samples leaves none for "
+        raise ValueError(f"validation_fraction {share} of {n} samples leaves none for "
                          f"{'training' if kept.all() else 'validation'}")
     return np.sort(order[~kept]), np.sort(order[kept])
 

@@ -208,7 +208,7 @@ def test_validation_fraction(fraction, stratify):
 WRONG = [
     ({"validation_fraction": 0.0}, ValueError, r"validation_fraction must be in \(0, 1\), got 0.0"),
     ({"validation_fraction": 1.0}, ValueError, r"validation_fraction must be in \(0, 1\), got 1.0"),
-    ({"validation_fraction": "half"}, ValueError, r"validation_fraction must be in \(0, 1\), got 'half'"),
+    ({"validation_fraction": "half"}, TypeError, "validation_fraction must be a number, got 'half'"),
     ({"validation_fraction": 0.001}, ValueError, "validation_fraction 0.001 of 95 samples leaves none for validation"),
     ({"validation_fraction": 0.999}, ValueError, "validation_fraction 0.999 of 95 samples leaves none for training"),
     ({"validation_fraction": 0.1, "validation_data": (1, 2)}, ValueError, "not both"),

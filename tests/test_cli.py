@@ -500,7 +500,7 @@ BAD_COMMANDS = {
     "unknown setting": ("--optimizer adam:gamma=1: got an unexpected keyword argument 'gamma'",
                         "train labels.npz --optimizer adam:gamma=1"),
     "setting": (r"beta2 must be in \[0, 1\), got 2", "train labels.npz --optimizer adam:beta2=2"),
-    "setting of a schedule": ("cycles must be a finite number >= 1, got 0",
+    "setting of a schedule": ("cycles must be at least 1, got 0",
                               "train labels.npz --schedule cosine:cycles=0"),
     "both clips": ("give clip_norm or clip_value, not both", "train labels.npz --clip-norm 1 --clip-value 1"),
     "frozen": ("frozen names layer 7; the network has layers 0 to 1", "train labels.npz --freeze 7"),

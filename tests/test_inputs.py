@@ -277,7 +277,7 @@ LOSS = "unknown loss {!r}; valid: quadratic, binary_cross_entropy, cross_entropy
         ({"layer_sizes": [3, None]}, TypeError, "a layer size must be a whole number, got None"),
         ({"layer_sizes": [2**40, 2**10]}, (MemoryError, ValueError), "."),
         ({"layer_sizes": [2**70, 2]}, (MemoryError, ValueError), "."),
-        ({"hidden": "Relu"}, ValueError, HIDDEN.format("Relu")),
+        ({"hidden": "reul"}, ValueError, "unknown hidden activation 'reul'; did you mean 'relu'. valid: identity, "),
         ({"hidden": "softmax"}, ValueError, HIDDEN.format("softmax")),
         ({"hidden": ["softmax"]}, ValueError, HIDDEN.format("softmax")),
         ({"hidden": None}, ValueError, HIDDEN.format(None)),
@@ -285,8 +285,8 @@ LOSS = "unknown loss {!r}; valid: quadratic, binary_cross_entropy, cross_entropy
         ({"hidden": [["relu"]]}, ValueError, r"unknown hidden activation \['relu'\]; valid: "),
         ({"hidden": ["relu", "relu"]}, ValueError, "hidden names 2 activations for 1 hidden layers"),
         ({"hidden": []}, ValueError, "hidden names 0 activations for 1 hidden layers"),
-        ({"hidden": "swish", "layer_sizes": [3, 2]}, ValueError, HIDDEN.format("swish")),
-        ({"output": "linear"}, ValueError, OUTPUT.format("linear")),
+        ({"hidden": "mish", "layer_sizes": [3, 2]}, ValueError, HIDDEN.format("mish")),
+        ({"output": "cubic"}, ValueError, OUTPUT.format("cubic")),
         ({"output": None}, ValueError, OUTPUT.format(None)),
         ({"output": ["softmax"]}, ValueError, r"unknown output activation \['softmax'\]; valid: "),
         ({"dtype": "float16"}, ValueError, DTYPE.format("float16")),
@@ -315,14 +315,14 @@ def test_settings_of_a_network(settings, error, message):
         ({"network": None}, TypeError, "network must be a Network, got None"),
         ({"network": [3, 2]}, TypeError, r"network must be a Network, got \[3, 2\]"),
         ({"network": Network}, TypeError, "network must be a Network, got <class"),
-        ({"loss": "mse"}, ValueError, LOSS.format("mse")),
+        ({"loss": "cubic"}, ValueError, LOSS.format("cubic")),
         ({"loss": 0}, TypeError, "loss must be a name or one of fastbp.losses, got 0"),
         ({"loss": ["quadratic"]}, TypeError, r"loss must be a name or one of fastbp.losses, got \['quadratic'\]"),
         ({"loss": "binary_cross_entropy"}, ValueError,
          "loss binary_cross_entropy needs sigmoid outputs, the network has softmax; quadratic, mean_absolute and"),
         ({"network": Network([3, 2], output="sigmoid"), "loss": "cross_entropy"}, ValueError,
          "loss cross_entropy needs softmax outputs, the network has sigmoid; quadratic, mean_absolute and"),
-        ({"optimizer": "adamax"}, ValueError, "unknown optimizer 'adamax'; valid: sgd, adam, adamw, nadam, .*rprop$"),
+        ({"optimizer": "adamax"}, ValueError, "unknown optimizer 'adamax'; .*valid: sgd, adam, .*rprop$"),
         ({"optimizer": Adam}, TypeError, "optimizer must be a name or one of SGD, Adam, .*Rprop, got <class"),
         ({"optimizer": 0.1}, TypeError, r"optimizer must be a name or one of SGD, Adam, .*Rprop, got 0\.1"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
@@ -341,7 +341,7 @@ def test_settings_of_a_network(settings, error, message):
         ({"threads": True}, TypeError, "threads must be a whole number, got True"),
         ({"threads": "2"}, TypeError, "threads must be a whole number, got '2'"),
         ({"threads": 2**70}, ValueError, f"threads must be at most 1024, got {2**70}"),
-        ({"schedule": "sine"}, ValueError, "unknown schedule 'sine'; valid: constant, linear, .*, one_cycle$"),
+        ({"schedule": "sine"}, ValueError, "unknown schedule 'sine'; .*valid: constant, linear, .*, one_cycle$"),
         ({"schedule": 0.5}, TypeError, r"a name or a function \(step, steps\) -> factor, got 0\.5"),
         ({"schedule": [1, 0.5]}, TypeError, r"a name or a function \(step, steps\) -> factor, got \[1, 0\.5\]"),
     ],
@@ -416,8 +416,8 @@ def test_cost_and_gradient_of_no_network(network):
 def test_cost_and_gradient_of_a_loss_that_does_not_fit():
     with pytest.raises(ValueError, match="loss binary_cross_entropy needs sigmoid outputs, the network has softmax"):
         cost_and_gradient(Network([3, 2]), X, LABELS, "binary_cross_entropy")
-    with pytest.raises(ValueError, match=LOSS.format("mse")):
-        cost_and_gradient(Network([3, 2]), X, LABELS, "mse")
+    with pytest.raises(ValueError, match=LOSS.format("cubic")):
+        cost_and_gradient(Network([3, 2]), X, LABELS, "cubic")
 
 
 @pytest.mark.parametrize("threads", [0, -1, True, 1.0, "1", 2**70])

@@ -70,7 +70,7 @@ def test_pairs(output):
     (lambda: losses.Huber(0), ValueError, "threshold must be a finite number > 0, got 0"),
     (lambda: losses.Huber(math.nan), ValueError, "threshold must be a finite number > 0, got nan"),
     (lambda: losses.CrossEntropy(1.0), ValueError, r"label_smoothing must be in \[0, 1\), got 1.0"),
-    (lambda: losses.CrossEntropy("0.1"), ValueError, r"label_smoothing must be in \[0, 1\), got '0.1'"),
+    (lambda: losses.CrossEntropy("0.1"), TypeError, "label_smoothing must be a number, got '0.1'"),
     (lambda: losses.Custom("mse"), TypeError, r"function must be a function \(z, a, t, delta\) -> cost, got 'mse'"),
     (lambda: Trainer(Network([2, 2]), "hinge"), ValueError, "unknown loss 'hinge'; valid: quadratic, .*, poisson$"),
     (lambda: Trainer(Network([2, 2]), 3), TypeError, "loss must be a name or one of fastbp.losses, got 3"),

@@ -227,7 +227,7 @@ def test_initial_weights_of_ones_own():
     assert not Network([3, 4, 2], weights="zeros").theta.any()
     for weights, message in ((lambda draw, n_in, n_out: np.ones(n_in), r"gave shape \(3,\) for a layer of \(3, 4\)"),
                              (lambda draw, n_in, n_out: np.nan * np.ones((n_in, n_out)), "is nan"),
-                             ("xavier", "unknown weights 'xavier'; valid: lecun_normal, .*, zeros$"),
+                             ("gauss", "unknown weights 'gauss'; valid: lecun_normal, .*, zeros$"),
                              (3, "unknown weights 3")):
         with pytest.raises(ValueError, match=message):
             Network([3, 4, 2], weights=weights)
@@ -720,7 +720,7 @@ BAD_FILES = {
     "a layer too many": ({}, {"b2": TENSORS["b1"]}, r"12 parameters, layer sizes \[2, 3\] need 9"),
     "NaN": ({}, {"b1": np.full(3, np.nan, "f4")}, r"theta\[6\] of the network is nan"),
     "infinity": ({}, {"W1": np.full((2, 3), np.inf, "f4")}, r"theta\[0\] of the network is inf"),
-    "unknown activation": ({"activations": '["swish"]'}, {}, "unknown output activation 'swish'"),
+    "unknown activation": ({"activations": '["mish"]'}, {}, "unknown output activation 'mish'"),
     "activations too many": ({"activations": '["relu", "relu"]'}, {}, "hidden names 1 activations for 0 hidden layers"),
     "no activation": ({"activations": "[]"}, {}, "holds no valid fastbp network"),
     "activations no list": ({"activations": "7"}, {}, "holds no valid fastbp network"),

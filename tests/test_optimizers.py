@@ -242,7 +242,7 @@ WRONG = [
     (AdamW, "weight_decay", [-0.1, math.nan, math.inf]), (SGD, "l1", [-0.1, math.nan]),
     (NAdam, "momentum_decay", [-1, math.inf]), (RMSprop, "decay", [-0.1, 1]), (RMSprop, "epsilon", [0]),
     (Adagrad, "epsilon", [0, -1]), (Lion, "beta1", [1]), (Lion, "beta2", [-0.5]), (Rprop, "decrease", [0, 1, math.nan]),
-    (Rprop, "increase", [1, math.inf, math.nan]), (Rprop, "least", [0, 51]), (Rprop, "most", [-1, math.nan]),
+    (Rprop, "increase", [1, math.inf, math.nan]), (Rprop, "least", [0, 51.0]), (Rprop, "most", [-1, math.nan]),
 ]
 
 

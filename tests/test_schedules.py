@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -53,6 +54,68 @@ def test_by_hand():
     assert at(WarmUp(0.5, lambda step, steps: 3 + step), 4) == pytest.approx([1.5, 3, 3, 4])
 
 
+FITS = [*range(1, 60), 96, 97, 100, 128, 200, 255, 300, 360]
+
+
+def test_every_restart_is_at_its_step():
+    """Beside exact rational arithmetic: all whole numbers of cycles up to 100."""
+    assert [Cosine(25)(step, 100) for step in (24, 28, 32)] == [1, 1, 1]
+    for cycles in range(1, 101):
+        for steps in FITS:
+            shares = np.array([step * cycles % steps for step in range(steps)]) / steps
+            factors = at(Cosine(cycles), steps)
+            np.testing.assert_allclose(factors, (1 + np.cos(np.pi * shares)) / 2, atol=1e-15)
+            begins = {math.ceil(Fraction(k * steps, cycles)) for k in range(cycles) if k * steps % cycles == 0}
+            assert set(np.flatnonzero(factors == 1)) == begins - {steps}, (cycles, steps)
+
+
+@pytest.mark.parametrize("growth", ["2", "0.5", "1.5", "1.1", "3", "0.1"])
+def test_every_restart_of_cycles_that_grow(growth):
+    exact = Fraction(growth)
+    for cycles in range(2, 12):
+        lengths = [exact**c for c in range(cycles)]
+        for steps in (sum(lengths).numerator, 70, 100, 381, 1000, 9999):
+            if steps > 100_000:
+                continue
+            ends = [sum(lengths[: c + 1]) / sum(lengths) * steps for c in range(cycles)]
+            firsts = np.array([math.ceil(end) for end in [0, *ends[:-1]]])
+            factors = Cosine(cycles, float(growth)).factors(firsts, steps)
+            for factor, begin, end in zip(factors, [Fraction(0), *ends], ends, strict=False):
+                share = (math.ceil(begin) - begin) / (end - begin)
+                if share < 1:  # the cycle has a step
+                    assert factor == pytest.approx((1 + math.cos(math.pi * share)) / 2, abs=1e-9), (cycles, steps)
+
+
+def test_cycles_of_any_number_and_growth():
+    for schedule in (Cosine(10**15), Cosine(3, 1e300), Cosine(3, 1e-300), Cosine(400, 10), Cosine(400, 0.1)):
+        factors = at(schedule, 100)
+        assert np.isfinite(factors).all() and factors[0] == 1 and (factors >= 0).all()
+        assert schedule(100, 100) == 0
+
+
+@pytest.mark.parametrize("every", [Fraction(1, 3), Fraction(1, 7), *(Fraction(k, 100) for k in range(1, 101))], ids=str)
+def test_every_fall_is_at_its_step(every):
+    for steps in FITS:
+        falls = [math.floor(step / (every * steps)) for step in range(steps)]
+        assert at(Step(float(every), 0.5), steps).tolist() == [0.5**n for n in falls], steps
+
+
+def test_the_other_turns_are_at_their_steps():
+    """The peak of one_cycle, and where a warm-up ends."""
+    for steps in FITS:
+        for percent in range(1, 100):
+            share = Fraction(percent, 100)
+            rising = max(1, round(share * steps))
+            factors = at(WarmUp(percent / 100, lambda step, n: 1.0 if step == 0 else 0.5), steps)
+            assert factors[rising - 1] == 1 and (factors[: rising - 1] < 1).all(), (steps, percent)
+            assert (factors[rising:] == [1.0, *[0.5] * steps][: steps - rising]).all()
+            peak = share * steps
+            if peak.denominator == 1:
+                one_cycle = at(OneCycle(percent / 100), steps)
+                assert one_cycle[int(peak)] == one_cycle.max() == 1, (steps, percent)
+    assert WarmUp(0.575)(56, 100) < 1 == WarmUp(0.575)(57, 100)  # 0.575 · 100 is 57.5, but 57.49999999999999 in floats
+
+
 def test_as_pytorch():
     """CosineAnnealingLR, warm restarts and OneCycleLR (whose last step has the last factor, where here it is the one
     after that)."""
@@ -81,7 +144,8 @@ WRONG = [(Step, "every", [0, 1.5, math.nan]), (Step, "factor", [0, -1]), (Expone
 @pytest.mark.parametrize(("kind", "name", "value"), [(kind, name, value) for kind, name, values in WRONG
                                                      for value in values])
 def test_a_setting_out_of_its_range(kind, name, value):
-    with pytest.raises(ValueError, match=rf"^{name} must be (in [\[(].*[\])]|a finite number >=? \d), got {value!r}$"):
+    limits = r"(in [\[(].*[\])]|a finite number >=? \d|at least 1)"
+    with pytest.raises(ValueError, match=rf"^{name} must be {limits}, got {value!r}$"):
         kind(**{name: value})
 
 

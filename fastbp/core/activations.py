@@ -14,6 +14,7 @@ from fastbp.core.simd import out_of_line, part
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX, LEAKY_RELU, ELU, SELU, GELU, GELU_TANH, SILU, SOFTPLUS = range(12)
 CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
          "selu": SELU, "gelu": GELU, "gelu_tanh": GELU_TANH, "silu": SILU, "softplus": SOFTPLUS, "softmax": SOFTMAX}
+ALIASES = {"linear": "identity", "logistic": "sigmoid", "swish": "silu"}  # see checks.one_of
 LEAK = 0.01  # slope of leaky relu below 0
 # Klambauer, Unterthiner, Mayr, Hochreiter: Self-Normalizing Neural Networks (NeurIPS 2017), equation 14.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,8 @@ from numba import types
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError
 
-from fastbp.core import jit
+from fastbp.checks import fraction, one_of, positive, settle
+from fastbp.core import activations, jit
 from fastbp.core.activations import multiply_by_prime
 from fastbp.core.simd import out_of_line, part
 
@@ -45,7 +46,11 @@ class Loss:
 
 @dataclass(frozen=True)
 class Quadratic(Loss):
-    """½ Σ (a − t)²."""
+    """½ Σ (a − t)²; "mse" and "mean_squared_error" name it too.
+
+    Its minimum is that of the mean squared error, but its value is half of the sum over the outputs: n_out / 2 times
+    the mean.
+    """
 
     name = "quadratic"
     code = QUADRATIC
@@ -53,7 +58,8 @@ class Quadratic(Loss):
 
 @dataclass(frozen=True)
 class MeanAbsolute(Loss):
-    """Σ |a − t|: its minimum is the median."""
+    """Σ |a − t|: its minimum is the median. "mae" and "mean_absolute_error" name it too, which is the mean over the
+    outputs elsewhere."""
 
     name = "mean_absolute"
     code = MEAN_ABSOLUTE
@@ -78,11 +84,10 @@ class Huber(Loss):
     code = HUBER
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.threshold) and 0 < self.threshold < math.inf):
-            raise ValueError(f"threshold must be a finite number > 0, got {self.threshold!r}")
+        settle(self, "threshold", positive)
 
     def rule(self, dtype: str = "float32") -> Rule:
-        return Rule(self.code, float(self.threshold))
+        return Rule(self.code, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -120,11 +125,10 @@ class CrossEntropy(Loss):
     code = CROSS_ENTROPY
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1):
-            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing!r}")
+        settle(self, "label_smoothing", fraction)
 
     def rule(self, dtype: str = "float32") -> Rule:
-        return Rule(self.code, float(self.label_smoothing))
+        return Rule(self.code, self.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,8 @@ class Custom(Loss):
     function : function (z, a, t, delta) -> cost
         Of one sample; all are vectors (n_out,) of the network's type. Writes the output error dE/dz into delta and
         returns the cost. Compiled by Numba, or already an @njit function; an exception in it shows as a cost of NaN.
-    outputs : tuple of str
-        Output activations that it is for; (): any.
+    outputs : str or sequence of str
+        Output activations that it is for, one or several; (): any.
 
     Examples
     --------
@@ -157,14 +161,14 @@ class Custom(Loss):
     ...     return ((a - t) ** 4).sum() / 4
     >>> net = Network([2, 8, 1], hidden="tanh", output="identity", seed=0)
     >>> X = np.random.default_rng(0).normal(size=(100, 2))
-    >>> loss = losses.Custom(fourth_power, outputs=("identity",))
+    >>> loss = losses.Custom(fourth_power, outputs="identity")
     >>> history = Trainer(net, loss, "adam").fit(X, X[:, 0] * X[:, 1], 20)
     >>> history.loss[-1] < history.loss[0]
     True
     """
 
     function: Callable[..., float]
-    outputs: tuple[str, ...] = ()
+    outputs: Any = ()  # after the check a tuple of names
     name = "custom"
     code = CUSTOM
     _compiled: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -172,6 +176,7 @@ class Custom(Loss):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(f"function must be a function (z, a, t, delta) -> cost, got {self.function!r}")
+        settle(self, "outputs", _output_names)
 
     def rule(self, dtype: str = "float32") -> Rule:
         if dtype not in self._compiled:
@@ -182,12 +187,25 @@ class Custom(Loss):
         return {"function": self.function, "outputs": self.outputs, "_compiled": {}}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _output_names(what: str, outputs: Any) -> tuple[str, ...]:
+    if not isinstance(outputs, Iterable):
+        raise TypeError(f"{what} must be the name of an output activation or a sequence of them, got {outputs!r}")
+    names = [outputs] if isinstance(outputs, str) else outputs
+    return tuple(one_of("output activation", name, activations.CODES, activations.ALIASES) for name in names)
 
 
 LOSSES: dict[str, type[Any]] = {kind.name: kind for kind in (Quadratic, BinaryCrossEntropy, CrossEntropy, MeanAbsolute,
                                                               Huber, Poisson)}
+# Names in other libraries; see checks.one_of. What "log_loss" means depends on the output: see network.check_loss.
+ALIASES = {
+    "mse": "quadratic", "meansquarederror": "quadratic", "squarederror": "quadratic", "mseloss": "quadratic",
+    "mae": "mean_absolute", "meanabsoluteerror": "mean_absolute", "absoluteerror": "mean_absolute",
+    "l1loss": "mean_absolute", "huberloss": "huber", "smoothl1": "huber", "smoothl1loss": "huber",
+    "bce": "binary_cross_entropy", "binarycrossentropyloss": "binary_cross_entropy", "bceloss": "binary_cross_entropy",
+    "logloss": "cross_entropy", "categoricalcrossentropy": "cross_entropy",
+    "sparsecategoricalcrossentropy": "cross_entropy", "crossentropyloss": "cross_entropy",
+    "poissonnll": "poisson",
+}
 
 
 def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any, ...]]:

@@ -1,4 +1,8 @@
-"""What metrics count, in one pass over labels and outputs; nothing allocated."""
+"""What metrics count, in one pass over labels and outputs; nothing allocated.
+
+labels, decided (n,) int64; rows, outputs (n, n_out) and weights (n,) float64, all contiguous and writable, so that each
+function is compiled once. Results are added to, so that samples may come in parts.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +12,68 @@ from fastbp.core import jit
 
 
 @jit.serial
-def count_pairs(labels, predicted, counts):
-    """counts[i, j] += samples of label i that were taken for j."""
+def count_pairs(labels, decided, weights, counts):
+    """counts (classes, classes) += the weight of each sample, at its label and at what it was taken for."""
     for i in range(labels.size):
-        counts[labels[i], predicted[i]] += 1
+        counts[labels[i], decided[i]] += weights[i]
 
 
 @jit.serial
-def count_classes(rows, outputs, counts):
-    """Of each output, from 1/2 on a yes: counts (n_out, 2, 2) += samples by target and by output."""
+def count_classes(rows, outputs, weights, counts):
+    """Of each output, from 1/2 on a yes: counts (n_out, 2, 2) += the weight of each sample, by target and by output."""
     for i in range(outputs.shape[0]):
         for j in range(outputs.shape[1]):
-            counts[j, int(rows[i, j] >= 0.5), int(outputs[i, j] >= 0.5)] += 1
+            counts[j, int(rows[i, j] >= 0.5), int(outputs[i, j] >= 0.5)] += weights[i]
 
 
 @jit.serial
-def count_top(labels, outputs, k):
-    """Samples of whose outputs fewer than `k` are larger than that of the label, or as large and before it."""
-    hits = 0
+def count_top(labels, outputs, weights, k):
+    """The weight of the samples of whose outputs fewer than `k` are larger than that of the label, or as large and
+    before it."""
+    hits = 0.0
     for i in range(labels.size):
         own, before = outputs[i, labels[i]], 0
         for j in range(outputs.shape[1]):
             before += outputs[i, j] > own or (outputs[i, j] == own and j < labels[i])
-        hits += before < k
+        if before < k:
+            hits += weights[i]
     return hits
 
 
 @jit.serial
-def sum_log_losses(labels, outputs, least):
-    """−log of each label's output, which counts as at least `least`."""
+def sum_log_losses(labels, outputs, weights, least):
+    """−log of each label's output, which counts as at least `least` and at most 1."""
     total = 0.0
     for i in range(labels.size):
-        total -= math.log(max(float(outputs[i, labels[i]]), least))
+        total -= weights[i] * math.log(min(max(outputs[i, labels[i]], least), 1.0))
     return total
 
 
 @jit.serial
-def sum_binary_log_losses(rows, outputs, least):
-    """−t log a − (1 − t) log(1 − a) over all outputs."""
+def sum_binary_log_losses(rows, outputs, weights, least, rest):
+    """−t log a − (1 − t) log(1 − a) over all outputs; a counts as at least `least`, 1 − a as `rest` where a is 1."""
     total = 0.0
     for i in range(outputs.shape[0]):
+        cost = 0.0
         for j in range(outputs.shape[1]):
-            a = min(max(float(outputs[i, j]), least), 1 - least)
-            total -= rows[i, j] * math.log(a) + (1 - rows[i, j]) * math.log1p(-a)
+            a, t = outputs[i, j], rows[i, j]
+            log_rest = math.log1p(-a) if a < 1 else math.log(rest)
+            cost -= t * math.log(min(max(a, least), 1.0)) + (1 - t) * log_rest
+        total += weights[i] * cost
     return total
 
 
 @jit.serial
-def sum_errors(rows, outputs, sums):
-    """sums (3, n_out) += of each output |a − t|, (a − t)² and (t − mean of t)², by Welford's means."""
-    for j in range(outputs.shape[1]):
-        mean = 0.0
-        for i in range(outputs.shape[0]):
-            error, t = float(outputs[i, j]) - rows[i, j], float(rows[i, j])
-            sums[0, j] += abs(error)
-            sums[1, j] += error * error
-            before = t - mean
-            mean += before / (i + 1)
-            sums[2, j] += before * (t - mean)
+def sum_errors(rows, outputs, weights, sums):
+    """sums (5, n_out) += of each output the weights, and weighted |a − t|, (a − t)² and (t − mean of t)² by Welford's
+    means, which are in the last row."""
+    for i in range(outputs.shape[0]):
+        if weights[i] > 0:
+            for j in range(outputs.shape[1]):
+                error = outputs[i, j] - rows[i, j]
+                sums[0, j] += weights[i]
+                sums[1, j] += weights[i] * abs(error)
+                sums[2, j] += weights[i] * error * error
+                before = rows[i, j] - sums[4, j]
+                sums[4, j] += before * (weights[i] / sums[0, j])
+                sums[3, j] += weights[i] * before * (rows[i, j] - sums[4, j])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import prange
 
+from fastbp.checks import fraction, known_as, not_negative, number, positive, settle, truth
 from fastbp.core import jit
 from fastbp.core.simd import fma, out_of_line, part
 
@@ -23,10 +24,19 @@ NEAR = 1 << 12  # parameters that stay in the nearest cache, with what belongs t
 (RULE, FIRST, SECOND, EPSILON, MOMENTUM_DECAY, DECAY, DECAY_BIASES, L1, CLIP_VALUE, CLIP_NORM, MEAN_DECAY,
  MAX_NORM) = range(N_SETTINGS)
 
+Kind = TypeVar("Kind", bound=type)
+
+
+def _takes_other_names(kind: Kind) -> Kind:
+    """Let a class of settings take the names that other libraries have for eta."""
+    kind.__init__ = known_as(lr="eta", learning_rate="eta")(kind.__init__)  # type: ignore[misc]
+    return kind
+
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all rules have in common; the settings that all take are explained at `AdamW`."""
+    """What all rules have in common; the settings that all take are explained at `AdamW`. lr and learning_rate are
+    other names of eta."""
 
     eta: float
     weight_decay: float = field(default=0.0, kw_only=True)
@@ -34,10 +44,10 @@ class Optimizer:
     l1: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_positive("eta", self.eta)
-        _check_not_negative("weight_decay", self.weight_decay)
-        _check_not_negative("l1", self.l1)
-        _check_bool("decay_biases", self.decay_biases)
+        settle(self, "eta", positive)
+        settle(self, "weight_decay", not_negative)
+        settle(self, "l1", not_negative)
+        settle(self, "decay_biases", truth)
 
     def _rule(self) -> tuple[float, ...]:
         """The rule's code and its own numbers."""
@@ -56,6 +66,7 @@ class Optimizer:
         return N_MOMENTS[int(self._rule()[0])]
 
 
+@_takes_other_names
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum and Nesterov's look-ahead if asked.
@@ -96,8 +107,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fraction("momentum", self.momentum)
-        _check_bool("nesterov", self.nesterov)
+        settle(self, "momentum", fraction)
+        settle(self, "nesterov", truth)
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs momentum > 0, got momentum=0")
 
@@ -106,6 +117,7 @@ class SGD(Optimizer):
         return rule, self.momentum
 
 
+@_takes_other_names
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adam: steps scaled by running means of the gradient and of its square.
@@ -146,14 +158,15 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fraction("beta1", self.beta1)
-        _check_fraction("beta2", self.beta2)
-        _check_positive("epsilon", self.epsilon)
+        settle(self, "beta1", fraction)
+        settle(self, "beta2", fraction)
+        settle(self, "epsilon", positive)
 
     def _rule(self) -> tuple[float, ...]:
         return ADAM_RULE, self.beta1, self.beta2, self.epsilon
 
 
+@_takes_other_names
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay: `Adam`, and before each step theta ← (1 − eta weight_decay) theta.
@@ -189,6 +202,7 @@ class AdamW(Adam):
     weight_decay: float = field(default=0.01, kw_only=True)
 
 
+@_takes_other_names
 @dataclass(frozen=True)
 class NAdam(Adam):
     """Adam with Nesterov's look-ahead, and a momentum that grows.
@@ -224,12 +238,13 @@ class NAdam(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_not_negative("momentum_decay", self.momentum_decay)
+        settle(self, "momentum_decay", not_negative)
 
     def _rule(self) -> tuple[float, ...]:
         return NADAM_RULE, self.beta1, self.beta2, self.epsilon, self.momentum_decay
 
 
+@_takes_other_names
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """RMSprop: steps scaled by a running mean of the squared gradient.
@@ -268,13 +283,14 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fraction("decay", self.decay)
-        _check_positive("epsilon", self.epsilon)
+        settle(self, "decay", fraction)
+        settle(self, "epsilon", positive)
 
     def _rule(self) -> tuple[float, ...]:
         return RMS_RULE, self.decay, 1 - self.decay, self.epsilon
 
 
+@_takes_other_names
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
     """Adagrad: steps scaled by the root of the sum of all squared gradients.
@@ -311,12 +327,13 @@ class Adagrad(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive("epsilon", self.epsilon)
+        settle(self, "epsilon", positive)
 
     def _rule(self) -> tuple[float, ...]:
         return RMS_RULE, 1.0, 1.0, self.epsilon
 
 
+@_takes_other_names
 @dataclass(frozen=True)
 class Lion(Optimizer):
     """Lion: every parameter steps by eta, in the direction that gradient and momentum together have.
@@ -353,13 +370,14 @@ class Lion(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fraction("beta1", self.beta1)
-        _check_fraction("beta2", self.beta2)
+        settle(self, "beta1", fraction)
+        settle(self, "beta2", fraction)
 
     def _rule(self) -> tuple[float, ...]:
         return LION_RULE, self.beta1, self.beta2
 
 
+@_takes_other_names
 @dataclass(frozen=True)
 class Rprop(Optimizer):
     """Resilient backpropagation: each parameter has a step of its own, which grows while its gradient keeps its sign.
@@ -404,12 +422,10 @@ class Rprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < _number("decrease", self.decrease) < 1:
-            raise ValueError(f"decrease must be in (0, 1), got {self.decrease!r}")
-        if not 1 < _number("increase", self.increase) < math.inf:
-            raise ValueError(f"increase must be a finite number > 1, got {self.increase!r}")
-        _check_positive("least", self.least)
-        _check_positive("most", self.most)
+        settle(self, "decrease", number, 0, 1, low_open=True, high_open=True)
+        settle(self, "increase", number, 1, low_open=True)
+        settle(self, "least", positive)
+        settle(self, "most", positive)
         if self.least > self.most:
             raise ValueError(f"least must be at most most, got {self.least!r} and {self.most!r}")
 
@@ -421,37 +437,6 @@ OPTIMIZERS: dict[str, type[Any]] = {
     "sgd": SGD, "adam": Adam, "adamw": AdamW, "nadam": NAdam, "rmsprop": RMSprop, "adagrad": Adagrad, "lion": Lion,
     "rprop": Rprop,
 }
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _check_positive(name: str, value: object) -> None:
-    number = _number(name, value)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-
-
-def _check_not_negative(name: str, value: object) -> None:
-    number = _number(name, value)
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-
-
-def _check_fraction(name: str, value: object) -> None:
-    if not 0 <= _number(name, value) < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value!r}")
 
 
 @jit.inner

@@ -1,0 +1,183 @@
+"""Numbers, truth values and names that users hand in: one rule for each. This module imports nothing of fastbp."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import math
+import re
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+CLOSE = 0.7  # how like another name one must be to be taken for a slip: 1 for the same
+LONG = 60  # characters of a value in a message, beyond which it is shortened; the text of a large int can be refused
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, low_open: bool = False,
+           high_open: bool = False) -> float:
+    """`value` as a float from low to high, neither NaN nor infinite; otherwise a TypeError or ValueError.
+
+    Real numbers of Python and NumPy are taken. Truth values, texts and arrays are not numbers.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    try:
+        given = float(value)
+    except OverflowError:  # an int beyond the largest float
+        given = math.inf if value > 0 else -math.inf
+    inside = (given > low if low_open else given >= low) and (given < high if high_open else given <= high)
+    if not (inside and math.isfinite(given)):
+        if high == math.inf:
+            limits = "finite" if low == -math.inf else f"a finite number {'>' if low_open else '>='} {low}"
+        else:
+            limits = f"in {'(' if low_open else '['}{low}, {high}{')' if high_open else ']'}"
+        raise ValueError(f"{name} must be {limits}, got {shown(value)}")
+    return given
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float, finite and > 0; otherwise a TypeError or ValueError."""
+    return number(name, value, 0, low_open=True)
+
+
+def not_negative(name: str, value: Any) -> float:
+    """`value` as a float, finite and >= 0; otherwise a TypeError or ValueError."""
+    return number(name, value, 0)
+
+
+def fraction(name: str, value: Any) -> float:
+    """`value` as a float in [0, 1); otherwise a TypeError or ValueError."""
+    return number(name, value, 0, 1, high_open=True)
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """`value` as an int of at least `least`; otherwise a TypeError or ValueError. 10.0 is not a whole number."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {shown(int(value))}")
+    return int(value)
+
+
+def truth(name: str, value: Any) -> bool:
+    """`value` as a bool; otherwise a TypeError."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def settle(settings: object, name: str, rule: Callable[..., Any], *limits: Any, **details: Any) -> None:
+    """Check one field of frozen settings by one of the rules above, and hold what the rule gives: a plain value."""
+    object.__setattr__(settings, name, rule(name, getattr(settings, name), *limits, **details))
+
+
+def one_of(what: str, name: Any, valid: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
+    """The valid name that `name` means; otherwise a ValueError that lists the valid ones.
+
+    Capitals, spaces, hyphens and underscores do not count.
+
+    Parameters
+    ----------
+    what : str
+        What the name is of, for the message.
+    aliases : dict, optional
+        Other names in small letters without spaces and underscores, and the valid name of each.
+
+    Examples
+    --------
+    >>> one_of("activation", "LeakyReLU", ["relu", "leaky_relu"])
+    'leaky_relu'
+    >>> one_of("optimizer", "adm", ["sgd", "adam"])
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown optimizer 'adm'; did you mean 'adam'? valid: sgd, adam
+    """
+    known = (dict(aliases) if aliases else {}) | {_plain(one): one for one in valid}
+    if isinstance(name, str) and _plain(name) in known:
+        return known[_plain(name)]
+    near = difflib.get_close_matches(_plain(name), known, 1, CLOSE) if isinstance(name, str) else []
+    advice = f" did you mean {known[near[0]]!r}?" if near else ""
+    raise ValueError(f"unknown {what} {shown(name)};{advice} valid: {', '.join(valid)}")
+
+
+def known_as(elsewhere: Mapping[str, str] | None = None, /,
+             **others: str | tuple[str, Callable[[Any], Any]]) -> Callable[[AnyFunction], AnyFunction]:
+    """Decorate a function so that it takes keywords by other names too, and helps with those that it does not know.
+
+    Parameters
+    ----------
+    elsewhere : dict, optional
+        Keywords that belong to something else, and what the TypeError then says.
+    others
+        Another name, and the parameter that it means; or that and a function of the value.
+
+    Examples
+    --------
+    >>> @known_as({"epochs": "epochs belongs to fit"}, lr="eta")
+    ... def settings(eta=0.1):
+    ...     return eta
+    >>> settings(lr=0.5)
+    0.5
+    >>> settings(rate=0.5)
+    Traceback (most recent call last):
+    ...
+    TypeError: settings() got an unexpected keyword argument 'rate'; valid: eta
+    >>> settings(epochs=3)
+    Traceback (most recent call last):
+    ...
+    TypeError: settings() got an unexpected keyword argument 'epochs': epochs belongs to fit
+    """
+    meanings = {name: target if isinstance(target, tuple) else (target, _same) for name, target in others.items()}
+
+    def decorate(function: AnyFunction) -> AnyFunction:
+        parameters = list(inspect.signature(function).parameters)
+        title = function.__qualname__.removesuffix(".__init__").rpartition("<locals>.")[2]
+
+        @functools.wraps(function)
+        def with_other_names(*values: Any, **keywords: Any) -> Any:
+            for name in [name for name in keywords if name not in parameters]:
+                if name not in meanings:
+                    raise TypeError(f"{title}() got an unexpected keyword argument {name!r}"
+                                    + _advice(name, parameters, meanings, elsewhere or {}))
+                own, change = meanings[name]
+                if own in keywords or own in parameters[: len(values)]:
+                    raise TypeError(f"{title}() got {own} twice, once as {name}; give it once")
+                keywords[own] = change(keywords.pop(name))
+            return function(*values, **keywords)
+
+        return with_other_names  # type: ignore[return-value]
+
+    return decorate
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _advice(name: str, parameters: list[str], meanings: Mapping[str, tuple[str, Callable[[Any], Any]]],
+            elsewhere: Mapping[str, str]) -> str:
+    """What to say of a keyword that is not known."""
+    if name in elsewhere:
+        return f": {elsewhere[name]}"
+    names = {own: own for own in parameters if own != "self"}
+    names |= {other: own for other, (own, _) in meanings.items()}
+    near = difflib.get_close_matches(name, names, 1, CLOSE)
+    return f"; did you mean {names[near[0]]!r}?" if near else f"; valid: {', '.join(dict.fromkeys(names.values()))}"
+
+
+def shown(value: object) -> str:
+    """The repr of a value, shortened where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print an int of more than 4,300 digits
+        return f"a whole number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= LONG or not isinstance(value, (int, str)) else reprlib.repr(value)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
