@@ -24,45 +24,11 @@ import numpy as np
 from fastbp import checkpoint
 from fastbp.checkpoint import State
 from fastbp.files import PREFIX, check_folder, naming, strict
+from fastbp.history import WATCHED
+from fastbp.history import History as History
 from fastbp.inputs import number, positive, truth, whole_number
 from fastbp.network import Network
 from fastbp.workspace import Array
-
-
-@dataclass
-class History:
-    """What a fit did, one number an epoch.
-
-    Attributes
-    ----------
-    loss : list of float
-        Mean cost of the training samples, each taken when its mini-batch was trained on.
-    validation_loss, validation_accuracy : lists of float
-        After the epoch, on the validation samples; accuracy is a fraction in [0, 1]. Empty without them.
-    metrics : dict of list of float
-        By name, those that `fit` was asked for, on the validation samples.
-    seconds : list of float
-        Spent on shuffling and training, not on evaluating.
-    samples : list of int
-        Trained on.
-    stopped : str
-        Why the fit ended before its last epoch; empty if it did not.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    metrics: dict[str, list[float]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    samples: list[int] = field(default_factory=list)
-    stopped: str = ""
-
-    def values(self) -> dict[str, list[float]]:
-        """All that there is to watch, by name."""
-        return {name: getattr(self, name) for name in WATCHED if getattr(self, name)} | self.metrics
-
-
-WATCHED = {"loss": False, "validation_loss": False, "validation_accuracy": True}  # whether more is better
 
 
 @dataclass

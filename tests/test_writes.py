@@ -344,6 +344,13 @@ def test_a_file_of_the_command_that_fails(option, also_after, tmp_path, capsys):
         old()
 
 
+def test_a_report_of_what_is_no_number(tmp_path):
+    """Is JSON that every reader takes: null for NaN and infinite numbers, however deep they lie."""
+    cli._write_json(str(tmp_path / "out"), {"a": float("nan"), "b": [1.5, {"c": (float("inf"), None, True, 2)}]})
+    assert json.loads((tmp_path / "out").read_text(), parse_constant=pytest.fail) == {
+        "a": None, "b": [1.5, {"c": [None, None, True, 2]}]}
+
+
 # --- a process that is killed ---------------------------------------------------------------------------------------
 
 KILLED = '''
