@@ -2,12 +2,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+CHAOS := .venv-chaos
 # What most x86-64 processors have, on one that may have more.
 AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 bench-process \
-	bench-peers bench-accuracy bench-sweep bench-growth bench-memory clean
+	bench-peers bench-accuracy bench-sweep bench-growth bench-memory chaos clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -92,8 +93,22 @@ bench-memory: $(VENV)/installed
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/memory.py --results benchmarks/results
 
+# The command killed at each change of a file, with all that a checkpoint has to keep, then resumed: the saved network
+# must be the same, byte for byte. Modes: killed before it; the file cut in half; SIGTERM; what was not synced is lost.
+# ckpt-chaos does not make {out}, in which the network is saved. Its 60 crashes took 80 s of a processor's time.
+chaos: $(CHAOS)/installed
+	rm -rf $(CHAOS)/runs
+	mkdir $(CHAOS)/runs
+	$(CHAOS)/bin/python -c "import numpy as np; X = np.random.default_rng(0).normal(size=(200, 8)); \
+		np.savez('$(CHAOS)/runs/data.npz', x_train=X, y_train=(X[:, 0] > 0).astype(int))"
+	$(CHAOS)/bin/ckpt-chaos run --modes before,torn,term,unsynced --grace 1 --max-points 1000 --jobs 2 \
+		--work $(CHAOS)/runs/work --result-file '{out}/net.safetensors' -- \
+		sh -c 'mkdir -p {out} && exec $(CHAOS)/bin/fastbp train $(CHAOS)/runs/data.npz --save {out}/net.safetensors \
+		--hidden 16 --epochs 2 --batch-size 100 --optimizer adam --dropout 0.2 --ema 0.9 --threads 1 --quiet \
+		--log {out}/log.csv --checkpoint {out}/checkpoints --checkpoint-seconds 0 --resume'
+
 clean:
-	rm -rf $(VENV) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(CHAOS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -117,4 +132,9 @@ $(PEERS)/installed: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet torch==2.13.0 jax optax scikit-learn matplotlib \
 		--editable .
+	touch $@
+
+$(CHAOS)/installed: pyproject.toml
+	$(PYTHON) -m venv $(CHAOS)
+	$(CHAOS)/bin/python -m pip install --quiet ckpt-chaos==0.1.8 --editable .
 	touch $@

@@ -6,7 +6,10 @@ write logs and checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
+import itertools
 import json
 import math
 import os
@@ -21,45 +24,11 @@ import numpy as np
 from fastbp import checkpoint
 from fastbp.checkpoint import State
 from fastbp.checks import number, positive, truth, whole_number
-from fastbp.files import PREFIX, check_folder
+from fastbp.files import PREFIX, check_folder, naming, strict
+from fastbp.history import WATCHED
+from fastbp.history import History as History
 from fastbp.network import Network
 from fastbp.workspace import Array
-
-
-@dataclass
-class History:
-    """What a fit did, one number an epoch.
-
-    Attributes
-    ----------
-    loss : list of float
-        Mean cost of the training samples, each taken when its mini-batch was trained on.
-    validation_loss, validation_accuracy : lists of float
-        After the epoch, on the validation samples; accuracy is a fraction in [0, 1]. Empty without them.
-    metrics : dict of list of float
-        By name, those that `fit` was asked for, on the validation samples.
-    seconds : list of float
-        Spent on shuffling and training, not on evaluating.
-    samples : list of int
-        Trained on.
-    stopped : str
-        Why the fit ended before its last epoch; empty if it did not.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    validation_accuracy: list[float] = field(default_factory=list)
-    metrics: dict[str, list[float]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    samples: list[int] = field(default_factory=list)
-    stopped: str = ""
-
-    def values(self) -> dict[str, list[float]]:
-        """All that there is to watch, by name."""
-        return {name: getattr(self, name) for name in WATCHED if getattr(self, name)} | self.metrics
-
-
-WATCHED = {"loss": False, "validation_loss": False, "validation_accuracy": True}  # whether more is better
 
 
 @dataclass
@@ -118,6 +87,8 @@ ALWAYS = 0
 
 class _Own:
     """A callback of this module: it knows when a fit begins and ends, and may be called within an epoch."""
+
+    ends_with = ""  # of one that puts other parameters into the network when a fit ends: which
 
     every: int | None = None  # how many steps; ALWAYS: after epochs and whenever compiled code returns; None: epochs
     settings: tuple[Any, ...] = ()  # of one on which it depends how a fit goes: what a checkpoint has to agree with
@@ -203,7 +174,8 @@ class EarlyStopping(_Own):
         A gain is more than this, >= 0.
     restore_best : bool
         Whether the network ends with its best parameters, however the fit ends; the optimiser's state goes on from
-        where it is.
+        where it is. With Trainer(ema) they are the best mean, as the mean is validated. Not beside SWA or another
+        EarlyStopping that does so: fit raises ValueError.
 
     Examples
     --------
@@ -221,6 +193,7 @@ class EarlyStopping(_Own):
                  restore_best: bool = True):
         self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
         self.restore_best = truth("restore_best", restore_best)
+        self.ends_with = "the best parameters" if self.restore_best else ""
         self.settings = watch, patience, self.better.least_gain, self.restore_best
         self.theta: Array | None = None  # the best
 
@@ -286,6 +259,9 @@ class SWA(_Own):
     """Stochastic weight averaging: the network ends with the mean of its parameters at the ends of the last epochs, of
     which the history knows nothing.
 
+    A fit that ends before the mean begins leaves the last parameters. `fit` raises ValueError if something else decides
+    what the network ends with: Trainer(ema), EarlyStopping(restore_best=True) or another SWA.
+
     Parameters
     ----------
     start : float
@@ -302,6 +278,8 @@ class SWA(_Own):
     >>> SWA(start=0.5).start
     0.5
     """
+
+    ends_with = "the mean of the last epochs"
 
     def __init__(self, start: float = 0.75):
         self.start, self.n = number("start", start, 0, 1, high_open=True), 0
@@ -392,9 +370,15 @@ class Checkpoint(_Own):
     ------
     FileExistsError
         When a fit begins: there are checkpoints, and resume is False.
+    BlockingIOError
+        When a fit begins: another one is writing to the folder, on a system that has locks.
+    OSError
+        A checkpoint cannot be written, on a full disk say. The fit ends, the older checkpoints stay, and the network
+        holds the parameters of the last step.
     ValueError
         When a fit begins: its settings, its data or the version are not those of the checkpoint, or a setting is out of
-        its range.
+        its range. Functions are compared by what they give: a schedule by its factors, a loss of your own by its costs
+        and errors; metrics by their names.
 
     Examples
     --------
@@ -421,17 +405,22 @@ class Checkpoint(_Own):
         self.seconds, self.resume = number("seconds", seconds, 0, math.inf), truth("resume", resume)
         self.resumed: Path | None = None  # what the last fit went on from
         self.last, self.stopped = 0.0, False
+        self._lock: io.FileIO | None = None
 
     def saved(self) -> State | None:
-        """What to go on from, before a fit begins."""
-        self.resumed, state = (checkpoint.read_newest(self.folder) if self.resume else None) or (None, None)
-        if state is None and checkpoint.files(self.folder):
-            raise FileExistsError(f"{self.folder} holds checkpoints of a fit; go on from them (resume) or name another "
-                                  "folder")
+        """What to go on from, before a fit begins; from here to the fit's end no other fit writes to the folder."""
+        self._lock = checkpoint.lock(self.folder)
+        try:
+            self.resumed, state = (checkpoint.read_newest(self.folder) if self.resume else None) or (None, None)
+            if state is None and checkpoint.files(self.folder):
+                raise FileExistsError(f"{self.folder} holds checkpoints of a fit; go on from them (resume) or name "
+                                      "another folder")
+        except BaseException:
+            self._unlock()
+            raise
         return state
 
     def begin(self, fit: Fit) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         for half_written in self.folder.glob(PREFIX + "*"):  # by a process that was killed
             half_written.unlink()
         self.last, self.stopped = time.monotonic(), False
@@ -444,11 +433,17 @@ class Checkpoint(_Own):
             self.last = time.monotonic()
         self.stopped = fit.history.stopped != ""
 
+    def end(self, fit: Fit) -> None:
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
 
 class _Log(_Own):
     """Writes a line an epoch to a file, which is complete after each."""
-
-    heading = 0  # lines
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = check_folder(path)
@@ -456,47 +451,81 @@ class _Log(_Own):
     def begin(self, fit: Fit) -> None:
         """Of a fit that goes on from a checkpoint, the lines of the epochs before it stay."""
         done = len(fit.history.loss)
-        lines = self.path.read_text().splitlines(keepends=True) if done and self.path.is_file() else []
-        self.path.write_text("".join(lines[: self.heading + done]))
+        with naming(self.path):
+            lines = self.path.read_bytes().splitlines(keepends=True) if done and self.path.is_file() else []
+            self._cut(sum(map(len, itertools.takewhile(lambda line: self._is_of(line, done), lines))))
+
+    def _is_of(self, line: bytes, epochs: int) -> bool:
+        """Whether a line is whole, and one of the first epochs or the heading."""
+        try:
+            return line.endswith(b"\n") and self._epoch(line.decode()) <= epochs
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    def _cut(self, length: int) -> None:
+        """Cut the file where it is: what stays is never written anew, so that no failure can lose it."""
+        with self.path.open("ab") as file:
+            if self.path.is_file():
+                file.truncate(length)
 
     def __call__(self, fit: Fit) -> None:
         history = fit.history
         values: dict[str, Any] = {"epoch": fit.epoch, "step": fit.step, "seconds": sum(history.seconds)}
         values |= {name: each[-1] for name, each in history.values().items()}
-        try:
-            with self.path.open("a", newline="") as file:
-                self._write(file, values)
-        except OSError as error:
-            error.filename = os.fspath(self.path)
-            raise
+        with naming(self.path):
+            length = self.path.stat().st_size if self.path.exists() else 0
+            device = self.path.exists() and not self.path.is_file()
+            text = self._text(values, fit.epoch == 1 if device else length == 0)
+            try:
+                with self.path.open("ab") as file:
+                    file.write(text.encode())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._cut(length)  # no half a line stays
+                raise
 
-    def _write(self, file: Any, values: dict[str, Any]) -> None:
+    def _text(self, values: dict[str, Any], first: bool) -> str:
+        raise NotImplementedError
+
+    def _epoch(self, line: str) -> int:
+        """Which epoch a line is of; 0 for the heading. Raises ValueError, KeyError or TypeError of other lines."""
         raise NotImplementedError
 
 
 class JSONLog(_Log):
     """Write a line of JSON an epoch: epoch, step, seconds of training so far, loss, and what validation gives.
 
+    A NaN or infinite number is written as null, as JSON knows neither.
+
     Parameters
     ----------
     path : str or path
-        Overwritten when a fit begins. Raises FileNotFoundError where there is no such folder.
+        Overwritten when a fit begins; of a fit that goes on from a checkpoint the lines of the epochs before it stay.
+        Raises FileNotFoundError where there is no such folder. A line that cannot be written ends the fit with an
+        OSError; the lines before it stay.
     """
 
-    def _write(self, file: Any, values: dict[str, Any]) -> None:
-        file.write(json.dumps(values) + "\n")
+    def _text(self, values: dict[str, Any], first: bool) -> str:
+        return json.dumps(strict(values), allow_nan=False) + "\n"
+
+    def _epoch(self, line: str) -> int:
+        return int(json.loads(line)["epoch"])
 
 
 class CSVLog(_Log):
-    """As `JSONLog`, but a row of a table with a heading."""
+    """As `JSONLog`, but a row of a table with a heading; NaN is written as nan."""
 
-    heading = 1
-
-    def _write(self, file: Any, values: dict[str, Any]) -> None:
-        rows = csv.writer(file, lineterminator="\n")
-        if file.tell() == 0:
+    def _text(self, values: dict[str, Any], first: bool) -> str:
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        if first:
             rows.writerow(values)
         rows.writerow(values.values())
+        return text.getvalue()
+
+    def _epoch(self, line: str) -> int:
+        first = line.split(",")[0]
+        return 0 if first == "epoch" else int(first)
 
 
 class TensorBoardLog(_Own):
@@ -530,6 +559,20 @@ class TensorBoardLog(_Own):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def check_one_end(callbacks: Iterable[Callback], ema: float | None) -> None:
+    """Raise ValueError if more than one decides what the network ends with: all but the last would be lost.
+
+    A moving mean goes together with EarlyStopping, which keeps the best mean.
+    """
+    ends = [f"{type(callback).__name__} ({callback.ends_with})" for callback in callbacks
+            if isinstance(callback, _Own) and callback.ends_with]
+    if ema is not None and any(isinstance(callback, SWA) for callback in callbacks):
+        ends.append(f"Trainer(ema={ema:g}) (the moving mean)")
+    if len(ends) > 1:
+        raise ValueError(f"{' and '.join(ends)} each decide what the network ends with; use one of them, or "
+                         "EarlyStopping(restore_best=False), which only stops")
 
 
 def begin(callbacks: list[Callback], fit: Fit) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
 import zlib
 from collections.abc import Mapping
@@ -12,18 +14,35 @@ from typing import Any
 
 import numpy as np
 
+from fastbp import files as _files
+from fastbp.core.losses import Custom, Loss
 from fastbp.files import read_tensors, write_tensors
+from fastbp.schedules import Function, Schedule, factors_of
 from fastbp.workspace import Array
 
-FORMAT = "fastbp-checkpoint-1"
-SUFFIX, DAMAGED = ".safetensors", ".damaged"
+FORMAT = "fastbp-checkpoint-2"
+SUFFIX, DAMAGED, LOCK = ".safetensors", ".damaged", ".lock"
 HASHED = 1 << 26  # bytes of an array that are looked at in telling data sets apart
+STEPS = 1000  # of a fit, at the most, at which a function that is its schedule is called to tell it from others
 State = tuple[dict[str, Array], dict[str, Any]]  # tensors; what JSON can hold
 
 
 def files(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest last."""
     return sorted(folder.glob(f"step-*{SUFFIX}"))
+
+
+def lock(folder: Path) -> io.FileIO | None:
+    """Make the folder and keep other fits from writing there, until what is returned is closed or the process ends.
+
+    Raises BlockingIOError if another fit does already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _files.lock(folder / LOCK)
+    except BlockingIOError:
+        raise BlockingIOError(f"another fit is writing checkpoints in {folder}; wait for its end or name another "
+                              "folder") from None
 
 
 def write(folder: Path, step: int, state: State, keep: int) -> Path:
@@ -33,7 +52,7 @@ def write(folder: Path, step: int, state: State, keep: int) -> Path:
     path = folder / f"step-{step:012d}{SUFFIX}"
     write_tensors(path, tensors, {"format": FORMAT, "description": text, "checksum": _checksum(tensors, text)})
     for old in files(folder)[:-keep]:
-        old.unlink()
+        old.unlink(missing_ok=True)
     return path
 
 
@@ -45,16 +64,18 @@ def read_newest(folder: Path) -> tuple[Path, State] | None:
     for path in reversed(files(folder)):
         try:
             metadata, tensors = read_tensors(path, (FORMAT,))
-            text, known = metadata.get("description", ""), metadata.get("format") == FORMAT
-            if known and metadata.get("checksum") != _checksum(tensors, text):
+            text, found = metadata.get("description", ""), metadata.get("format", "")
+            if found == FORMAT and metadata.get("checksum") != _checksum(tensors, text):
                 raise ValueError(f"{path} is damaged: its checksum is not that of what it holds")
+            if not found.startswith(FORMAT.rstrip("0123456789")):
+                raise ValueError(f"{path} is damaged: it does not say that it is a checkpoint")
         except ValueError as error:
             aside = path.with_name(path.name + DAMAGED)
             os.replace(path, aside)
             print(f"fastbp: {error}; it is set aside as {aside.name}", file=sys.stderr)
             continue
-        if not known:
-            raise ValueError(f"{path} has the format {metadata.get('format')!r}, expected {FORMAT!r}")
+        if found != FORMAT:
+            raise ValueError(f"{path} has the format {found!r}, expected {FORMAT!r}; name another folder, or remove it")
         return path, (tensors, json.loads(text))
     return None
 
@@ -62,7 +83,8 @@ def read_newest(folder: Path) -> tuple[Path, State] | None:
 def _checksum(tensors: Mapping[str, Array], text: str) -> str:
     checksum = zlib.crc32(text.encode())
     for name in sorted(tensors):
-        checksum = zlib.crc32(_bytes(tensors[name]), checksum)
+        kind = f"{name} {tensors[name].dtype} {tensors[name].shape}"
+        checksum = zlib.crc32(_bytes(tensors[name]), zlib.crc32(kind.encode(), checksum))
     return f"{checksum:08x}"
 
 
@@ -78,6 +100,44 @@ def fingerprint(*arrays: Array) -> str:
         checksum = zlib.crc32(f"{array.dtype} {array.shape}".encode(), checksum)
         checksum = zlib.crc32(_bytes(array[:: -(-len(array) // rows) or 1]), checksum)
     return f"{checksum:08x}"
+
+
+def name_of_schedule(schedule: Schedule | Function | None, steps: int) -> str:
+    """What tells a schedule from others in a fit of so many steps: its settings; of a function, its factors."""
+    if schedule is None or _is_of_settings(schedule):
+        return repr(schedule)
+    step = np.linspace(0, steps - 1, min(steps, STEPS)).astype(np.int64)
+    try:
+        return f"a function with factors of fingerprint {fingerprint(factors_of(schedule, step, steps))}"
+    except Exception:  # it is the user's own, and fit will say what is wrong with it
+        return without_address(schedule)
+
+
+def _is_of_settings(schedule: object) -> bool:
+    """Whether it is one of fastbp.schedules without a function in it."""
+    if type(schedule).__module__ != Schedule.__module__ or not isinstance(schedule, Schedule):
+        return False
+    return all(_is_of_settings(value) for value in vars(schedule).values() if callable(value))
+
+
+def name_of_loss(loss: Loss, n_out: int, dtype: np.dtype[Any]) -> str:
+    """What tells a loss from others: its settings; of a function, its costs and errors of a few samples."""
+    if not isinstance(loss, Custom):
+        return repr(loss)
+    function = getattr(loss.function, "py_func", loss.function)  # of a compiled one, what it was compiled from
+    z, t = np.random.default_rng(0).uniform(0.1, 1, (2, 3, n_out)).astype(dtype)
+    a, delta, costs = z / z.sum(axis=1, keepdims=True), np.zeros_like(z), np.zeros(len(z))
+    try:
+        for i in range(len(z)):
+            costs[i] = function(z[i], a[i], t[i], delta[i])
+    except Exception:  # what only Numba can run
+        return without_address(loss)
+    return f"a function with costs and errors of fingerprint {fingerprint(costs, delta)}"
+
+
+def without_address(value: object) -> str:
+    """What a setting is called, in every process."""
+    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ import fastbp
 from fastbp import data, options
 from fastbp.callbacks import History
 from fastbp.core import jit, kernels, simd
-from fastbp.files import check_folder, write_whole
+from fastbp.files import check_folder, strict, write_whole
 from fastbp.inputs import as_targets, decide
 from fastbp.network import Network, check_loss
 from fastbp.trainer import Trainer
@@ -320,7 +320,7 @@ def _warmup(given: dict[str, Any]) -> None:
 
 
 def _write_json(path: str, result: dict[str, Any]) -> None:
-    text = json.dumps(result, indent=2) + "\n"
+    text = json.dumps(strict(result), indent=2, allow_nan=False) + "\n"
     if path == "-":
         print(text, end="")
     else:

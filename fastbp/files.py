@@ -1,11 +1,16 @@
-"""Files written whole or not at all; safetensors read and written."""
+"""Files written whole or not at all, and locked; safetensors read and written."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import json
+import math
 import os
+import sys
 import tempfile
-from collections.abc import Container, Mapping
+import weakref
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 PREFIX = ".fastbp."  # of what is being written
+KEY = "fastbp"  # the only key of the metadata: safetensors writes several in an order that changes from save to save
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
@@ -23,6 +29,18 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {target}: it is a folder")
     return target
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Have an OSError from within name `path`, whatever file beside it the system call was for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:  # of the system, not a text of Python's own
+            error.filename = os.fspath(path)
+            del error.filename2
+        raise
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
@@ -39,14 +57,11 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         The disk is full, or the folder may not be written.
     """
     target = Path(os.path.realpath(check_folder(path)))
-    try:
+    with naming(path):
         if target.exists() and not target.is_file():
             target.write_bytes(content)
         else:
             _replace(target, content)
-    except OSError as error:
-        error.filename = os.fspath(path)  # the file asked for, whatever lies beside it
-        raise
 
 
 def _replace(target: Path, content: bytes) -> None:
@@ -73,13 +88,22 @@ def _mode(target: Path) -> int:
     return 0o666 & ~mask
 
 
+def strict(value: Any) -> Any:
+    """Return `value` with None in place of each NaN or infinite number, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {name: strict(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, npt.NDArray[Any]],
                   metadata: dict[str, str]) -> None:
-    """`write_whole` of a safetensors file."""
+    """`write_whole` of a safetensors file; equal tensors and metadata give equal bytes."""
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    write_whole(path, save(whole, metadata=metadata))
+    write_whole(path, save(whole, metadata={KEY: json.dumps(metadata, sort_keys=True)}))
 
 
 def read_tensors(path: str | os.PathLike[str], wanted: Container[str | None],
@@ -94,8 +118,66 @@ def read_tensors(path: str | os.PathLike[str], wanted: Container[str | None],
         raise FileNotFoundError(f"there is no file {os.fspath(path)}")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            metadata = _metadata(file.metadata() or {})
             names = file.keys() if metadata.get("format") in wanted else ()
             return metadata, {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a type that NumPy lacks
+    # A type that NumPy lacks is one of the latter two; metadata that are no JSON, a ValueError.
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from None
+
+
+def _metadata(found: dict[str, str]) -> dict[str, str]:
+    """What `write_tensors` was given: of older files, each key by itself."""
+    if KEY not in found:
+        return found
+    metadata = json.loads(found[KEY])
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError(f"its metadata {KEY!r} are not texts by name")
+    return metadata
+
+
+_locked: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
+
+
+def lock(path: str | os.PathLike[str]) -> io.FileIO | None:
+    """Lock the file at `path`, which is made if there is none, until the returned file is closed or the process ends.
+
+    Returns None where no lock is to be had: in a folder that may not be written, or on a system without locks.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process, or another thread of this one, holds the lock.
+    """
+    try:
+        file = io.FileIO(path, "ab")
+    except OSError:
+        return None
+    try:
+        _lock(file.fileno())
+    except OSError as error:
+        file.close()
+        if isinstance(error, (BlockingIOError, PermissionError)):
+            raise BlockingIOError(f"{os.fspath(path)} is locked") from None
+        return None
+    _locked.add(file)
+    return file
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _close_locked() -> None:
+        """A forked child would hold its parent's locks on, after the parent has ended."""
+        for file in list(_locked):
+            file.close()
+
+    os.register_at_fork(after_in_child=_close_locked)

@@ -7,7 +7,6 @@ import copy
 import functools
 import logging
 import math
-import re
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import fastbp
 from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit, History
-from fastbp.checkpoint import State, check_same, fingerprint
+from fastbp.checkpoint import State, check_same, fingerprint, name_of_loss, name_of_schedule, without_address
 from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
 from fastbp.core import jit, kernels, losses
 from fastbp.core.noise import WHOLE, threshold
@@ -341,7 +340,7 @@ class Trainer:
         fit = self._new_fit(epochs, validation, chosen_metrics)
         with self._training():
             run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
-            run.validated = [] if validation is None else [part.array for part in validation[:2]]
+            run.validated = [] if validation is None else [validation[0].array, validation[1].array, validation[2]]
             saved = run.saved()
             try:
                 calls.begin(watchers, fit)
@@ -375,6 +374,7 @@ class Trainer:
         for callback in watchers:
             if not callable(callback):
                 raise TypeError(f"callbacks must be functions, got {callback!r}")
+        calls.check_one_end(watchers, self.ema)
         return calls.in_order(watchers)
 
     def _validation(self, data: Sequence[npt.ArrayLike] | None, metrics: Iterable[str | Metric],
@@ -654,6 +654,7 @@ class _Run:
         self.fit.state = self.state
         self.partial = partial  # of a stream: without its schedule, and what has gone by cannot be gone over again
         self.first_epoch = trainer.epochs_done
+        self._named: tuple[losses.Loss, Schedule | Function | None, dict[str, str]] | None = None
         self.validated: list[Array] = []  # with which samples
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
@@ -717,17 +718,23 @@ class _Run:
         }
 
     def saved(self) -> State | None:
-        """What a checkpoint holds, if a callback has one to go on from and it is of this fit: first its history."""
-        for callback in (callback for callback in self.callbacks if isinstance(callback, calls.Checkpoint)):
-            saved = callback.saved()
-            if callback.resumed is not None and saved is not None:
-                _, there = saved
-                check_same(callback.resumed, there["settings"], self._identity())
-                fit = self.fit
-                fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
-                fit.eta_factor = there["eta_factor"]
-                return saved
-        return None
+        """What the checkpoint of most steps holds, if a callback has one to go on from and it is of this fit: first its
+        history. From here on no other fit writes to their folders."""
+        newest: State | None = None
+        with contextlib.ExitStack() as undo:
+            for callback in self.callbacks:
+                if isinstance(callback, calls.Checkpoint):
+                    saved = callback.saved()
+                    undo.callback(callback.end, self.fit)
+                    if callback.resumed is not None and saved is not None:
+                        check_same(callback.resumed, saved[1]["settings"], self._identity())
+                        newest = saved if newest is None or saved[1]["step"] > newest[1]["step"] else newest
+            undo.pop_all()
+        if newest is not None:
+            there, fit = newest[1], self.fit
+            fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
+            fit.eta_factor = there["eta_factor"]
+        return newest
 
     def resume(self, tensors: dict[str, Array], there: dict[str, Any]) -> dict[str, Any]:
         """Go back to where a checkpoint was written; what the callbacks knew then."""
@@ -743,15 +750,26 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with the fit that goes on from it."""
         trainer, net = self.trainer, self.trainer.network
-        names = ("loss", "optimizer", "schedule", "batch_size", "seed", "dropout", "noise", "clip_norm", "clip_value",
-                 "max_norm", "ema", "frozen")
+        names = ("optimizer", "batch_size", "seed", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema",
+                 "frozen")
         return {
             "fastbp": fastbp.__version__, "layer_sizes": net.layer_sizes, "activations": net.activations,
-            "dtype": net.dtype.name, **{name: _without_address(getattr(trainer, name)) for name in names},
+            "dtype": net.dtype.name, "input_scale": net.input_scale, **self._functions(),
+            **{name: without_address(getattr(trainer, name)) for name in names},
             "epochs": self.fit.epochs, "first epoch": self.first_epoch, "samples": self.n, "data": self._data,
             "metrics": list(self.fit.history.metrics),
             "callbacks": [[type(callback).__name__, *callback.settings] for callback in calls.bound(self.callbacks)],
         }
+
+    def _functions(self) -> dict[str, str]:
+        """What tells loss and schedule from others. That may call functions, so it is kept from checkpoint to
+        checkpoint, unless a callback puts others in their place."""
+        trainer, net = self.trainer, self.trainer.network
+        if self._named is None or self._named[0] is not trainer.loss or self._named[1] is not trainer.schedule:
+            names = {"loss": name_of_loss(trainer.loss, net.layer_sizes[-1], net.dtype),
+                     "schedule": name_of_schedule(trainer.schedule, self.total)}
+            self._named = trainer.loss, trainer.schedule, names
+        return self._named[2]
 
     @functools.cached_property
     def _data(self) -> str:
@@ -835,11 +853,6 @@ def _kind(value: object) -> str:
     """What to call a value whose text may be long."""
     length = f" of length {len(value)}" if isinstance(value, Sized) else ""
     return type(value).__name__ + length
-
-
-def _without_address(value: object) -> str:
-    """What a setting is called, in every process."""
-    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _bar(total: int, done: int, progress: bool | None) -> Any:

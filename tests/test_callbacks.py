@@ -1,17 +1,36 @@
-"""fastbp.callbacks and validation_fraction: when callbacks are called, what they do, and what they refuse."""
+"""fastbp.callbacks and validation_fraction: when callbacks are called, what they do, and what they refuse; History."""
 
+import contextlib
 import csv
 import json
+import logging
+import math
+import os
 import pickle
+import re
 import struct
 import sys
 import time
 
+import matplotlib.figure
 import numpy as np
+import pandas
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, callbacks
-from fastbp.callbacks import SWA, CSVLog, EarlyStopping, Every, JSONLog, ReduceOnPlateau, StopAt, TimeBudget
+from fastbp.callbacks import (
+    SWA,
+    Checkpoint,
+    CSVLog,
+    EarlyStopping,
+    Every,
+    History,
+    JSONLog,
+    ReduceOnPlateau,
+    StopAt,
+    TimeBudget,
+)
+from fastbp.metrics import Metric
 
 
 def data(n=95, classes=3, seed=0):
@@ -111,6 +130,68 @@ def test_the_best_is_kept_whatever_ends_the_fit():
         assert (one.network.theta == min(thetas, key=lambda pair: pair[0])[1]).all()
 
 
+ENDS = {
+    "SWA and the best": ([SWA(), EarlyStopping("loss")], {}, r"SWA \(the mean.*\) and EarlyStopping \(the best"),
+    "the best and SWA": ([EarlyStopping("loss"), SWA()], {}, r"EarlyStopping \(.*\) and SWA \(.*\) each decide"),
+    "two bests": ([EarlyStopping("loss"), EarlyStopping("loss", 9)], {}, "EarlyStopping .* and EarlyStopping .* each"),
+    "two means": ([SWA(), SWA(0.5)], {}, "SWA .* and SWA .* each decide"),
+    "SWA and a moving mean": ([SWA()], dict(ema=0.9), r"SWA .* and Trainer\(ema=0.9\) \(the moving mean\) each decide"),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_one_thing_decides_what_the_network_ends_with(case):
+    """Others are refused when the fit begins, of batches too; beside each other are those that do not."""
+    X, y = data()
+    watchers, settings, message = ENDS[case]
+    one = trainer(**settings)
+    before = one.network.theta.copy()
+    for fit in (lambda: one.fit(X, y, 3, callbacks=watchers), lambda: one.fit_batches([(X, y)], callbacks=watchers)):
+        with pytest.raises(ValueError, match=message + ".*use one of them, or EarlyStopping.restore_best=False"):
+            fit()
+    assert (one.network.theta == before).all() and one.steps_done == 0
+    trainer().fit(X, y, 3, callbacks=[watchers[0], *(EarlyStopping("loss", 9, restore_best=False) for _ in range(2))])
+
+
+def test_the_best_mean():
+    """With Trainer(ema) the mean is what is validated, so the network ends with the best mean, and a further fit goes
+    on from it."""
+    X, y = noise()
+    losses, thetas = [], []
+
+    def note(fit):
+        losses.append(fit.history.validation_loss[-1])
+        thetas.append(fit.network.theta.copy())
+
+    one = trainer(optimizer=Adam(0.02), ema=0.9)
+    history = one.fit(X, y, 60, validation_fraction=0.3, callbacks=[note, EarlyStopping(patience=3)])
+    best = int(np.argmin(losses))
+    assert history.stopped and 0 < best < len(losses) - 1
+    assert (one.network.theta == thetas[best]).all()
+    plain, means = trainer(optimizer=Adam(0.02), ema=0.9), []
+    plain.fit(X, y, best + 1, validation_fraction=0.3, callbacks=[lambda fit: means.append(fit.network.theta.copy())])
+    assert (means[-1] == thetas[best]).all()
+    again = one.fit(X, y, 1, validation_fraction=0.3)
+    assert again.validation_loss[0] < 1.2 * losses[best]
+
+
+def test_swa_of_a_fit_that_ends_before_its_mean_begins():
+    """Leaves the last parameters; once it has begun, the mean of what there is."""
+    X, y = data()
+    for stop, first in ((3, None), (7, 5)):
+        thetas = []
+
+        def note(fit, stop=stop, thetas=thetas):
+            thetas.append(fit.network.theta.astype(float))
+            if fit.epoch == stop:
+                fit.stop("enough")
+
+        one = trainer()
+        one.fit(X, y, 10, callbacks=[SWA(0.5), note])
+        expected = thetas[-1] if first is None else np.mean(thetas[first:], axis=0)
+        np.testing.assert_allclose(one.network.theta, expected, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize(("watch", "better"), [("loss", False), ("validation_accuracy", True)])
 def test_what_is_better(watch, better):
     """A smaller loss, a larger accuracy; by more than least_gain."""
@@ -179,6 +260,80 @@ def test_logs(tmp_path):
     plain = JSONLog(tmp_path / "plain.jsonl")
     trainer().fit(X, y, 1, callbacks=[plain])
     assert set(json.loads((tmp_path / "plain.jsonl").read_text())) == {"epoch", "step", "seconds", "loss"}
+
+
+ODD = Metric("odd", lambda y, outputs: [np.nan, np.inf, -np.inf, 0.5][next(TURN) % 4])
+TURN = iter(range(10**6))
+
+
+def test_logs_of_what_is_no_number(tmp_path):
+    """JSON knows no NaN: null; a table says nan and inf; and TensorBoard gets them as they are."""
+    X, y = data()
+    watchers = [JSONLog(tmp_path / "log.jsonl"), CSVLog(tmp_path / "log.csv"), callbacks.TensorBoardLog(tmp_path / "b")]
+    logging.getLogger("tensorboardX").setLevel(logging.ERROR)
+    history = trainer().fit(X, y, 4, (X, y), metrics=[ODD], callbacks=watchers)
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    values = history.metrics["odd"]
+    assert sum(math.isfinite(value) for value in values) == 1
+    assert [line["odd"] for line in lines] == [value if math.isfinite(value) else None for value in values]
+    frame = pandas.read_csv(tmp_path / "log.csv")
+    assert np.array_equal(frame["odd"], values, equal_nan=True) and frame["loss"].tolist() == history.loss
+    ((_, values_shown),) = [item for item in shown_by_tensorboard(tmp_path / "b").items() if item[0] == "odd"]
+    assert np.array_equal([value for _, value in values_shown], values, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", [JSONLog, CSVLog])
+def test_a_log_goes_on(kind, tmp_path):
+    """Of a fit that goes on from a checkpoint: a log begun later, with half a line, of later epochs, or none at all."""
+    X, y = data()
+
+    def run(name, stop=None, log=True):
+        def maybe(fit):
+            if fit.epoch == stop and fit.epoch_ends:
+                raise KeyboardInterrupt
+        watchers = [kind(tmp_path / f"{name}.log")] if log else []
+        watchers += [maybe, Checkpoint(tmp_path / name, 1e9 if stop is None else 0, resume=True)]
+        with contextlib.suppress(KeyboardInterrupt):
+            trainer().fit(X, y, 6, (X, y), metrics=["f1"], callbacks=watchers)
+        path = tmp_path / f"{name}.log"
+        return path, epochs_in(path) if path.exists() else None
+
+    assert run("whole")[1] == [1, 2, 3, 4, 5, 6]
+    path, first = run("one", 4)  # killed after the line, before the checkpoint
+    assert first == [1, 2, 3, 4]
+    with path.open("a") as file:
+        file.write('{"epoch": 5' if kind is JSONLog else "5,50")
+    assert run("one")[1] == [1, 2, 3, 4, 5, 6]
+    assert run("late", 3, log=False)[1] is None
+    path, first = run("late", 5)
+    assert first == [3, 4, 5]  # epoch 3 was not in a checkpoint
+    assert run("late")[1] == [3, 4, 5, 6]
+    run("lost", 4)
+    os.unlink(tmp_path / "lost.log")
+    assert run("lost")[1] == [4, 5, 6]
+    (tmp_path / "whole.log").write_bytes(b"\xff\x00 another file\n")
+    assert run("whole")[1] == []
+
+
+def epochs_in(path):
+    lines = path.read_text().splitlines()
+    if not lines or lines[0].startswith("{"):
+        return [json.loads(line)["epoch"] for line in lines]
+    return [int(row["epoch"]) for row in csv.DictReader(lines)]
+
+
+def test_a_log_into_a_device(capfd):
+    """Or a pipe; it has one heading."""
+    X, y = data()
+    trainer().fit(X, y, 3, callbacks=[CSVLog("/dev/stdout")])
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2", "3"]
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        trainer().fit(X, y, 3, callbacks=[CSVLog("/dev/full")])
 
 
 @pytest.mark.parametrize("stratify", [False, True])
@@ -265,13 +420,11 @@ def test_callbacks_are_pickled():
         assert vars(pickle.loads(pickle.dumps(callback))).keys() == vars(callback).keys()
 
 
-def test_tensorboard(tmp_path, monkeypatch):
-    """What it shows is the history, epoch by epoch; of a run that goes on, nothing comes twice."""
+def shown_by_tensorboard(folder):
+    """By name, pairs of epoch and value in the one file of a folder."""
     from tensorboardX.proto.event_pb2 import Event
 
-    X, y = data(95)
-    history = trainer().fit(X, y, 4, (X, y), metrics=["f1"], callbacks=[callbacks.TensorBoardLog(tmp_path / "board")])
-    (file,) = (tmp_path / "board").iterdir()
+    (file,) = folder.iterdir()
     content, seen = file.read_bytes(), {}
     while content:
         (length,) = struct.unpack("<Q", content[:8])
@@ -279,6 +432,14 @@ def test_tensorboard(tmp_path, monkeypatch):
         for value in event.summary.value:
             seen.setdefault(value.tag, []).append((event.step, value.simple_value))
         content = content[16 + length :]
+    return seen
+
+
+def test_tensorboard(tmp_path, monkeypatch):
+    """What it shows is the history, epoch by epoch; of a run that goes on, nothing comes twice."""
+    X, y = data(95)
+    history = trainer().fit(X, y, 4, (X, y), metrics=["f1"], callbacks=[callbacks.TensorBoardLog(tmp_path / "board")])
+    seen = shown_by_tensorboard(tmp_path / "board")
     expected = {"loss": history.loss, "validation_loss": history.validation_loss,
                 "validation_accuracy": history.validation_accuracy, "f1": history.metrics["f1"]}
     assert seen == {name: [(i + 1, pytest.approx(value)) for i, value in enumerate(each)]
@@ -308,3 +469,78 @@ def test_nan_is_never_better():
         fit.history.metrics["value"].append(value)
         stopping(fit)
         assert stopping.better.waited == waited
+
+
+def history_of(n=12, stopped=""):
+    return History([1 / i for i in range(1, n + 1)], [abs(i - 9) + 0.5 for i in range(1, n + 1)],
+                   [i / 100 for i in range(1, n + 1)],
+                   {"f1": [math.nan, *(0.1 * (i % 5) for i in range(2, n + 1))], "own <b>": [1.0] * n},
+                   [0.5] * n, [1000] * n, stopped)
+
+
+def test_a_history_as_a_frame(monkeypatch):
+    """A row an epoch, counted from 1; of an interrupted epoch what is missing is NaN."""
+    X, y = data()
+    history = trainer().fit(X, y, 3, (X, y), metrics=["f1"])
+    frame = history.to_frame()
+    assert list(frame) == ["loss", "validation_loss", "validation_accuracy", "f1", "seconds", "samples"]
+    assert frame.index.name == "epoch" and frame.index.tolist() == [1, 2, 3]
+    for name in ("loss", "validation_loss", "validation_accuracy", "seconds", "samples"):
+        assert frame[name].tolist() == getattr(history, name)
+    assert frame["f1"].tolist() == history.metrics["f1"] and frame["samples"].dtype.kind == "i"
+    assert list(trainer().fit(X, y, 1).to_frame()) == ["loss", "seconds", "samples"]
+    history.validation_loss.pop()
+    assert math.isnan(history.to_frame()["validation_loss"][3]) and len(history.to_frame()) == 3
+    assert len(History().to_frame()) == 0
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="to_frame needs pandas: pip install pandas"):
+        history.to_frame()
+
+
+def test_a_history_as_a_picture(tmp_path, monkeypatch):
+    """What is returned shows itself in a notebook; its lines are the history's numbers."""
+    history = history_of()
+    figure = history.plot(tmp_path / "picture.svg")
+    assert isinstance(figure, matplotlib.figure.Figure) and "<svg" in (tmp_path / "picture.svg").read_text()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    shown = {line.get_label(): line.get_ydata() for axes in figure.axes for line in axes.lines}
+    assert {name: list(each) for name, each in shown.items() if name != "f1"} == {
+        name: each for name, each in history.values().items() if name != "f1"}
+    assert [len(axes.lines) for axes in figure.axes] == [2, 3]
+    assert [len(axes.lines) for axes in History([0.5]).plot().axes] == [1]
+    History().plot(str(tmp_path / "none.png"))
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        history.plot(tmp_path / "nowhere" / "picture.png")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'plot needs matplotlib: pip install "fastbp\[plot\]"'):
+        history.plot()
+
+
+def test_a_history_in_a_terminal():
+    """The first epochs, the last and the best, aligned; a few lines however long it was."""
+    lines = repr(history_of(1000, "enough")).splitlines()
+    assert lines[0] == "History of 1000 epochs: 1,000,000 samples in 500 s of training"
+    assert lines[1].split(maxsplit=4) == ["epoch", "loss", "validation_loss", "validation_accuracy", "f1  own <b>"]
+    assert [line.split()[0] for line in lines[2:]] == [
+        "1", "2", "...", *map(str, range(993, 1001)), "best", "stopped:"]
+    assert lines[-2].split() == ["best", "0.001", "0.5", "10", "0.4"]
+    assert len({len(line) for line in lines[1:-2]}) == 1 and lines[-1] == "stopped: enough"
+    assert repr(History()) == "History of 0 epochs: 0 samples in 0 s of training"
+    assert len(repr(history_of(1)).splitlines()) == 3 and repr(history_of(1)).startswith("History of 1 epoch: ")
+    assert len(repr(history_of(10)).splitlines()) == 13 and "..." not in repr(history_of(10))
+
+
+def test_a_history_in_a_notebook():
+    shown = history_of(12, "a < b")._repr_html_()
+    assert shown.count("<tr>") == 1 + 11 + 1 and "<th>own &lt;b&gt;</th>" in shown and "stopped: a &lt; b" in shown
+    assert "<table" not in History()._repr_html_()
+    assert re.sub(r"</?(table|thead|tbody|tr|th|td|p)>", "", shown).count("<") == 0
+
+
+def test_a_history_is_its_numbers():
+    """Equal to another of the same ones; and all of it is what vars gives, as JSON can hold it."""
+    one, other = history_of(3), history_of(3)
+    one.metrics["f1"][0] = other.metrics["f1"][0] = 0.0
+    assert one == other != history_of(4) and History(**json.loads(json.dumps(vars(one)))) == one
+    assert list(vars(one)) == ["loss", "validation_loss", "validation_accuracy", "metrics", "seconds", "samples",
+                               "stopped"]

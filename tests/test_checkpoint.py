@@ -1,13 +1,16 @@
 """Checkpoints: a fit that was stopped anywhere, or killed, goes on to the same bits; what differs or is damaged."""
 
+import functools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import numba
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -67,14 +70,15 @@ def test_the_same_bits(settings, tmp_path):
     assert one._state.tobytes() == two._state.tobytes() and one.steps_done == two.steps_done == steps
 
 
-def test_callbacks_go_on(tmp_path):
+@pytest.mark.parametrize("mean", [True, False])
+def test_callbacks_go_on(mean, tmp_path):
     """With what they knew: patience, the best, the mean, the learning rate; a log has each epoch once."""
-    y = draw.integers(0, 3, N)  # nothing to be learned, so that patience ends
+    y = np.random.default_rng(7).integers(0, 3, N)  # nothing to be learned, so that patience ends
 
     def run(name, kills):
         def watchers():
-            return [ReduceOnPlateau(patience=2, factor=0.5), SWA(0.3), JSONLog(tmp_path / f"{name}.jsonl"),
-                    EarlyStopping(patience=9)]
+            ends = [SWA(0.3), EarlyStopping(patience=9, restore_best=False)] if mean else [EarlyStopping(patience=9)]
+            return [ReduceOnPlateau(patience=2, factor=0.5), JSONLog(tmp_path / f"{name}.jsonl"), *ends]
 
         theta, history, _ = trained(tmp_path / name, dict(optimizer=Adam(0.003)), kills, watchers=watchers, epochs=40,
                                     data=(X, y), validation_fraction=0.3)
@@ -113,8 +117,8 @@ def test_files(tmp_path):
     (tmp_path / ".fastbp.half").touch()
     trained(tmp_path, {})
     steps = EPOCHS * -(-N // 20)
-    assert sorted(path.name for path in tmp_path.iterdir())[-1] == f"step-{steps:012d}.safetensors"
-    assert len(list(tmp_path.iterdir())) == 2
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[0] == ".lock" and names[-1] == f"step-{steps:012d}.safetensors" and len(names) == 3
     assert load_file(checkpoint.files(tmp_path)[-1])["theta"].shape == (Network([5, 12, 3]).n_parameters,)
     rare = tmp_path / "rare"
     trainer = Trainer(Network([5, 12, 3], seed=1))
@@ -182,7 +186,7 @@ def test_another_fit_is_refused(changes, message, tmp_path):
 @pytest.mark.parametrize(("watchers", "fit", "message"), [
     ([EarlyStopping("validation_accuracy", 3)], {}, r"callbacks is \[\['EarlyStopping', 'loss', 3, 0.0, True\]\]"),
     ([EarlyStopping("loss", 4)], {}, "callbacks is "), ([], {}, "callbacks is "),
-    ([SWA(), EarlyStopping("loss", 3)], {}, "callbacks is "),
+    ([SWA(), EarlyStopping("loss", 3, restore_best=False)], {}, "callbacks is "),
     ([EarlyStopping("loss", 3)], dict(metrics=["f1"]), r"metrics is \[\] there, \['f1'\] here"),
     ([EarlyStopping("loss", 3)], dict(validation_data=None), "data is "),
     ([EarlyStopping("loss", 3)], dict(validation_data=(X[1:], Y[1:])), "data is "),
@@ -213,20 +217,73 @@ def test_other_versions_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("fastbp.__version__", "9.9")
     with pytest.raises(ValueError, match="fastbp is '0.1.0' there, '9.9' here"):
         trained_with(tmp_path)
-    monkeypatch.setattr(checkpoint, "FORMAT", "fastbp-checkpoint-2")
-    with pytest.raises(ValueError, match="has the format 'fastbp-checkpoint-1', expected 'fastbp-checkpoint-2'"):
+    monkeypatch.setattr(checkpoint, "FORMAT", "fastbp-checkpoint-3")
+    with pytest.raises(ValueError, match="has the format 'fastbp-checkpoint-2', expected 'fastbp-checkpoint-3'"):
         trained_with(tmp_path)
 
 
 def test_functions_have_no_address(tmp_path):
-    """A schedule of one's own is told by its name."""
-    for _ in range(2):
-        trained_with(tmp_path, schedule=own_schedule())
+    """Nor a name that counts: what they do is compared."""
+    for schedule in (own_schedule(), own_schedule(), lambda step, steps: (1 + step) ** -1.0):
+        trained_with(tmp_path, schedule=schedule)
     assert " at 0x" not in str(checkpoint.read_newest(tmp_path)[1][1])
 
 
 def own_schedule():
     return lambda step, steps: 1 / (1 + step)
+
+
+def own_factor(factor, step, steps):
+    return factor
+
+
+class OwnSchedule(schedules.Schedule):
+    """Its text is always the same."""
+
+    def __init__(self, factor):
+        object.__setattr__(self, "factor", factor)
+
+    def factors(self, step, steps):
+        return np.full(len(step), self.factor)
+
+
+def scaled(share):
+    """A loss whose functions all have one name."""
+    def loss(z, a, t, delta):
+        delta[:] = share * (a - t)
+        return share * ((a - t) ** 2).sum() / 2
+    return loss
+
+
+@pytest.mark.parametrize(("name", "one", "other"), [
+    ("schedule", lambda step, steps: 1.0, lambda step, steps: 0.0),
+    ("schedule", functools.partial(own_factor, 0.5), functools.partial(own_factor, 0.25)),
+    ("schedule", schedules.WarmUp(0.1, lambda step, steps: 1.0), schedules.WarmUp(0.1, lambda step, steps: 0.5)),
+    ("schedule", OwnSchedule(0.5), OwnSchedule(0.25)),
+    ("schedule", lambda step, steps: 1.0 if step < 80 else 0.1, lambda step, steps: 1.0),
+    ("loss", losses.Custom(scaled(1.0)), losses.Custom(scaled(0.5))),
+    ("loss", losses.Custom(numba.njit(scaled(1.0))), losses.Custom(numba.njit(scaled(0.5)))),
+])
+def test_functions_are_told_by_what_they_do(name, one, other, tmp_path):
+    """Those of one name too, in a schedule or a loss of one's own; and the same function goes on."""
+    def run(chosen, stop=None):
+        trainer = Trainer(Network([5, 6, 3], output="softmax", seed=1), batch_size=20, **{name: chosen})
+        trainer.fit(X, Y, 4, callbacks=[Checkpoint(tmp_path, 0, resume=True), Every(1, stop_at(stop))])
+
+    with pytest.raises(KilledError):
+        run(one, 30)
+    with pytest.raises(ValueError, match=f"is of another fit: {name} is '.*' there, '.*' here$"):
+        run(other)
+    run(one)
+
+
+def test_a_function_that_cannot_be_called_is_told_by_its_name():
+    def broken(step, steps):
+        raise ZeroDivisionError
+
+    assert checkpoint.name_of_schedule(broken, 10).endswith("broken>")
+    assert "lambda" in checkpoint.name_of_loss(losses.Custom(lambda z: 1), 3, np.dtype("f4"))
+    assert checkpoint.name_of_schedule(schedules.Cosine(cycles=2), 10) == "Cosine(cycles=2, growth=1.0, end=0.0)"
 
 
 def test_a_folder_in_use(tmp_path):
@@ -243,6 +300,107 @@ def test_a_folder_in_use(tmp_path):
     trainer = trained_with(tmp_path / "twice")[2]
     with pytest.raises(ValueError, match="first epoch is 0 there, 6 here"):
         trainer.fit(X, Y, EPOCHS, callbacks=[Checkpoint(tmp_path / "twice", 0, resume=True), Every(1, never)])
+
+
+def test_a_folder_in_which_another_fit_writes(tmp_path):
+    """Is refused, in another thread of the process too, and the first goes on; free again once it has ended."""
+    whole, _, _ = trained(tmp_path / "whole", {})
+    seen = []
+
+    def second(fit):
+        if fit.step == 50:
+            for resume in (False, True):
+                def begin(resume=resume):
+                    with pytest.raises(BlockingIOError, match=f"another fit is writing checkpoints in {tmp_path}"):
+                        trained(tmp_path / "run", {}, resume=resume)
+                    seen.append(resume)
+                thread = threading.Thread(target=begin)
+                thread.start()
+                thread.join()
+
+    theta, _, _ = trained(tmp_path / "run", {}, watchers=lambda: [Every(1, second)])
+    assert theta == whole and seen == [False, True]
+    with pytest.raises(ValueError, match="of another fit"):  # which lets go, too
+        trained_with(tmp_path / "run", seed=9)
+    with pytest.raises(BlockingIOError):  # as two callbacks of one fit would
+        Trainer(Network([5, 3]), batch_size=20).fit(X, Y, callbacks=[Checkpoint(tmp_path / "two"),
+                                                                       Checkpoint(tmp_path / "two")])
+    assert trained(tmp_path / "run", {}, resume=True)[0] == whole
+
+
+HOLDING = """
+import os, sys, time
+import numpy as np
+from fastbp import Network, Trainer
+from fastbp.callbacks import Checkpoint, Every
+
+def stand(fit):
+    if fit.step == 30:
+        child = os.fork()  # it lives on when its parent is killed, and must not hold the folder
+        if child:
+            print(child, flush=True)
+        time.sleep(100)
+
+draw = np.random.default_rng(0)
+X, Y = draw.normal(size=(430, 5)), draw.integers(0, 3, 430)
+trainer = Trainer(Network([5, 12, 3], seed=1), batch_size=20, seed=3, threads=1)
+trainer.fit(X, Y, 6, callbacks=[Checkpoint(sys.argv[1], 0), Every(1, stand)])
+"""
+
+
+def test_a_killed_fit_lets_go(tmp_path):
+    """At once, though a process that it has forked lives on: the folder is held from process to process until then."""
+    whole, _, _ = trained(tmp_path / "whole", {})
+    process = subprocess.Popen([sys.executable, "-c", HOLDING, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    try:
+        with pytest.raises(BlockingIOError, match="another fit is writing"):
+            trained_with(tmp_path / "run")
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        os.kill(child, 0)  # alive
+        assert trained_with(tmp_path / "run")[0] == whole
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_two_folders(tmp_path):
+    """A fit goes on from the checkpoint of most steps, and writes to both."""
+    whole, _, _ = trained(tmp_path / "whole", {})
+
+    def run(stop, *seconds):
+        trainer = Trainer(Network([5, 12, 3], seed=1), batch_size=20, seed=3)
+        trainer.fit(X, Y, EPOCHS, callbacks=[*(Checkpoint(tmp_path / str(i), each, resume=True)
+                                               for i, each in enumerate(seconds)), Every(1, stop_at(stop))])
+        return trainer.network.theta.tobytes()
+
+    with pytest.raises(KilledError):
+        run(30, 0, 0)
+    with pytest.raises(KilledError):
+        run(60, 1000, 0)
+    assert checkpoint.files(tmp_path / "0")[-1].name < checkpoint.files(tmp_path / "1")[-1].name
+    assert run(None, 0, 0) == whole
+    assert [path.name for path in checkpoint.files(tmp_path / "0")] == [
+        path.name for path in checkpoint.files(tmp_path / "1")]
+
+
+def test_any_damaged_bit_of_a_header(tmp_path, capsys):
+    """Sets the file aside, or says what it is: names, shapes and texts are looked at, not the numbers alone."""
+    tensors = {"theta": np.arange(3, dtype="f4"), "state": np.zeros((2, 3), "f4")}
+    path = checkpoint.write(tmp_path, 1, (tensors, {"step": 1}), 2)
+    content = path.read_bytes()
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = checkpoint.read_newest(tmp_path)
+        except ValueError as error:
+            assert "has the format 'fastbp-checkpoint-" in str(error)
+            continue
+        assert found is None or all((found[1][0][name] == each).all() for name, each in tensors.items()), bit
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(("settings", "kind", "message"), [

@@ -1,0 +1,183 @@
+"""What a fit did, epoch by epoch: numbers, a table to read, a pandas frame, a picture."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastbp.files import check_folder
+from fastbp.metrics import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+WATCHED = {"loss": False, "validation_loss": False, "validation_accuracy": True}  # whether more is better
+ROWS = 10  # of epochs in a table, at the most
+
+
+@dataclass(repr=False)
+class History:
+    """What a fit did, one number an epoch. It shows itself as a table of the first and last epochs and the best values.
+
+    Attributes
+    ----------
+    loss : list of float
+        Mean cost of the training samples, each taken when its mini-batch was trained on.
+    validation_loss, validation_accuracy : lists of float
+        After the epoch, on the validation samples; accuracy is a fraction in [0, 1]. Empty without them.
+    metrics : dict of list of float
+        By name, those that `fit` was asked for, on the validation samples.
+    seconds : list of float
+        Spent on shuffling and training, not on evaluating.
+    samples : list of int
+        Trained on.
+    stopped : str
+        Why the fit ended before its last epoch; empty if it did not.
+
+    Examples
+    --------
+    >>> History([0.9, 0.5, 0.4], [0.8, 0.5, 0.6], [0.6, 0.75, 0.7], seconds=[1.0, 0.5, 0.5], samples=[500] * 3)
+    History of 3 epochs: 1,500 samples in 2 s of training
+    epoch  loss  validation_loss  validation_accuracy
+        1   0.9              0.8                  0.6
+        2   0.5              0.5                 0.75
+        3   0.4              0.6                  0.7
+     best   0.4              0.5                 0.75
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    stopped: str = ""
+
+    def values(self) -> dict[str, list[float]]:
+        """All that there is to watch, by name."""
+        return {name: getattr(self, name) for name in WATCHED if getattr(self, name)} | self.metrics
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a pandas DataFrame: a row an epoch, its index "epoch" counting from 1; of an epoch that was
+        interrupted, what is missing is NaN.
+
+        Columns, as far as the fit had them: loss, validation_loss, validation_accuracy, the metrics, seconds, samples.
+        Raises ImportError if pandas is not installed.
+
+        Examples
+        --------
+        >>> frame = History([0.9, 0.5], seconds=[1.0, 0.5], samples=[500, 500]).to_frame()
+        >>> float(frame.loc[2, "loss"]), list(frame)
+        (0.5, ['loss', 'seconds', 'samples'])
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError("to_frame needs pandas: pip install pandas") from None
+        columns: Mapping[str, list[Any]] = self.values() | {"seconds": self.seconds, "samples": self.samples}
+        n = len(self.loss)
+        index = pd.RangeIndex(1, n + 1, name="epoch")
+        return pd.DataFrame({name: pd.Series(column[:n], index[: len(column)], dtype=None if column else float)
+                             for name, column in columns.items()}, index)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the losses and, if there are any, accuracy and metrics over the epochs; a notebook shows what is
+        returned.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            Write the picture there (.png, .svg, .pdf), too.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed: pip install "fastbp[plot]".
+        FileNotFoundError, IsADirectoryError
+            Nothing can be written to `path`.
+        """
+        try:
+            from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
+        except ImportError:
+            raise ImportError('plot needs matplotlib: pip install "fastbp[plot]"') from None
+        target = None if path is None else check_folder(path)
+        values = self.values()
+        panels = [[name for name in values if name.endswith("loss")],
+                  [name for name in values if not name.endswith("loss")]]
+        panels = [names for names in panels if names] or [[]]
+        figure = _shown(Figure)(figsize=(6 * len(panels), 4), layout="constrained")
+        for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            for name in names:
+                # A marker, as one epoch makes no line.
+                axes.plot(range(1, len(values[name]) + 1), values[name], marker=".", label=name)
+            axes.set(xlabel="epoch", ylabel=names[0] if len(names) == 1 else "loss" if names == panels[0] else "")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if names:
+                axes.legend()
+        if target is not None:
+            figure.savefig(target)
+        return figure
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join([self._title(), *(lines if self.loss else []), *self._ending()])
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        heading, *rows = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+                          for row, tag in zip(self._rows(), ["th"] + ["td"] * (len(self.loss) + 3), strict=False)]
+        table = "".join(f"<tr>{row}</tr>" for row in rows)
+        table = f"<table><thead><tr>{heading}</tr></thead><tbody>{table}</tbody></table>" if self.loss else ""
+        return "".join([f"<p>{html.escape(self._title())}</p>", table,
+                        *(f"<p>{html.escape(line)}</p>" for line in self._ending())])
+
+    def _title(self) -> str:
+        n = len(self.loss)
+        return (f"History of {n} epoch{'' if n == 1 else 's'}: {sum(self.samples):,} samples in "
+                f"{sum(self.seconds):.3g} s of training")
+
+    def _ending(self) -> list[str]:
+        return [f"stopped: {self.stopped}"] if self.stopped else []
+
+    def _rows(self) -> list[list[str]]:
+        """A heading, some epochs and the best values, as texts."""
+        values, n = self.values(), len(self.loss)
+        shown = [*range(n)] if n <= ROWS else [0, 1, None, *range(n - ROWS + 2, n)]
+        rows = [["epoch", *values]]
+        for i in shown:
+            rows.append(["..."] * (len(values) + 1) if i is None else
+                        [str(i + 1), *(_text(each[i]) if i < len(each) else "" for each in values.values())])
+        if n > 1:
+            rows.append(["best", *(_text(_best(name, each)) for name, each in values.items())])
+        return rows
+
+
+def _best(name: str, values: list[float]) -> float | None:
+    """The best value but NaN, where it is known whether more is better."""
+    finite = [value for value in values if not math.isnan(value)]
+    more = WATCHED[name] if name in WATCHED else METRICS[name].more_is_better if name in METRICS else None
+    return None if more is None or not finite else max(finite) if more else min(finite)
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _shown(kind: type[Figure]) -> type[Figure]:
+    """A figure that a notebook shows without pyplot, which would also show it by itself, a second time."""
+    class Shown(kind):  # type: ignore[misc, valid-type]
+        def _repr_png_(self) -> bytes:
+            content = io.BytesIO()
+            self.savefig(content, format="png")
+            return content.getvalue()
+
+    return Shown
