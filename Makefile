@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 CHAOS := .venv-chaos
+OLDEST := .venv-oldest
 # What most x86-64 processors have, on one that may have more.
 AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
-.PHONY: mnist test test-avx2 slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 bench-process \
-	bench-peers bench-accuracy bench-sweep bench-growth bench-memory chaos clean
+.PHONY: mnist test test-avx2 test-oldest slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 \
+	bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory chaos clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -23,6 +24,10 @@ test-avx2: $(VENV)/installed-test
 	else \
 		echo "test-avx2 skipped: make test uses AVX2 or less, this processor has no AVX-512"; \
 	fi
+
+# With the oldest Numba that pyproject.toml allows; its cache is its own, as releases replace each other's machine code.
+test-oldest: $(OLDEST)/installed-test
+	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/cache $(OLDEST)/bin/python -m pytest -m "not slow"
 
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
@@ -108,7 +113,7 @@ chaos: $(CHAOS)/installed
 		--log {out}/log.csv --checkpoint {out}/checkpoints --checkpoint-seconds 0 --resume'
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(CHAOS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -126,6 +131,12 @@ $(VENV)/installed-test: pyproject.toml | $(VENV)/pyvenv.cfg
 $(VENV)/installed-bench: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(ASV) machine --yes
+	touch $@
+
+$(OLDEST)/installed-test: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --editable ".[test]" \
+		"$$(sed -n 's/.*"numba>=\([0-9.]*\)".*/numba==\1/p' pyproject.toml)"
 	touch $@
 
 $(PEERS)/installed: pyproject.toml

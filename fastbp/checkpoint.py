@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
-import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +20,7 @@ from fastbp.files import read_tensors, write_tensors
 from fastbp.schedules import Function, Schedule, factors_of
 from fastbp.workspace import Array
 
+LOG = logging.getLogger("fastbp")
 FORMAT = "fastbp-checkpoint-2"
 SUFFIX, DAMAGED, LOCK = ".safetensors", ".damaged", ".lock"
 HASHED = 1 << 26  # bytes of an array that are looked at in telling data sets apart
@@ -57,7 +58,7 @@ def write(folder: Path, step: int, state: State, keep: int) -> Path:
 
 
 def read_newest(folder: Path) -> tuple[Path, State] | None:
-    """The newest whole checkpoint; those that are not whole are set aside, and a line on standard error says so.
+    """The newest whole checkpoint; those that are not whole are set aside, which is logged.
 
     Raises ValueError where it is one of another format.
     """
@@ -72,7 +73,7 @@ def read_newest(folder: Path) -> tuple[Path, State] | None:
         except ValueError as error:
             aside = path.with_name(path.name + DAMAGED)
             os.replace(path, aside)
-            print(f"fastbp: {error}; it is set aside as {aside.name}", file=sys.stderr)
+            LOG.warning("%s; it is set aside as %s", error, aside.name)
             continue
         if found != FORMAT:
             raise ValueError(f"{path} has the format {found!r}, expected {FORMAT!r}; name another folder, or remove it")

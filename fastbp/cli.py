@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import csv
 import io
@@ -46,11 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> None:
-    """The entry point: `main`, then the end of the process at once.
+    """The entry point: run `main` and the exit functions of all libraries, then end the process at once.
 
     Python would take 0.2 s more, a tenth of `fastbp train mnist`, to take the compiler apart.
     """
     status = main()
+    # The way multiprocessing ends its own processes; takes 0.6 ms. From Python 3.14 Numba's lock is a named semaphore:
+    # an exit function removes it, without which Python's resource tracker reports a leak on standard error.
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full or closed: `main` has said so
             stream.flush()

@@ -6,6 +6,7 @@ A process of its own costs most of a second, so only what depends on one gets on
 import csv
 import gzip
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -649,6 +650,17 @@ def test_ctrl_c(here):
             child.kill()
     assert (child.returncode, out, err) == (130, "", "fastbp: interrupted\n")
     assert not (here / "net").exists()
+
+
+@POSIX
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_nothing_is_left_behind(here, method):
+    """Exit functions run, so that Numba's lock, a named semaphore if processes are not forked, is removed quietly."""
+    started = f"import atexit, multiprocessing; multiprocessing.set_start_method({method!r}); "
+    program = "from fastbp.cli import command; atexit.register(print, 'at exit'); command()"
+    done = subprocess.run([sys.executable, "-c", started + program, "train", "labels.npz", *QUICK, "--threads", "2"],
+                          env=environment(), capture_output=True, text=True, timeout=120)
+    assert ok(done).endswith("\nat exit\n")
 
 
 def default_sigint():

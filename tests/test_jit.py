@@ -17,7 +17,6 @@ from numba.core import event
 from numba.core.errors import TypingError
 
 import fastbp.core
-from fastbp import Network
 from fastbp.core import activations, jit, kernels, losses, optimizers, processors
 from fastbp.core.optimizers import SGD
 from fastbp.core.phases import board_size
@@ -554,24 +553,42 @@ TWO = hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
 
 
 @pytest.mark.skipif(not TWO, reason="one processor, or no Linux")
+@pytest.mark.parametrize("layer", LAYERS, ids=["default", "workqueue"])
+def test_helpers(layer):
+    """The threads that work beside the caller: none under workqueue, where two others work and the caller waits."""
+    name, helpers = output(HELPERS, NUMBA_NUM_THREADS="2", **layer).split()
+    assert int(helpers) == (0 if name == "workqueue" else 1)
+
+
+HELPERS = """
+import numba
+import numpy as np
+from fastbp import Network
+from fastbp.core import jit
+
+Network([64, 512, 10]).forward(np.ones((600, 64), "f4"), threads=2)
+print(numba.threading_layer(), len(jit._helpers))
+"""
+
+
+@pytest.mark.skipif(not TWO, reason="one processor, or no Linux")
 def test_apart():
-    """A team's threads are kept off the caller's processor while it runs, but for those that somebody has bound."""
-    net, x = Network([64, 512, 10]), np.ones((600, 64), "f4")
-    jit._helpers.clear()
-    net.forward(x, threads=2)
-    (helper,) = jit._helpers
-    allowed = os.sched_getaffinity(helper)
-    assert helper != threading.get_native_id() and allowed == os.sched_getaffinity(0)
-    with processors.apart([helper, 2**22]):  # the second has never been: numbers end below
-        inside = os.sched_getaffinity(helper)
-        assert len(inside) == len(allowed) - 1 and inside < allowed
-        assert os.sched_getaffinity(0) == allowed
-    assert os.sched_getaffinity(helper) == allowed
-    bound = {min(allowed)}
-    os.sched_setaffinity(helper, bound)
+    """A helper is kept off the caller's processor, but one that somebody has bound is left alone."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    helper, allowed = thread.native_id, os.sched_getaffinity(0)
     try:
+        with processors.apart([helper, 2**22]):  # the second has never been: numbers end below
+            inside = os.sched_getaffinity(helper)
+            assert len(inside) == len(allowed) - 1 and inside < allowed
+            assert os.sched_getaffinity(0) == allowed
+        assert os.sched_getaffinity(helper) == allowed
+        bound = {min(allowed)}
+        os.sched_setaffinity(helper, bound)
         with processors.apart([helper]):
             assert os.sched_getaffinity(helper) == bound
         assert os.sched_getaffinity(helper) == bound
     finally:
-        os.sched_setaffinity(helper, allowed)
+        end.set()
+        thread.join()

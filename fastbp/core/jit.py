@@ -364,7 +364,7 @@ def _call(context: Any, builder: Any, function: Any, kinds: tuple[Any, ...], arg
 
 _entry = threading.RLock()  # were Ctrl-C to come before the try below, its own thread could still enter again
 _owner: int | None = None
-_helpers: list[int] = []  # the system's numbers of the last team's threads, without the caller's
+_helpers: list[int] = []  # the system's numbers of the threads that worked beside the caller in the last team
 _awake = (1, -math.inf)  # how many threads the last team had, and when it ended
 PAUSE = 0.002  # seconds without work after which threads sleep
 
@@ -395,7 +395,9 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
         with processors.apart(_helpers) if woken else contextlib.nullcontext():
             yield parallel, threads
         if woken and board is not None:
-            _helpers = [int(thread) for thread in board[-threads:] if thread not in (0, threading.get_native_id())]
+            came, caller = [int(thread) for thread in board[-threads:] if thread], threading.get_native_id()
+            # The workqueue layer's caller only waits: its processor is free for them.
+            _helpers = [thread for thread in came if thread != caller] if caller in came else []
     finally:
         _awake = threads, time.perf_counter()
         if wanted != before:
