@@ -345,7 +345,7 @@ def test_validation_fraction(fraction, stratify):
     X[:, 5] = np.arange(103)  # no two alike
     seen = []
     original = Trainer._outputs
-    one._outputs = lambda x, t: seen.append((x.array, t.array)) or original(one, x, t)
+    one._outputs = lambda x, t, w: seen.append((x.array, t.array)) or original(one, x, t, w)
     history = one.fit(X, y, 2, validation_fraction=fraction, stratify=stratify)
     assert len(history.validation_loss) == len(history.validation_accuracy) == 2
     kept = seen[0][0][:, 5].astype(int)

@@ -127,8 +127,8 @@ def test_files(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "byte", "empty", "text"])
-def test_a_damaged_checkpoint(damage, tmp_path, capsys):
-    """The one before it counts, and a line says so."""
+def test_a_damaged_checkpoint(damage, tmp_path, caplog):
+    """The one before it counts, and one note says so."""
     whole, _, _ = trained(tmp_path / "whole", {})
     with pytest.raises(KilledError):
         Trainer(Network([5, 12, 3], seed=1), batch_size=20, seed=3).fit(
@@ -140,8 +140,8 @@ def test_a_damaged_checkpoint(damage, tmp_path, capsys):
     newest.write_bytes({"cut": content[:-5], "byte": content, "empty": b"", "text": b"hello" * 9}[damage])
     again, _, _ = trained_with(tmp_path / "run")
     assert again == whole
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and printed.startswith(f"fastbp: {newest} is ") and ".damaged" in printed
+    [note] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert note.startswith(f"{newest} is ") and note.endswith(f"it is set aside as {newest.name}.damaged")
     assert newest.with_name(newest.name + ".damaged").is_file()
     newest.with_name(newest.name + ".damaged").unlink()
     assert before.name < newest.name

@@ -62,13 +62,13 @@ def test_metadata_come_back(tmp_path):
     files.write_tensors(tmp_path / "one", {"a": np.arange(3)}, metadata)
     (tmp_path / "many").write_bytes(save({"a": np.arange(3)}, metadata=metadata))
     for name in ("one", "many"):
-        found, tensors = files.read_tensors(tmp_path / name, "x")
+        found, tensors = files.read_tensors(tmp_path / name, ["x"])
         assert found == metadata and tensors["a"].tolist() == [0, 1, 2]
-        assert files.read_tensors(tmp_path / name, "y") == (metadata, {})
+        assert files.read_tensors(tmp_path / name, ["y"]) == (metadata, {})
     for text in ("", "{", "[]", '{"format": 1}', "null"):
         (tmp_path / "wrong").write_bytes(save({"a": np.arange(3)}, metadata={"fastbp": text}))
         with pytest.raises(ValueError, match="wrong is not a whole safetensors file: "):
-            files.read_tensors(tmp_path / "wrong")
+            files.read_tensors(tmp_path / "wrong", ["x"])
 
 
 # --- a write that fails ---------------------------------------------------------------------------------------------

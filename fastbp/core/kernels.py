@@ -83,7 +83,7 @@ NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 NUMBERS_NEAREST = 1 << 11  # as many as stay in a core's nearest cache, with those that they are applied to
 LEAST_AT_ONCE = 2 * DEPTH  # samples of a large mini-batch; and a panel's depth of them for each thread
-CHAIN = 128  # samples of a large mini-batch whose gradients are summed in one chain, see summed_gradients_block
+CHAIN = 64  # samples of a large mini-batch whose gradients are summed in one chain, see summed_gradients_block
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 
@@ -258,7 +258,7 @@ def summed_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
     at gradient[block] and added up with what the additions before have rounded away (Kahan 1965).
 
     One running float32 sum of a mean over 100,000 equal samples is wrong by 1e-3 of it, over a million by 9e-3; this by
-    2e-6 at the most over any number, the error of a chain. Chains begin and end at the same samples whatever the
+    1e-6 at the most over any number, the error of a chain. Chains begin and end at the same samples whatever the
     threads.
     """
     length, each, lost = 0, CHAIN if block >= 0 else n, norms_of(layers, len(layers))
