@@ -15,6 +15,7 @@ from fastbp.files import check_folder
 from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Array
 
+MOST_STEPS = 1_000_000
 MEMORY = 0.95  # of the running mean that smooths the losses
 SETTLING = 20  # steps after which that mean is one of many losses; before, it is as noisy as they are
 TOO_MUCH = 3.0  # times the least smoothed loss, or the fall to it: where the loss has risen by so much the test ends
@@ -84,7 +85,7 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
         0 < low < high: the first eta and the last, unless the loss has risen far above its least or is no longer finite
         before. None below low is suggested.
     steps : int
-        >= 10, at equal ratios of eta.
+        10 to a million, at equal ratios of eta.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     >>> bool(1e-4 < found.suggestion < 0.3)
     True
     """
-    low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10)
+    low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10, MOST_STEPS)
     if low >= high:
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
     trainer._check(X, y, "X", "y")
