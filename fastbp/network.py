@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import initialisation
-from fastbp.checks import one_of, whole_number
+from fastbp.checks import known_as, one_of, whole_number
 from fastbp.core import activations, jit, kernels, losses
 from fastbp.core.phases import board_size
 from fastbp.files import read_tensors, write_tensors
@@ -94,6 +94,7 @@ class Network:
     (5, 3)
     """
 
+    @known_as({"activation": "there are hidden=... and output=..."})
     def __init__(self, layer_sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "softmax",
                  dtype: npt.DTypeLike = "float32", seed: int = 0, weights: str | Initialiser | None = None):
         if not isinstance(layer_sizes, Iterable):

@@ -182,6 +182,8 @@ def test_the_learning_rate_of_other_libraries(kind):
     (lambda: Trainer(Network([3, 2]), eta=0.1), "eta belongs to the optimizer"),
     (lambda: Trainer(Network([3, 2]), epochs=5), r"'epochs': it belongs to fit: Trainer\(net\).fit\(X, y, ...\)"),
     (lambda: Trainer(Network([3, 2]), validation_data=(X, Y)), "'validation_data': it belongs to fit"),
+    (lambda: Network([3, 2], activation="relu"), r"Network\(\) got .* 'activation': there are hidden=... and output="),
+    (lambda: Network([3, 2], weight="he"), r"did you mean 'weights'\?"),
     (lambda: Trainer(Network([3, 2]), optimiser="adam"), r"did you mean 'optimizer'\?"),
     (lambda: Trainer(Network([3, 2])).fit(X, Y, batch_size=5), r"'batch_size': it belongs to the trainer: Trainer"),
     (lambda: Trainer(Network([3, 2])).fit(X, Y, n_epochs=5), r"Trainer.fit\(\) got .* did you mean 'epochs'\?"),
