@@ -55,12 +55,14 @@ def fraction(name: str, value: Any) -> float:
     return number(name, value, 0, 1, high_open=True)
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
-    """`value` as an int of at least `least`; otherwise a TypeError or ValueError. 10.0 is not a whole number."""
+def whole_number(name: str, value: Any, least: int, most: float = math.inf) -> int:
+    """`value` as an int from least to most; otherwise a TypeError or ValueError. 10.0 is not a whole number."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number, got {shown(value)}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {shown(int(value))}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {shown(int(value))}")
     return int(value)
 
 

@@ -166,8 +166,10 @@ def _find_eta(given: dict[str, Any]) -> None:
     found = fastbp.find_eta(trainer, dataset.x_train, dataset.y_train)
     if "plot" in given:
         found.plot(given["plot"])
-    print(f"eta {found.suggestion:.3g}: a tenth of where the loss was least, in {len(found.etas)} steps with etas from "
-          f"{found.etas[0]:.3g} to {found.etas[-1]:.3g}")
+    if found.note:
+        raise ValueError(found.note)
+    print(f"eta {found.suggestion:.3g}: the loss falls with it; it was least at ten times that or more, in "
+          f"{len(found.etas)} steps with etas from {found.etas[0]:.3g} to {found.etas[-1]:.3g}")
 
 
 def _need_data(given: dict[str, Any]) -> None:

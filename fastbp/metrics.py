@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.checks import one_of, truth, whole_number
+from fastbp.checks import one_of, whole_number
 from fastbp.core import metrics as core
-from fastbp.inputs import BLOCK, as_weights, check_some_weight, decide
+from fastbp.inputs import BLOCK, as_weights, check_some_weight
+from fastbp.pairs import as_pair, beside_outputs, decisions, has_nan, need_labels
 from fastbp.workspace import Array
 
 TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds"}  # names in logs and to watch
@@ -114,11 +115,12 @@ def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: b
     0.5
     """
     k = whole_number("k", k, 1)
-    targets, a = _of_outputs("top_k", y, outputs, multilabel)
-    _need_labels("top_k", targets)
+    targets, a = beside_outputs("top_k", y, outputs, multilabel)
+    need_labels("top_k", targets)
     weights = _weights(sample_weight, len(a))
-    if _has_nan(a):
+    if has_nan(a):
         return np.nan
+    k = min(k, max(2, a.shape[1]))
     hits = sum(core.count_top(targets[part], _floats(_columns(a[part])), weights[part], k) for part in _parts(a))
     return float(hits / weights.sum())
 
@@ -136,9 +138,9 @@ def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bo
     array([[1, 0],
            [1, 1]])
     """
-    targets, decided, n_classes = _decisions("confusion_matrix", y, outputs, multilabel)
-    _need_labels("confusion_matrix", targets)
-    if _has_nan(decided):
+    targets, decided, n_classes = decisions("confusion_matrix", y, outputs, multilabel)
+    need_labels("confusion_matrix", targets)
+    if has_nan(decided):
         raise ValueError("confusion_matrix needs a decision for each sample, but an output is NaN")
     counts = np.zeros((n_classes, n_classes))
     weights = np.ones(len(targets)) if sample_weight is None else _checked_weights(sample_weight, len(targets))
@@ -191,9 +193,9 @@ def log_loss(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | Non
     >>> round(log_loss([0, 1], [[0.5, 0.5], [0.75, 0.25]]), 4)
     1.0397
     """
-    targets, a = _of_outputs("log_loss", y, outputs, multilabel)
+    targets, a = beside_outputs("log_loss", y, outputs, multilabel)
     weights = _weights(sample_weight, len(a))
-    if _has_nan(a):
+    if has_nan(a):
         return np.nan
     own = np.finfo(a.dtype if a.dtype.kind == "f" else np.float64)
     if a.min() < 0 or a.max() > 1 + 8 * float(own.eps):
@@ -313,10 +315,10 @@ class _Counts(NamedTuple):
 
 def _counts(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: bool | None,
             sample_weight: npt.ArrayLike | None) -> _Counts:
-    targets, decided, n_classes = _decisions(name, y, outputs, multilabel)
+    targets, decided, n_classes = decisions(name, y, outputs, multilabel)
     weights = _weights(sample_weight, len(targets))
     several = targets.ndim == 2
-    if _has_nan(decided):
+    if has_nan(decided):
         right = taken = there = np.full(n_classes, np.nan)
     elif several:
         counts = np.zeros((n_classes, 2, 2))
@@ -327,137 +329,6 @@ def _counts(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: boo
         right = np.bincount(targets, weights * (targets == decided), n_classes)
         taken, there = np.bincount(decided, weights, n_classes), np.bincount(targets, weights, n_classes)
     return _Counts(right, taken, there, float(weights.sum()), several)
-
-
-def _decisions(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike,
-               multilabel: bool | None) -> tuple[Array, Array, int]:
-    """Targets and what was decided, both labels (n,) int64 or both rows (n, n_out), and how many classes there are.
-
-    Rows decided are the outputs themselves; labels decided are float64 and NaN where an output is.
-    """
-    targets, a = _pair(name, y, outputs)
-    multilabel = None if multilabel is None else truth("multilabel", multilabel)
-    if a.ndim == 2 and a.shape[1] == 1 and a.dtype.kind in "buiU" and not multilabel:
-        a = a[:, 0]
-    if a.ndim == 2:
-        targets = _targets(name, targets, a, multilabel)
-        if targets.ndim == 2:
-            return targets, a, a.shape[1]
-        return targets, (np.full(len(a), np.nan) if _has_nan(a) else decide(a)), max(2, a.shape[1])
-    if a.dtype.kind == "f" and not (np.isnan(a) | (a == np.floor(a))).all():
-        raise ValueError(f"{name} takes the outputs (n, n_out) of forward, (n, 1) for one output, or labels (n,); "
-                         f"outputs are {a.dtype} {a.shape} and not whole")
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        if multilabel or not _one_each(targets):
-            raise ValueError(f"{name} of rows of targets {targets.shape} needs outputs of that shape, got {a.shape}")
-        targets = np.argmax(targets, axis=1)
-    targets = targets.reshape(len(targets))
-    if (targets.dtype.kind == "U") != (a.dtype.kind == "U"):
-        raise TypeError(f"{name} needs labels of one kind: y has dtype {targets.dtype}, outputs {a.dtype}")
-    _check_whole(targets)
-    if _has_nan(a):
-        return np.zeros(len(a), np.int64), a, len(np.unique(targets))
-    classes, both = np.unique(np.concatenate([targets, a]), return_inverse=True)
-    both = both.reshape(2, len(a))
-    return both[0], both[1], len(classes)
-
-
-def _of_outputs(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: bool | None) -> tuple[Array, Array]:
-    """Targets, labels (n,) int64 or rows (n, n_out), and outputs (n, n_out), of a metric that labels are too little
-    for."""
-    targets, a = _pair(name, y, outputs)
-    if a.ndim != 2 or a.dtype.kind == "U":
-        raise ValueError(f"{name} needs the outputs (n, n_out) of forward, (n, 1) for one output, not labels; outputs "
-                         f"have dtype {a.dtype} and shape {a.shape}")
-    return _targets(name, targets, a, None if multilabel is None else truth("multilabel", multilabel)), a
-
-
-def _pair(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Array, Array]:
-    """Both as arrays of as many samples, of one or two dimensions."""
-    targets, a = _array("y", y), _array("outputs", outputs)
-    if targets.ndim not in (1, 2) or a.ndim not in (1, 2) or len(targets) != len(a) or 0 in targets.shape + a.shape:
-        raise ValueError(f"{name} needs y and outputs of as many samples, at least one, (n,) or (n, n_out); "
-                         f"y has shape {targets.shape}, outputs {a.shape}")
-    return targets, a
-
-
-def _array(name: str, given: npt.ArrayLike) -> Array:
-    """Real numbers or texts; Python objects become one or the other."""
-    if np.ma.is_masked(given):
-        raise ValueError(f"{name} has masked values; fill them or leave their samples out")
-    array = np.asarray(given)
-    if array.dtype.kind == "O" and array.ndim:
-        whole = array.ravel()
-        if all(isinstance(one, str) for one in whole):
-            return array.astype(str)
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            kinds = sorted({type(one).__name__ for one in whole})
-            raise TypeError(f"{name} must hold real numbers or texts, found {', '.join(kinds)}") from None
-    if array.dtype.kind == "T":  # NumPy's texts of any length
-        return array.astype(str)
-    if array.dtype.kind not in "buifU":
-        raise TypeError(f"{name} must hold real numbers or texts, got dtype {array.dtype}")
-    return array
-
-
-def _targets(name: str, targets: Array, a: Array, multilabel: bool | None) -> Array:
-    """Labels (n,) int64 or, where each output is a class of its own, rows (n, n_out), beside outputs (n, n_out)."""
-    if targets.dtype.kind == "U":
-        raise TypeError(f"y holds texts; beside outputs {a.shape} {name} needs the number of each sample's column, or "
-                        "instead of the outputs the texts that predict gives")
-    if multilabel and targets.ndim == 1 and a.shape[1] == 1:
-        targets = targets[:, np.newaxis]
-    if targets.ndim == 1 or (targets.shape[1] == 1 < a.shape[1]):
-        if multilabel:
-            raise ValueError(f"multilabel=True needs rows of targets {a.shape}, y has shape {targets.shape}")
-        return _labels(targets.reshape(len(targets)), max(2, a.shape[1]))
-    if targets.shape != a.shape:
-        raise ValueError(f"{name} needs labels (n,) or rows of targets {a.shape}; y has shape {targets.shape}, outputs "
-                         f"{a.shape}")
-    if multilabel is False:
-        return _checked_columns(targets)
-    if multilabel is None and a.shape[1] == 1:
-        return _labels(targets[:, 0], 2)
-    if multilabel is None and _one_each(targets):
-        return np.asarray(np.argmax(targets, axis=1))
-    if not (targets.min() >= 0 and targets.max() <= 1):  # nor NaN
-        raise ValueError(f"{name} needs classes, y holds values from {targets.min()} to {targets.max()}: give labels "
-                         "(n,), or rows of numbers in [0, 1]")
-    return targets
-
-
-def _checked_columns(rows: Array) -> Array:
-    if _has_nan(rows):
-        raise ValueError("y holds NaN")
-    return decide(rows)
-
-
-def _one_each(rows: Array) -> bool:
-    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) == 1).all())
-
-
-def _labels(targets: Array, classes: int) -> Array:
-    _check_whole(targets)
-    if targets.min() < 0 or targets.max() >= classes:
-        raise ValueError(f"y must hold labels 0 to {classes - 1}, found {targets.min()} to {targets.max()}")
-    return targets.astype(np.int64)
-
-
-def _check_whole(targets: Array) -> None:
-    if targets.dtype.kind == "f" and not (whole := targets == np.floor(targets)).all():  # NaN is not
-        raise ValueError(f"y must hold whole labels, y[{int(np.argmin(whole))}] is {targets[np.argmin(whole)]}")
-
-
-def _need_labels(name: str, targets: Array) -> None:
-    if targets.ndim != 1:
-        raise ValueError(f"{name} needs one label a sample, y holds rows of values")
-
-
-def _has_nan(array: Array) -> bool:
-    """Without room for as many truth values."""
-    return array.dtype.kind == "f" and bool(np.isnan(array.min()))
 
 
 def _checked_weights(sample_weight: npt.ArrayLike, n: int) -> Array:
@@ -474,7 +345,7 @@ def _weights(sample_weight: npt.ArrayLike | None, n: int) -> Array:
 
 
 def _parts(a: Array) -> Iterator[slice]:
-    """Samples that the compiled functions get at once, whose copies take little memory."""
+    """Parts of the samples for the compiled functions; their copies take little memory."""
     n = max(1, BLOCK // a.shape[1])
     return (slice(i, i + n) for i in range(0, len(a), n))
 
@@ -491,7 +362,7 @@ def _columns(a: Array) -> Array:
 
 def _errors(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Array:
     """(5, n_out): sums of weights, |error|, error², (t − mean)² of each output, and the mean."""
-    targets, a = _pair(name, y, outputs)
+    targets, a = as_pair(name, y, outputs)
     if targets.dtype.kind == "U" or a.dtype.kind == "U":
         raise TypeError(f"{name} needs numbers, got y {targets.dtype} and outputs {a.dtype}")
     targets, a = (array[:, np.newaxis] if array.ndim == 1 else array for array in (targets, a))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import initialisation
-from fastbp.checks import one_of, positive, truth, whole_number
+from fastbp.checks import known_as, one_of, positive, truth, whole_number
 from fastbp.core import activations, jit, kernels, losses
 from fastbp.core.phases import board_size
 from fastbp.files import read_tensors, write_tensors
@@ -37,6 +37,7 @@ from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
 CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
+MOST_SAMPLES = 1 << 40  # in flight: beyond, sizes in bytes are no machine's
 NO_ORDER, NO_ETAS, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0)
 NO_MATRIX = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
 FORMAT, FIRST_FORMAT = "fastbp-network-2", "fastbp-network-1"
@@ -103,6 +104,7 @@ class Network:
     (5, 3)
     """
 
+    @known_as({"activation": "there are hidden=... and output=..."})
     def __init__(self, layer_sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "softmax",
                  dtype: npt.DTypeLike = "float32", seed: int = 0, weights: str | Initialiser | None = None,
                  input_scale: float = 1.0):
@@ -204,7 +206,8 @@ class Network:
 
     def workspace(self, capacity: int) -> Workspace:
         """Buffers for up to `capacity` samples at a time, for users of the kernels."""
-        return Workspace(self.layer_sizes, self.activations, self.dtype, whole_number("capacity", capacity, 1))
+        capacity = whole_number("capacity", capacity, 1, MOST_SAMPLES)
+        return Workspace(self.layer_sizes, self.activations, self.dtype, capacity)
 
     def forward(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
         """Outputs a[L] (n, n_out) of the samples X (n, n_in), which are multiplied by input_scale.
@@ -410,9 +413,7 @@ def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
 def choose_threads(threads: int | None, work: float, worth: float = jit.WORTH_THREADS) -> int:
     """Threads for `work` multiply-adds: as asked for, or as many as there are where it is `worth` it."""
     if threads is not None:
-        if whole_number("threads", threads, 1) > MOST_THREADS:
-            raise ValueError(f"threads must be at most {MOST_THREADS}, got {threads}")
-        return int(threads)
+        return whole_number("threads", threads, 1, MOST_THREADS)
     return jit.available_threads() if work >= worth else 1
 
 

@@ -16,8 +16,13 @@ from fastbp.randomness import RANGE_TEST, generator
 from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Array
 
+MOST_STEPS = 1_000_000
 MEMORY = 0.95  # of the running mean that smooths the losses
+SETTLING = 20  # steps after which that mean is one of many losses; before, it is as noisy as they are
 TOO_MUCH = 3.0  # times the least smoothed loss, or the fall to it: where the loss has risen by so much the test ends
+# Shares by which the loss must be lower after an eta was tried to have helped: than before, and than beside the targets
+# of other samples.
+LEAST_FALL, LEAST_KNOWN = 0.01, 0.05
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,17 @@ class EtaRange:
     etas, losses, smoothed : ndarray (steps,)
         Each step's learning rate, the loss of its mini-batch before it, and the running mean of those.
     suggestion : float
-        A tenth of where the smoothed loss is least, and at least the first eta: a rule of thumb.
+        A tenth of the largest eta with which the smoothed loss is least, as far as its noise lets that be seen; or a
+        tenth of that, and so on, until the network learns with it. NaN if no eta helped.
+    note : str
+        What was seen if no eta helped, else empty.
     """
 
     etas: Array
     losses: Array
     smoothed: Array
     suggestion: float
+    note: str = ""
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the losses over eta into a picture (.png, .svg, .pdf); needs matplotlib: pip install "fastbp[plot]"."""
@@ -48,9 +57,13 @@ class EtaRange:
         axes = figure.subplots()
         axes.semilogx(self.etas, self.losses, color="0.8", label="of each step")
         axes.semilogx(self.etas, self.smoothed, color="C0", label="smoothed")
-        axes.axvline(self.suggestion, color="C1", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
-        highest = np.max(self.smoothed[: np.argmin(self.smoothed) + 1]) * 1.3
-        axes.set(xlabel="learning rate eta", ylabel="loss", ylim=(0, highest), title="Learning-rate range test")
+        if np.isfinite(self.suggestion):
+            axes.axvline(self.suggestion, color="C1", linestyle="--", label=f"suggestion {self.suggestion:.2g}")
+        title = "Learning-rate range test" + ("" if np.isfinite(self.suggestion) else ": no eta helped")
+        least, first = np.min(self.smoothed), np.max(self.smoothed[: np.argmin(self.smoothed) + 1])
+        room = 0.3 * max(abs(first), abs(least)) or 1.0
+        limits = (0.0 if least >= 0 else least - room), first + room
+        axes.set(xlabel="learning rate eta", ylabel="loss", ylim=limits, title=title)
         axes.legend()
         figure.savefig(target)
 
@@ -58,6 +71,10 @@ class EtaRange:
 def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 1e-5, high: float = 10.0,
              steps: int = 200) -> EtaRange:
     """Train a copy of the trainer's network for some steps, each with a larger eta; the trainer stays as it is.
+
+    What this suggests is tried before it is said: another copy makes as many steps with it, after which the loss of
+    their samples must be lower than before, and lower than beside the targets of other samples, which a network that
+    gives the same outputs for all does not manage. If it is not, a tenth is tried.
 
     Parameters
     ----------
@@ -67,9 +84,9 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
         As for `Trainer.fit`.
     low, high : float
         0 < low < high: the first eta and the last, unless the loss has risen far above its least or is no longer finite
-        before.
+        before. None below low is suggested.
     steps : int
-        >= 10, at equal ratios of eta.
+        10 to a million, at equal ratios of eta.
 
     Raises
     ------
@@ -89,12 +106,26 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     >>> bool(1e-4 < found.suggestion < 0.3)
     True
     """
-    low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10)
+    low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10, MOST_STEPS)
     if low >= high:
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
     trainer._check(X, y, "X", "y")
-    x, targets, trial = np.asarray(X), np.asarray(y), copy.deepcopy(trainer)
-    etas, losses, smoothed, mean = np.geomspace(low, high, steps), [], [], 0.0
+    x, targets = np.asarray(X), np.asarray(y)
+    etas, losses, smoothed = _sweep(trainer, x, targets, np.geomspace(low, high, steps))
+    trial = _Trial(trainer, x, targets, steps)
+    eta, note = max(low, _lowest(etas, losses, smoothed) / 10), ""
+    while eta >= low:
+        failed = trial.failure(eta)
+        if not failed:
+            return EtaRange(etas, losses, smoothed, eta)
+        note, eta = note or failed, eta / 10
+    return EtaRange(etas, losses, smoothed, np.nan, note)
+
+
+def _sweep(trainer: Trainer, x: Array, targets: Array, etas: Array) -> tuple[Array, Array, Array]:
+    """The etas of the steps made, the loss before each, and its running mean."""
+    trial, losses, smoothed, mean = copy.deepcopy(trainer), [], [], 0.0
+    settled = min(SETTLING, len(etas) // 2)
     for step, (eta, chosen) in enumerate(zip(etas, _mini_batches(len(x), trial.batch_size, trial.seed), strict=False)):
         trial.optimizer = replace(trial.optimizer, eta=float(eta))
         try:
@@ -105,11 +136,64 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
             break
         mean = MEMORY * mean + (1 - MEMORY) * losses[-1]
         smoothed.append(mean / (1 - MEMORY ** (step + 1)))
-        least = min(smoothed)
-        if smoothed[-1] - least > TOO_MUCH * max(abs(least), smoothed[0] - least):
-            break
-    best = float(etas[int(np.argmin(smoothed))])
-    return EtaRange(etas[: len(losses)], np.array(losses), np.array(smoothed), max(low, best / 10))
+        if step > settled:
+            least = min(smoothed[settled:])
+            if smoothed[-1] - least > TOO_MUCH * max(abs(least), smoothed[settled] - least):
+                break
+    return etas[: len(losses)], np.array(losses), np.array(smoothed)
+
+
+def _lowest(etas: Array, losses: Array, smoothed: Array) -> float:
+    """The largest eta with which the smoothed loss is least, to within two standard deviations of its noise, before it
+    rises by four.
+
+    Where the loss does not fall, as of a network that is trained, the place of the least alone is a matter of chance.
+    """
+    settled = min(SETTLING, len(losses) // 2)
+    at = settled + int(np.argmin(smoothed[settled:]))
+    near = np.diff(losses[max(0, at - 2 * SETTLING) : at + 1])
+    noise = np.median(np.abs(near)) / 0.954 if len(near) else 0.0  # of one loss: the median of normal differences
+    above = smoothed[at:] - smoothed[at]
+    unit = noise * np.sqrt((1 - MEMORY) / (1 + MEMORY))
+    end = int(np.argmax(above > 4 * unit)) or len(above)
+    return float(etas[at + np.flatnonzero(above[:end] <= 2 * unit)[-1]])
+
+
+class _Trial:
+    """As many steps from where a trainer is, all with one eta, and the loss of their samples before and after."""
+
+    def __init__(self, trainer: Trainer, x: Array, targets: Array, steps: int):
+        self.trainer, self.steps = trainer, steps
+        chosen = next(_mini_batches(len(x), min(len(x), steps * trainer.batch_size), trainer.seed))
+        self.x, self.targets = x[chosen], targets[chosen]
+        self.before = trainer.evaluate(self.x, self.targets)[0]
+
+    def failure(self, eta: float) -> str:
+        """What is wrong with an eta, empty if nothing is."""
+        trial, what = copy.deepcopy(self.trainer), f"in {self.steps} steps with eta {eta:.2g}"
+        trial.optimizer = replace(trial.optimizer, eta=eta)
+        batches = _mini_batches(len(self.x), trial.batch_size, trial.seed)
+        try:
+            for _, chosen in zip(range(self.steps), batches, strict=False):
+                trial.partial_fit(self.x[chosen], self.targets[chosen])
+        except DivergenceError:
+            return f"no eta helped: {what} the loss is no longer finite"
+        after = trial.evaluate(self.x, self.targets)[0]
+        if self.before - after <= LEAST_FALL * abs(self.before):
+            return f"the loss never fell: {what} it goes from {self.before:.4g} to {after:.4g}"
+        others = min((trial.evaluate(self.x, targets)[0] for targets in self._others()), default=None)
+        if others is not None and others - after <= LEAST_KNOWN * abs(others):
+            return (f"no eta helped: {what} the loss falls from {self.before:.4g} to {after:.4g}, but is {others:.4g} "
+                    "beside the targets of other samples, so the outputs hardly depend on the inputs; scale the inputs "
+                    "to about unit size")
+        return ""
+
+    def _others(self) -> Iterator[Array]:
+        """The targets, of other samples: several times, as a single outlier may decide about one."""
+        for k in range(1, 5):
+            rolled = np.roll(self.targets, k, axis=0)
+            if not np.array_equal(rolled, self.targets):
+                yield rolled
 
 
 def _mini_batches(n: int, batch_size: int, seed: int) -> Iterator[Array]:

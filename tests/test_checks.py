@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from fastbp import SGD, Adam, AdamW, Lion, Network, Trainer, data, losses, options, schedules
+from fastbp import SGD, Adam, AdamW, Lion, Network, Trainer, data, find_eta, losses, options, schedules
 from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
 from fastbp.core import activations
 from fastbp.core.optimizers import OPTIMIZERS
@@ -81,7 +81,11 @@ def test_whole_numbers():
             whole_number("x", value, 0)
     with pytest.raises(ValueError, match="x must be at least 0, got -10"):
         whole_number("x", -10, 0)
-    assert Network([3, 2], seed=2**100).theta.any()
+    assert Network([3, 2], seed=2**100).theta.any() and Trainer(Network([3, 2]), batch_size=10**400, seed=10**400)
+    for make in (lambda: Network([3, 2]).workspace(10**400), lambda: Trainer(Network([3, 2]), threads=10**400),
+                 lambda: find_eta(Trainer(Network([3, 2])), X, Y, steps=10**400)):
+        with pytest.raises(ValueError, match=r"^[a-z]+ must be at most \d+, got \d+\.\.\.\d+$"):
+            make()
 
 
 def test_a_share_may_be_any_real_number():
@@ -178,6 +182,8 @@ def test_the_learning_rate_of_other_libraries(kind):
     (lambda: Trainer(Network([3, 2]), eta=0.1), "eta belongs to the optimizer"),
     (lambda: Trainer(Network([3, 2]), epochs=5), r"'epochs': it belongs to fit: Trainer\(net\).fit\(X, y, ...\)"),
     (lambda: Trainer(Network([3, 2]), validation_data=(X, Y)), "'validation_data': it belongs to fit"),
+    (lambda: Network([3, 2], activation="relu"), r"Network\(\) got .* 'activation': there are hidden=... and output="),
+    (lambda: Network([3, 2], weight="he"), r"did you mean 'weights'\?"),
     (lambda: Trainer(Network([3, 2]), optimiser="adam"), r"did you mean 'optimizer'\?"),
     (lambda: Trainer(Network([3, 2])).fit(X, Y, batch_size=5), r"'batch_size': it belongs to the trainer: Trainer"),
     (lambda: Trainer(Network([3, 2])).fit(X, Y, n_epochs=5), r"Trainer.fit\(\) got .* did you mean 'epochs'\?"),

@@ -104,6 +104,7 @@ def folder(tmp_path_factory):
         "infinite-test": {"x_train": x, "y_train": y, "x_test": x, "y_test": y + np.inf},
         "strings": {"x_train": x, "y_train": y.astype(str)},
         "lengths": {"x_train": x, "y_train": y[:5]},
+        "far": {"x_train": x * 100 + 1e5, "y_train": y},
         "nothing": {"a": x},
     }
     for name, arrays in sets.items():
@@ -368,9 +369,11 @@ def test_init_from(here, call):
 
 def test_find_eta(here, call):
     out = ok(call("find-eta", "labels.npz", *QUICK, "--optimizer", "adam", "--plot", "range.svg"))
-    assert re.fullmatch(r"eta \S+: a tenth of where the loss was least, in \d+ steps with etas from 1e-05 to .+\n", out)
+    assert re.fullmatch(r"eta \S+: the loss falls with it; .*, in \d+ steps with etas from 1e-05 to .+\n", out)
     assert (here / "range.svg").read_text().startswith("<?xml")
     refused(call("find-eta", "labels.npz", "--plot", "missing/a.svg"), "cannot write missing/a.svg")
+    refused(call("find-eta", "far.npz", *QUICK, "--plot", "far.svg"), "no eta helped: in 200 steps with eta .*inputs")
+    assert (here / "far.svg").read_text().startswith("<?xml")
     refused(call("find-eta"), "name the DATA to train on")
     ok(call("train", "labels.npz", "--quiet", "--save", "net", *QUICK, "--early-stopping", "3"))
     assert ok(call("find-eta", "--config", "net.toml")).startswith("eta ")

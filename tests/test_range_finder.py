@@ -1,10 +1,16 @@
 """The learning-rate range test: that it leaves the trainer alone, ends where it should, and suggests what trains."""
 
+import dataclasses
+import math
+import re
+
 import numpy as np
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, data, find_eta
 from fastbp.randomness import RANGE_TEST, generator
+from fastbp.range_finder import EtaRange
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(900, 8))
@@ -54,10 +60,85 @@ def test_a_loss_below_zero():
     assert found.suggestion > 1e-4
 
 
+def learn(seed, optimizer, epochs):
+    trainer = Trainer(Network([8, 32, 2], seed=seed), None, optimizer, 30, seed)
+    if epochs:
+        trainer.fit(X, Y, epochs)
+    return trainer
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), Adam()], ids=repr)
+@pytest.mark.parametrize("seed", range(6))
+def test_a_network_that_is_trained(seed, optimizer):
+    """The least of a loss that falls no more is where the noise of the first steps has it; the suggestion is not."""
+    trainer = learn(seed, optimizer, 60)
+    found = find_eta(trainer, X, Y)
+    assert found.suggestion > 1e-3 and found.note == ""
+    before = trainer.evaluate(X, Y)[0]
+    trainer.optimizer = dataclasses.replace(optimizer, eta=found.suggestion)
+    trainer.fit(X, Y, 7)  # about as many steps
+    assert trainer.evaluate(X, Y)[0] < 0.99 * before
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), Adam()], ids=repr)
+@pytest.mark.parametrize("seed", range(4))
+def test_unscaled_inputs(seed, optimizer):
+    """The loss falls, from thousands to that of outputs that are the same for all samples: no eta has helped."""
+    trainer = learn(seed, optimizer, 0)
+    before = trainer.network.theta.copy()
+    found = find_eta(trainer, 100 * X + 1e4, Y)
+    assert math.isnan(found.suggestion)
+    assert re.fullmatch(r"no eta helped: in 200 steps with eta \S+ the loss falls from \d\S* to 0.\S*, but is 0.\S* "
+                        "beside the targets of other samples, so the outputs .*; scale the inputs to about unit size",
+                        found.note)
+    assert (trainer.network.theta == before).all() and trainer.steps_done == 0
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_what_it_suggests_on_unscaled_data_trains(seed):
+    """Cells of breast cancer: the smoothed loss is least with an eta with which all samples get the same outputs."""
+    cells, kinds = load_breast_cancer(return_X_y=True)
+    chance = -sum(share * math.log(share) for share in np.bincount(kinds) / len(kinds))
+
+    def trainer(eta):
+        return Trainer(Network([30, 32, 2], seed=seed), None, SGD(eta), 30, seed)
+
+    found = find_eta(trainer(0.1), cells, kinds)
+    trained, too_fast = trainer(found.suggestion), trainer(found.etas[np.argmin(found.smoothed)] / 10)
+    for each in (trained, too_fast):
+        each.fit(cells, kinds, 11)
+    assert trained.evaluate(cells, kinds)[0] < 0.6 * chance
+    assert too_fast.evaluate(cells, kinds)[0] > 0.99 * chance
+
+
+@pytest.mark.parametrize(("optimizer", "tenth"), [(SGD(), 0.06), (Adam(), 0.03)], ids=["SGD", "Adam"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_good_case(seed, optimizer, tenth):
+    """Within half a decade of a tenth of where the smoothed loss is least."""
+    found = find_eta(learn(seed, optimizer, 0), X, Y)
+    least = found.etas[np.argmin(found.smoothed)] / 10
+    assert 0.3 < found.suggestion / least < 3 and 0.3 < found.suggestion / tenth < 3
+
+
+def test_targets_that_say_nothing_and_four_samples():
+    said = find_eta(learn(0, Adam(), 0), X, np.zeros(900, int))
+    assert said.suggestion > 1e-4
+    xor = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    found = find_eta(Trainer(Network([2, 16, 2], "tanh", seed=0), optimizer=Adam()), xor, [0, 1, 1, 0])
+    assert 1e-3 < found.suggestion <= 1
+    perfect = learn(0, Adam(0.01), 0)
+    for part in perfect.network.W:
+        part[:] = 0
+    found = find_eta(perfect, X, np.tile([0, 1], 450))  # W is 0 and the shares are equal: only noise to learn from
+    assert math.isnan(found.suggestion) and found.note.startswith("the loss never fell: in 200 steps")
+
+
 @pytest.mark.parametrize("name", ["range.png", "range.svg"])
 def test_plot(name, tmp_path):
     find_eta(Trainer(Network([8, 4, 2])), X, Y, steps=20).plot(tmp_path / name)
     assert (tmp_path / name).read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
+    for losses in ([3.0, 2.0, 4.0], [-1.0, -2.0, 3.0], [0.0, 0.0, 0.0]):  # no suggestion, below 0, all equal
+        EtaRange(np.array([1e-3, 1e-2, 1e-1]), np.array(losses), np.array(losses), np.nan, "no").plot(tmp_path / name)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
