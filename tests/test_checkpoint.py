@@ -352,7 +352,7 @@ def test_a_killed_fit_lets_go(tmp_path):
     """At once, though a process that it has forked lives on: the folder is held from process to process until then."""
     whole, _, _ = trained(tmp_path / "whole", {})
     process = subprocess.Popen([sys.executable, "-c", HOLDING, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
-    child = int(process.stdout.readline())
+    child = int(process.stdout.readline())  # which has the other end of that pipe, too
     try:
         with pytest.raises(BlockingIOError, match="another fit is writing"):
             trained_with(tmp_path / "run")
@@ -362,6 +362,7 @@ def test_a_killed_fit_lets_go(tmp_path):
         os.kill(child, 0)  # alive
         assert trained_with(tmp_path / "run")[0] == whole
     finally:
+        process.kill()
         os.kill(child, signal.SIGKILL)
 
 
