@@ -74,7 +74,7 @@ class Workspace:
 
     def __init__(self, layer_sizes: Sequence[int], activation_names: Sequence[str], dtype: npt.DTypeLike,
                  capacity: int):
-        self.capacity = capacity
+        self.capacity, self._made_of = capacity, (tuple(layer_sizes), tuple(activation_names), dtype)
         itemsize = np.dtype(dtype).itemsize
         self.layers = np.zeros((len(layer_sizes) - 1, kernels.N_COLUMNS), np.int64)
         end = capacity * row_length(layer_sizes[0], itemsize)
@@ -95,6 +95,10 @@ class Workspace:
         self.a += [self._rows(l, kernels.A) for l in range(len(self.layers))]
         self.z = [self._rows(l, kernels.Z) for l in range(len(self.layers))]
         self.delta = [self._rows(l, kernels.DELTA) for l in range(len(self.layers))]
+
+    def __reduce__(self) -> tuple[type[Workspace], tuple[Any, ...]]:
+        """A copy has buffers of its own, and its views are into them."""
+        return Workspace, (*self._made_of, self.capacity)
 
     def _rows(self, l: int, offset: int, length: int = kernels.LD, n: int = kernels.N_OUT) -> Array:
         row = self.layers[l]

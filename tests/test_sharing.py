@@ -1,0 +1,98 @@
+"""Trainers handed to other processes and threads."""
+
+import copy
+import pickle
+import threading
+
+import joblib
+import numpy as np
+import pytest
+
+from fastbp import Adam, Network, Trainer, Workspace
+
+X = np.random.default_rng(0).random((200, 784), np.float32)
+Y = np.arange(200) % 10
+
+
+def large():
+    """With Adam's state, large enough that joblib hands it over as a read-only memory map."""
+    return Trainer(Network([784, 512, 10], seed=1), optimizer=Adam(), batch_size=50)
+
+
+def test_a_trainer_given_to_joblib_trains_in_each_worker():
+    trainer = large()
+    trainer.fit(X, Y)
+
+    def train(trainer, x, y):
+        assert not x.flags.writeable
+        trainer.fit(x, y, epochs=2)
+        return trainer.network.theta
+
+    x, y = np.tile(X, (10, 1)), np.tile(Y, 10)  # over joblib's limit, too
+    thetas = joblib.Parallel(n_jobs=2)(joblib.delayed(train)(trainer, x, y) for _ in range(2))
+    trainer.fit(x, y, epochs=2)
+    assert all(theta.tobytes() == trainer.network.theta.tobytes() for theta in thetas)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_nothing_that_training_writes_to_is_the_pickles(ema):
+    """Buffers out of band, as joblib and others keep them, are read-only, and stay what they were."""
+    trainer = Trainer(Network([784, 16, 10], seed=1), optimizer=Adam(), ema=ema)
+    trainer.fit(X, Y)
+    buffers = []
+    data = pickle.dumps(trainer, protocol=5, buffer_callback=buffers.append)
+    held = [bytes(buffer) for buffer in buffers]
+    other = pickle.loads(data, buffers=held)
+    before = [bytes(buffer) for buffer in held]
+    other.fit(X, Y)
+    trainer.fit(X, Y)
+    assert other.network.theta.tobytes() == trainer.network.theta.tobytes()
+    assert held == before
+
+
+def test_a_copied_workspace_has_buffers_of_its_own():
+    workspace = Workspace([2, 3, 1], ["tanh", "identity"], "float64", 4)
+    workspace.places = np.ones(3, np.int64)  # addresses, of no use to a copy
+    for other in (copy.deepcopy(workspace), pickle.loads(pickle.dumps(workspace))):
+        assert other.places is None and other.capacity == 4
+        other.a[1][:] = 7
+        assert (other.buffers == 7).sum() == 12 and not workspace.buffers.any()
+        assert (other.layers == workspace.layers).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_trainer_is_of_one_thread_at_a_time(threads):
+    """The others are told so; the first one's bits are what they are without them."""
+    trainer, alone = (Trainer(Network([784, 64, 10], seed=1), optimizer=Adam(), threads=threads) for _ in range(2))
+    begun, refused = threading.Event(), []
+
+    def others(fit):
+        begun.set()
+        for other in waiting:
+            other.join()
+
+    def train(call):
+        begun.wait()
+        with pytest.raises(RuntimeError, match="this trainer is being trained by another thread; give each thread its"):
+            call()
+        refused.append(call)
+
+    rival = Trainer(trainer.network)
+
+    def train_the_network():
+        begun.wait()
+        with pytest.raises(RuntimeError, match="this network is being trained by another thread"):
+            rival.fit(X, Y)
+        refused.append(rival)
+
+    waiting = [threading.Thread(target=train, args=(call,)) for call in (
+        lambda: trainer.fit(X, Y), lambda: trainer.partial_fit(X, Y), lambda: trainer.fit_batches([(X, Y)]))]
+    waiting.append(threading.Thread(target=train_the_network))
+    for thread in waiting:
+        thread.start()
+    trainer.fit(X, Y, 3, callbacks=[others])
+    alone.fit(X, Y, 3)
+    assert len(refused) == 4
+    assert trainer.network.theta.tobytes() == alone.network.theta.tobytes()
+    assert trainer.evaluate(X, Y) == alone.evaluate(X, Y)
+    trainer.fit(X, Y)  # it is free again
