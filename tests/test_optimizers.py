@@ -3,16 +3,19 @@
 `python tests/test_optimizers.py`, where PyTorch is installed, writes anew what it comes to: pytorch_steps.json.
 """
 
+import copy
 import dataclasses
+import gc
 import json
 import math
+import pickle
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastbp import Network, Trainer
+from fastbp import Network, Trainer, cost_and_gradient
 from fastbp.core import jit, reference
 from fastbp.core.optimizers import (
     OPTIMIZERS as KINDS,
@@ -287,3 +290,51 @@ if __name__ == "__main__":
 
     steps = {name: by_pytorch(name).tolist() for name in AS_PYTORCH}
     STORED.write_text(json.dumps({"torch": torch.__version__, "theta": steps}, indent=1) + "\n")
+
+
+# A gradient of one's own.
+
+STEPPED = [SGD(0.1), SGD(0.1, 0.9), SGD(0.1, 0.9, True, weight_decay=0.01, l1=1e-3), Adam(0.01),
+           AdamW(0.01, decay_biases=True), NAdam(), RMSprop(), Adagrad(), Lion(), Rprop(), Adam(0.01, l1=0.01)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", STEPPED, ids=repr)
+def test_steps_of_a_gradient_of_ones_own_are_a_trainers(optimizer, dtype):
+    draw = np.random.default_rng(0)
+    X, y = draw.normal(size=(60, 5)), draw.integers(0, 3, 60)
+    net, other = (Network([5, 8, 3], "tanh", dtype=dtype, seed=1) for _ in range(2))
+    for _ in range(6):
+        optimizer.step(net, cost_and_gradient(net, X, y)[1])
+    Trainer(other, None, optimizer, 60, schedule="constant").fit(X, y, 6)
+    np.testing.assert_allclose(net.theta, other.theta, rtol=1e-4 if dtype == "float32" else 1e-9, atol=1e-6)
+
+
+def test_an_optimizer_keeps_a_state_for_each_network_while_it_lives():
+    optimizer = Adam(0.1)
+    net, other = (Network([2, 3], seed=1) for _ in range(2))
+    gradient = np.ones(net.n_parameters)
+    gradient.flags.writeable = False
+    for _ in range(3):
+        optimizer.step(net, gradient)
+    optimizer.step(other, gradient.tolist())
+    first = other.theta.copy()
+    assert (net.theta != first).all() and len(optimizer._states) == 2
+    optimizer.step(other, gradient, eta_factor=0)
+    assert (other.theta == first).all()
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer)), dataclasses.replace(optimizer)):
+        assert copied == optimizer and len(copied._states) == 0
+    del net
+    gc.collect()
+    assert len(optimizer._states) == 1
+
+
+@pytest.mark.parametrize("gradient, message", [
+    (np.ones(3), r"must have shape \(9,\), as theta has, got \(3,\)"), (np.ones((3, 3)), r"got \(3, 3\)"),
+    (np.full(9, np.nan), "must be finite, number 0 is nan"), ([1.0] * 8 + [np.inf], "number 8 is inf")])
+def test_bad_gradients(gradient, message):
+    net = Network([2, 3])
+    before = net.theta.copy()
+    with pytest.raises(ValueError, match=f"the gradient .*{message}"):
+        SGD(0.1).step(net, gradient)
+    assert (net.theta == before).all()

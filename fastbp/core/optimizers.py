@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numba import prange
@@ -33,6 +34,14 @@ def _takes_other_names(kind: Kind) -> Kind:
     return kind
 
 
+@dataclass
+class State:
+    """What an optimiser keeps for a network that it updates step by step: moments (n_moments, n_parameters)."""
+
+    moments: np.ndarray
+    steps: int = 0
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """What all rules have in common; the settings that all take are explained at `AdamW`. lr and learning_rate are
@@ -42,6 +51,8 @@ class Optimizer:
     weight_decay: float = field(default=0.0, kw_only=True)
     decay_biases: bool = field(default=False, kw_only=True)
     l1: float = field(default=0.0, kw_only=True)
+    _states: WeakKeyDictionary[Any, State] = field(default_factory=WeakKeyDictionary, init=False, repr=False,
+                                                   compare=False)
 
     def __post_init__(self) -> None:
         settle(self, "eta", positive)
@@ -64,6 +75,63 @@ class Optimizer:
     def n_moments(self) -> int:
         """Vectors of state, each as long as theta."""
         return N_MOMENTS[int(self._rule()[0])]
+
+    def step(self, network: Any, gradient: Any, eta_factor: float = 1.0) -> None:
+        """Update a network's parameters once, by a gradient of one's own.
+
+        Moments and the number of steps are kept by this optimiser, for each network and as long as that lives; those of
+        a Trainer are its own. On one thread.
+
+        Parameters
+        ----------
+        network : Network
+        gradient : array_like (n_parameters,)
+            Laid out like network.theta.
+        eta_factor : float
+            >= 0: what eta is multiplied by in this step, as a schedule would.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The gradient has another shape, holds what is no finite number, or the factor is out of its range.
+
+        Examples
+        --------
+        >>> import fastbp
+        >>> net = fastbp.Network([2, 8, 1], hidden="tanh", output="identity", seed=0)
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> optimizer = Adam(eta=0.03)
+        >>> for step in range(300):
+        ...     cost, gradient = fastbp.cost_and_gradient(net, X, X[:, 0] * X[:, 1])
+        ...     optimizer.step(net, gradient)
+        >>> cost < 0.02
+        True
+        """
+        theta, eta = network.theta, self.eta * not_negative("eta_factor", eta_factor)
+        g = np.array(gradient, theta.dtype)
+        if g.shape != theta.shape:
+            raise ValueError(f"the gradient must have shape {theta.shape}, as theta has, got {g.shape}")
+        if not np.isfinite(g).all():
+            raise ValueError(f"the gradient must be finite, number {int(np.argmin(np.isfinite(g)))} is "
+                             f"{g[np.argmin(np.isfinite(g))]}")
+        state = self._states.setdefault(network, State(np.zeros((self.n_moments, theta.size), theta.dtype)))
+        state.steps += 1
+        settings, decaying = self.settings(), [*network.W, *(network.b if self.decay_biases else [])]
+        settings[[DECAY, L1]] = 0  # the compiled update does not tell weights from biases
+        if self.weight_decay:
+            for part_of_theta in decaying:
+                part_of_theta *= theta.dtype.type(1 - eta * self.weight_decay)
+        update_serial(theta, g, state.moments, settings, eta, state.steps, 1)
+        if self.l1:
+            toll = theta.dtype.type(eta * self.l1)
+            for part_of_theta in decaying:
+                part_of_theta -= np.clip(part_of_theta, -toll, toll)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_states"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _states=WeakKeyDictionary())
 
 
 @_takes_other_names
