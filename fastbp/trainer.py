@@ -7,6 +7,7 @@ import copy
 import functools
 import logging
 import math
+import os
 import sys
 import threading
 import time
@@ -62,7 +63,7 @@ from fastbp.network import (
     infer,
     mean_cost,
 )
-from fastbp.pace import Pace
+from fastbp.pace import pace_of
 from fastbp.randomness import DROPOUT, ORDER, SPLIT, generator
 from fastbp.schedules import SCHEDULES, Function, Schedule, factors_of
 from fastbp.stream import read_ahead
@@ -175,7 +176,9 @@ class Trainer:
         self.seed = whole_number("seed", seed, 0)
         work = self.batch_size * (3 * network.n_parameters + OF_A_SAMPLE)
         self.threads = choose_threads(threads, work, WORTH_TRYING)
-        self._pace = Pace(sorted({1 if threads is None else self.threads, self.threads}))
+        counts = sorted({1 if threads is None else self.threads, self.threads})
+        self._pace = pace_of(tuple(counts), network.layer_sizes, network.activations, network.dtype.name,
+                             self.batch_size, str(type(self.optimizer)), os.getpid())
         if isinstance(schedule, str):
             schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
         if not (schedule is None or callable(schedule)):
@@ -679,7 +682,7 @@ class _Run:
         self.fit.epoch += 1
         while step < self.steps and not self.fit.history.stopped:
             most = calls.steps_until_call(self.callbacks, self.fit.step, self.steps - step)
-            steps, threads = self.pace.next_slice(most)
+            steps, threads = self.pace.next_slice(most, self.partial or self.pace.worth_trying(self.steps))
             started = time.perf_counter()
             made = self._make(order, etas, costs, step, steps, threads)
             if made < steps:

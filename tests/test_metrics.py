@@ -371,7 +371,8 @@ def test_a_fit_watches_them(tmp_path):
 @pytest.mark.parametrize(("chosen", "kind", "message"), [
     (["f2"], ValueError, "unknown metric 'f2'; valid: accuracy, top5"), ("f1", TypeError, "metrics must be a sequence"),
     ([metrics.Metric("loss", metrics.f1)], ValueError, "a metric must not be called loss: a fit has its own"),
-    (["f1", "f1"], ValueError, "a name of its own, got f1, f1"), (["r2"], ValueError, "metric r2 needs values: .*; the targets of this fit are labels"),
+    (["f1", "f1"], ValueError, "a name of its own, got f1, f1"),
+    (["r2"], ValueError, "metric r2 needs values: .*; the targets of this fit are labels"),
     (["mae"], ValueError, "metric mae needs values"),
     ([metrics.Metric("rows", lambda y, outputs: outputs)], ValueError, "metric rows must give a number"),
 ])

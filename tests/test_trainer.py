@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 
 import numpy as np
 import pytest
@@ -863,6 +864,20 @@ def test_pace_of_short_fits(most):
         seconds = {best: 2e-4, 3 - best: 3e-4}
         clock.slices(40, seconds)
         assert share(clock.slices(100, seconds), best) > 0.9
+
+
+def test_short_epochs_are_no_work_for_other_threads():
+    """None is tried, in as many fits as there may be; where epochs are long it is, and what was found out is kept."""
+    X, y = np.random.default_rng(0).normal(size=(500, 64)), np.arange(500) % 10
+    for seed in range(5):
+        short = Trainer(Network([64, 37, 10], seed=seed), batch_size=32)
+        short._pace.recent.setdefault(2, deque(maxlen=3))  # on a machine of one processor, too
+        short.fit(X, y, 20)
+    assert len(short._pace.recent[1]) == 3 and not short._pace.recent[2]
+    assert not short._pace.worth_trying(1) and short._pace.worth_trying(10**6)
+    assert short._pace is Trainer(Network([64, 37, 10]), batch_size=32)._pace
+    assert short._pace is not Trainer(Network([64, 37, 10]), batch_size=33)._pace
+    assert copy.deepcopy(short)._pace.recent == short._pace.recent
 
 
 @pytest.mark.parametrize("awake", [True, False])
