@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from fastbp.network import NO_MATRIX
 from fastbp.workspace import Workspace, parameter_offsets
 
 CORE = Path(fastbp.core.__path__[0])
-ANNOUNCEMENT = "fastbp: compiling for this machine"
+ANNOUNCEMENT = "fastbp compiles"
 
 
 def python(script, *arguments, path=CORE.parents[1], **environment):
@@ -125,13 +126,18 @@ def twice(x):
     return 2 * x
 
 
-def test_no_folder_to_cache_in(monkeypatch):
-    """Then each process compiles for itself."""
-    def refuse(*arguments):
-        raise RuntimeError("cannot cache function: no locator available")
+def test_no_folder_to_cache_in():
+    """Then each process compiles for itself, and says so."""
+    done = python("""
+from fastbp.core import jit
+from fastbp.core.cache import folder
 
-    monkeypatch.setattr(jit, "Cache", refuse)
-    assert jit.serial(twice)(21) == 42
+assert folder() is None
+print(jit.serial(lambda x: 2 * x)(21))
+""", NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator", NUMBA_CACHE_DIR="/dev/null/there is none")
+    assert done.stdout == "42\n", done.stderr
+    assert re.fullmatch("fastbp compiles its functions for this machine: about 1 to 20 s, in each process, as no folder "
+                        r"for machine code can be written; NUMBA_CACHE_DIR can name one\n", done.stderr)
 
 
 COLD = """
@@ -205,7 +211,7 @@ def test_rare_pieces(tmp_path):
                for arguments in (["2"], ["1"], ["2", "compile"])]
     assert printed[0] == printed[1] == printed[2]
     assert printed[0][1:] == ["0"] * 6 + ["1"] * 6
-    assert len(list(tmp_path.rglob("*activate_rarely*.nbi"))) == 1
+    assert len(list(tmp_path.rglob("*activate_rarely*.nbc"))) == 1
 
 
 NOT_KEPT = (numba.types.none,)  # of no kernel
@@ -227,7 +233,7 @@ def test_the_other_process_ends_with_the_block(monkeypatch):
 
 def test_no_other_process(monkeypatch):
     """With one processor, or where its work could not be kept or is."""
-    kernels.address("float32")
+    Steps()
     monkeypatch.setattr(jit, "_python", None)
     monkeypatch.setattr(jit, "available_threads", lambda: 1)
     with jit.beside(kernels.one_thread, NOT_KEPT, "") as shared:
@@ -247,7 +253,7 @@ def test_pieces_must_be_linked():
 
     with jit.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
         use(0.5, np.zeros(8))
-    kernels.address("float32")
+    Steps()
     arguments = activations.RELU, np.zeros(16, np.float32)  # whole vectors: of a part of one, all would be written
     use(*arguments)
     with jit.linking():
@@ -279,7 +285,7 @@ class Steps:
         self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
         self.samples = describe(self.x), describe(self.t, LABELS)
         self.board = np.zeros(board_size(2), np.int64)
-        self.address = kernels.address(dtype)
+        self.address = kernels.address(dtype, self.workspace.layers, self.settings, kernels.TRAIN)
 
     def __call__(self, kernel, steps, threads=1):
         w = self.workspace
@@ -381,7 +387,7 @@ def test_a_step_allocates_nothing():
 def test_the_compiled_loop_does_not_count_who_uses_its_arrays():
     """Atomic additions, wherever an array with an owner is taken in hand; it borrows all of them."""
     loop = numba.njit(**jit.FLAGS, **jit.NO_ENTRY)(kernels.one_thread.py_func)  # anew: machine code on disk has no text
-    kernels.address("float32")
+    Steps()
     with jit.linking():
         loop.compile(kernels._signatures("float32")[0])
     [code] = loop.inspect_llvm().values()
