@@ -39,7 +39,7 @@ SEAL = hashlib.sha256().digest_size
 
 
 class _SealedFiles(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no types
-    """Machine code in files that are named by their key and begin with a digest of key and content.
+    """Machine code in files that are named by their key and begin with a digest of function, key and content.
 
     Numba keeps an index of numbered files: of two processes that compile at the same time, one can lose the other's
     entry or be given its code. And it runs what it finds, so that a damaged file ends every later process.
@@ -71,7 +71,7 @@ class _SealedFiles(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no ty
         return Path(self._data_path(self._data_name(int.from_bytes(self._seal(key)[:6], "big"))))
 
     def _seal(self, key: Any, content: bytes | memoryview = b"") -> bytes:
-        total = hashlib.sha256(repr((self._version, self._source_stamp, key)).encode())
+        total = hashlib.sha256(repr((self._version, self._index_name, self._source_stamp, key)).encode())
         total.update(content)
         return total.digest()
 

@@ -258,7 +258,7 @@ def check_rows(layers, buffers, n, threads):
         z, a, delta, length = layers[l, Z], layers[l, A], layers[l, DELTA], n * layers[l, LD]
         room = room and z + length <= a and a + length <= delta and delta + length <= end
         end = z
-        room = room and 0 <= layers[l, INPUT] and layers[l, INPUT] + n * layers[l, LD_INPUT] <= end
+        room = room and layers[l, INPUT] >= 0 and layers[l, INPUT] + n * layers[l, LD_INPUT] <= end
     if not room:
         raise ValueError("n must be at least 1 and at most the samples that the buffers have room for")
 

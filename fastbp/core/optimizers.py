@@ -617,7 +617,7 @@ def check_update(theta, gradient, state, settings, threads):
     rule = settings[RULE]
     if threads < 1:
         raise ValueError("threads must be at least 1")
-    n_moments = 0 if rule == SGD_RULE else 2 if rule == ADAM_RULE or rule == NADAM_RULE or rule == RPROP_RULE else 1
+    n_moments = 0 if rule == SGD_RULE else 2 if rule in (ADAM_RULE, NADAM_RULE, RPROP_RULE) else 1
     n_moments += settings[MEAN_DECAY] > 0
     if gradient.size < theta.size or state.shape[0] < n_moments or (n_moments > 0 and state.shape[1] != theta.size):
         raise ValueError("gradient and each row of state must have as many numbers as theta, and state the rows that "
