@@ -370,12 +370,12 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
                 weights: Array, purpose: int, gradient: Array, outputs: Array, threads: int | None,
                 work: float) -> float:
     """The compiled steps that change no parameter; returns the mean cost."""
-    address = kernels.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose)
     steps = -(-len(x) // workspace.capacity)
     costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
     n_threads = choose_threads(threads, work)
     board = np.zeros(board_size(n_threads), np.int64)
     with jit.team((kernels.run, kernels.run_serial), n_threads, board=board) as (run, n_threads):
+        address = kernels.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose)
         run(address, network.theta, gradient, NO_MATRIX[network.dtype],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, weights, NO_ORDER, len(x), workspace.capacity, purpose,

@@ -507,10 +507,10 @@ class Trainer:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
         settings = self._settings()
-        address = kernels.address(net.dtype.name, workspace.layers, settings, kernels.TRAIN)
         if not jit.is_awake(threads):  # they may wake on other cores, and what was known of their speeds is old
             self._board[:] = 0
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
+            address = kernels.address(net.dtype.name, workspace.layers, settings, kernels.TRAIN)
             made = run(address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
                        workspace.targets, workspace.costs, x.samples, t.samples, weights, order, len(order),
                        batch_size, kernels.TRAIN, self.loss.rule(net.dtype.name), settings, etas,

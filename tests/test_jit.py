@@ -213,6 +213,48 @@ def test_rare_pieces(tmp_path):
     assert len(list(tmp_path.rglob("*activate_rarely*.nbc"))) == 1
 
 
+ONE_BY_ONE = """
+import numpy as np
+from fastbp import Adam, AdamW, Adagrad, Lion, NAdam, Network, RMSprop, Rprop, SGD, Trainer, cost_and_gradient
+from fastbp.core import jit, kernels
+from fastbp.core.activations import CODES
+
+x, y, few = np.random.default_rng(0).normal(size=(40, 5)), np.random.default_rng(1).random((40, 3)), 0
+
+def alone(call):
+    global few
+    kernels._loaded.clear()
+    for cell in jit._cells.values():
+        cell[0] = 0
+    call()
+    few += sum(cell[0] != 0 for cell in jit._cells.values())
+
+for name in CODES:
+    for hidden, output in {(name, "identity"), ("tanh", name)} - {("softmax", "identity")}:
+        net = Network([5, 7, 3], hidden=hidden, output=output)
+        loss = "cross_entropy" if output == "softmax" else "quadratic"
+        targets = np.eye(3)[np.arange(40) % 3] if output == "softmax" else y
+        net._idle.clear()
+        alone(lambda: net.forward(x.astype("f4")))
+        alone(lambda: net.forward(x))
+        alone(lambda: Trainer(net, loss=loss).evaluate(x, targets))
+        alone(lambda: cost_and_gradient(net, x, targets, loss=loss))
+        alone(lambda: Trainer(net, loss=loss, batch_size=10).fit(x, targets))
+for optimizer in (SGD(), SGD(momentum=0.5), SGD(momentum=0.5, nesterov=True), Adam(), AdamW(), NAdam(), RMSprop(),
+                  Adagrad(), Lion(), Rprop()):
+    alone(lambda: Trainer(Network([5, 7, 3]), optimizer=optimizer, batch_size=40).fit(x, np.arange(40) % 3))
+for options in (dict(dropout=0.1), dict(noise=0.1), dict(clip_norm=1.0), dict(max_norm=1.0), dict(clip_value=1.0),
+                dict(ema=0.5), dict(dropout=[0.1, 0])):
+    alone(lambda: Trainer(Network([5, 7, 3]), batch_size=10, **options).fit(x, np.arange(40) % 3))
+print(few)
+"""
+
+
+def test_no_rare_piece_is_called_that_is_not_there():
+    """The process would end. Each activation, optimizer and option, with no pieces but those loaded for it."""
+    assert int(output(ONE_BY_ONE)) > 50
+
+
 NOT_KEPT = (numba.types.none,)  # of no kernel
 
 

@@ -264,6 +264,7 @@ def reserve(piece: Any, signature: tuple[Any, ...]) -> None:
 
 
 def is_filled(piece: Any, signature: tuple[Any, ...]) -> bool:
+    """Whether the callers of a rare piece can run."""
     return bool(_cells[_symbol(piece.__name__, signature)][0])
 
 

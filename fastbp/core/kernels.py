@@ -742,12 +742,10 @@ COMMON_RULES = frozenset([SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE])
 
 
 def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
-    """The rare pieces that steps call. Takes 2 us."""
+    """The rare pieces that steps call, or could: costs want the derivative of an output. Takes 2 us."""
     columns, pieces = layers.T.tolist(), set()
     if not COMMON_ACTIVATIONS.issuperset(columns[ACTIVATION]):
-        pieces.add(activate_rarely)
-        if purpose != INFER:
-            pieces.add(multiply_by_rare_prime)
+        pieces.update((activate_rarely, multiply_by_rare_prime))
     if any(columns[DROPOUT]):
         pieces.add(drop)
     if any(columns[NOISE]):
@@ -768,7 +766,7 @@ RARE_NAMES = {activate_rarely: "activations such as gelu", multiply_by_rare_prim
 def _fill(dtype: str, pieces: Iterable[Any]) -> frozenset[Any]:
     """Load or compile rare pieces; returns those that are there."""
     _, _, rare = _signatures(dtype)
-    wanted = [made for made in rare if made[0] in pieces]
+    wanted = [made for made in rare if made[0] in pieces and not jit.is_filled(*made)]
     what = ", ".join(dict.fromkeys(RARE_NAMES[piece] for piece, _ in wanted))
     with jit.once([(piece.alone, signature) for piece, signature in wanted], what, f"1 to {2 * len(wanted)} s"):
         for piece, signature in wanted:
