@@ -321,7 +321,7 @@ def _warmup(given: dict[str, Any]) -> None:
         for threads in (1, 2):
             Trainer(network, threads=threads).compile()
             fastbp.cost_and_gradient(network, np.zeros((1, 2)), [0], threads=threads)
-    jit.fill_all()
+        kernels.fill_all(dtype)
     print(f"ready after {time.perf_counter() - started:.1f} s; machine code in {jit.environment()['cache_directory']}")
 
 

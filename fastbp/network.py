@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import threading
@@ -228,16 +227,13 @@ class Network:
             return None
         workspace = self._take_workspace(shape[0])
         if workspace.places is None:
-            workspace.places = kernels.places(self._address, self._theta, workspace.layers, workspace.buffers,
+            address = kernels.address(self.dtype.name, workspace.layers, NO_SETTINGS, kernels.INFER)
+            workspace.places = kernels.places(address, self._theta, workspace.layers, workspace.buffers,
                                               workspace.targets, workspace.costs, workspace.counts, self._scale)
         outputs = np.empty((shape[0], self.layer_sizes[-1]), self.dtype)
         finite = kernels.forward_few(workspace.places, X, outputs)
         self._idle.append(workspace)
         return outputs if finite else None
-
-    @functools.cached_property
-    def _address(self) -> int:
-        return kernels.address(self.dtype.name)
 
     def _take_workspace(self, rows: int) -> Workspace:
         """One for at least so many samples, an idle one if it can be."""
@@ -438,7 +434,8 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     n_threads = choose_threads(threads, work)
     board = np.zeros(board_size(n_threads), np.int64)
     with jit.team((kernels.run, kernels.run_serial), n_threads, board=board) as (run, n_threads):
-        run(network._address, network.theta, gradient, NO_MATRIX[network.dtype],
+        address = kernels.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose)
+        run(address, network.theta, gradient, NO_MATRIX[network.dtype],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, weights, NO_ORDER, len(x), workspace.capacity, purpose,
             loss.rule(network.dtype.name) if loss else kernels.NO_LOSS, NO_SETTINGS, NO_ETAS, clock, outputs, costs,

@@ -572,12 +572,14 @@ class Trainer:
                workspace: Workspace, threads: int) -> int:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
+        settings = self._settings()
         if not jit.is_awake(threads):  # they may wake on other cores, and what was known of their speeds is old
             self._board[:] = 0
         with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
-            made = run(net._address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
+            address = kernels.address(net.dtype.name, workspace.layers, settings, kernels.TRAIN)
+            made = run(address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
                        workspace.targets, workspace.costs, x.samples, t.samples, weights, order, len(order),
-                       batch_size, kernels.TRAIN, self.loss.rule(net.dtype.name), self._settings(), etas,
+                       batch_size, kernels.TRAIN, self.loss.rule(net.dtype.name), settings, etas,
                        self._clock, NO_MATRIX[net.dtype], costs, self._board, threads)
         if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(self._board, threads)

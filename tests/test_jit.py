@@ -25,7 +25,7 @@ from fastbp.network import NO_MATRIX
 from fastbp.workspace import Workspace, parameter_offsets
 
 CORE = Path(fastbp.core.__path__[0])
-ANNOUNCEMENT = "fastbp: compiling for this machine"
+ANNOUNCEMENT = "fastbp compiles"
 
 
 def python(script, *arguments, path=CORE.parents[1], **environment):
@@ -124,13 +124,18 @@ def twice(x):
     return 2 * x
 
 
-def test_no_folder_to_cache_in(monkeypatch):
-    """Then each process compiles for itself."""
-    def refuse(*arguments):
-        raise RuntimeError("cannot cache function: no locator available")
+def test_no_folder_to_cache_in():
+    """Then each process compiles for itself, and says so."""
+    done = python("""
+from fastbp.core import jit
+from fastbp.core.cache import folder
 
-    monkeypatch.setattr(jit, "Cache", refuse)
-    assert jit.serial(twice)(21) == 42
+assert folder() is None
+print(jit.serial(lambda x: 2 * x)(21))
+""", NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator", NUMBA_CACHE_DIR="/dev/null/there is none")
+    assert done.stdout == "42\n", done.stderr
+    assert done.stderr == ("fastbp compiles its functions for this machine: about 1 to 20 s, in each process, as no "
+                           "folder for machine code can be written; NUMBA_CACHE_DIR can name one\n")
 
 
 COLD = """
@@ -204,7 +209,49 @@ def test_rare_pieces(tmp_path):
                for arguments in (["2"], ["1"], ["2", "compile"])]
     assert printed[0] == printed[1] == printed[2]
     assert printed[0][1:] == ["0"] * 6 + ["1"] * 6
-    assert len(list(tmp_path.rglob("*activate_rarely*.nbi"))) == 1
+    assert len(list(tmp_path.rglob("*activate_rarely*.nbc"))) == 1
+
+
+ONE_BY_ONE = """
+import numpy as np
+from fastbp import Adam, AdamW, Adagrad, Lion, NAdam, Network, RMSprop, Rprop, SGD, Trainer, cost_and_gradient
+from fastbp.core import jit, kernels
+from fastbp.core.activations import CODES
+
+x, y, few = np.random.default_rng(0).normal(size=(40, 5)), np.random.default_rng(1).random((40, 3)), 0
+
+def alone(call):
+    global few
+    kernels._loaded.clear()
+    for cell in jit._cells.values():
+        cell[0] = 0
+    call()
+    few += sum(cell[0] != 0 for cell in jit._cells.values())
+
+for name in CODES:
+    for hidden, output in {(name, "identity"), ("tanh", name)} - {("softmax", "identity")}:
+        net = Network([5, 7, 3], hidden=hidden, output=output)
+        loss = "cross_entropy" if output == "softmax" else "quadratic"
+        targets = np.eye(3)[np.arange(40) % 3] if output == "softmax" else y
+        net._idle.clear()
+        alone(lambda: net.forward(x.astype("f4")))
+        alone(lambda: net.forward(x))
+        alone(lambda: Trainer(net, loss=loss).evaluate(x, targets))
+        alone(lambda: cost_and_gradient(net, x, targets, loss=loss))
+        alone(lambda: Trainer(net, loss=loss, batch_size=10).fit(x, targets))
+for optimizer in (SGD(), SGD(momentum=0.5), SGD(momentum=0.5, nesterov=True), Adam(), AdamW(), NAdam(), RMSprop(),
+                  Adagrad(), Lion(), Rprop()):
+    alone(lambda: Trainer(Network([5, 7, 3]), optimizer=optimizer, batch_size=40).fit(x, np.arange(40) % 3))
+for options in (dict(dropout=0.1), dict(noise=0.1), dict(clip_norm=1.0), dict(max_norm=1.0), dict(clip_value=1.0),
+                dict(ema=0.5), dict(dropout=[0.1, 0])):
+    alone(lambda: Trainer(Network([5, 7, 3]), batch_size=10, **options).fit(x, np.arange(40) % 3))
+print(few)
+"""
+
+
+def test_no_rare_piece_is_called_that_is_not_there():
+    """The process would end. Each activation, optimizer and option, with no pieces but those loaded for it."""
+    assert int(output(ONE_BY_ONE)) > 50
 
 
 NOT_KEPT = (numba.types.none,)  # of no kernel
@@ -226,7 +273,7 @@ def test_the_other_process_ends_with_the_block(monkeypatch):
 
 def test_no_other_process(monkeypatch):
     """With one processor, or where its work could not be kept or is."""
-    kernels.address("float32")
+    Steps()
     monkeypatch.setattr(jit, "_python", None)
     monkeypatch.setattr(jit, "available_threads", lambda: 1)
     with jit.beside(kernels.one_thread, NOT_KEPT, "") as shared:
@@ -246,7 +293,7 @@ def test_pieces_must_be_linked():
 
     with jit.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
         use(0.5, np.zeros(8))
-    kernels.address("float32")
+    Steps()
     arguments = activations.RELU, np.zeros(16, np.float32)  # whole vectors: of a part of one, all would be written
     use(*arguments)
     with jit.linking():
@@ -278,7 +325,7 @@ class Steps:
         self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
         self.samples = describe(self.x), describe(self.t, LABELS)
         self.board = np.zeros(board_size(2), np.int64)
-        self.address = kernels.address(dtype)
+        self.address = kernels.address(dtype, self.workspace.layers, self.settings, kernels.TRAIN)
 
     def __call__(self, kernel, steps, threads=1):
         w = self.workspace
@@ -380,7 +427,7 @@ def test_a_step_allocates_nothing():
 def test_the_compiled_loop_does_not_count_who_uses_its_arrays():
     """Atomic additions, wherever an array with an owner is taken in hand; it borrows all of them."""
     loop = numba.njit(**jit.FLAGS, **jit.NO_ENTRY)(kernels.one_thread.py_func)  # anew: machine code on disk has no text
-    kernels.address("float32")
+    Steps()
     with jit.linking():
         loop.compile(kernels._signatures("float32")[0])
     [code] = loop.inspect_llvm().values()

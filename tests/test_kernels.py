@@ -7,6 +7,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -281,6 +282,53 @@ def test_update(size, dtype, optimizer):
             assert state.tobytes() == serial[1].tobytes()
 
 
+NO_ROOM, NO_THREADS = "at most the samples that the buffers have room for", "threads must be at least 1"
+REFUSED = [
+    ("forward", dict(n=42), NO_ROOM), ("forward", dict(n=200_000), NO_ROOM), ("forward", dict(n=2**62), NO_ROOM),
+    ("forward", dict(n=0), NO_ROOM), ("forward", dict(n=-1), NO_ROOM), ("forward", dict(threads=0), NO_THREADS),
+    ("output_error", dict(n=42), NO_ROOM), ("output_error", dict(threads=-1), NO_THREADS),
+    ("backward", dict(n=42), NO_ROOM), ("backward", dict(threads=0), NO_THREADS),
+    ("weight_gradients", dict(n=42), NO_ROOM), ("weight_gradients", dict(n=0), NO_ROOM),
+    ("weight_gradients", dict(threads=0), NO_THREADS), ("update", dict(threads=0), NO_THREADS),
+    ("forward", dict(buffers=-1), NO_ROOM), ("weight_gradients", dict(buffers=-1), NO_ROOM),
+    ("forward", dict(theta=-1), "theta and gradient must have"), ("backward", dict(theta=-1), "theta and gradient"),
+    ("weight_gradients", dict(gradient=-1), "theta and gradient must have"),
+    ("output_error", dict(targets=-1), "targets and costs must have"),
+    ("output_error", dict(costs=-1), "targets and costs must have"),
+    ("update", dict(gradient=-1), "each row of state"), ("update", dict(state=-1), "each row of state"),
+]
+
+
+@pytest.mark.parametrize("by", [SERIAL, PARALLEL], ids=["serial", "parallel"])
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED, ids=[f"{case[0]} {case[1]}" for case in REFUSED])
+def test_what_would_not_fit_is_refused(name, changes, message, by):
+    """Before anything is written: too many samples or threads, or an array without its last element or row."""
+    net = Net([6, 9, 4], ["gelu", "softmax"], "cross_entropy", "float64", CAPACITY)
+    given = vars(net) | dict(threads=2, settings=Adam(0.01).settings(), eta=0.01, step=1)
+    for argument, change in changes.items():
+        given[argument] = given[argument][:change] if isinstance(given[argument], np.ndarray) else change
+    before, arguments = net.bits(), {
+        "forward": ("theta", "layers", "buffers", "n"), "backward": ("theta", "layers", "buffers", "n"),
+        "output_error": ("layers", "buffers", "targets", "costs", "loss", "n"),
+        "weight_gradients": ("gradient", "layers", "buffers", "n"),
+        "update": ("theta", "gradient", "state", "settings", "eta", "step")}[name]
+    with pytest.raises(ValueError, match=message):
+        getattr(by, name)(*(given[argument] for argument in arguments), given["threads"])
+    assert net.bits() == before
+
+
+def test_refused_in_compiled_code_of_a_user():
+    @numba.njit
+    def forward(theta, layers, buffers, n):
+        kernels.forward_serial(theta, layers, buffers, n, 1)
+        return n
+
+    net = Net([6, 9, 4], ["gelu", "softmax"], "cross_entropy", "float64", 2, capacity=2)
+    assert forward(net.theta, net.layers, net.buffers, 2) == 2
+    with pytest.raises(ValueError, match=NO_ROOM):
+        forward(net.theta, net.layers, net.buffers, 3)
+
+
 @settings(deadline=None)  # the first call compiles
 @given(n=st.integers(0, 10_000), shares=st.integers(1, 70), grain=st.integers(1, 40))
 def test_shares_cover_the_range_in_whole_grains(n, shares, grain):
@@ -356,11 +404,12 @@ class Run:
         w, gradient = self.workspace, self.gradient
         if purpose == kernels.TRAIN:
             gradient, intact = scratch(self.sizes, threads, self.batch, self.dtype)
-        made = kernel(kernels.address(self.dtype), self.theta, gradient, self.state, w.layers, w.buffers,
-                      w.targets, w.costs, describe(self.array, scale=self.scale), self.t, self.weights,
-                      self.order, n_samples, self.batch, purpose, self.loss, self.optimizer.settings(), self.etas,
-                      self.clock, self.outputs, self.costs, moved(
-                          threads, np.random.default_rng([threads, self.batch, *self.sizes])), threads)
+        settings = self.optimizer.settings()
+        address = kernels.address(self.dtype, w.layers, settings, purpose)
+        made = kernel(address, self.theta, gradient, self.state, w.layers, w.buffers,
+                      w.targets, w.costs, describe(self.array, scale=self.scale), self.t, self.weights, self.order,
+                      n_samples, self.batch, purpose, self.loss, settings, self.etas, self.clock, self.outputs,
+                      self.costs, moved(threads, np.random.default_rng([threads, self.batch, *self.sizes])), threads)
         assert purpose != kernels.TRAIN or intact()
         return made
 

@@ -35,7 +35,8 @@ class Steps(Batch):
     def __call__(self, steps):
         """Make them; returns how many were made."""
         w, order = self.workspace, self.order[: steps * self.n]
-        return self.run(kernels.address(self.network.dtype.name), self.network.theta, self.scratch, self.state,
+        address = kernels.address(self.network.dtype.name, w.layers, self.settings, kernels.TRAIN)
+        return self.run(address, self.network.theta, self.scratch, self.state,
                         w.layers, w.buffers, w.targets, w.costs, *self.samples, np.empty(0), order, len(order), self.n,
                         kernels.TRAIN, losses.CrossEntropy().rule(), self.settings, self.etas[:steps], self.clock,
                         self.outputs, self.costs[:steps], self.board, self.threads)

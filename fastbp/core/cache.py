@@ -1,15 +1,28 @@
-"""Machine code on disk: compiled once per machine."""
+"""Machine code on disk: compiled once per machine, by one process at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
+import os
+import pickle
 import sys
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.runtime import rtsys
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOG = logging.getLogger("fastbp")
 
 
 def _digest() -> str:
@@ -22,21 +35,45 @@ def _digest() -> str:
 
 
 DIGEST = _digest()
-_announced = False
+SEAL = hashlib.sha256().digest_size
 
 
-class _FilesByKey(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no types
-    """Machine code in files named by their key.
+class _SealedFiles(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no types
+    """Machine code in files that are named by their key and begin with a digest of function, key and content.
 
-    Numba numbers them and writes the number before the file: of two processes that compile at the same time, one could
-    be given the other's code, of other types or flags.
+    Numba keeps an index of numbered files: of two processes that compile at the same time, one can lose the other's
+    entry or be given its code. And it runs what it finds, so that a damaged file ends every later process.
     """
 
+    def load(self, key: Any) -> Any:
+        data = self.content(key)
+        return None if data is None else pickle.loads(data)
+
+    def content(self, key: Any) -> bytes | None:
+        """What was saved; None if there is nothing, or if it is damaged."""
+        try:
+            whole = self._path(key).read_bytes()
+        except OSError:
+            return None
+        seal = self._seal(key, memoryview(whole)[SEAL:])
+        return whole[SEAL:] if whole[:SEAL] == seal else None
+
     def save(self, key: Any, data: Any) -> None:
-        overloads = self._load_index()
-        overloads[key] = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:12], 16))
-        self._save_data(overloads[key], data)
-        self._save_index(overloads)
+        content = self._dump(data)
+        with self._open_for_write(str(self._path(key))) as file:
+            file.write(self._seal(key, content) + content)
+
+    def flush(self) -> None:
+        for file in Path(self._cache_path).glob(self._data_name_pattern.replace("{number:d}", "*")):
+            file.unlink(missing_ok=True)
+
+    def _path(self, key: Any) -> Path:
+        return Path(self._data_path(self._data_name(int.from_bytes(self._seal(key)[:6], "big"))))
+
+    def _seal(self, key: Any, content: bytes | memoryview = b"") -> bytes:
+        total = hashlib.sha256(repr((self._version, self._index_name, self._source_stamp, key)).encode())
+        total.update(content)
+        return total.digest()
 
 
 class Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
@@ -48,7 +85,7 @@ class Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
 
     def __init__(self, function: Callable[..., Any], parallel: bool):
         super().__init__(function)
-        self._cache_file.__class__ = _FilesByKey
+        self._cache_file.__class__ = _SealedFiles
         self._parallel = parallel
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
@@ -57,19 +94,46 @@ class Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         # Numba would first read all implementations there are, its own and others', which only a compiler asks for.
         rtsys.initialize(target_context)
-        overload = None
-        with self._guard_against_spurious_io_errors():
-            overload = self._load_overload(sig, target_context)
-        if overload is None:
-            _announce()
-        return overload
+        return self._load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn_once(f"fastbp cannot keep machine code in {self.cache_path}: {error.strerror or error}. "
+                       "Until it can, each process compiles again, which takes 10 to 20 s")
 
 
-def _announce() -> None:
-    global _announced
-    if not _announced:
-        print("fastbp: compiling for this machine; the result is kept, so this happens once", file=sys.stderr)
-        _announced = True
+class NoCache(NullCache):  # type: ignore[misc]  # Numba has no types
+    """Where no folder can be written: each process compiles for itself."""
+
+
+_announced: set[str] = set()
+_warned = False
+
+
+def announce(what: str, duration: str, folder: str | None) -> None:
+    """Say what is compiled now and about how long that takes: once in a process for each `what`.
+
+    Goes to the logger "fastbp" as a warning, which Python prints if nobody has configured logging.
+    """
+    if what not in _announced:
+        _announced.add(what)
+        rest = (f"once; the machine code is kept in {folder}" if folder else
+                "in each process, as no folder for machine code can be written; NUMBA_CACHE_DIR can name one")
+        LOG.warning("fastbp compiles %s for this machine: about %s, %s", what, duration, rest)
+
+
+def announced() -> bool:
+    """Whether anything was announced in this process."""
+    return bool(_announced)
+
+
+def _warn_once(message: str) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def folder() -> str | None:
@@ -81,13 +145,59 @@ def folder() -> str | None:
 
 
 def is_cached(dispatcher: Any, signature: tuple[Any, ...]) -> bool:
-    """Whether machine code of a function for arguments of these types is on disk."""
+    """Whether machine code of a function for arguments of these types is on disk, undamaged."""
     cache = dispatcher._cache
     if not isinstance(cache, Cache):
         return False
-    files, key = cache._cache_file, cache._index_key(signature, dispatcher.targetctx.codegen())
+    return cache._cache_file.content(cache._index_key(signature, dispatcher.targetctx.codegen())) is not None
+
+
+PATIENCE = 120  # seconds to wait for another process that compiles, before this one does it, too
+_turns = 0
+
+
+@contextlib.contextmanager
+def turn(folder: str) -> Iterator[None]:
+    """While this block runs, no other process is in one of the same folder: what one has compiled, the next loads.
+
+    For holders of Numba's compiler lock. May be entered again inside. The system's lock ends with its process; where
+    there is no such lock, or nobody lets go of it in time, the block runs all the same.
+    """
+    global _turns
+    _turns += 1
+    file = None
     try:
-        name = files._load_index().get(key)
-    except OSError:  # Windows, while another process replaces it
+        if _turns == 1:
+            with contextlib.suppress(OSError):
+                file = os.open(Path(folder, "fastbp.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        until = time.monotonic() + PATIENCE
+        while file is not None and not _lock(file) and time.monotonic() < until:
+            time.sleep(0.05)
+        yield
+    finally:
+        _turns -= 1
+        if file is not None:
+            _unlock(file)
+
+
+def _lock(file: int) -> bool:
+    """Take the lock of an open file; whether nobody else has it."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         return False
-    return name is not None and Path(files._data_path(name)).exists()
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def _unlock(file: int) -> None:
+    with contextlib.suppress(OSError):  # to close it is too little where a child, forked meanwhile, has it open, too
+        if sys.platform == "win32":
+            msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)

@@ -5,7 +5,7 @@
     inner       for compiled callers only, part of their machine code: share, gather, factors_of, ...
     block       for compiled callers only, as inner, and put in at each place where it is called: blocks of the kernels
     piece       for compiled callers only, as inner; for those made under `linking`, machine code of its own
-    rare        a piece that is compiled when it is first called
+    rare        a piece that is loaded or compiled only before a call that needs it: kernels.address
     apart       for compiled callers only, machine code of its own, which they call by its address
     inlined     for compiled callers only, compiled into each: what is small or has one caller
     call        of machine code by its address, which `machine_code` gives: holds none of it
@@ -14,15 +14,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 from fastbp.core import processors
-from fastbp.core.cache import Cache, folder, is_cached
+from fastbp.core.cache import Cache, NoCache, announce, announced, folder, is_cached, turn
 
 if numba.config.DISABLE_JIT:
     raise ImportError("fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it")
@@ -55,10 +54,63 @@ ONLY_PRANGE = ParallelOptions(dict(comprehension=False, reduction=False, inplace
                                    numpy=False, stencil=False, fusion=False, prange=True))
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the end of this block.
+
+    Numba's callbacks from LLVM swallow an error, and then machine code is missing that it takes to be there.
+    """
+    handler, held = signal.getsignal(signal.SIGINT), []
+    try:
+        if callable(handler):
+            signal.signal(signal.SIGINT, lambda *event: held.append(event))
+    except ValueError:  # only the main thread may, and only it is interrupted
+        handler = None
+    try:
+        yield
+    finally:
+        if callable(handler):
+            signal.signal(signal.SIGINT, handler)
+            if held:
+                handler(*held[-1])
+
+
+class _Dispatcher(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
+    """Loads or compiles one thing whole, while no other process compiles."""
+
+    def compile(self, sig: Any) -> Any:
+        with global_compiler_lock, once([(self, sig)]), uninterrupted():
+            return super().compile(sig)
+
+
+_BESIDE = "FASTBP_BESIDE"  # set for a process that helps another, see `beside`
+Made = tuple[Any, tuple[Any, ...]]  # a function and the types of its arguments
+
+
+def once(functions: Iterable[Made], what: str = "", duration: str = "") -> contextlib.AbstractContextManager[None]:
+    """For a block that loads or compiles functions: if they are not on disk, say so, and let no other process compile
+    meanwhile. Nothing is said of more functions (no `what`) after something was said."""
+    for function, signature in functions:
+        if not (signature in function.overloads or is_cached(function, signature)):
+            return _in_turn(function._cache, what, duration)
+    return contextlib.nullcontext()
+
+
+def _in_turn(cache: Any, what: str, duration: str) -> contextlib.AbstractContextManager[None]:
+    if not isinstance(cache, (Cache, NoCache)) or _BESIDE in os.environ:  # it is the turn of who started this process
+        return contextlib.nullcontext()
+    if what or not announced():
+        announce(what or "its functions", duration or "1 to 20 s", cache.cache_path)
+    return turn(cache.cache_path) if cache.cache_path else contextlib.nullcontext()
+
+
 def _compiled(function: Callable[..., Any], **flags: Any) -> Any:
     dispatcher = numba.njit(**FLAGS, **flags)(function)
-    with contextlib.suppress(RuntimeError):  # raised where no folder can be written: then each process compiles
+    dispatcher.__class__ = _Dispatcher
+    try:
         dispatcher._cache = Cache(function, "parallel" in flags)
+    except RuntimeError:  # no folder can be written
+        dispatcher._cache = NoCache()
     return dispatcher
 
 
@@ -79,7 +131,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 _linking = False  # whether what is compiled now calls pieces by their symbols, instead of holding them
 
 
-class _Inner(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
+class _Inner(_Dispatcher):
     """What compiled callers call; its `linked`, if it has one, stands in for it while linking."""
 
     linked: Any = None
@@ -171,7 +223,7 @@ def piece(function: Callable[..., Any], rare: bool = False) -> Any:
         def emit(context, builder, signature, values):
             kind = context.call_conv.get_function_type(types.none, kinds)
             if rare:
-                code = builder.inttoptr(_needed(builder, symbol), kind.as_pointer())
+                code = builder.inttoptr(_held(builder, symbol), kind.as_pointer())
             else:
                 code = get_or_insert_function(builder.module, kind, symbol)
             return _call(context, builder, code, kinds, values[0])
@@ -188,61 +240,39 @@ def piece(function: Callable[..., Any], rare: bool = False) -> Any:
 
 
 def rare(function: Callable[..., Any]) -> Any:
-    """A piece that few need: loaded or compiled when it is first called, in a tenth of a second to two."""
+    """A piece that few need. Its callers find its address in a cell, which `fill` must fill before they run."""
     return piece(function, rare=True)
 
 
-def _needed(builder: Any, symbol: str) -> Any:
-    """Emits the address of a rare piece's machine code: what its cell holds, once somebody has needed it."""
-    number, module = ir.IntType(64), builder.module
-    cell = module.globals.get(symbol) or ir.GlobalVariable(module, number, symbol)
-    need = get_or_insert_function(module, ir.FunctionType(ir.VoidType(), [number]), NEED)
-
-    def known():
-        return builder.load_atomic(cell, "acquire", 8)
-
-    first = known()
-    with builder.if_then(builder.icmp_unsigned("==", first, number(0)), likely=False):
-        builder.call(need, [builder.ptrtoint(cell, number)])
-    return known()
+def _held(builder: Any, symbol: str) -> Any:
+    """Emits the address of a rare piece's machine code: what its cell holds."""
+    module = builder.module
+    cell = module.globals.get(symbol) or ir.GlobalVariable(module, ir.IntType(64), symbol)
+    return builder.load(cell)
 
 
-NEED = "fastbp need"
-_cells: dict[int, tuple[np.ndarray, Any, tuple[Any, ...]]] = {}  # by address: the cell, whose piece it is, its types
-
-
-def _need(cell: int) -> None:
-    """Fill a rare piece's cell. Called by compiled code, whatever the thread; ctypes takes Python's lock for it."""
-    try:
-        fill(*_cells[cell])
-    except BaseException:  # the caller cannot go on
-        traceback.print_exc()
-        os.abort()
-
-
-_need_of_c = ctypes.CFUNCTYPE(None, ctypes.c_int64)(_need)
-
-
-def fill(cell: np.ndarray, piece: Any, signature: tuple[Any, ...]) -> None:
-    """Load or compile a rare piece."""
-    with linking():
-        cell[0] = cell[0] or machine_code(piece.alone, signature)
+_cells: dict[str, np.ndarray] = {}  # by symbol
 
 
 def reserve(piece: Any, signature: tuple[Any, ...]) -> None:
-    """As `link`, of a rare piece: its callers find it once they need it."""
-    cell = np.zeros(1, np.int64)
-    _cells[cell.ctypes.data] = cell, piece, signature
+    """As `link`, of a rare piece, for callers that run only after `fill`."""
     symbol = _symbol(piece.__name__, signature)
-    llvm.add_symbol(NEED, ctypes.cast(_need_of_c, ctypes.c_void_p).value)
-    llvm.add_symbol(symbol, cell.ctypes.data)
-    _linked.add(symbol)
+    if symbol not in _cells:  # callers know the one that was there first
+        _cells[symbol] = np.zeros(1, np.int64)
+        llvm.add_symbol(symbol, _cells[symbol].ctypes.data)
+        _linked.add(symbol)
 
 
-def fill_all() -> None:
-    """Load or compile every rare piece that is reserved."""
-    for reserved in _cells.values():
-        fill(*reserved)
+def is_filled(piece: Any, signature: tuple[Any, ...]) -> bool:
+    """Whether the callers of a rare piece can run."""
+    return bool(_cells[_symbol(piece.__name__, signature)][0])
+
+
+def fill(piece: Any, signature: tuple[Any, ...]) -> None:
+    """Load or compile a rare piece that is reserved."""
+    cell = _cells[_symbol(piece.__name__, signature)]
+    with linking():
+        cell[0] = cell[0] or machine_code(piece.alone, signature)
 
 
 _linked: set[str] = set()  # symbols of pieces whose addresses LLVM knows
@@ -296,13 +326,13 @@ def machine_code(dispatcher: Any, signature: tuple[Any, ...]) -> int:
     A driver that calls its blocks by address (`call`) holds none of their code, which is then compiled once and not
     again into every parallel loop: 0.3 s a driver instead of 4 to 8.
     """
-    dispatcher.compile(signature)
-    compiled = dispatcher.overloads[signature]
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+    with uninterrupted():
+        dispatcher.compile(signature)
+        compiled = dispatcher.overloads[signature]
+        return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
-_BESIDE = "FASTBP_BESIDE"  # set for the other process, which starts none
-PATIENCE = 300  # seconds to wait for a process that may hang, before its work is done here
+PATIENCE = 120  # seconds to wait for a process that may hang, before its work is done here
 
 
 @contextlib.contextmanager
@@ -313,9 +343,10 @@ def beside(dispatcher: Any, signature: tuple[Any, ...], statement: str) -> Itera
     told: the machine code is not on disk then, and is compiled where it is needed.
     """
     process = None
-    if isinstance(dispatcher._cache, Cache) and not is_cached(dispatcher, signature) and available_threads() > 1:
-        process = _python(statement)
     try:
+        if isinstance(dispatcher._cache, Cache) and not is_cached(dispatcher, signature) and available_threads() > 1:
+            with uninterrupted():  # else it could start and not be known
+                process = _python(statement)
         yield process is not None
         if process is not None:
             process.wait(PATIENCE)

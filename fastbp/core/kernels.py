@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numba import carray, prange, types
+from numba.core.compiler_lock import global_compiler_lock
 
 from fastbp.core import jit
 from fastbp.core.activations import (
+    IDENTITY,
+    RELU,
     SIGMOID,
     SOFTMAX,
     TANH,
@@ -31,11 +34,16 @@ from fastbp.core.cache import is_cached
 from fastbp.core.losses import Rule, costs_and_errors
 from fastbp.core.noise import add_noise, drop
 from fastbp.core.optimizers import (
+    ADAM_RULE,
     CLIP_NORM,
     DECAY_BIASES,
     MAX_NORM,
     MEAN_DECAY,
+    MOMENTUM_RULE,
     NEAR,
+    NESTEROV_RULE,
+    RULE,
+    SGD_RULE,
     factors_of,
     move_mean,
     update_block,
@@ -285,8 +293,33 @@ def add_exactly(total, lost, term, fresh):
             total[i] = after
 
 
+@jit.inner
+def check_rows(layers, buffers, n, threads):
+    """Raise ValueError unless each part of `buffers` has room for n samples; the table says where each begins."""
+    if threads < 1:
+        raise ValueError("threads must be at least 1")
+    end, room = buffers.size, 1 <= n <= buffers.size  # or else n LD may overflow
+    for l in range(len(layers) - 1, -1, -1):
+        z, a, delta, length = layers[l, Z], layers[l, A], layers[l, DELTA], n * layers[l, LD]
+        room = room and z + length <= a and a + length <= delta and delta + length <= end
+        end = z
+        room = room and layers[l, INPUT] >= 0 and layers[l, INPUT] + n * layers[l, LD_INPUT] <= end
+    if not room:
+        raise ValueError("n must be at least 1 and at most the samples that the buffers have room for")
+
+
+@jit.inner
+def check_parameters(theta, layers):
+    """Raise ValueError unless theta or a gradient is as long as the table of layers says."""
+    last = len(layers) - 1
+    if theta.size < layers[last, B] + layers[last, N_OUT]:
+        raise ValueError("theta and gradient must have as many numbers as the layers have weights and biases")
+
+
 def _forward(theta, layers, buffers, n, threads):
     """Forward pass: z[l], a[l] of every layer for the first `n` samples, whose inputs a[0] are in place."""
+    check_rows(layers, buffers, n, threads)
+    check_parameters(theta, layers)
     for c in prange(threads):
         lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
         for l in range(len(layers)):
@@ -295,6 +328,9 @@ def _forward(theta, layers, buffers, n, threads):
 
 def _output_error(layers, buffers, targets, costs, loss, n, threads):
     """Output error: delta[L] and the costs of the first `n` samples."""
+    check_rows(layers, buffers, n, threads)
+    if targets.size < n * layers[len(layers) - 1, N_OUT] or costs.size < n:
+        raise ValueError("targets and costs must have a row for each of the n samples")
     for c in prange(threads):
         lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
         output_error_block(layers, buffers, targets, costs, loss, lo, hi)
@@ -302,6 +338,8 @@ def _output_error(layers, buffers, targets, costs, loss, n, threads):
 
 def _backward(theta, layers, buffers, n, threads):
     """Backward recurrence: delta[L-1], ..., delta[1] of the first `n` samples, from delta[L]."""
+    check_rows(layers, buffers, n, threads)
+    check_parameters(theta, layers)
     for c in prange(threads):
         lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
         for l in range(len(layers) - 2, -1, -1):
@@ -310,6 +348,8 @@ def _backward(theta, layers, buffers, n, threads):
 
 def _weight_gradients(gradient, layers, buffers, n, threads):
     """Weight gradients: dW[l], db[l] of every layer, averaged over the first `n` samples."""
+    check_rows(layers, buffers, n, threads)
+    check_parameters(gradient, layers)
     for c in prange(threads):
         for l in range(len(layers)):
             lo, hi = jit.share(layers[l, N_IN], c, threads, ROW_GRAIN)
@@ -318,6 +358,7 @@ def _weight_gradients(gradient, layers, buffers, n, threads):
                 weight_gradients_block(gradient, at_row, layers, buffers, l, 0, n, 1 / n, True, lo, hi)
 
 
+# They raise ValueError, before anything is written, if n or threads is below 1 or an array is too short.
 forward, forward_serial = jit.twins(_forward)
 output_error, output_error_serial = jit.twins(_output_error)
 backward, backward_serial = jit.twins(_backward)
@@ -724,7 +765,7 @@ def _sum(costs, n):
     return total
 
 
-Pieces = list[tuple[Any, tuple[Any, ...]]]  # and the types of their arguments
+Pieces = list[jit.Made]
 
 
 def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
@@ -755,13 +796,64 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
     ]
 
 
-def address(dtype: str) -> int:
-    """Where the machine code of one_thread for float32 or float64 is; loaded or compiled at need, by one thread."""
-    with _loading:
-        return _address(dtype)
+def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
+    """Where the machine code of one_thread for float32 or float64 is, for steps of these layers, settings and purpose.
+
+    It and the rare pieces that these steps call are loaded or compiled now, at need; so nothing of Python is needed
+    while they run. With other layers or settings there may be a piece that is not there, and the process would end.
+    """
+    needed = _rare_needed(layers, settings, purpose)
+    place, filled = _loaded.get(dtype, (0, frozenset()))
+    if not (place and filled >= needed):
+        with global_compiler_lock:
+            place, filled = _address(dtype), _fill(dtype, needed)
+            _loaded[dtype] = place, filled
+    return place
 
 
-_loading = threading.RLock()
+_loaded: dict[str, tuple[int, frozenset[Any]]] = {}  # by type: the address, and the rare pieces that are there
+COMMON_ACTIVATIONS = frozenset([SIGMOID, TANH, SOFTMAX, RELU, IDENTITY])
+COMMON_RULES = frozenset([SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE])
+
+
+def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
+    """The rare pieces that steps call, or could: costs want the derivative of an output. Takes 2 us."""
+    columns = layers.T.tolist()
+    pieces: set[Any] = set()
+    if not COMMON_ACTIVATIONS.issuperset(columns[ACTIVATION]):
+        pieces.update((activate_rarely, multiply_by_rare_prime))
+    if any(columns[DROPOUT]):
+        pieces.add(drop)
+    if any(columns[NOISE]):
+        pieces.add(add_noise)
+    if purpose == TRAIN:
+        if settings[RULE] not in COMMON_RULES:
+            pieces.add(update_rarely)
+        if settings[CLIP_NORM] > 0 or settings[MAX_NORM] > 0:
+            pieces.add(bound_part)
+    return frozenset(pieces)
+
+
+RARE_NAMES = {activate_rarely: "activations such as gelu", multiply_by_rare_prime: "activations such as gelu",
+              update_rarely: "optimizers such as Lion", drop: "dropout", add_noise: "noise",
+              bound_part: "clip_norm or max_norm"}
+
+
+def _fill(dtype: str, pieces: Iterable[Any]) -> frozenset[Any]:
+    """Load or compile rare pieces; returns those that are there."""
+    _, _, rare = _signatures(dtype)
+    wanted = [made for made in rare if made[0] in pieces and not jit.is_filled(*made)]
+    what = ", ".join(dict.fromkeys(RARE_NAMES[piece] for piece, _ in wanted))
+    with jit.once([(piece.alone, signature) for piece, signature in wanted], what, f"1 to {2 * len(wanted)} s"):
+        for piece, signature in wanted:
+            jit.fill(piece, signature)
+    return frozenset(piece for piece, signature in rare if jit.is_filled(piece, signature))
+
+
+def fill_all(dtype: str) -> None:
+    """Load or compile every rare piece; for `address` was called before."""
+    with global_compiler_lock:
+        _fill(dtype, RARE_NAMES)
 
 
 @functools.cache
@@ -771,13 +863,21 @@ def _address(dtype: str) -> int:
     loop, pieces, rare = _signatures(dtype)
     for piece, signature in rare:
         jit.reserve(piece, signature)
-    with jit.beside(one_thread, loop, f"from fastbp.core import kernels; kernels.compile_loop({dtype!r})") as shared:
-        for piece, signature in pieces:
-            jit.link(piece, signature)
-        if shared and jit.threads_started():
-            run.compile((types.int64, *loop[:18], *loop[19:22], types.int64))
-    with jit.linking():
-        return jit.machine_code(one_thread, loop)
+    compile_loop = f"from fastbp.core import kernels; kernels.compile_loop({dtype!r})"
+    with jit.once(_always(dtype), f"its kernels ({dtype})", "10 to 20 s"):
+        with jit.beside(one_thread, loop, compile_loop) as shared:
+            for piece, signature in pieces:
+                jit.link(piece, signature)
+            if shared and jit.threads_started():
+                run.compile((types.int64, *loop[:18], *loop[19:22], types.int64))
+        with jit.linking():
+            return jit.machine_code(one_thread, loop)
+
+
+def _always(dtype: str) -> Pieces:
+    """What `address` needs whatever the steps."""
+    loop, pieces, _ = _signatures(dtype)
+    return [(one_thread, loop), *((piece.alone, signature) for piece, signature in pieces)]
 
 
 def compile_loop(dtype: str) -> None:
@@ -792,9 +892,8 @@ def compile_loop(dtype: str) -> None:
 
 
 def cached(dtype: str) -> bool:
-    """Whether all of the machine code that `address` needs is on disk."""
-    loop, pieces, _ = _signatures(dtype)
-    return is_cached(one_thread, loop) and all(is_cached(piece.alone, signature) for piece, signature in pieces)
+    """Whether all of the machine code that `address` always needs is on disk."""
+    return all(is_cached(*made) for made in _always(dtype))
 
 
 def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t, weights, order, n_samples, batch_size,

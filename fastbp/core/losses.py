@@ -221,7 +221,8 @@ def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any
     numbers, whole = getattr(types, dtype)[::1], types.int64
     signature = (numbers, numbers, numbers, numbers, types.float64[::1], whole, whole, whole)
     try:
-        of_rows.compile(signature)
+        with jit.uninterrupted():
+            of_rows.compile(signature)
     except NumbaError as error:
         raise TypeError(f"Numba cannot compile the loss {function.__name__}(z, a, t, delta): {error}") from None
     return of_rows, signature

@@ -664,8 +664,23 @@ def _rprop(t, g, before, steps, settings, eta):
         before[i], steps[i] = slope, step
 
 
+@jit.inner
+def check_update(theta, gradient, state, settings, threads):
+    """Raise ValueError unless the gradient and the rule's moments are as long as theta."""
+    rule = settings[RULE]
+    if threads < 1:
+        raise ValueError("threads must be at least 1")
+    n_moments = 0 if rule == SGD_RULE else 2 if rule in (ADAM_RULE, NADAM_RULE, RPROP_RULE) else 1
+    n_moments += settings[MEAN_DECAY] > 0
+    if gradient.size < theta.size or state.shape[0] < n_moments or (n_moments > 0 and state.shape[1] != theta.size):
+        raise ValueError("gradient and each row of state must have as many numbers as theta, and state the rows that "
+                         "the rule needs")
+
+
 def _update(theta, gradient, state, settings, eta, step, threads):
-    """`update_block` for all of theta; weight decay and L1 are for all of it too."""
+    """`update_block` for all of theta; weight decay and L1 are for all of it too. Raises ValueError, before anything is
+    written, if threads is below 1 or an array is too short."""
+    check_update(theta, gradient, state, settings, threads)
     factors = factors_of(settings, eta, step)
     for c in prange(threads):
         lo, hi = jit.share(theta.size, c, threads, 16)
