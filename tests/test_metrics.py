@@ -385,3 +385,17 @@ def test_what_fit_refuses(chosen, kind, message):
     with pytest.raises((ValueError, TypeError)):
         Trainer(net).fit(X, y, metrics=["f1"])
     assert (net.theta == before).all()
+
+
+def test_accuracy_in_a_fit_is_that_of_the_validation_whatever_the_rows():
+    """One-hot rows, or one row that is not, beside three sigmoid outputs; a softmax's rows; labels; all with weights."""
+    X = draw.normal(size=(60, 4))
+    labels = draw.integers(0, 3, 60)
+    several = np.eye(3)[labels]
+    several[0] = [1, 1, 0]
+    for output, y in (("sigmoid", np.eye(3)[labels]), ("sigmoid", several), ("sigmoid", labels), ("softmax", labels),
+                      ("softmax", np.eye(3)[labels]), ("softmax", np.eye(3)[labels] * 0.8 + 0.2 / 3)):
+        for weights in ([], [draw.random(60)]):
+            net = Network([4, 3], output=output, seed=1)
+            history = Trainer(net).fit(X, y, 2, validation_data=(X, y, *weights), metrics=["accuracy"])
+            assert history.metrics["accuracy"] == pytest.approx(history.validation_accuracy)
