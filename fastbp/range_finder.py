@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastbp.checks import positive, whole_number
 from fastbp.files import check_folder
+from fastbp.names import Names
 from fastbp.randomness import RANGE_TEST, generator
 from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Array
@@ -92,13 +93,14 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10)
     if low >= high:
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
-    trainer._check(X, y, "X", "y")
-    x, targets, trial = np.asarray(X), np.asarray(y), copy.deepcopy(trainer)
+    x, t = trainer._check(X, y, "X", "y", Names(trainer.network, learning=True))
+    trial = copy.deepcopy(trainer)
+    trial.network.classes = None  # the targets are numbers from here on
     etas, losses, smoothed, mean = np.geomspace(low, high, steps), [], [], 0.0
     for step, (eta, chosen) in enumerate(zip(etas, _mini_batches(len(x), trial.batch_size, trial.seed), strict=False)):
         trial.optimizer = replace(trial.optimizer, eta=float(eta))
         try:
-            losses.append(trial.partial_fit(x[chosen], targets[chosen]))
+            losses.append(trial.partial_fit(x.array[chosen], t.array[chosen]))
         except DivergenceError:
             if step == 0:
                 raise
