@@ -187,6 +187,8 @@ def _holds_text(example: str, name: str, label: Any, given: Any) -> TypeError:
 
 def _encode(name: str, label: Any, given: Any) -> str:
     own = _variable(name)
+    if label is None and getattr(given, "ndim", 1) == 1:
+        return "give numbers"
     if label is None:
         return "turn it into numbers, e.g. a column of 0 and 1 for each word"
     if hasattr(given, "to_dummies"):

@@ -54,8 +54,9 @@ class Targets(Inputs):
     def taken(self, chosen: Array | None = None) -> Targets:
         """A copy of the samples with these numbers, or of all."""
         part = super().taken(chosen)
-        labels = part.array if self.labels is self.array else self.labels
-        return part if labels is None or labels is part.array else replace(part, labels=labels[chosen])
+        if self.labels is None or chosen is None:
+            return part
+        return replace(part, labels=part.array if self.labels is self.array else self.labels[chosen])
 
 
 NO_TARGETS = Samples(0, 0, 0, NONE, 1.0)
