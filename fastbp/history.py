@@ -161,6 +161,23 @@ class History:
         return rows
 
 
+def joined(first: History, then: History) -> History:
+    """The epochs of one after those of the other, NaN where an epoch lacks what others have; how the second ended."""
+    lengths = [min(len(part.loss), len(part.seconds), len(part.samples)) for part in (first, then)]
+
+    def series(*parts: list[float]) -> list[float]:
+        if not any(parts):
+            return []
+        return [value for part, n in zip(parts, lengths, strict=True) for value in [*part, *[math.nan] * n][:n]]
+
+    named = {name: series(first.metrics.get(name, []), then.metrics.get(name, []))
+             for name in {**first.metrics, **then.metrics}}
+    return History(series(first.loss, then.loss), series(first.validation_loss, then.validation_loss),
+                   series(first.validation_accuracy, then.validation_accuracy), named,
+                   series(first.seconds, then.seconds), first.samples[: lengths[0]] + then.samples[: lengths[1]],
+                   then.stopped)
+
+
 def _best(name: str, values: list[float]) -> float | None:
     """The best value but NaN, where it is known whether more is better."""
     finite = [value for value in values if not math.isnan(value)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,14 @@ import numpy.typing as npt
 from fastbp.checks import not_negative, one_of, whole_number
 from fastbp.core import activations, losses
 from fastbp.core.samples import KINDS, LABELS, NONE, Samples, describe
+from fastbp.frames import Frame, array_of, is_frame, labels_of, missing
+from fastbp.names import Named, Names, classifies, n_classes
 from fastbp.workspace import Array
 
 BLOCK = 1 << 20  # numbers looked at in one go: checking a large or memory-mapped array takes little memory
+
+
+Kind = TypeVar("Kind", bound="Inputs")
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,11 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def taken(self: Kind, chosen: Array | None = None) -> Kind:
+        """A copy of the samples with these numbers, or of all."""
+        array = np.array(self.array) if chosen is None else self.array[chosen]
+        return replace(self, array=array, samples=describe(array, self.samples.kind, self.samples.scale))
 
 
 LABEL, MULTILABEL, VALUE = "labels", "multilabel", "values"  # what targets are to a sample
@@ -41,47 +51,74 @@ class Targets(Inputs):
     kind: str
     labels: Array | None
 
+    def taken(self, chosen: Array | None = None) -> Targets:
+        """A copy of the samples with these numbers, or of all."""
+        part = super().taken(chosen)
+        if self.labels is None or chosen is None:
+            return part
+        return replace(part, labels=part.array if self.labels is self.array else self.labels[chosen])
+
 
 NO_TARGETS = Samples(0, 0, 0, NONE, 1.0)
 
 
-class Described(Protocol):
+class Described(Named, Protocol):
     """What of a network decides what its inputs and targets may be."""
 
-    layer_sizes: tuple[int, ...]
-    activations: tuple[str, ...]
     dtype: np.dtype[Any]
 
     @property
     def input_scale(self) -> float: ...
 
 
-def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X") -> Inputs:
+def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X", names: Names | None = None) -> Inputs:
     """Check samples (n, n_in), which the kernels multiply by the network's input_scale.
 
     uint8, float32 and float64 are read in place whatever their strides, read-only or memory-mapped; other types are
-    copied to the network's.
+    copied to the network's. Columns of a frame are brought into the order of the network's feature_names.
+
+    names: of features, that are known or learned; None: the network's.
     """
-    array, n_features, dtype = _numeric(x, name), network.layer_sizes[0], network.dtype
+    n_features, dtype = network.layer_sizes[0], network.dtype
+    columns: tuple[Any, ...] | None = None
+    if is_frame(x):
+        frame = Frame(x, (names or Names(network)).order(Frame(x).names, name))
+        array, columns = frame.numbers(name), frame.labels
+    else:
+        array = array_of(x, name)
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions (samples, features), got shape {array.shape}")
     if array.shape[1] != n_features:
         raise ValueError(f"{name} has {array.shape[1]} features, the network takes {n_features}")
     if len(array) == 0:
         raise ValueError(f"{name} is empty: shape {array.shape}")
-    _check_finite(array, dtype, name)
+    _check_finite(array, dtype, name, columns, x)
     array = _readable(array, dtype)
     return Inputs(array, describe(array, scale=network.input_scale))
 
 
-def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losses.Loss, name: str = "y") -> Targets:
-    """Check targets: labels (n,) or (n, 1), or rows (n, n_out); for one output also values (n,)."""
-    array, n_out, output = _numeric(y, name), network.layer_sizes[-1], network.activations[-1]
+def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losses.Loss, name: str = "y",
+               names: Names | None = None) -> Targets:
+    """Check targets: labels or names of classes (n,) or (n, 1), or rows (n, n_out); for one output also values (n,).
+
+    names: of classes, that are known or learned; None: the network's.
+    """
+    array, n_out, output = array_of(y, name, text=True), network.layer_sizes[-1], network.activations[-1]
     if len(array.shape) == 0 or len(array) != n_samples:
         raise ValueError(f"{name} has shape {array.shape}, but there are {n_samples} samples")
+    columns = labels_of(y)
+    if columns is not None:
+        _check_finite(array.reshape(n_samples, -1), network.dtype, name, columns, y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
+    names = names or Names(network)
+    if array.dtype.kind == "U":
+        if array.ndim != 1:
+            raise ValueError(f"{name} holds text; names of classes must be one for each sample, shape ({n_samples},), "
+                             f"got shape {array.shape}")
+        return _labels(names.numbers(array, network, name), n_out, name)
     if array.ndim == 1 and _means_labels(array, n_out, output):
+        names.check_no_numbers(name)
         return _labels(array, n_out, name)
     if array.ndim == 1 and n_out == 1:
         array = array[:, np.newaxis]
@@ -97,16 +134,19 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
     return Targets(array, describe(array), VALUE if labels is None else LABEL, labels)
 
 
-def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[int, float] | None,
-               labels: Array | None, n_samples: int) -> Array:
+def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[Any, float] | None,
+               labels: Array | None, n_samples: int, names: Names | None = None) -> Array:
     """The weight of each sample (n,), float64; empty where all are 1.
 
-    class_weight: "balanced", total weight / (classes · weight of the class), or a weight for each label, 1 where there
-    is none. Weights near the ends of what a float64 holds come nearer to 1, all by one factor, which no mean notices.
+    class_weight: "balanced", total weight / (classes · weight of the class), or a weight for each label, or for each
+    of the `names` of classes, 1 where there is none. Weights near the ends of what a float64 holds come nearer to 1,
+    all by one factor, which no mean notices.
     """
     weights = np.ones(n_samples)
     if sample_weight is not None:
-        given = _numeric(sample_weight, "sample_weight")
+        given = array_of(sample_weight, "sample_weight")
+        if given.shape == (n_samples, 1):
+            given = given[:, 0]
         if given.shape != (n_samples,):
             raise ValueError(f"sample_weight must have shape ({n_samples},), got {given.shape}")
         weights = given.astype(np.float64)
@@ -116,6 +156,8 @@ def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[
     if class_weight is not None:
         if labels is None:
             raise ValueError("class_weight needs labels, y holds values")
+        if names is not None and isinstance(class_weight, Mapping):
+            class_weight = names.weights(class_weight)
         weights = _moderate(weights) * _moderate(_class_weights(class_weight, labels, _moderate(weights)))[labels]
     if sample_weight is None and class_weight is None:
         return np.empty(0)
@@ -157,15 +199,6 @@ def _class_weights(class_weight: str | Mapping[int, float], labels: Array, weigh
     return weights
 
 
-def _numeric(x: npt.ArrayLike, name: str) -> Array:
-    if np.ma.is_masked(x):
-        raise ValueError(f"{name} has masked values; fill them or leave their samples out")
-    array = np.asarray(x)
-    if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    return array
-
-
 def _readable(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array itself where the kernels can read it, else a copy as `dtype`."""
     whole_strides = all(stride % array.itemsize == 0 for stride in array.strides)
@@ -174,9 +207,10 @@ def _readable(array: Array, dtype: np.dtype[Any]) -> Array:
     return array.astype(dtype)
 
 
-def _check_finite(array: Array, dtype: np.dtype[Any], name: str) -> None:
-    """Every number, once it is a `dtype`, must be finite."""
-    if array.dtype.kind != "f":
+def _check_finite(array: Array, dtype: np.dtype[Any], name: str, columns: tuple[Any, ...] | None = None,
+                  given: Any = None) -> None:
+    """Every number, once it is a `dtype`, must be finite; columns: what the frame `given` calls them."""
+    if array.dtype.kind != "f" or array.shape[1] == 0:
         return
     rows = max(1, BLOCK // array.shape[1])
     limit, may_exceed = np.finfo(dtype).max, array.dtype.itemsize > dtype.itemsize
@@ -185,8 +219,12 @@ def _check_finite(array: Array, dtype: np.dtype[Any], name: str) -> None:
         good = np.abs(block) <= limit if may_exceed else np.isfinite(block)  # in 0.4 of the time
         if not good.all():
             i, j = np.argwhere(~good)[0]
-            raise ValueError(f"{name}[{first + i}, {j}] is {array[first + i, j]}; every number must be finite and at "
-                             f"most {limit:.4g}, the largest {dtype}")
+            i, value = first + i, array[first + i, j]
+            if columns is not None and np.isnan(value):
+                raise missing(name, columns[j], int(np.isnan(array[:, j]).sum()), given)
+            where = f"{name}[{i}, {j}]" if columns is None else f"{name}: row {i} of column {columns[j]!r}"
+            raise ValueError(f"{where} is {value}; every number must be finite and at most {limit:.4g}, the largest "
+                             f"{dtype}")
 
 
 def _check_range(rows: Array, loss: losses.Loss, name: str) -> None:
@@ -211,7 +249,7 @@ def _means_labels(array: Array, n_out: int, output: str) -> bool:
 
 
 def _labels(array: Array, n_out: int, name: str) -> Targets:
-    classes = max(n_out, 2)
+    classes = n_classes(n_out)
     if array.dtype.kind == "f":
         whole = array == np.floor(array)  # false for NaN; infinities fail the range below
         if not whole.all():
@@ -219,14 +257,11 @@ def _labels(array: Array, n_out: int, name: str) -> Targets:
             raise ValueError(f"{name} must hold whole labels 0 to {classes - 1}, {name}[{i}] is {array[i]}")
     low, high = array.min(), array.max()
     if low < 0 or high >= classes:
-        raise ValueError(f"{name} must hold labels 0 to {classes - 1} for {n_out} outputs, found {low} to {high}")
+        raise ValueError(f"{name} must hold labels 0 to {classes - 1} for {n_out} outputs, found {low} to {high}; "
+                         f"classes, {name.split()[-1]} = numpy.unique({name.split()[-1]}, return_inverse=True) numbers "
+                         "them from 0, and names (text) are taken too")
     labels = np.ascontiguousarray(array, np.int64)
     return Targets(labels, describe(labels, LABELS), LABEL, labels)
-
-
-def classifies(output: str) -> bool:
-    """Whether outputs of this activation are read as classes."""
-    return activations.CODES[output] in (activations.SIGMOID, activations.SOFTMAX)
 
 
 def decide(outputs: Array) -> Array:

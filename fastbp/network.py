@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import threading
@@ -27,10 +28,10 @@ from fastbp.inputs import (
     as_targets,
     as_weights,
     check_some_weight,
-    classifies,
     decide,
     several_decisions,
 )
+from fastbp.names import as_classes, as_feature_names, classifies
 from fastbp.randomness import WEIGHTS, generator
 from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
@@ -78,6 +79,13 @@ class Network:
     multilabel : bool
         Whether `predict` says yes or no to each of several sigmoid outputs, or else names the largest one. True at
         first; a Trainer sets it by its targets: False for labels (n,), True for rows (n, n_out). The file keeps it.
+    feature_names : tuple of str, or None
+        The columns of the frame (of pandas, Polars or PyArrow) that it was first trained on. In later frames they may
+        come in another order, but none may be missing or added; arrays have no names and are taken as they are. Can be
+        set; None forgets them. The file keeps them.
+    classes : ndarray (classes,) of str, or None
+        Names of the classes, where it was first trained on those: sorted, or as they are set. `predict` gives them. Set
+        it before training where the data lack some. The file keeps them.
 
     Raises
     ------
@@ -117,6 +125,8 @@ class Network:
             raise ValueError("softmax of a single output is always 1; use sigmoid, or 2 outputs")
         self.dtype = _dtype(dtype)
         self.multilabel = several_decisions(self.layer_sizes[-1], self.activations[-1])
+        self._feature_names: tuple[str, ...] | None = None
+        self._classes: Array | None = None
         self._allocate()
         self.input_scale = input_scale
         self._initialise(whole_number("seed", seed, 0), weights)
@@ -159,6 +169,22 @@ class Network:
     @input_scale.setter
     def input_scale(self, scale: float) -> None:
         self._scale[0] = positive("input_scale", scale)
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        return self._feature_names
+
+    @feature_names.setter
+    def feature_names(self, names: Iterable[str] | None) -> None:
+        self._feature_names = as_feature_names(names, self.layer_sizes[0])
+
+    @property
+    def classes(self) -> Array | None:
+        return self._classes
+
+    @classes.setter
+    def classes(self, names: Iterable[str] | None) -> None:
+        self._classes = as_classes(names, self.layer_sizes[-1], self.activations[-1])
 
     def views(self, vector: Array) -> tuple[list[Array], list[Array]]:
         """Weights (n_in, n_out) and biases (n_out,) of each layer, as views into a vector laid out like theta.
@@ -209,7 +235,7 @@ class Network:
         return Workspace(self.layer_sizes, self.activations, self.dtype, capacity)
 
     def forward(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Outputs a[L] (n, n_out) of the samples X (n, n_in), which are multiplied by input_scale.
+        """Outputs a[L] (n, n_out) of the samples X (n, n_in), an array or a frame, which are multiplied by input_scale.
 
         Raises ValueError or TypeError where X does not fit the network or is not finite.
         """
@@ -244,8 +270,9 @@ class Network:
         return workspace if workspace.capacity >= rows else self.workspace(rows)
 
     def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Labels (n,) for sigmoid and softmax outputs, or where each of several sigmoid outputs is a class of its own
-        (see `multilabel`) rows of 0 and 1 (n, n_out); else the outputs themselves, (n, n_out), or (n,) of a single one.
+        """Labels (n,) for sigmoid and softmax outputs, numbers or, where `classes` has them, names; or where each of
+        several sigmoid outputs is a class of its own (see `multilabel`) rows of 0 and 1 (n, n_out); else the outputs
+        themselves, (n, n_out), or (n,) of a single one.
 
         A sigmoid output means yes, label 1, from 1/2 on. Raises as `forward` does.
 
@@ -262,10 +289,12 @@ class Network:
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
         if self.multilabel and several_decisions(self.layer_sizes[-1], self.activations[-1]):
             return (outputs >= 0.5).astype(np.int64)
-        return decide(outputs)
+        labels = decide(outputs)
+        return labels if self._classes is None else np.asarray(self._classes[labels])
 
     def predict_proba(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Probability of each class (n, classes): the outputs, and of a single sigmoid output also of label 0.
+        """Probability of each class (n, classes), in the order of the labels or of `classes`: the outputs, and of a
+        single sigmoid output also of label 0.
 
         Raises ValueError where outputs are values, and as `forward` does.
 
@@ -291,7 +320,9 @@ class Network:
             tensors[f"W{l}"], tensors[f"b{l}"] = W, b
         description = {"format": FORMAT, "layer_sizes": json.dumps(self.layer_sizes),
                        "activations": json.dumps(self.activations), "dtype": self.dtype.name,
-                       "input_scale": json.dumps(self.input_scale), "multilabel": json.dumps(self.multilabel)}
+                       "input_scale": json.dumps(self.input_scale), "multilabel": json.dumps(self.multilabel),
+                       "feature_names": json.dumps(self.feature_names),
+                       "classes": json.dumps(None if self._classes is None else self._classes.tolist())}
         write_tensors(path, tensors, description)
 
     @classmethod
@@ -314,6 +345,8 @@ class Network:
             scale = 1.0 if first else json.loads(description["input_scale"])
             network = cls(layer_sizes, hidden, output, description["dtype"], weights="zeros", input_scale=scale)
             network.multilabel = not first and truth("multilabel", json.loads(description["multilabel"]))
+            network.feature_names = json.loads(description.get("feature_names", "null"))
+            network.classes = json.loads(description.get("classes", "null"))
             network._fill(tensors)
         except KeyError as error:
             raise ValueError(f"{os.fspath(path)} holds no valid fastbp network: it lacks {error}") from None
@@ -335,17 +368,52 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"layer_sizes": self.layer_sizes, "activations": self.activations, "dtype": self.dtype,
-                "theta": self._theta, "input_scale": self.input_scale, "multilabel": self.multilabel}
+                "theta": self._theta, "input_scale": self.input_scale, "multilabel": self.multilabel,
+                "feature_names": self._feature_names, "classes": self._classes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layer_sizes, self.activations, self.dtype = state["layer_sizes"], state["activations"], state["dtype"]
         self.multilabel = state["multilabel"]
+        self._feature_names, self._classes = state.get("feature_names"), state.get("classes")
         self._allocate()
         self._theta[:], self.input_scale = state["theta"], state["input_scale"]
 
+    def summary(self) -> str:
+        """Return a table of the layers: weights W[l] of which shape, activation, parameters (W[l] and b[l]).
+
+        Examples
+        --------
+        >>> print(Network([784, 100, 10]).summary())
+        layer  W           activation  parameters
+            0  (784, 100)  relu            78,500
+            1  (100, 10)   softmax          1,010
+        total                              79,510
+        """
+        rows = self._rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        align = (str.rjust, str.ljust, str.ljust, str.rjust)
+        return "\n".join("  ".join(by(cell, width) for by, cell, width in zip(align, row, widths, strict=True))
+                         for row in rows)
+
+    def _rows(self) -> list[list[str]]:
+        """A heading, the layers and their sum, as texts."""
+        layers = zip(self.W, self.b, self.activations, strict=True)
+        return [["layer", "W", "activation", "parameters"],
+                *([str(l), str(W.shape), name, f"{W.size + b.size:,}"] for l, (W, b, name) in enumerate(layers)),
+                ["total", "", "", f"{self.n_parameters:,}"]]
+
     def __repr__(self) -> str:
+        scale = "" if self.input_scale == 1 else f", input_scale={self.input_scale!r}"
         return (f"Network({list(self.layer_sizes)}, hidden={list(self.activations[:-1])}, "
-                f"output={self.activations[-1]!r}, dtype={self.dtype.name!r})")
+                f"output={self.activations[-1]!r}, dtype={self.dtype.name!r}{scale})")
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the table of `summary`."""
+        heading, *rows = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+                          for row, tag in zip(self._rows(), ["th"] + ["td"] * (len(self.W) + 1), strict=True)]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return (f"<p>{html.escape(repr(self))}</p>"
+                f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>")
 
 
 class _Views(list[Array]):
@@ -465,7 +533,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     network : Network
     X : array_like (n, n_in)
     y : array_like
-        Labels (n,), or rows of targets (n, n_out).
+        Labels (n,), names of the network's classes (n,), or rows of targets (n, n_out).
     loss : str or one of fastbp.losses, optional
         quadratic, binary_cross_entropy, cross_entropy, mean_absolute, huber, poisson; None: the one that matches the
         output.

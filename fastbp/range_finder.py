@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fastbp.checks import positive, whole_number
 from fastbp.files import check_folder
+from fastbp.names import Names
 from fastbp.randomness import RANGE_TEST, generator
 from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Array
@@ -109,8 +110,9 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10, MOST_STEPS)
     if low >= high:
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
-    trainer._check(X, y, "X", "y")
-    x, targets = np.asarray(X), np.asarray(y)
+    inputs, t = trainer._check(X, y, "X", "y", Names(trainer.network, learning=True))
+    x, targets, trainer = inputs.array, t.array, copy.deepcopy(trainer)
+    trainer.network.classes = None  # the targets are numbers from here on
     etas, losses, smoothed = _sweep(trainer, x, targets, np.geomspace(low, high, steps))
     trial = _Trial(trainer, x, targets, steps)
     eta, note = max(low, _lowest(etas, losses, smoothed) / 10), ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import inspect
 import logging
 import math
 import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any
@@ -36,6 +38,7 @@ from fastbp.core.optimizers import (
     Optimizer,
 )
 from fastbp.core.phases import balance, board_size
+from fastbp.history import joined
 from fastbp.inputs import (
     MULTILABEL,
     VALUE,
@@ -45,12 +48,12 @@ from fastbp.inputs import (
     as_targets,
     as_weights,
     check_some_weight,
-    classifies,
     decide,
     right,
 )
 from fastbp.metrics import Metric, as_metrics, measure
 from fastbp.metrics import check as check_metric
+from fastbp.names import Names, classifies
 from fastbp.network import (
     NO_MATRIX,
     NO_WEIGHTS,
@@ -137,6 +140,14 @@ class Trainer:
     frozen : sequence of int
         Layers l whose W[l] and b[l] stay what they are; no gradient is computed for them.
 
+    Attributes
+    ----------
+    history : History
+        All epochs of all calls of fit and fit_batches so far, also of one that was interrupted; NaN where an epoch
+        lacks what others have. Each call returns the part of its own.
+    epochs_done, steps_done : int
+        Times that samples were gone through, and updates of the parameters, so far.
+
     References
     ----------
     Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: Dropout: A Simple Way to Prevent Neural Networks from
@@ -174,8 +185,7 @@ class Trainer:
         self.optimizer = _optimizer(optimizer)
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
-        work = self.batch_size * (3 * network.n_parameters + OF_A_SAMPLE)
-        self.threads = choose_threads(threads, work, WORTH_TRYING)
+        self.threads = choose_threads(threads, self._work(), WORTH_TRYING)
         counts = sorted({1 if threads is None else self.threads, self.threads})
         self._pace = pace_of(tuple(counts), network.layer_sizes, network.activations, network.dtype.name,
                              self.batch_size, str(type(self.optimizer)), os.getpid())
@@ -196,6 +206,7 @@ class Trainer:
         self.ema = None if ema is None else number("ema", ema, 0, 1, low_open=True, high_open=True)
         self.frozen = _frozen(frozen, len(network.W))
         self.epochs_done = 0
+        self.history = History()
         self._alone = threading.RLock()
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
         self._board = np.zeros(board_size(self.threads), np.int64)
@@ -206,6 +217,10 @@ class Trainer:
         self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
         self._holds_mean, self._mean_held = False, ""  # whether the network does, and the mean's fingerprint
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
+
+    def _work(self) -> int:
+        """Multiply-adds of a step."""
+        return self.batch_size * (3 * self.network.n_parameters + OF_A_SAMPLE)
 
     def _scratch_size(self) -> int:
         return kernels.scratch_size(self.network.layer_sizes, self.threads, self.batch_size,  # type: ignore[no-any-return]
@@ -274,6 +289,16 @@ class Trainer:
                 held.callback(lock.release)
             yield
 
+    def __repr__(self) -> str:
+        """The settings that are not the defaults, and how far it is."""
+        plain = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
+        plain |= {"loss": check_loss(None, self.network.activations[-1]), "optimizer": SGD(),
+                  "threads": choose_threads(None, self._work(), WORTH_TRYING),
+                  "dropout": _rates(0.0, len(self.network.layer_sizes) - 2)}
+        given = [f"{name}={without_address(getattr(self, name))}" for name, default in plain.items()
+                 if name != "network" and getattr(self, name) != default]
+        return f"Trainer({', '.join([repr(self.network), *given])}), {self.steps_done:,} steps done"
+
     @property
     def steps_done(self) -> int:
         """Updates of the parameters so far."""
@@ -284,28 +309,32 @@ class Trainer:
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 1,
             validation_data: Sequence[npt.ArrayLike] | None = None,
             progress: bool | None = None, *, sample_weight: npt.ArrayLike | None = None,
-            class_weight: str | Mapping[int, float] | None = None, validation_fraction: float | None = None,
+            class_weight: str | Mapping[Any, float] | None = None, validation_fraction: float | None = None,
             stratify: bool = False, metrics: Iterable[str | Metric] = (),
             callbacks: Iterable[Callback] = ()) -> History:
         """Train for `epochs` more epochs; a further call goes on from where the last one ended.
 
         Parameters
         ----------
-        X : array_like (n, n_in)
-            Multiplied by the network's input_scale. uint8, float32 and float64 are read where they lie.
-        y : array_like
-            Labels (n,), or rows of targets (n, n_out); of one output values (n,) too.
+        X : array_like (n, n_in), or frame of pandas, Polars or PyArrow
+            Multiplied by the network's input_scale. uint8, float32 and float64 are read where they lie. The network
+            keeps the names of a frame's columns, see `Network.feature_names`.
+        y : array_like or frame
+            Labels (n,), or rows of targets (n, n_out); of one output values (n,) too. Labels are numbers from 0, or
+            names (texts), which the network keeps, sorted, see `Network.classes`.
         epochs : int
             >= 1.
         validation_data : (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch.
         progress : bool, optional
-            Show a bar on standard error; None: where that is a terminal. Also taken as verbose=0, 1, 2 or "auto".
+            Show a bar on standard error; None: where that is a terminal, and in notebooks. Also taken as
+            verbose=0, 1, 2 or "auto".
         sample_weight : array_like (n,), optional
             >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged; a
             mini-batch whose weights are all 0 changes nothing.
         class_weight : "balanced" or dict, optional
-            A weight for each label, times the sample's own; "balanced": such that all classes have the same total.
+            A weight for each label or name of a class, times the sample's own; "balanced": such that all
+            classes have the same total.
         validation_fraction : float, optional
             In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation, with
             its sample weights, and not trained on. Also taken as validation_split.
@@ -326,8 +355,9 @@ class Trainer:
         """
         epochs = whole_number("epochs", epochs, 1)
         watchers = self._callbacks(callbacks)
-        x, t = self._check(X, y, "X", "y")
-        weights = as_weights(sample_weight, class_weight, t.labels, len(x))
+        names = Names(self.network, learning=True)
+        x, t = self._check(X, y, "X", "y", names)
+        weights = as_weights(sample_weight, class_weight, t.labels, len(x), names)
         chosen = None
         if truth("stratify", stratify) and validation_fraction is None:
             raise ValueError("stratify=True belongs to validation_fraction")
@@ -335,12 +365,14 @@ class Trainer:
             if validation_data is not None:
                 raise ValueError("give validation_data or validation_fraction, not both")
             chosen, kept = _split(len(x), t.labels, validation_fraction, stratify, self.seed)
-            targets = t.array if t.kind == MULTILABEL or t.labels is None else t.labels
-            own = [] if sample_weight is None else [np.asarray(sample_weight)[kept]]
-            validation_data = [x.array[kept], targets[kept], *own]
+            own = as_weights(sample_weight, None, None, len(x))
+            own = check_some_weight(own[kept] if len(own) else own, "validation ")
+            validation: Validation | None = (x.taken(kept), t.taken(kept), own)
+        else:
+            validation = self._validation(validation_data, names)
         check_some_weight(weights if chosen is None else weights[chosen] if len(weights) else weights)
-        validation, chosen_metrics = self._validation(validation_data, metrics)
-        fit = self._new_fit(epochs, validation, chosen_metrics)
+        chosen_metrics = self._metrics(metrics, validation)
+        fit, earlier = self._new_fit(epochs, validation, chosen_metrics), self.history
         with self._training():
             run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
             run.validated = [] if validation is None else [validation[0].array, validation[1].array, validation[2]]
@@ -352,7 +384,7 @@ class Trainer:
                 if self.batch_size > run.n:
                     LOG.info("batch_size %d is more than the %d samples: each batch is all of them", self.batch_size,
                              run.n)
-                self._learn_meaning(t)
+                self._learn_meaning(t, names)
                 with _bar(run.total, fit.step, progress) as bar:
                     while fit.epoch < epochs and not fit.history.stopped:
                         self._hold_mean(False)
@@ -362,13 +394,15 @@ class Trainer:
                         fit.history.samples.append(samples)
                         self._epoch_ends(fit, watchers, validation, chosen_metrics)
             finally:
+                self.history = joined(earlier, fit.history)
                 run.kept.time = 0.0  # a stream that comes next begins with a copy of its own
                 self._hold_mean(True)
                 calls.end(watchers, fit)
         return fit.history
 
-    def _learn_meaning(self, t: Targets) -> None:
+    def _learn_meaning(self, t: Targets, names: Names) -> None:
         """The network is to predict what it is trained on."""
+        names.teach(self.network)
         if self.network.multilabel != (t.kind == MULTILABEL):
             self.network.multilabel = t.kind == MULTILABEL
 
@@ -380,23 +414,29 @@ class Trainer:
         calls.check_one_end(watchers, self.ema)
         return calls.in_order(watchers)
 
-    def _validation(self, data: Sequence[npt.ArrayLike] | None, metrics: Iterable[str | Metric],
-                    ) -> tuple[Validation | None, list[Metric]]:
-        """What to validate with, and what to measure; what does not fit is refused now."""
-        chosen = as_metrics(metrics)
+    def _validation(self, data: Sequence[npt.ArrayLike] | None, names: Names) -> Validation | None:
+        """What to validate with; what does not fit is refused now."""
         if data is None:
-            if chosen:
-                raise ValueError("metrics need validation_data or validation_fraction")
-            return None, []
+            return None
         if not (isinstance(data, (tuple, list)) and len(data) in (2, 3)):
             raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {_kind(data)}")
-        x, t = self._check(data[0], data[1], "validation X", "validation y")
-        weights = check_some_weight(as_weights(data[2] if len(data) == 3 else None, None, None, len(x)), "validation ")
+        x, t = self._check(data[0], data[1], "validation X", "validation y", names)
+        weights = as_weights(data[2] if len(data) == 3 else None, None, None, len(x))
+        return x, t, check_some_weight(weights, "validation ")
+
+    def _metrics(self, metrics: Iterable[str | Metric], validation: Validation | None) -> list[Metric]:
+        """What to measure of the validation samples; what does not fit them is refused now."""
+        chosen = as_metrics(metrics)
+        if validation is None:
+            if chosen:
+                raise ValueError("metrics need validation_data or validation_fraction")
+            return []
+        x, t, weights = validation
         made_up = np.full((len(x), self.network.layer_sizes[-1]), 0.5, self.network.dtype)
         for metric in chosen:
             check_metric(metric, t.kind, classifies(self.network.activations[-1]))
             self._measure(metric, t, made_up, weights)
-        return (x, t, weights), chosen
+        return chosen
 
     def _new_fit(self, epochs: int, validation: Validation | None, metrics: list[Metric]) -> Fit:
         check_theta(self.network)
@@ -431,14 +471,15 @@ class Trainer:
         nothing is done, and the mean is NaN. Raises as `fit` does; where the cost or a parameter is no longer finite,
         the network goes back by up to 2 s.
         """
-        x, t = self._check(X, y, "X", "y")
+        names = Names(self.network, learning=True)
+        x, t = self._check(X, y, "X", "y", names)
         check_theta(self.network)
         weights = as_weights(sample_weight, None, None, len(x))
         if len(weights) and not weights.any():
             return math.nan
         with self._training():
             run = _Run(self, x, t, weights, 1, None, [], partial=True)
-            self._learn_meaning(t)
+            self._learn_meaning(t, names)
             self._hold_mean(False)
             try:
                 return run.epoch(None)[0]
@@ -485,30 +526,34 @@ class Trainer:
         watchers = self._callbacks(callbacks)
         if any(isinstance(callback, calls.Checkpoint) for callback in watchers):
             raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")
-        validation, chosen_metrics = self._validation(validation_data, metrics)
-        fit = self._new_fit(epochs, validation, chosen_metrics)
+        names = Names(self.network, learning=True)
+        validation = self._validation(validation_data, names)
+        chosen_metrics = self._metrics(metrics, validation)
+        fit, earlier = self._new_fit(epochs, validation, chosen_metrics), self.history
         with self._training():
             try:
                 calls.begin(watchers, fit)
                 while fit.epoch < epochs and not fit.history.stopped:
-                    self._epoch_of_batches(batches, fit, watchers)
+                    self._epoch_of_batches(batches, fit, watchers, names)
                     self._epoch_ends(fit, watchers, validation, chosen_metrics)
             finally:
+                self.history = joined(earlier, fit.history)
                 self._hold_mean(True)
                 calls.end(watchers, fit)
         return fit.history
 
-    def _epoch_of_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], fit: Fit, watchers: list[Callback]) -> None:
+    def _epoch_of_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], fit: Fit, watchers: list[Callback],
+                          names: Names) -> None:
         """Go through all batches once, unless a callback stops the fit."""
         started, total, total_weight, samples = time.perf_counter(), 0.0, 0.0, 0
         fit.epoch += 1
-        with contextlib.closing(read_ahead(batches, self._check_batch)) as checked:
+        with contextlib.closing(read_ahead(batches, functools.partial(self._check_batch, names))) as checked:
             for x, t, weights in checked:
                 if len(weights) and not weights.any():
                     continue
                 run = _Run(self, x, t, weights, 1, None, [], partial=True)
                 run.fit.eta_factor = fit.eta_factor
-                self._learn_meaning(t)
+                self._learn_meaning(t, names)
                 self._hold_mean(False)
                 cost, weight, n = run.epoch(None)
                 total, total_weight, samples = total + cost * weight, total_weight + weight, samples + n
@@ -524,12 +569,12 @@ class Trainer:
         fit.history.loss.append(total / total_weight)
         fit.history.samples.append(samples)
 
-    def _check_batch(self, batch: Sequence[npt.ArrayLike]) -> tuple[Inputs, Targets, Array]:
+    def _check_batch(self, names: Names, batch: Sequence[npt.ArrayLike]) -> tuple[Inputs, Targets, Array]:
         if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
             raise TypeError(f"a batch must be (X, y) or (X, y, sample_weight), got {_kind(batch)}")
+        x, t = self._check(batch[0], batch[1], "X", "y", names)
         # Copied, while it is read ahead: who fills the same arrays again and again gives others than those trained on.
-        x, t = self._check(np.array(batch[0]), np.array(batch[1]), "X", "y")
-        return x, t, as_weights(batch[2] if len(batch) == 3 else None, None, None, len(x))
+        return x.taken(), t.taken(), as_weights(batch[2] if len(batch) == 3 else None, None, None, len(x))
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike, *,
                  sample_weight: npt.ArrayLike | None = None) -> tuple[float, float | None]:
@@ -552,9 +597,10 @@ class Trainer:
         trial._prepare(workspace.layers)
         trial._steps(x, t, NO_WEIGHTS, one.astype(np.int64), 1, one, one.copy(), workspace, self.threads)
 
-    def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str) -> tuple[Inputs, Targets]:
-        x = as_inputs(X, self.network, x_name)
-        return x, as_targets(y, len(x), self.network, self.loss, y_name)
+    def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str,
+               names: Names | None = None) -> tuple[Inputs, Targets]:
+        x = as_inputs(X, self.network, x_name, names)
+        return x, as_targets(y, len(x), self.network, self.loss, y_name, names)
 
     def _outputs(self, x: Inputs, t: Targets, weights: Array = NO_WEIGHTS) -> tuple[Array, float, float | None]:
         """Outputs, mean cost and accuracy."""
@@ -861,11 +907,23 @@ def _kind(value: object) -> str:
 
 
 def _bar(total: int, done: int, progress: bool | None) -> Any:
-    """A tqdm bar on standard error, or a context of None."""
+    """A tqdm bar, or a context of None."""
+    notebook = _in_notebook()
     if progress is None:
-        progress = sys.stderr is not None and sys.stderr.isatty()
+        progress = notebook or (sys.stderr is not None and sys.stderr.isatty())
     if not progress:
         return contextlib.nullcontext()
-    from tqdm import tqdm
+    if notebook:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no ipywidgets: then it is a bar of text
+            from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
 
     return tqdm(total=total, initial=done, unit="step")
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get_ipython is not None and getattr(get_ipython(), "kernel", None) is not None

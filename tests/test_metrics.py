@@ -388,7 +388,7 @@ def test_what_fit_refuses(chosen, kind, message):
 
 
 def test_accuracy_in_a_fit_is_that_of_the_validation_whatever_the_rows():
-    """One-hot rows, or one row that is not, beside three sigmoid outputs; a softmax's rows; labels; all with weights."""
+    """One-hot rows, or one row that is not, beside three sigmoid outputs; softmax rows; labels; all with weights."""
     X = draw.normal(size=(60, 4))
     labels = draw.integers(0, 3, 60)
     several = np.eye(3)[labels]

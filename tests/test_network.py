@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastbp import SGD, Network, Trainer, Workspace
+from fastbp import SGD, Adam, Network, Trainer, Workspace
 
 try:
     import resource
@@ -87,6 +87,40 @@ def test_repr_rebuilds_the_description():
     net = Network([3, 5, 2], "tanh", "sigmoid", "float64")
     again = eval(repr(net))  # noqa: S307 (our own text)
     assert (again.layer_sizes, again.activations, again.dtype) == (net.layer_sizes, net.activations, net.dtype)
+
+
+def test_repr_names_the_scale_of_inputs():
+    net = Network([2, 3], input_scale=0.5)
+    assert repr(eval(repr(net))) == repr(net)
+    assert eval(repr(net)).input_scale == 0.5
+
+
+def test_summary():
+    net = Network([4, 30, 5, 3], hidden=["tanh", "leaky_relu"])
+    assert net.summary().splitlines() == [
+        "layer  W        activation  parameters",
+        "    0  (4, 30)  tanh               150",
+        "    1  (30, 5)  leaky_relu         155",
+        "    2  (5, 3)   softmax             18",
+        "total                              323",
+    ]
+
+
+def test_notebooks_show_the_summary_as_a_table():
+    text = Network([4, 3])._repr_html_()
+    assert "<td>0</td><td>(4, 3)</td><td>softmax</td><td>15</td>" in text
+    assert text.count("<tr>") == 3
+
+
+def test_repr_of_a_trainer():
+    net = Network([2, 3, 2])
+    assert repr(Trainer(net)) == f"Trainer({net!r}), 0 steps done"
+    trainer = Trainer(net, "mse", Adam(0.01), 4, seed=3, threads=3, schedule="cosine", dropout=0.5, ema=0.9, frozen=[0])
+    trainer.fit(np.zeros((8, 2)), np.zeros(8, int), 2)
+    assert repr(trainer) == (
+        f"Trainer({net!r}, loss={trainer.loss!r}, optimizer={trainer.optimizer!r}, batch_size=4, seed=3, threads=3, "
+        f"schedule={trainer.schedule!r}, dropout=(0.0, 0.5), ema=0.9, frozen=(0,)), 4 steps done")
+    assert "at 0x" not in repr(Trainer(net, schedule=lambda step, steps: 1.0))
 
 
 # theta and its views

@@ -120,11 +120,11 @@ def test_weights_of_chosen_samples():
 
 @pytest.mark.parametrize(("settings", "kind", "message"), [
     ({"sample_weight": np.ones(9)}, ValueError, r"sample_weight must have shape \(10,\), got \(9,\)"),
-    ({"sample_weight": np.ones((10, 1))}, ValueError, r"sample_weight must have shape \(10,\), got \(10, 1\)"),
+    ({"sample_weight": np.ones((10, 2))}, ValueError, r"sample_weight must have shape \(10,\), got \(10, 2\)"),
     ({"sample_weight": [1] * 9 + [-1]}, ValueError, r"sample_weight must be finite and >= 0, sample_weight\[9\] is -1"),
     ({"sample_weight": [np.nan] + [1] * 9}, ValueError, r"finite and >= 0, sample_weight\[0\] is nan"),
     ({"sample_weight": np.zeros(10)}, ValueError, "all samples have weight 0"),
-    ({"sample_weight": ["a"] * 10}, TypeError, "sample_weight must hold real numbers"),
+    ({"sample_weight": ["a"] * 10}, TypeError, "sample_weight holds text, such as 'a': give numbers"),
     ({"class_weight": "even"}, ValueError, "unknown class_weight 'even'; valid: balanced"),
     ({"class_weight": [1, 2]}, TypeError, 'class_weight must be "balanced" or a weight for each label, got'),
     ({"class_weight": {0: -1}}, ValueError, "class_weight of 0 must be a finite number >= 0, got -1"),

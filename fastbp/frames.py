@@ -1,0 +1,218 @@
+"""What users hand in as an array of numbers or of names: frames of pandas, Polars and PyArrow, which are known by their
+methods and never imported, and whatever else NumPy can read."""
+
+from __future__ import annotations
+
+import datetime
+import numbers
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+REAL = "buif"  # kinds of dtypes that are real numbers
+MISSING = ("NoneType", "NAType", "NaTType")  # types of None, pandas.NA and NaT
+
+
+class Frame:
+    """A table whose columns have labels of their own, in the order that `order` gives them.
+
+    pandas.DataFrame, polars.DataFrame, pyarrow.Table and RecordBatch, and whatever has the methods of one of them.
+    """
+
+    def __init__(self, frame: Any, order: list[int] | None = None):
+        self.frame, self.order = frame, order
+        given = tuple(frame.column_names if hasattr(frame, "column_names") else frame.columns)
+        self.labels: tuple[Any, ...] = given if order is None else tuple(given[j] for j in order)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The labels, if they are texts and no two are the same."""
+        texts = all(isinstance(label, str) for label in self.labels)
+        return tuple(map(str, self.labels)) if texts and 0 < len(set(self.labels)) == len(self.labels) else None
+
+    def numbers(self, name: str) -> Array:
+        """Numbers (n, columns): where they lie if all have one type of NumPy's, else in one array of the type that
+        holds all of them."""
+        types = set(getattr(self.frame, "dtypes", ())) if hasattr(self.frame, "iloc") else set()
+        if len(types) == 1 and all(isinstance(one, np.dtype) and one.kind in REAL for one in types):
+            whole = np.asarray(self.frame.to_numpy())
+            return whole if self.order is None else whole[:, self.order]
+        columns = [_numbers(self._column(j), name, label, False, self.frame) for j, label in enumerate(self.labels)]
+        whole = np.empty((len(self.frame), len(columns)), np.result_type(*columns) if columns else np.float64)
+        for j, column in enumerate(columns):
+            whole[:, j] = column
+        return whole
+
+    def only_column(self, name: str, text: bool) -> Array:
+        """Numbers (n,) of the one column, or if `text`, names."""
+        return _numbers(self._column(0), name, self.labels[0], text, self.frame)
+
+    def _column(self, j: int) -> Any:
+        j = j if self.order is None else self.order[j]
+        if hasattr(self.frame, "iloc"):
+            return self.frame.iloc[:, j]
+        return self.frame.to_series(j) if hasattr(self.frame, "to_series") else self.frame.column(j)
+
+
+def is_frame(x: Any) -> bool:
+    """Whether x has columns with labels."""
+    if hasattr(x, "iloc"):
+        return bool(x.ndim == 2)
+    return hasattr(x, "column_names") or hasattr(x, "get_columns")
+
+
+def labels_of(x: Any) -> tuple[Any, ...] | None:
+    """What the columns of a frame are called, or the one of a pandas Series; None of all else."""
+    if is_frame(x):
+        return Frame(x).labels
+    label = getattr(x, "name", None) if hasattr(x, "iloc") else None
+    return None if label is None else (label,)
+
+
+def array_of(x: Any, name: str, text: bool = False) -> Array:
+    """An array of real numbers; if `text`, one of names (dtype str) where x holds text.
+
+    Raises TypeError where x holds something else, ValueError where values are missing or rows differ in length.
+    """
+    if is_frame(x):
+        frame = Frame(x)
+        return frame.only_column(name, text) if len(frame.labels) == 1 else frame.numbers(name)
+    labels = labels_of(x)
+    return _numbers(x, name, None if labels is None else labels[0], text, x)
+
+
+def missing(name: str, label: Any, count: int, given: Any = None, where: str = "") -> ValueError:
+    """The error that says that values are missing from a column."""
+    what = f"{count:,} missing value{'' if count == 1 else 's'}"
+    method = next((one for one in ("fillna", "fill_null") if hasattr(given, one)), None)
+    how = "" if method is None else f" ({_variable(name)}.{method})"
+    return ValueError(f"{_subject(name, label)} has {what}{where}: fill them{how} or leave those rows out")
+
+
+def _numbers(x: Any, name: str, label: Any, text: bool, given: Any) -> Array:
+    """Of an array, or of a column of the frame `given`."""
+    dtype: Any = getattr(x, "dtype", None)
+    if hasattr(dtype, "categories") and not text:
+        raise TypeError(f"{_subject(name, label)} holds categories: {_encode(name, label, given)}")
+    array = _read(x, name, label, given)
+    if array.dtype.kind in REAL:
+        return array
+    if array.ndim == 0:
+        raise TypeError(f"{_subject(name, label)} must be an array of numbers, got "
+                        f"{'None' if x is None else type(x).__name__}")
+    if array.dtype.kind == "O":
+        return _of_objects(array, name, label, text, given)
+    if array.dtype.kind in "UT":
+        if text:
+            return array.astype(str)
+        raise _holds_text(str(array.flat[0]) if array.size else "", name, label, given)
+    raise _no_number(array, name, label)
+
+
+def _read(x: Any, name: str, label: Any, given: Any) -> Array:
+    if hasattr(x, "toarray") and hasattr(x, "nnz"):
+        raise TypeError(f"{name} is a SciPy sparse matrix ({type(x).__name__}): give {_variable(name)}.toarray()")
+    if np.ma.is_masked(x):
+        raise ValueError(f"{name} has masked values; fill them or leave their samples out")
+    dtype: Any = getattr(x, "dtype", None)
+    if hasattr(dtype, "numpy_dtype") and dtype.kind in REAL:  # of pandas, where NumPy may see objects
+        if count := int(np.sum(np.asarray(x.isna()))):
+            raise missing(name, label, count, given)
+        return np.asarray(x.to_numpy(dtype=dtype.numpy_dtype))
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(_ragged(x, name) or f"{name} cannot be read as an array: {error}") from None
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{name} cannot be read as an array: {error}") from None
+
+
+def _ragged(x: Any, name: str) -> str:
+    """What to say of rows of different lengths; empty where that is not it."""
+    lengths = [len(row) if hasattr(row, "__len__") else None for row in x] if isinstance(x, (list, tuple)) else []
+    odd = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
+    if odd is None:
+        return ""
+    first, other = ("is a single number" if lengths[i] is None else f"has length {lengths[i]}" for i in (0, odd))
+    return f"{name} must have rows of one length: row 0 {first}, row {odd} {other}"
+
+
+def _of_objects(array: Array, name: str, label: Any, text: bool, given: Any) -> Array:
+    """Numbers or names that NumPy holds as objects of Python."""
+    subject = _subject(name, label)
+    values = array.ravel().tolist()
+    kinds = set(map(type, values))
+    words = {kind for kind in kinds if issubclass(kind, str)}
+    if words and not text:
+        raise _holds_text(next(value for value in values if isinstance(value, str)), name, label, given)
+    if words or any(kind.__name__ in MISSING for kind in kinds):
+        lacking = [i for i, value in enumerate(values) if type(value).__name__ in MISSING or value != value]
+        if lacking:
+            first = np.unravel_index(lacking[0], array.shape)
+            where = f", {values[lacking[0]]} in row {first[0]}" + (f", column {first[1]}" if len(first) == 2 else "")
+            raise missing(name, label, len(lacking), given, where)
+    if kinds and kinds == words:
+        return array.astype(str)
+    odd = next((value for value in values if not isinstance(value, (numbers.Real, np.bool_, Decimal))), None)
+    if words:
+        other = odd if not isinstance(odd, str) else next(value for value in values if not isinstance(value, str))
+        raise TypeError(f"{subject} holds text and something else, such as {other!r}: give text alone, or numbers")
+    if odd is not None:
+        if isinstance(odd, datetime.date):
+            raise _holds_dates(name, label)
+        raise TypeError(f"{subject} must hold real numbers, got {type(odd).__name__}")
+    made = np.array(values).reshape(array.shape)
+    try:
+        return made.astype(np.float64) if made.dtype.kind == "O" else made
+    except OverflowError:
+        raise ValueError(f"{subject} has a number beyond the largest float64") from None
+
+
+def _holds_text(example: str, name: str, label: Any, given: Any) -> TypeError:
+    try:
+        float(example)
+    except ValueError:
+        how = _encode(name, label, given)
+    else:
+        own = _variable(name)
+        how = f"turn it into numbers, e.g. {own if label is None else f'{own}[{label!r}]'}.astype(float)"
+        if isinstance(given, (list, tuple)):
+            how = f"turn it into numbers, e.g. numpy.array({own}, dtype=float)"
+    shown = example if len(example) <= 30 else example[:27] + "..."
+    return TypeError(f"{_subject(name, label)} holds text, such as {shown!r}: {how}")
+
+
+def _encode(name: str, label: Any, given: Any) -> str:
+    own = _variable(name)
+    if label is None and getattr(given, "ndim", 1) == 1:
+        return "give numbers"
+    if label is None:
+        return "turn it into numbers, e.g. a column of 0 and 1 for each word"
+    if hasattr(given, "to_dummies"):
+        return f"turn it into numbers, e.g. {own}.to_dummies({label!r})"
+    return f"turn it into numbers, e.g. pandas.get_dummies({own}, columns=[{label!r}])"
+
+
+def _no_number(array: Array, name: str, label: Any) -> TypeError:
+    if array.dtype.kind in "mM":
+        return _holds_dates(name, label, array.dtype.kind == "m")
+    return TypeError(f"{_subject(name, label)} must hold real numbers, got dtype {array.dtype}")
+
+
+def _holds_dates(name: str, label: Any, durations: bool = False) -> TypeError:
+    own = _variable(name) if label is None else f"{_variable(name)}[{label!r}]"
+    what, since = ("durations", own) if durations else ("dates or times", f"({own} - {own}.min())")
+    return TypeError(f"{_subject(name, label)} holds {what}: turn them into numbers, e.g. days, {since} / "
+                     "numpy.timedelta64(1, 'D')")
+
+
+def _subject(name: str, label: Any) -> str:
+    return name if label is None else f"{name}: column {label!r}"
+
+
+def _variable(name: str) -> str:
+    """What the user may call what a message calls "validation X"."""
+    return name.split()[-1]

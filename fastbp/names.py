@@ -1,0 +1,158 @@
+"""What features and classes are called: learned from the first data that say it, then asked of all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp.checks import shown
+from fastbp.core import activations
+
+Array = npt.NDArray[Any]
+LISTED = 6  # names in a message, at the most
+
+
+class Named(Protocol):
+    """What of a network says what its features and classes are called."""
+
+    layer_sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None: ...
+
+    @feature_names.setter
+    def feature_names(self, names: Iterable[str] | None) -> None: ...
+
+    @property
+    def classes(self) -> Array | None: ...
+
+    @classes.setter
+    def classes(self, names: Iterable[str] | None) -> None: ...
+
+
+class Names:
+    """The names that a network has; where `learning`, those that it lacks are taken from the first data that have
+    some."""
+
+    def __init__(self, network: Named, learning: bool = False):
+        self.feature_names, self.classes = network.feature_names, network.classes
+        self.learning = learning
+
+    def order(self, given: tuple[str, ...] | None, name: str) -> list[int] | None:
+        """Where in a frame with the columns `given` each feature is; None: as they are."""
+        if given is None:
+            return None
+        if self.feature_names is None:
+            self.feature_names = given if self.learning else None
+            return None
+        if given == self.feature_names:
+            return None
+        lacks = [one for one in self.feature_names if one not in given]
+        more = [one for one in given if one not in self.feature_names]
+        if lacks or more:
+            parts = [f"lacks column{'s' * (len(lacks) > 1)} {listed(lacks)}"] if lacks else []
+            if more:
+                parts.append(f"has column{'s' * (len(more) > 1)} {listed(more)} that the network was not trained on")
+            advice = "; network.feature_names = None lets it train on others" if self.learning else ""
+            raise ValueError(f"{name} {' and '.join(parts)}{advice}")
+        places = {one: j for j, one in enumerate(given)}
+        return [places[one] for one in self.feature_names]
+
+    def numbers(self, words: Array, network: Named, name: str) -> Array:
+        """The number of each name's class (n,)."""
+        if self.classes is None:
+            self._learn_classes(words, network, name)
+        assert self.classes is not None
+        order = np.argsort(self.classes)
+        places = order[np.minimum(np.searchsorted(self.classes, words, sorter=order), len(order) - 1)]
+        known = self.classes[places] == words
+        if not known.all():
+            unknown = str(words[int(np.argmin(known))])
+            raise ValueError(f"{name} has {unknown!r}, which is none of the network's classes: {listed(self.classes)}")
+        return np.asarray(places, np.int64)
+
+    def _learn_classes(self, words: Array, network: Named, name: str) -> None:
+        n_out, output = network.layer_sizes[-1], network.activations[-1]
+        if not classifies(output):
+            raise TypeError(f"{name} holds text, such as {str(words[0])!r}, and {output} outputs take values; names of "
+                            "classes need a softmax output, or sigmoid")
+        if not self.learning:
+            raise ValueError(f"{name} holds text, such as {str(words[0])!r}, and the network knows no names of "
+                             "classes: train it on some, or set network.classes")
+        found = np.unique(words)
+        if len(found) != n_classes(n_out):
+            few = ("; or give the names of all, also of those that are not in these data, by network.classes = [...]"
+                   if len(found) < n_classes(n_out) else "")
+            raise ValueError(f"{name} has {len(found)} class{'' if len(found) == 1 else 'es'} ({listed(found)}); the "
+                             f"network has {n_out} output{'' if n_out == 1 else 's'}, for {n_classes(n_out)} classes: "
+                             f"make it Network([..., {max(len(found), 2)}]){few}")
+        self.classes = found
+
+    def teach(self, network: Named) -> None:
+        """Have the network know these names."""
+        if network.feature_names is not self.feature_names:
+            network.feature_names = self.feature_names
+            self.feature_names = network.feature_names
+        if network.classes is not self.classes:
+            network.classes = self.classes
+            self.classes = network.classes
+
+    def check_no_numbers(self, name: str) -> None:
+        """Raise ValueError where classes have names: labels may mean another order."""
+        if self.classes is not None:
+            raise ValueError(f"{name} holds numbers, and the network's classes have names ({listed(self.classes)}): "
+                             f"give those, e.g. network.classes[{name.split()[-1]}], or set network.classes = None")
+
+    def weights(self, class_weight: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """Weights of classes by their numbers, of a mapping that may have their names."""
+        if self.classes is None:
+            return class_weight
+        places = {str(one): i for i, one in enumerate(self.classes)}
+        for label in class_weight:
+            if not (isinstance(label, str) and label in places):
+                raise ValueError(f"class_weight has {label!r}, which is none of the network's classes: "
+                                 f"{listed(self.classes)}")
+        return {places[label]: weight for label, weight in class_weight.items()}
+
+
+def classifies(output: str) -> bool:
+    """Whether outputs of this activation are read as classes."""
+    return activations.CODES[output] in (activations.SIGMOID, activations.SOFTMAX)
+
+
+def n_classes(n_out: int) -> int:
+    """How many classes so many outputs tell apart."""
+    return max(n_out, 2)
+
+
+def listed(names: Sequence[Any] | Array) -> str:
+    """Some names for a message."""
+    texts = [repr(str(name)) for name in names[:LISTED]]
+    return ", ".join(texts) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def as_feature_names(names: Iterable[str] | None, n_features: int) -> tuple[str, ...] | None:
+    """Distinct texts, one a feature, or None; otherwise a TypeError or ValueError."""
+    return None if names is None else tuple(_distinct("feature_names", names, n_features, f"{n_features} features"))
+
+
+def as_classes(names: Iterable[str] | None, n_out: int, output: str) -> Array | None:
+    """An array of distinct texts, one a class, or None; otherwise a TypeError or ValueError."""
+    if names is None:
+        return None
+    if not classifies(output):
+        raise ValueError(f"classes need a softmax or sigmoid output, the network has {output}")
+    return np.array(_distinct("classes", names, n_classes(n_out), f"{n_out} output{'' if n_out == 1 else 's'}"), str)
+
+
+def _distinct(what: str, names: Iterable[str], n: int, of: str) -> list[str]:
+    given = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else None
+    if given is None or not all(isinstance(one, str) for one in given):
+        raise TypeError(f"{what} must be None or a sequence of texts, got {shown(names)}")
+    if len(given) != n or len(set(given)) != n:
+        raise ValueError(f"{what} must be {n} different texts for {of}, got {len(given)}: {listed(given)}")
+    return [str(one) for one in given]
