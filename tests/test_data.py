@@ -410,7 +410,7 @@ BAD_NPZ = {
     "y of three dimensions": (npz_arrays(y_train=IMAGES), r"y_train has shape \(5, 2, 3\); expected \(n_samples,\)"),
     "no sample": (npz_arrays(x_test=IMAGES[:0], y_test=LABELS[:0]), r"x_test is empty, of shape \(0, 2, 3\); expected"),
     "no feature": (npz_arrays(x_train=np.zeros((5, 0))), r"x_train is empty, of shape \(5, 0\); expected"),
-    "strings": (npz_arrays(y_train=TEXT), "y_train has dtype <U1; expected real numbers"),
+    "strings": (npz_arrays(x_train=TEXT), "x_train has dtype <U1; expected real numbers"),
     "bytes": (npz_arrays(y_train=TEXT.astype("S")), r"y_train has dtype \|S1; expected real numbers"),
     "complex": (npz_arrays(x_train=IMAGES * 1j), "x_train has dtype complex128; expected real numbers"),
     "datetime": (npz_arrays(y_train=DATES), r"y_train has dtype datetime64\[D\]; expected real numbers"),
@@ -549,7 +549,7 @@ def test_every_flipped_bit_of_npz_is_noticed_or_the_same(scratch, save):
 # Anything else
 
 
-@pytest.mark.parametrize("source", ["cifar", "data.csv", "MNIST", None, 3, b"mnist", IMAGES], ids=repr)
+@pytest.mark.parametrize("source", ["cifar", "data.xls", "MNIST", None, 3, b"mnist", IMAGES], ids=repr)
 def test_unknown_source_names_the_accepted_forms(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as error:
