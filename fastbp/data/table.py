@@ -17,7 +17,8 @@ import numpy.typing as npt
 from fastbp.data.dataset import DataError, Dataset
 
 DELIMITERS = ",;\t"
-BLOCK = 10_000  # rows read in one go: only these are in memory as texts
+BLOCK = 1000  # rows read in one go; 10,000 took twice the time, as they left the cache
+MISSING = ("", "?", "na", "n/a", "nan", "null", "none")  # what others write, in small letters
 TRUTH = {"true": 1.0, "false": 0.0}
 # Which columns are features, and which, if any, the target; of all names in the header.
 Choice = Callable[[list[str]], tuple[list[str], str | None]]
@@ -27,7 +28,7 @@ Array = npt.NDArray[Any]
 def read_table(path: Path, target: str | None = None) -> Dataset:
     """Read a data set from a table; the targets are the column `target`, or else the last one.
 
-    1e6 rows of ten features took 5 s, of which the csv module 1 s and float 1.5 s.
+    A million rows of ten features and a text took 7 s, on a processor that others used too; the csv module alone, 1 s.
     """
 
     def choose(names: list[str]) -> tuple[list[str], str | None]:
@@ -38,7 +39,8 @@ def read_table(path: Path, target: str | None = None) -> Dataset:
         return [name for name in names if name != chosen], chosen
 
     features, chosen, x, y = _read(path, choose)
-    assert y is not None
+    if y is None:
+        raise DataError(f"{path}: the column {chosen!r} is empty; expected targets")
     dataset = Dataset(x, y, None, None)
     dataset.features, dataset.target = tuple(features), chosen
     return dataset
@@ -86,87 +88,91 @@ def _read(path: Path, choose: Choice) -> tuple[list[str], str | None, Array, Arr
     """Return the names of features and target, the features (n, n_features) as float64, and the targets."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            names, rows = _header_and_rows(file, path)
-            features, target = choose(names)
-            where = [names.index(name) for name in features]
+            table = _Table(path, file)
+            features, target = choose(table.names)
+            where = [table.names.index(name) for name in features]
             blocks: list[Array] = []
             cells: list[str] = []
-            lines: list[int] = []
-            for block_lines, columns in _blocks(rows, len(names), path):
-                block = np.empty((len(block_lines), len(where)))
+            for first, columns in table.blocks():
+                block = np.empty((len(columns[0]), len(where)))
                 for j, column in enumerate(where):
-                    block[:, j] = _numbers(columns[column], names[column], block_lines, path)
+                    block[:, j] = _numbers(columns[column], table, column, first)
                 blocks.append(block)
                 if target is not None:
-                    cells += map(str.strip, columns[names.index(target)])
-                    lines += block_lines
+                    cells += columns[table.names.index(target)]
+            if not blocks:
+                raise DataError(f"{path}: has a header line and no rows; expected at least one sample")
+            y = None if target is None else _targets(cells, table, table.names.index(target))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8 ({error.reason}); expected a table, saved as UTF-8") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected a table with a header line") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected a table with a header line") from error
-    if not blocks:
-        raise DataError(f"{path}: has a header line and no rows; expected at least one sample")
-    y = None if target is None or not any(cells) else _targets(cells, target, lines, path)
     return features, target, np.concatenate(blocks), y
 
 
-def _header_and_rows(file: TextIO, path: Path) -> tuple[list[str], Any]:
-    """The names of the columns, and a csv.reader of the rows below, with the delimiter that makes most columns."""
-    widest: tuple[list[str], str] = [], ""
-    for delimiter in DELIMITERS:
-        file.seek(0)
-        cells = next(_safely(csv.reader(file, delimiter=delimiter), path), [])
-        widest = max(widest, (cells, delimiter), key=lambda found: len(found[0]))
-    file.seek(0)
-    rows = csv.reader(file, delimiter=widest[1] or ",", strict=True)
-    names = [name.strip() for name in next(_safely(rows, path), [])]
-    if not names:
-        raise DataError(f"{path}: its first line is empty; expected the names of the columns")
-    for i, name in enumerate(names):
-        if name == "":
-            raise DataError(f"{path}: column {i + 1} has no name in the header line; name it, or leave it out if it "
-                            "only counts the rows (pandas: to_csv(index=False))")
-        if name in names[:i]:
-            raise DataError(f"{path}: two columns have the name {name!r}; expected a name of its own for each")
-    if all(_number(name) is not None for name in names):
-        raise DataError(f"{path}: its first line holds numbers, {_listed(names, 3)}; expected a header line with the "
-                        "names of the columns")
-    return names, rows
+class _Table:
+    """A file with a header line: the names of its columns, the cells of its rows, and where they are."""
+
+    def __init__(self, path: Path, file: TextIO):
+        self.path, self.file = path, file
+        self.delimiter = max(DELIMITERS, key=lambda delimiter: len(next(self._rows(delimiter, strict=False), [])))
+        self.names = [name.strip() for name in next(self._rows(self.delimiter), [])]
+        if not self.names:
+            raise DataError(f"{path}: its first line is empty; expected the names of the columns")
+        for i, name in enumerate(self.names):
+            if name == "":
+                raise DataError(f"{path}: column {i + 1} has no name in the header line; name it, or leave it out if "
+                                "it only counts the rows (pandas: to_csv(index=False))")
+            if name in self.names[:i]:
+                raise DataError(f"{path}: two columns have the name {name!r}; expected a name of its own for each")
+        if all(_number(name) is not None for name in self.names):
+            raise DataError(f"{path}: its first line holds numbers, {_listed(self.names, 3)}; expected a header line "
+                            "with the names of the columns")
+
+    def _rows(self, delimiter: str, lines: list[int] | None = None, strict: bool = True) -> Iterator[list[str]]:
+        """All rows that are not empty, from the first line on; the number of each one's line, if asked for."""
+        self.file.seek(0)
+        rows = csv.reader(self.file, delimiter=delimiter, strict=strict)
+        try:
+            for row in rows:
+                if row:
+                    if lines is not None:
+                        lines.append(rows.line_num)
+                    yield row
+        except csv.Error as error:
+            raise DataError(f"{self.path}, line {rows.line_num}: {error}; expected a table as CSV") from None
+
+    def blocks(self) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
+        """The number of the first row, counted from 0 below the header line, and the columns of cells."""
+        rows, width, first = self._rows(self.delimiter), len(self.names), 0
+        next(rows)
+        while block := list(islice(rows, BLOCK)):
+            if set(map(len, block)) != {width}:
+                i = next(i for i, row in enumerate(block) if len(row) != width)
+                raise DataError(f"{self.path}, line {self.line(first + i)}: has {len(block[i])} cells, the header line "
+                                f"has {width}; expected as many in each line (quote cells that hold the delimiter)")
+            yield first, list(zip(*block, strict=True))
+            first += len(block)
+
+    def line(self, row: int) -> int:
+        """The number of a row's (last) line, counted from 1; found by reading the file again."""
+        lines: list[int] = []
+        next(islice(self._rows(self.delimiter, lines), row + 1, None))
+        return lines[-1]
 
 
-def _safely(rows: Any, path: Path) -> Iterator[list[str]]:
-    """The rows of a csv.reader, whose errors name the place."""
-    try:
-        yield from rows
-    except csv.Error as error:
-        raise DataError(f"{path}, line {rows.line_num}: {error}; expected a table as CSV") from None
-
-
-def _blocks(rows: Any, width: int, path: Path) -> Iterator[tuple[list[int], list[tuple[str, ...]]]]:
-    """Numbers of lines, and the columns of their cells; empty lines are left out."""
-    safe = _safely(rows, path)
-    while block := [(rows.line_num, row) for row in islice(safe, BLOCK)]:
-        full = [(line, row) for line, row in block if row]
-        for line, row in full:
-            if len(row) != width:
-                raise DataError(f"{path}, line {line}: has {len(row)} cells, the header line has {width}; expected as "
-                                "many in each line (quote cells that hold the delimiter)")
-        if full:
-            yield [line for line, _ in full], list(zip(*(row for _, row in full), strict=True))
-
-
-def _numbers(cells: Sequence[str], name: str, lines: Sequence[int], path: Path) -> Array:
+def _numbers(cells: Sequence[str], table: _Table, column: int, first: int) -> Array:
     """The cells as numbers; true and false, whatever their capitals, as 1 and 0."""
     try:
         numbers = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
-        numbers = np.array([number if (number := _number(cell)) is not None else math.nan for cell in cells])
+        numbers = np.array([math.nan if (number := _number(cell)) is None else number for cell in cells])
     good = np.isfinite(numbers)
     if not good.all():
         i = int(np.argmin(good))
-        raise _no_number(cells[i], name, lines[i], path)
+        raise _no_number(cells[i], table, column, first + i)
     return numbers
 
 
@@ -177,30 +183,35 @@ def _number(cell: str) -> float | None:
         return TRUTH.get(cell.strip().lower())
 
 
-def _no_number(cell: str, name: str, line: int, path: Path) -> DataError:
-    place = f"{path}, line {line}, column {name!r}"
-    if cell.strip() == "" or _number(cell) is not None or cell.strip().lower() in ("na", "n/a", "null", "none", "?"):
+def _no_number(cell: str, table: _Table, column: int, row: int) -> DataError:
+    place = f"{table.path}, line {table.line(row)}, column {table.names[column]!r}"
+    if cell.strip().lower() in MISSING or _number(cell) is not None:
         return DataError(f"{place}: the cell is missing ({cell!r}); fill it with a number, or leave out the line or "
                          "the column")
     return DataError(f"{place}: {cell!r} is no number (with a point before decimals); write the column as numbers, a "
                      "column of 0 and 1 for each of several texts, or leave it out")
 
 
-def _targets(cells: list[str], name: str, lines: list[int], path: Path) -> Array:
-    """Whole numbers, numbers, or if most cells are none of these, texts."""
-    if "" in cells:
-        raise DataError(f"{path}, line {lines[cells.index('')]}, column {name!r}: the target is missing; fill it or "
-                        "leave out the line")
+def _targets(cells: list[str], table: _Table, column: int) -> Array | None:
+    """Whole numbers, numbers, or if most cells are none of these, texts without the blanks around them; None if all
+    are empty."""
+    kinds = {cell: _is_number(cell) for cell in set(cells)}
+    if all(cell.strip() == "" for cell in kinds):
+        return None
+    for i, cell in enumerate(cells):
+        if cell.strip() == "":
+            raise _no_number(cell, table, column, i)
+    if not any(kinds.values()) or 2 * sum(map(kinds.__getitem__, cells)) <= len(cells):
+        return np.array([cell.strip() for cell in cells])
+    return _whole(cells) if all(kinds.values()) else _numbers(cells, table, column, 0)
+
+
+def _whole(cells: list[str]) -> Array:
+    """As integers, if all are; otherwise as floats."""
     try:
         return np.array(list(map(int, cells)), np.int64)
     except (ValueError, OverflowError):
-        pass
-    others = [i for i, cell in enumerate(cells) if not _is_number(cell)]
-    if not others:
         return np.array(list(map(float, cells)))
-    if 2 * len(others) < len(cells):
-        raise _no_number(cells[others[0]], name, lines[others[0]], path)
-    return np.array(cells)
 
 
 def _is_number(cell: str) -> bool:
