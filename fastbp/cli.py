@@ -5,43 +5,53 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import csv
-import io
+import difflib
 import json
+import logging
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
 import fastbp
-from fastbp import data, options
-from fastbp.callbacks import History
+from fastbp import data, options, report
+from fastbp.callbacks import Callback, History
 from fastbp.core import jit, kernels, simd
-from fastbp.files import check_folder, strict, write_whole
-from fastbp.inputs import as_targets, decide
-from fastbp.network import Network, check_loss
+from fastbp.core.losses import Quadratic
+from fastbp.data.sources import files
+from fastbp.files import strict, write_whole
+from fastbp.inputs import as_targets, classifies, right
+from fastbp.network import Network
+from fastbp.places import STANDARD_OUTPUT, check_places
 from fastbp.trainer import Trainer
 from fastbp.workspace import Array
 
+CLOSE = 0.75  # how like the option that was meant another must be, to be spoken of
+COMMANDS = ("train", "find-eta", "predict", "info", "warmup")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, or 2 with one line on standard error for what the user can mend."""
+    """Run the command; returns its exit status.
+
+    0, or 2 with one line on standard error for what the user can mend, or 130 with a line if Ctrl-C ended it.
+    """
     parser, train = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if given[:1] in (["train"], ["find-eta"]):
             given = options.with_config(parser, train, given)
-        _run(vars(parser.parse_args(given)))
+        _run(_parsed(parser, given))
     except (ValueError, TypeError, OSError, MemoryError, ImportError, ArithmeticError, RecursionError) as error:
-        print(f"fastbp: {_one_line(error)}", file=sys.stderr)
+        advice = f"; see fastbp{_command_of(given)} -h" if isinstance(error, options.UsageError) else ""
+        print(f"fastbp: {_one_line(error)}{advice}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("fastbp: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"fastbp: interrupted{stop}", file=sys.stderr)
         return 130
     return 0
 
@@ -80,10 +90,31 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _command_of(given: list[str]) -> str:
+    """The first argument, if it is a command."""
+    return f" {given[0]}" if given and given[0] in COMMANDS else ""
+
+
+def _parsed(parser: argparse.ArgumentParser, given: list[str]) -> dict[str, Any]:
+    known, rest = parser.parse_known_args(given)
+    if rest:
+        valid = options.options_of(parser, given[0])
+        near = [match for part in rest for match in difflib.get_close_matches(part.partition("=")[0], valid, 1, CLOSE)]
+        raise options.UsageError(f"unrecognized arguments: {' '.join(rest)}"
+                                 + (f"; did you mean {near[0]}?" if near else ""))
+    return vars(known)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are raised, for a single line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise options.UsageError(message)
+
+
 def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """Of the command, and of `train`."""
-    parser = argparse.ArgumentParser(prog="fastbp", description="Train dense neural networks on the CPU.",
-                                     allow_abbrev=False)
+    parser = _Parser(prog="fastbp", description="Train dense neural networks on the CPU.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train = _add_train(commands, "train", "train a network", _train)
@@ -116,53 +147,130 @@ def _add_predict(commands: Any) -> None:
                                               "the training samples.")
     predict.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
     predict.add_argument("data", metavar="DATA", help=options.DATA_HELP)
+    predict.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format(
+        "the only one beside the network's features, or the last one if there are more columns than those"))
+    predict.add_argument("--proba", action="store_true", help="write the probability of each class, not the label; "
+                                                              "to standard output without --out")
     predict.add_argument("--json", metavar="FILE", help="write a summary as JSON (-: standard output)")
-    predict.add_argument("--out", metavar="FILE.csv", help="write one line a sample: label or values")
+    predict.add_argument("--out", metavar="FILE.csv",
+                         help="write one line a sample: label, values or probabilities (-: standard output)")
     predict.set_defaults(run=_predict)
 
 
 def _train(given: dict[str, Any]) -> None:
-    _need_data(given)
-    model, report = given.get("save"), given.get("json")
-    config = options.config_beside(model) if model else None
-    _check_outputs(model, report, config)
-    callbacks = options.watchers(given)
-    fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
-    say = _silent if given["quiet"] or report == "-" else print
+    with options.blamed():
+        _check_places(given)
+        watchers = options.watchers(given)
+    with _hushed(given["quiet"]):
+        Training(given, watchers).run()
 
-    started = time.perf_counter()
-    dataset = data.load(given["data"])
-    load_seconds = time.perf_counter() - started
 
-    network, trainer = options.network_and_trainer(given, dataset)
-    say(f"{given['data']}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
-        f"{'-'.join(map(str, network.layer_sizes))}, {network.n_parameters:,} parameters, {trainer.loss}")
-    started = time.perf_counter()
-    trainer.compile()
-    compile_seconds = time.perf_counter() - started
+class Training:
+    """One run of `fastbp train`."""
 
-    test = _test_samples(dataset)
-    history = trainer.fit(dataset.x_train, dataset.y_train, given["epochs"], test if fraction is None else None,
-                          progress=False if given["quiet"] else None, class_weight=given.get("class_weight"),
-                          validation_fraction=fraction,
-                          stratify=fraction is not None and network.activations[-1] == "softmax",
-                          metrics=given.get("metrics", ()), callbacks=callbacks)
-    if model:
-        network.save(model)
-        write_whole(str(config), options.config(given).encode())
-    tested = _tested(trainer, history, test, fraction is not None)
-    result = _result(given, dataset, trainer, history, load_seconds, compile_seconds) | tested
-    for line in _lines(history, result):
-        say(line)
-    if report:
-        _write_json(report, result)
+    def __init__(self, given: dict[str, Any], watchers: list[Callback]):
+        self.given, self.watchers = given, watchers
+        self.fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
+        self.say = report.silent if given["quiet"] or given.get("json") == STANDARD_OUTPUT else report.say
+        self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation")
+        self.load_seconds = self.compile_seconds = 0.0
+
+    def run(self) -> None:
+        """Load, train, save and report; after Ctrl-C too, with what has been trained until then."""
+        given, say = self.given, self.say
+        started = time.perf_counter()
+        self.dataset = dataset = data.load(given["data"], given.get("target"))
+        self.load_seconds = time.perf_counter() - started
+        with options.blamed():
+            self.network, self.trainer = options.network_and_trainer(given, dataset)
+        say(f"{given['data']}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
+            f"{'-'.join(map(str, self.network.layer_sizes))}, {self.network.n_parameters:,} parameters, "
+            f"{self.trainer.loss}")
+        started = time.perf_counter()
+        self.trainer.compile()
+        self.compile_seconds = time.perf_counter() - started
+
+        history, interrupted = self._fit()
+        self._save(interrupted)
+        result = self._result(history, interrupted)
+        for line in report.ending(history, result):
+            say(line)
+        if "json" in given:
+            _write_json(given["json"], result)
+        if not given["quiet"]:
+            _print_notes(self.trainer, dataset)
+        if interrupted:
+            kept = [f"the network is in {given['save']}"] if "save" in given else []
+            kept += [f"the results are in {given['json']}"] if given.get("json", STANDARD_OUTPUT) != "-" else []
+            raise KeyboardInterrupt(f" in epoch {len(history.loss) + 1} of {given['epochs']}"
+                                    + "".join(f"; {what}" for what in kept))
+
+    def _fit(self) -> tuple[History, bool]:
+        """What was done, and whether Ctrl-C ended it; one before the first step is raised."""
+        given, dataset, network = self.given, self.dataset, self.network
+        _name_features(network, dataset)
+        try:
+            history = self.trainer.fit(
+                dataset.x_train, dataset.y_train, given["epochs"],
+                _test_samples(dataset) if self.fraction is None else None, progress=False if given["quiet"] else None,
+                class_weight=given.get("class_weight"), validation_fraction=self.fraction,
+                stratify=self.fraction is not None and network.activations[-1] == "softmax",
+                metrics=given.get("metrics", ()), callbacks=[*self.watchers, self.epochs])
+        except KeyboardInterrupt:
+            if self.trainer.steps_done == 0:
+                raise
+            self.epochs.history.stopped = "interrupted"
+            return self.epochs.history, True
+        return history, False
+
+    def _save(self, interrupted: bool) -> None:
+        if "save" in self.given:
+            self.network.save(self.given["save"])
+            write_whole(str(options.config_beside(self.given["save"])),
+                        options.config(self.given, interrupted).encode())
+
+    def _result(self, history: History, interrupted: bool) -> dict[str, Any]:
+        dataset, trainer, once = self.dataset, self.trainer, self.fraction is not None
+        seconds, samples = sum(history.seconds), sum(history.samples)
+        test, losses, accuracies = _test_samples(dataset), history.validation_loss, history.validation_accuracy
+        final = losses[-1] if losses else None, accuracies[-1] if accuracies else None
+        if test is None or once or interrupted or final[0] is None or _changes_the_end(self.watchers):
+            final = trainer.evaluate(*test) if test else (None, None)
+        trained = trainer.evaluate(dataset.x_train, dataset.y_train) if test is None else (None, None)
+        return {
+            "dataset": self.given["data"],
+            "n_train": len(dataset.x_train),
+            "n_test": 0 if dataset.x_test is None else len(dataset.x_test),
+            "layer_sizes": list(trainer.network.layer_sizes),
+            "n_parameters": trainer.network.n_parameters,
+            "epochs": len(history.loss),
+            "batch_size": trainer.batch_size,
+            "seed": self.given["seed"],
+            "threads": trainer.threads,
+            "load_seconds": self.load_seconds,
+            "compile_seconds": self.compile_seconds,
+            "train_seconds": seconds,
+            "samples_per_second": samples / seconds if seconds else None,
+            "train_loss": history.loss,
+            "test_loss": _known(final[0]) if once else losses,
+            "test_accuracy": _known(final[1]) if once else accuracies,
+            "final_test_loss": final[0],
+            "final_test_accuracy": final[1],
+            "final_train_loss": trained[0],
+            "final_train_accuracy": trained[1],
+            "validation_loss": losses if once else [],
+            "validation_accuracy": accuracies if once else [],
+            "metrics": history.metrics,
+            "stopped": history.stopped,
+        }
 
 
 def _find_eta(given: dict[str, Any]) -> None:
-    _need_data(given)
-    _check_outputs(given.get("plot"))
-    dataset = data.load(given["data"])
-    _, trainer = options.network_and_trainer(given, dataset)
+    with options.blamed():
+        _check_places(given)
+    dataset = data.load(given["data"], given.get("target"))
+    with options.blamed():
+        _, trainer = options.network_and_trainer(given, dataset)
     found = fastbp.find_eta(trainer, dataset.x_train, dataset.y_train)
     if "plot" in given:
         found.plot(given["plot"])
@@ -172,16 +280,50 @@ def _find_eta(given: dict[str, Any]) -> None:
           f"{len(found.etas)} steps with etas from {found.etas[0]:.3g} to {found.etas[-1]:.3g}")
 
 
-def _need_data(given: dict[str, Any]) -> None:
+def _check_places(given: dict[str, Any]) -> None:
+    """Of `train` and `find-eta`: there are data, and nothing is written over them or over anything else."""
     if "data" not in given:
-        raise ValueError("name the DATA to train on: mnist, a folder or an .npz")
+        raise ValueError("name the DATA to train on: mnist, a folder, an .npz or a table")
+    config = options.config_beside(given["save"]) if "save" in given else None
+    named = {f"--{name}": given.get(name) for name in ("save", "json", "log", "plot", "checkpoint", "tensorboard")}
+    folders = {name: named.pop(name) for name in ("--checkpoint", "--tensorboard")}
+    check_places({"DATA": files(given["data"]), "--config": given.get("config"),
+                  "--init-from": given.get("init_from")} | folders,
+                 named | {"the options beside --save,": config}, folders["--checkpoint"])
 
 
-def _check_outputs(*paths: str | Path | None) -> None:
-    """Refuse what could not be written before time is spent on it."""
-    for path in paths:
-        if path not in (None, "-"):
-            check_folder(path)
+@contextlib.contextmanager
+def _hushed(quiet: bool) -> Iterator[None]:
+    """In this block, if it is to be quiet, no note and no warning is shown."""
+    log = logging.getLogger("fastbp")
+    level = log.level
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+            log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+def _print_notes(trainer: Trainer, dataset: data.Dataset) -> None:
+    """Why it may not have learned."""
+    diagnose = getattr(fastbp, "diagnose", None)
+    if diagnose is not None:
+        for note in diagnose(trainer, dataset.x_train, dataset.y_train).notes:
+            print(f"fastbp: {note}", file=sys.stderr)
+
+
+def _name_features(network: Network, dataset: data.Dataset) -> None:
+    """Have the network know the columns that it is trained on, for `fastbp predict` of tables."""
+    if dataset.features is not None and hasattr(network, "feature_names"):
+        network.feature_names = dataset.features
+
+
+def _changes_the_end(watchers: list[Callback]) -> bool:
+    """Whether the network that a fit ends with is not that of its last epoch."""
+    return any(getattr(watcher, "ends_with", "") for watcher in watchers)
 
 
 def _test_samples(dataset: data.Dataset) -> tuple[Array, Array] | None:
@@ -190,106 +332,55 @@ def _test_samples(dataset: data.Dataset) -> tuple[Array, Array] | None:
     return dataset.x_test, dataset.y_test
 
 
-def _tested(trainer: Trainer, history: History, test: tuple[Array, Array] | None, once: bool) -> dict[str, Any]:
-    """Loss and accuracy on the test samples, after each epoch or, if others validated, at the end."""
-    losses, accuracies = history.validation_loss, history.validation_accuracy
-    if once:
-        loss, accuracy = trainer.evaluate(*test) if test else (None, None)
-        losses, accuracies = [[value] if value is not None else [] for value in (loss, accuracy)]
-    return {"test_loss": losses, "test_accuracy": accuracies,
-            "final_test_accuracy": accuracies[-1] if accuracies else None,
-            "validation_loss": history.validation_loss if once else [],
-            "validation_accuracy": history.validation_accuracy if once else [], "metrics": history.metrics,
-            "stopped": history.stopped}
+def _known(value: float | None) -> list[float]:
+    return [] if value is None else [value]
 
 
 def _count(x: Array | None) -> str:
     return "no" if x is None else f"{len(x):,}"
 
 
-def _result(given: dict[str, Any], dataset: data.Dataset, trainer: Trainer, history: History,
-            load_seconds: float, compile_seconds: float) -> dict[str, Any]:
-    train_seconds = sum(history.seconds)
-    n_train = len(dataset.x_train)
-    return {
-        "dataset": given["data"],
-        "n_train": n_train,
-        "n_test": 0 if dataset.x_test is None else len(dataset.x_test),
-        "layer_sizes": list(trainer.network.layer_sizes),
-        "n_parameters": trainer.network.n_parameters,
-        "epochs": len(history.loss),
-        "batch_size": trainer.batch_size,
-        "seed": given["seed"],
-        "threads": trainer.threads,
-        "load_seconds": load_seconds,
-        "compile_seconds": compile_seconds,
-        "train_seconds": train_seconds,
-        "samples_per_second": sum(history.samples) / train_seconds,
-        "train_loss": history.loss,
-    }
-
-
-def _lines(history: History, result: dict[str, Any]) -> list[str]:
-    """The report: a line an epoch, and what it took."""
-    lines, name = [], "validation" if result["validation_loss"] else "test"
-    for epoch, loss in enumerate(history.loss):
-        line = f"epoch {epoch + 1:>2}   train loss {loss:.4f}"
-        if history.validation_loss:
-            line += f"   {name} loss {history.validation_loss[epoch]:.4f}"
-        if history.validation_accuracy:
-            line += f"   {name} accuracy {history.validation_accuracy[epoch]:.2%}"
-        line += "".join(f"   {metric} {values[epoch]:.4g}" for metric, values in history.metrics.items())
-        lines.append(line)
-    if history.stopped:
-        lines.append(f"stopped: {history.stopped}")
-    if name == "validation" and result["test_loss"]:
-        accuracy = result["final_test_accuracy"]
-        lines.append(f"test loss {result['test_loss'][0]:.4f}"
-                     + (f"   test accuracy {accuracy:.2%}" if accuracy is not None else ""))
-    threads = result["threads"]
-    lines.append(f"trained in {result['train_seconds']:.2f} s ({result['samples_per_second']:,.0f} samples/s, "
-                 f"{threads} thread{'s' if threads > 1 else ''}); "
-                 f"loading took {result['load_seconds']:.2f} s, compiling {result['compile_seconds']:.2f} s")
-    return lines
-
-
 def _predict(given: dict[str, Any]) -> None:
-    _check_outputs(given["json"], given["out"])
+    out = given["out"] or (STANDARD_OUTPUT if given["proba"] else None)
+    with options.blamed():
+        check_places({"MODEL": given["model"], "DATA": files(given["data"])},
+                     {"--json": given["json"], "--out": out})
     network = Network.load(given["model"])
-    dataset = data.load(given["data"])
-    x, y = _test_samples(dataset) or (dataset.x_train, dataset.y_train)
-    predictions = network.predict(x)
+    x, y = data.load_samples(given["data"], network.layer_sizes[0], getattr(network, "feature_names", None),
+                             given["target"])
+    predictions = network.predict_proba(x) if given["proba"] else network.predict(x)
     result = {"model": given["model"], "dataset": given["data"], "n_samples": len(x),
-              "layer_sizes": list(network.layer_sizes), **_score(network, predictions, y)}
-    if given["out"]:
-        write_whole(given["out"], _table(predictions).encode())
+              "layer_sizes": list(network.layer_sizes), **({} if y is None else _score(network, x, y))}
+    if out:
+        _write(out, report.table(_columns(network, predictions, given["proba"]), predictions))
     if given["json"]:
         _write_json(given["json"], result)
-    if given["json"] != "-":
-        print(f"{len(x):,} samples, " + ", ".join(f"{name} {value:.4g}" for name, value in result.items()
-                                                  if name in ("accuracy", "mean_squared_error")))
+    if STANDARD_OUTPUT not in (given["json"], out):
+        print(", ".join([f"{len(x):,} samples", *(f"{name} {value:.4g}" for name, value in result.items()
+                                                  if name in ("accuracy", "mean_squared_error"))]))
 
 
-def _score(network: Network, predictions: Array, y: Array) -> dict[str, float]:
-    targets = as_targets(y, len(predictions), network, check_loss(None, network.activations[-1]))
-    if targets.labels is not None:
-        labels = predictions if predictions.ndim == 1 else decide(predictions)
-        return {"accuracy": float(np.mean(labels == targets.labels))}
-    return {"mean_squared_error": float(np.mean((predictions - y.reshape(predictions.shape)) ** 2))}
+def _score(network: Network, x: Array, y: Array) -> dict[str, float]:
+    """What `Trainer.evaluate` gives as accuracy, or of values the mean squared error."""
+    outputs = network.forward(x)
+    targets = as_targets(y, len(outputs), network, Quadratic())  # whatever it was trained with, and of any range
+    shares = right(outputs, targets)
+    if shares is not None:
+        return {"accuracy": float(shares.mean())}
+    return {"mean_squared_error": float(np.mean((outputs - targets.array.astype(np.float64)) ** 2))}
 
 
-def _table(predictions: Array) -> str:
-    """CSV of the predictions, one line a sample, numbered from 0."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = ["label"] if predictions.ndim == 1 else [f"output{j}" for j in range(predictions.shape[1])]
-    writer.writerow(["sample", *columns])
-    for i, row in enumerate(predictions.reshape(len(predictions), -1).tolist()):
-        writer.writerow([i, *row])
-    return text.getvalue()
+def _columns(network: Network, predictions: Array, proba: bool) -> list[str]:
+    if predictions.ndim == 1:
+        return ["label" if classifies(network.activations[-1]) else "output0"]
+    if not proba:
+        return [f"output{j}" for j in range(predictions.shape[1])]
+    classes = getattr(network, "classes", None)
+    return [f"p_{name}" for name in (range(predictions.shape[1]) if classes is None else classes)]
 
 
 def _info(given: dict[str, Any]) -> None:
+    check_places({}, {"--json": given["json"]})
     result = {
         "fastbp": fastbp.__version__,
         "python": platform.python_version(),
@@ -326,15 +417,15 @@ def _warmup(given: dict[str, Any]) -> None:
 
 
 def _write_json(path: str, result: dict[str, Any]) -> None:
-    text = json.dumps(strict(result), indent=2, allow_nan=False) + "\n"
-    if path == "-":
+    _write(path, json.dumps(strict(result), indent=2, allow_nan=False) + "\n")
+
+
+def _write(path: str, text: str) -> None:
+    """To a file, or to standard output."""
+    if path == STANDARD_OUTPUT:
         print(text, end="")
     else:
         write_whole(path, text.encode())
-
-
-def _silent(*_: object) -> None:
-    pass
 
 
 if __name__ == "__main__":

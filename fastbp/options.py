@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fastbp.initialisation import INITIALISERS
 from fastbp.metrics import METRICS
 from fastbp.network import HIDDEN_ACTIVATIONS, Network
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp
+from fastbp.task import CLASSES, VALUES, meaning, n_outputs
 from fastbp.trainer import Trainer
 
 if sys.version_info >= (3, 11):
@@ -30,11 +32,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; or an .npz with x_train, y_train and "
-             "optionally x_test, y_test")
+DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; an .npz with x_train, y_train and "
+             "optionally x_test, y_test; or a table, .csv or .tsv, with a header line")
+TARGET_HELP = "of a table: the column that holds the targets (default: {})"
 # Of one run, not of what it computes; so they are not kept for another.
 OF_A_RUN = {"config", "save", "json", "log", "tensorboard", "checkpoint", "checkpoint_seconds", "resume", "quiet",
             "run"}
+
+
+class UsageError(ValueError):
+    """What was asked for is not an option, is out of its range, or contradicts another one."""
 
 
 class Chosen(str):
@@ -51,6 +58,10 @@ def add(train: argparse.ArgumentParser, whole: bool = True) -> None:
     train.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
     train.add_argument("--config", metavar="FILE", help="take options from a TOML file, such as --save writes beside "
                                                         "the network; those given here come first")
+    train.add_argument("--target", metavar="NAME", help=TARGET_HELP.format("the last one"))
+    train.add_argument("--task", choices=[CLASSES, VALUES],
+                       help="what the targets are (default: what --loss is for, or else classes if they are texts, "
+                            "truth values or integers, and values if they are numbers with fractions or rows)")
     _add_network(train.add_argument_group("the network"))
     learning = train.add_argument_group("how it learns")
     _add_learning(learning)
@@ -71,6 +82,8 @@ def _add_network(group: Any) -> None:
                        help=f"of all hidden layers or of each: {', '.join(HIDDEN_ACTIVATIONS)}")
     group.add_argument("--weights", type=_name(INITIALISERS, initialisation.ALIASES), metavar="NAME",
                        help=f"how they start: {', '.join(INITIALISERS)} (default: what each layer's activation wants)")
+    group.add_argument("--input-scale", type=float, metavar="X",
+                       help="what inputs are multiplied by (default: 1/255 for images of bytes in IDX files, else 1)")
     group.add_argument("--init-from", metavar="MODEL",
                        help="take over the first layers of a saved network, as far as their shapes agree")
     group.add_argument("--freeze", type=_whole_numbers, metavar="L,L,...",
@@ -89,8 +102,9 @@ def _add_learning(group: Any) -> None:
     group.add_argument("--optimizer", type=_chosen(OPTIMIZERS), default="sgd", metavar="NAME[:...]",
                        help=f"{', '.join(OPTIMIZERS)}, with settings after a colon, as in adam:beta2=0.99; sgd is with "
                             "Nesterov's momentum")
-    group.add_argument("--eta", type=float, help="learning rate (default: 0.2 for sgd on classes, 0.01 for sgd on "
-                                                 "values, for others their own, such as 0.001 for adam)")
+    group.add_argument("--eta", "--lr", "--learning-rate", type=float,
+                       help="learning rate (default: 0.2 for sgd on classes, 0.01 for sgd on values, for others their "
+                            "own, such as 0.001 for adam)")
     group.add_argument("--momentum", type=float, help="of sgd (default: 0.9)")
     group.add_argument("--schedule", type=_chosen(SCHEDULES), default="linear", metavar="NAME[:...]",
                        help=f"of the learning rate: {', '.join(SCHEDULES)}, with settings after a colon, as in "
@@ -217,40 +231,42 @@ def _with(make: Callable[..., Any], option: str, choice: Chosen, **settings: Any
         raise ValueError(f"--{option} {choice}: {str(error).split('() ')[-1].split('__ ')[-1]}") from None
 
 
+@contextlib.contextmanager
+def blamed() -> Iterator[None]:
+    """In this block what is refused is what the options say: a UsageError."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if isinstance(error, data.DataError):
+            raise
+        raise UsageError(str(error)) from error
+
+
 def network_and_trainer(given: dict[str, Any], dataset: data.Dataset) -> tuple[Network, Trainer]:
-    """The network and trainer that fit the targets: labels get softmax and cross-entropy, values least squares."""
-    n_out, labels = _outputs(dataset)
-    loss = given.get("loss", _chosen(LOSSES)("cross_entropy" if labels else "quadratic"))
-    smoothing = {}
-    if "label_smoothing" in given:
-        if loss.name != "cross_entropy":
-            raise ValueError(f"--label-smoothing belongs to --loss cross_entropy, not to {loss.name}")
-        smoothing = {"label_smoothing": given["label_smoothing"]}
-    loss = _with(LOSSES[loss.name], "loss", loss, **smoothing)
-    output = loss.outputs[0] if loss.outputs else "softmax" if labels else "identity"
+    """The network and trainer that fit the targets: classes get softmax and cross-entropy, values least squares."""
+    named = given.get("loss")
+    task = meaning(dataset.y_train, named and named.name, given.get("task"))
+    loss = _loss(given, named or _chosen(LOSSES)("cross_entropy" if task == CLASSES else "quadratic"))
+    output = loss.outputs[0] if loss.outputs else "softmax" if task == CLASSES else "identity"
     hidden = given["activation"][0] if len(given["activation"]) == 1 else given["activation"]
-    sizes = [dataset.x_train.shape[1], *given["hidden"], n_out]
+    sizes = [dataset.x_train.shape[1], *given["hidden"], n_outputs(dataset, task, loss.name)]
     network = Network(sizes, hidden, output, seed=given["seed"], weights=given.get("weights"),
-                      input_scale=dataset.input_scale)
+                      input_scale=given.get("input_scale", dataset.input_scale))
     if "init_from" in given:
         _take_over(network, given["init_from"])
     names = ("threads", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema")
     rest = {name: given[name] for name in names if name in given}
-    return network, Trainer(network, loss, _optimizer(given, labels), given["batch_size"], given["seed"],
+    return network, Trainer(network, loss, _optimizer(given, task == CLASSES), given["batch_size"], given["seed"],
                             schedule=_schedule(given), frozen=given.get("freeze", ()), **rest)
 
 
-def _outputs(dataset: data.Dataset) -> tuple[int, bool]:
-    """How many outputs the targets need, and whether they are labels."""
-    y = dataset.y_train
-    if not (y.ndim == 1 and y.dtype.kind in "bui"):
-        return (1 if y.ndim == 1 else y.shape[1]), False
-    highest = max(int(part.max()) for part in (y, dataset.y_test) if part is not None and part.dtype.kind in "bui")
-    n_out = max(2, highest + 1)
-    if n_out > max(2, len(y)):
-        raise ValueError(f"y_train and y_test hold labels up to {highest}, {n_out} classes, but there are "
-                         f"only {len(y)} samples; store values that are no labels as floats")
-    return n_out, True
+def _loss(given: dict[str, Any], choice: Chosen) -> Any:
+    smoothing = {}
+    if "label_smoothing" in given:
+        if choice.name != "cross_entropy":
+            raise ValueError(f"--label-smoothing belongs to --loss cross_entropy, not to {choice.name}")
+        smoothing = {"label_smoothing": given["label_smoothing"]}
+    return _with(LOSSES[choice.name], "loss", choice, **smoothing)
 
 
 def _take_over(network: Network, path: str) -> None:
@@ -330,7 +346,7 @@ def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser,
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from None
     known = {action.dest: action for action in train._actions if action.dest not in ("help", "config")}
-    taken = _options_of(parser, arguments[0])
+    taken = {action.dest for action in _actions_of(parser, arguments[0])}
     before: dict[str, list[str]] = {}
     for key, value in read.items():
         name = key.replace("-", "_")
@@ -345,9 +361,15 @@ def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser,
     return [arguments[0], *(part for name, parts in before.items() if name in taken for part in parts), *arguments[1:]]
 
 
-def _options_of(parser: argparse.ArgumentParser, command: str) -> set[str]:
+def options_of(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """All that may be given to a command, as it is written."""
+    return [option for action in _actions_of(parser, command) for option in action.option_strings]
+
+
+def _actions_of(parser: argparse.ArgumentParser, command: str) -> list[argparse.Action]:
     commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return {action.dest for action in commands.choices[command]._actions}
+    actions: list[argparse.Action] = commands.choices[command]._actions
+    return actions
 
 
 def _as_arguments(place: str, action: argparse.Action, value: Any) -> list[str]:
@@ -377,10 +399,11 @@ def config_beside(model: str) -> Path:
     return path.with_name(path.name + ".toml") if path.suffix == ".toml" else path.with_suffix(".toml")
 
 
-def config(given: dict[str, Any]) -> str:
+def config(given: dict[str, Any], interrupted: bool = False) -> str:
     """The options as TOML, those at their defaults too: JSON's texts, numbers and lists are TOML's."""
-    exact = "" if "max_seconds" in given else " to the bit"
-    lines = [f"# fastbp {fastbp.__version__}: fastbp train --config FILE repeats this training{exact}."]
+    exact = "" if "max_seconds" in given or interrupted else " to the bit"
+    lines = [f"# fastbp {fastbp.__version__}: fastbp train --config FILE repeats this training{exact}"
+             + (", which was interrupted." if interrupted else ".")]
     for name, value in given.items():
         if name in OF_A_RUN:
             continue

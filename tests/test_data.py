@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp.data
-from fastbp.data import DataError, Dataset, load, mnist, read_idx
+from fastbp.data import DataError, Dataset, load, load_samples, mnist, read_idx, table
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -410,7 +410,7 @@ BAD_NPZ = {
     "y of three dimensions": (npz_arrays(y_train=IMAGES), r"y_train has shape \(5, 2, 3\); expected \(n_samples,\)"),
     "no sample": (npz_arrays(x_test=IMAGES[:0], y_test=LABELS[:0]), r"x_test is empty, of shape \(0, 2, 3\); expected"),
     "no feature": (npz_arrays(x_train=np.zeros((5, 0))), r"x_train is empty, of shape \(5, 0\); expected"),
-    "strings": (npz_arrays(y_train=TEXT), "y_train has dtype <U1; expected real numbers"),
+    "strings": (npz_arrays(x_train=TEXT), "x_train has dtype <U1; expected real numbers"),
     "bytes": (npz_arrays(y_train=TEXT.astype("S")), r"y_train has dtype \|S1; expected real numbers"),
     "complex": (npz_arrays(x_train=IMAGES * 1j), "x_train has dtype complex128; expected real numbers"),
     "datetime": (npz_arrays(y_train=DATES), r"y_train has dtype datetime64\[D\]; expected real numbers"),
@@ -549,7 +549,7 @@ def test_every_flipped_bit_of_npz_is_noticed_or_the_same(scratch, save):
 # Anything else
 
 
-@pytest.mark.parametrize("source", ["cifar", "data.csv", "MNIST", None, 3, b"mnist", IMAGES], ids=repr)
+@pytest.mark.parametrize("source", ["cifar", "data.xls", "MNIST", None, 3, b"mnist", IMAGES], ids=repr)
 def test_unknown_source_names_the_accepted_forms(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as error:
@@ -559,3 +559,169 @@ def test_unknown_source_names_the_accepted_forms(source, tmp_path, monkeypatch):
     assert '"mnist"' in message
     assert "folder" in message
     assert ".npz" in message
+
+
+# Tables
+
+
+def write_table(folder: Path, text: str, name: str = "table.csv", encoding: str = "utf-8") -> Path:
+    (folder / name).write_bytes(text.encode(encoding))
+    return folder / name
+
+
+ROWS = "width,height,kind\n1.5,-2,0\n3,4e1,1\n\n.5,6,2\n"
+
+
+@pytest.mark.parametrize("text", [
+    ROWS, ROWS.replace("\n", "\r\n"), ROWS.replace(",", ";"), ROWS.replace(",", "\t"), ROWS.strip(), "\ufeff" + ROWS,
+    ROWS.replace("width", '" width"').replace("1.5", ' "1.5"'.strip()), ROWS.replace(",kind", " , kind"),
+    ROWS.replace("kind", '"kind;of,\nthing"'),
+], ids=repr)  # fmt: skip
+def test_table(tmp_path, text):
+    data = load(write_table(tmp_path, text))
+    assert_same(data.x_train, np.array([[1.5, -2], [3, 40], [0.5, 6]]))
+    assert_same(data.y_train, np.array([0, 1, 2]))
+    assert data.x_test is None and data.y_test is None and data.input_scale == 1
+    assert data.features == ("width", "height") and data.target.startswith("kind")
+
+
+def test_table_in_several_blocks(tmp_path):
+    x = np.random.default_rng(0).normal(size=(2 * table.BLOCK + 7, 2))
+    y = np.array(["a", "b", "no"])[np.arange(len(x)) % 3]
+    rows = "".join(f"{a!r},{b!r},{c}\n" for (a, b), c in zip(x.tolist(), y, strict=True))
+    data = load(write_table(tmp_path, "first,second,kind\n" + rows))
+    assert_same(data.x_train, x)
+    assert_same(data.y_train, y)
+
+
+@pytest.mark.parametrize(("cells", "y"), [
+    ("0 1 -2 3", np.array([0, 1, -2, 3])), ("1.0 2.0 3.0 4.5", np.array([1.0, 2, 3, 4.5])),
+    ("1 2.0 3 4", np.array([1.0, 2, 3, 4])), ("cat dog cat dog", np.array(["cat", "dog", "cat", "dog"])),
+    ("True False True True", np.array(["True", "False", "True", "True"])),
+    ("1 2 3a 4b", np.array(["1", "2", "3a", "4b"])), ("NA EU NA EU", np.array(["NA", "EU", "NA", "EU"])),
+    ("99999999999999999999 1 2 3", np.array([1e20, 1, 2, 3])),
+])  # fmt: skip
+def test_targets_of_a_table(tmp_path, cells, y):
+    rows = "".join(f"{cell},{i}\n" for i, cell in enumerate(cells.split()))
+    data = load(write_table(tmp_path, "y,x\n" + rows), target="y")
+    assert_same(data.y_train, y)
+    assert_same(data.x_train, np.arange(4.0)[:, np.newaxis])
+    assert (data.features, data.target) == (("x",), "y")
+
+
+def test_truth_values_in_a_table(tmp_path):
+    data = load(write_table(tmp_path, "a,b,y\nTrue,1,0\nfalse,0.5,1\n"))
+    assert_same(data.x_train, np.array([[1.0, 1], [0, 0.5]]))
+
+
+BAD_TABLES = {
+    "text": ("a,b,y\n1,2,0\n\n1,red,0\n", r"table.csv, line 4, column 'b': 'red' is no number .*; write the column as"),
+    "decimal comma": ("a;b;y\n1;2,5;0\n", "line 2, column 'b': '2,5' is no number .with a point before decimals."),
+    "empty cell": ("a,b,y\n1,,0\n", "line 2, column 'b': the cell is missing .''.; fill it with a number, or leave"),
+    "nan": ("a,b,y\n1,2,0\n1,nan,0\n", "line 3, column 'b': the cell is missing .'nan'."),
+    "NA": ("a,b,y\nNA,2,0\n", "line 2, column 'a': the cell is missing .'NA'."),
+    "infinity": ("a,b,y\ninf,2,0\n", "line 2, column 'a': the cell is missing .'inf'."),
+    "line of quoted lines": ('a,y\n1,"o\nne"\n\nx,"two"\n', "line 5, column 'a': 'x' is no number"),
+    "no target": ("a,y\n1,0\n2, \n3,1\n", "line 3, column 'y': the cell is missing .' '."),
+    "no targets": ("a,y\n1,\n2,\n", "the column 'y' is empty; expected targets"),
+    "a text among numbers": ("a,y\n1,2.5\n1,x\n1,3\n1,4\n", "line 3, column 'y': 'x' is no number"),
+    "a missing number": ("a,y\n1,2.5\n1,?\n1,3\n1,4\n", "line 3, column 'y': the cell is missing .'.'."),
+    "short row": ("a,b,y\n1,2,3\n1,2\n", "line 3: has 2 cells, the header line has 3; expected as many"),
+    "long row": ("a,b,y\n1,2,3,\n", "line 2: has 4 cells, the header line has 3"),
+    "no header": ("1,2,0\n3,4,1\n", "its first line holds numbers, '1', '2', '0'; expected a header line"),
+    "index": (",a,y\n0,1,0\n", r"column 1 has no name in the header line; .* \(pandas: to_csv\(index=False\)\)"),
+    "names": ("a,a,y\n0,1,0\n", "two columns have the name 'a'; expected a name of its own"),
+    "nothing": ("", "its first line is empty; expected the names of the columns"),
+    "no rows": ("a,b,y\n\n", "has a header line and no rows; expected at least one sample"),
+    "one column": ("a\n1\n", "has the column 'a' alone; expected features and a target"),
+    "open quote": ('a,y\n1,"2\n', "line 2: unexpected end of data; expected a table as CSV"),
+}
+
+
+@pytest.mark.parametrize("text, message", BAD_TABLES.values(), ids=BAD_TABLES)
+def test_bad_table(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        load(write_table(tmp_path, text))
+
+
+def test_table_that_is_none(tmp_path):
+    with pytest.raises(DataError, match=r"table.csv: is no text in UTF-8 \(.*\); expected a table, saved as UTF-8"):
+        load(write_table(tmp_path, "größe,y\n1,2\n", encoding="latin-1"))
+    with pytest.raises(DataError, match="missing.csv: no such file; expected a table"):
+        load(tmp_path / "missing.csv")
+    with pytest.raises(DataError, match=r"has no column 'kinds' to be the target; did you mean 'kind'\? found 'width'"):
+        load(write_table(tmp_path, ROWS), target="kinds")
+    with pytest.raises(DataError, match="the target 'kind' is a column of a table"):
+        load(tmp_path / "data.npz", target="kind")
+
+
+# Samples to predict
+
+
+@pytest.mark.parametrize(("names", "x_name", "y_name"), [
+    ("x_test", "x_test", None), ("x_test y_test", "x_test", "y_test"), ("x_train", "x_train", None),
+    ("x_train y_train", "x_train", "y_train"), ("x_train y_train x_test", "x_test", None), ("x", "x", None),
+    ("x y", "x", "y"), ("X", "X", None), ("X y", "X", "y"), ("X Y", "X", "Y"), ("x_train y_test", "x_train", None),
+])  # fmt: skip
+def test_samples_of_an_archive(tmp_path, names, x_name, y_name):
+    arrays = {name: (IMAGES if name[0] in "xX" else LABELS) + np.uint8(i) for i, name in enumerate(names.split())}
+    np.savez(tmp_path / "new.npz", **arrays)
+    x, y = load_samples(tmp_path / "new.npz")
+    assert_same(x, arrays[x_name].reshape(5, 6))
+    assert y is None if y_name is None else (y == arrays[y_name]).all()
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    ({"a": IMAGES}, "new.npz: found the keys a; expected x_test, x_train, x, X"), ({}, r"found the keys \(none\);"),
+    ({"x": LABELS}, r"x has shape \(5,\); expected"), ({"x": IMAGES, "y": LABELS[1:]}, "x has 5 samples, y 4"),
+    ({"x": TEXT}, "x has dtype <U1; expected real numbers"),
+])  # fmt: skip
+def test_bad_samples(tmp_path, arrays, message):
+    np.savez(tmp_path / "new.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load_samples(tmp_path / "new.npz")
+    with pytest.raises(DataError):  # a training needs more
+        load(tmp_path / "new.npz")
+
+
+def test_samples_of_a_folder(tmp_path):
+    write_folder(tmp_path)
+    for x, y, missing in ((IMAGES[:3], LABELS[:3], "t10k-labels-idx1-ubyte"), (IMAGES[:3], None, "t10k-images-idx3-"
+                          "ubyte"), (IMAGES, LABELS, "train-labels-idx1-ubyte"), (IMAGES, None, "train-images-idx3-"
+                          "ubyte")):  # fmt: skip
+        found_x, found_y = load_samples(tmp_path)
+        assert_same(found_x, x.reshape(len(x), -1))
+        assert found_y is None if y is None else (found_y == y).all()
+        (tmp_path / missing).unlink()
+    with pytest.raises(DataError, match="found neither t10k-images-idx3-ubyte nor train-images-idx3-ubyte; expected"):
+        load_samples(tmp_path)
+
+
+@pytest.mark.parametrize(("settings", "columns", "y"), [
+    (dict(n_features=2), [0, 1], [0, 1, 2]), (dict(n_features=3), [0, 1, 2], None), ({}, [0, 1, 2], None),
+    (dict(target="width"), [1, 2], [1.5, 3, 0.5]), (dict(features=["height", "width"]), [1, 0], [0, 1, 2]),
+    (dict(features=["height", "kind", "width"]), [1, 2, 0], None), (dict(features=["kind"]), [2], None),
+    (dict(features=["kind"], target="height"), [2], [-2, 40, 6]),
+])  # fmt: skip
+def test_samples_of_a_table(tmp_path, settings, columns, y):
+    x, found = load_samples(write_table(tmp_path, ROWS), **settings)
+    assert_same(x, np.array([[1.5, -2, 0], [3, 40, 1], [0.5, 6, 2]])[:, columns])
+    assert found is None if y is None else found.tolist() == y
+
+
+def test_samples_of_a_table_by_name(tmp_path):
+    """Columns that are not asked for need not be numbers; targets that are not known may be left empty."""
+    x, y = load_samples(write_table(tmp_path, "id,a,note,y\nq1,1,,\nq2,2,red,\n"), features=["a"], target="y")
+    assert x.tolist() == [[1], [2]] and y is None
+    with pytest.raises(DataError, match="has no column 'b', 'c', which the network was trained with; found 'width',"):
+        load_samples(write_table(tmp_path, ROWS), features=["b", "width", "c"])
+
+
+def test_a_column_is_a_vector(tmp_path):
+    np.savez(tmp_path / "column.npz", **npz_arrays(y_train=LABELS[:, np.newaxis]))
+    assert_same(load(tmp_path / "column.npz").y_train, LABELS)
+
+
+def test_names_of_classes_in_an_archive(tmp_path):
+    np.savez(tmp_path / "texts.npz", x_train=IMAGES, y_train=TEXT)
+    assert_same(load(tmp_path / "texts.npz").y_train, TEXT)

@@ -1,7 +1,7 @@
-"""Data sets as plain NumPy arrays: the packaged MNIST, IDX files and NPZ archives."""
+"""Data sets as plain NumPy arrays: the packaged MNIST, IDX files, NPZ archives and tables (CSV)."""
 
 from fastbp.data.dataset import DataError, Dataset
 from fastbp.data.idx import read_idx
-from fastbp.data.sources import load, mnist
+from fastbp.data.sources import load, load_samples, mnist
 
-__all__ = ["DataError", "Dataset", "load", "mnist", "read_idx"]
+__all__ = ["DataError", "Dataset", "load", "load_samples", "mnist", "read_idx"]

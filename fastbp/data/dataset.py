@@ -14,10 +14,10 @@ class DataError(ValueError):
     --------
     >>> from fastbp.data import DataError, load
     >>> try:
-    ...     load("measurements.csv")
+    ...     load("measurements.xls")
     ... except DataError as error:
     ...     print(str(error).split(";")[0])
-    measurements.csv: not a data source that fastbp can load
+    measurements.xls: not a data source that fastbp can load
     """
 
 
@@ -36,12 +36,16 @@ class Dataset(_Arrays):
     x_train : ndarray, shape (n_train, n_features)
         C-contiguous, native byte order; the dtype is the file's own (uint8 for MNIST).
     y_train : ndarray, shape (n_train,) or (n_train, n_outputs)
-        Labels or target vectors.
+        Labels, names of classes (dtype U), values or rows of targets; a column (n_train, 1) comes as (n_train,).
     x_test, y_test : ndarray or None
         As `x_train` and `y_train`; both None when the source has no test samples.
     input_scale : float
         What to multiply samples by, for `Network(..., input_scale=...)`: 1/255 for images of bytes, else 1. No part of
-        the tuple.
+        the tuple, no more than:
+    features : tuple of str or None
+        Names of the columns of x_train, if the source has them.
+    target : str or None
+        Name of the column that became y_train, likewise.
 
     Examples
     --------
@@ -53,6 +57,8 @@ class Dataset(_Arrays):
     """
 
     input_scale = 1.0
+    features: tuple[str, ...] | None = None
+    target: str | None = None
 
 
 def build_dataset(arrays: dict[str, npt.NDArray[Any]], source: os.PathLike[str]) -> Dataset:
@@ -79,23 +85,38 @@ def build_dataset(arrays: dict[str, npt.NDArray[Any]], source: os.PathLike[str])
 def _checked_pair(
     arrays: dict[str, npt.NDArray[Any]], part: str, source: os.PathLike[str]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    x, y = (_native(arrays[name], name, source) for name in (f"x_{part}", f"y_{part}"))
+    x, y = checked_samples(arrays, f"x_{part}", f"y_{part}", source)
+    assert y is not None
+    return x, y
+
+
+def checked_samples(
+    arrays: dict[str, npt.NDArray[Any]], x_name: str, y_name: str | None, source: os.PathLike[str]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Check samples, and their targets if they have a name; return the samples flattened, a column as a vector."""
+    x = _native(arrays[x_name], x_name, "biuf", source)
     if x.ndim < 2:
         raise DataError(
-            f"{source}: x_{part} has shape {x.shape}; expected (n_samples, n_features), or more dimensions to flatten"
+            f"{source}: {x_name} has shape {x.shape}; expected (n_samples, n_features), or more dimensions to flatten"
         )
-    if y.ndim not in (1, 2):
-        raise DataError(f"{source}: y_{part} has shape {y.shape}; expected (n_samples,) or (n_samples, n_outputs)")
-    if len(x) != len(y):
-        raise DataError(f"{source}: x_{part} has {len(x)} samples, y_{part} {len(y)}; expected as many of each")
-    for name, array in ((f"x_{part}", x), (f"y_{part}", y)):
-        if array.size == 0:
+    y = None if y_name is None else _native(arrays[y_name], y_name, "biufU", source)
+    if y is not None and y.ndim not in (1, 2):
+        raise DataError(f"{source}: {y_name} has shape {y.shape}; expected (n_samples,) or (n_samples, n_outputs)")
+    if y is not None and len(x) != len(y):
+        raise DataError(f"{source}: {x_name} has {len(x)} samples, {y_name} {len(y)}; expected as many of each")
+    for name, array in ((x_name, x), (y_name, y)):
+        if array is not None and array.size == 0:
             raise DataError(f"{source}: {name} is empty, of shape {array.shape}; expected at least one sample")
+    if y is not None and y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
     return x.reshape(len(x), -1), y
 
 
-def _native(array: npt.NDArray[Any], name: str, source: os.PathLike[str]) -> npt.NDArray[Any]:
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{source}: {name} has dtype {array.dtype}; expected real numbers (bool, integer or float)")
+def _native(array: npt.NDArray[Any], name: str, kinds: str, source: os.PathLike[str]) -> npt.NDArray[Any]:
+    if array.dtype.kind not in kinds:
+        texts = ", or names of classes as text" if "U" in kinds else ""
+        raise DataError(
+            f"{source}: {name} has dtype {array.dtype}; expected real numbers (bool, integer or float){texts}"
+        )
     # Numba compiles no code for the other byte order. No copy is made of an array that is already as it should be.
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")

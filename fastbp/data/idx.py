@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.data.dataset import DataError, Dataset, build_dataset
+from fastbp.data.dataset import DataError, Dataset, build_dataset, checked_samples
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),
@@ -91,12 +91,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 
 def read_idx_folder(folder: Path) -> Dataset:
     """Read the four files that make up a data set in MNIST's form; each may be plain or end in .gz."""
-    found = {}
-    for name, (stem, ending) in _FOLDER_FILES.items():
-        spellings = (folder / f"{stem}{sep}{ending}{gz}" for sep in "-." for gz in ("", ".gz"))
-        file = next((file for file in spellings if file.is_file()), None)
-        if file is not None:
-            found[name] = file
+    found = files_of(folder)
     missing = [f"{stem}-{ending}" for name, (stem, ending) in _FOLDER_FILES.items() if name not in found]
     if missing:
         raise DataError(
@@ -107,6 +102,28 @@ def read_idx_folder(folder: Path) -> Dataset:
     if dataset.x_train.dtype == np.uint8:
         dataset.input_scale = 1 / 255
     return dataset
+
+
+def read_idx_samples(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Read the test images of such a folder, or else its training images; and their labels, if they are there."""
+    found = files_of(folder)
+    part = next((part for part in ("test", "train") if f"x_{part}" in found), None)
+    if part is None:
+        names = " nor ".join(f"{_FOLDER_FILES[name][0]}-idx3-ubyte" for name in ("x_test", "x_train"))
+        raise DataError(f"{folder}: found neither {names}; expected one of them, plain or with .gz")
+    arrays = {name: read_idx(found[name]) for name in (f"x_{part}", f"y_{part}") if name in found}
+    return checked_samples(arrays, f"x_{part}", f"y_{part}" if f"y_{part}" in arrays else None, folder)
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """Those of the four files that are there, by the names of what they hold."""
+    found = {}
+    for name, (stem, ending) in _FOLDER_FILES.items():
+        spellings = (folder / f"{stem}{sep}{ending}{gz}" for sep in "-." for gz in ("", ".gz"))
+        file = next((file for file in spellings if file.is_file()), None)
+        if file is not None:
+            found[name] = file
+    return found
 
 
 def _read_array(stream: io.BufferedIOBase, path: Path, most: int) -> npt.NDArray[Any]:

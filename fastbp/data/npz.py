@@ -1,28 +1,23 @@
 """The NPZ format: a zip archive with one .npy member for each array."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.data.dataset import DataError, Dataset, build_dataset
+from fastbp.data.dataset import DataError, Dataset, build_dataset, checked_samples
 
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
+# What a file of samples may call them, with what it may call their targets; the first that is there counts.
+_SAMPLES = {"x_test": ("y_test",), "x_train": ("y_train",), "x": ("y",), "X": ("y", "Y")}
 
 
 def read_npz(path: Path) -> Dataset:
     """Read a data set from an archive with the arrays x_train and y_train and, if there are any, x_test and y_test."""
-    try:
-        arrays, keys = _read_members(path)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; expected an NPZ archive") from error
-    # A damaged archive raises whatever zipfile, zlib, struct, tokenize or NumPy stumbles over first.
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read as an NPZ archive: {type(error).__name__}: {error}") from error
+    arrays, keys = _read(path, lambda keys: [name for name in _NAMES if name in keys])
     missing = [name for name in _NAMES[:2] if name not in arrays]
     if missing:
         raise DataError(
@@ -32,14 +27,44 @@ def read_npz(path: Path) -> Dataset:
     return build_dataset(arrays, path)
 
 
-def _read_members(path: Path) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
-    """Return the arrays that a data set has, and the names of all that the archive holds."""
+def read_samples(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Read the test samples of an archive, or else its training samples, x or X; and their targets, if it has them."""
+    arrays, keys = _read(path, _names_of_samples)
+    if not arrays:
+        raise DataError(f"{path}: found the keys {', '.join(keys) or '(none)'}; expected {', '.join(_SAMPLES)}")
+    x_name, y_name = (*arrays, None)[:2]
+    assert x_name is not None
+    return checked_samples(arrays, x_name, y_name, path)
+
+
+def _names_of_samples(keys: list[str]) -> list[str]:
+    """Of the samples and, if there are any, of their targets."""
+    for x_name, y_names in _SAMPLES.items():
+        if x_name in keys:
+            return [x_name, *[y_name for y_name in y_names if y_name in keys][:1]]
+    return []
+
+
+def _read(path: Path, choose: Callable[[list[str]], list[str]]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+    """Return the arrays that `choose` takes of the names of all that the archive holds, and those names."""
+    try:
+        return _read_members(path, choose)
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; expected an NPZ archive") from error
+    # A damaged archive raises whatever zipfile, zlib, struct, tokenize or NumPy stumbles over first.
+    except Exception as error:
+        raise DataError(f"{path}: cannot be read as an NPZ archive: {type(error).__name__}: {error}") from error
+
+
+def _read_members(
+    path: Path, choose: Callable[[list[str]], list[str]]
+) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        for name in _NAMES:
-            if name not in keys:
-                continue
+        for name in choose(keys):
             with archive.open(f"{name}.npy") as member:
                 try:
                     # Never a pickle: reading one runs whatever code its author wrote.

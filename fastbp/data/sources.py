@@ -1,12 +1,18 @@
 """From the name of a data set to its arrays."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
+
+from fastbp.data import npz
 from fastbp.data.dataset import DataError, Dataset
-from fastbp.data.idx import read_idx_folder
-from fastbp.data.npz import read_npz
+from fastbp.data.idx import files_of, read_idx_folder, read_idx_samples
+from fastbp.data.table import read_table, read_table_samples
 
+_TABLES = (".csv", ".tsv")
 _MNIST_FOLDER = Path(__file__).parent / "mnist"
 
 
@@ -41,7 +47,7 @@ def mnist() -> Dataset:
     return read_idx_folder(_MNIST_FOLDER)
 
 
-def load(source: str | os.PathLike[str]) -> Dataset:
+def load(source: str | os.PathLike[str], target: str | None = None) -> Dataset:
     """Load a data set by name or from disk.
 
     Parameters
@@ -53,11 +59,16 @@ def load(source: str | os.PathLike[str]) -> Dataset:
           before ``idx``.
         - A file ``*.npz`` with the arrays ``x_train`` and ``y_train`` and, if there are test samples, ``x_test`` and
           ``y_test``.
+        - A table ``*.csv`` or ``*.tsv`` in UTF-8: a header line with the names of the columns, then a line a sample,
+          with commas, semicolons or tabs between the cells. Features are numbers (true and false are 1 and 0); targets
+          are whole numbers, numbers, or texts, which are names of classes.
+    target : str, optional
+        Of a table: the column that holds the targets; None: the last one.
 
     Returns
     -------
     Dataset
-        Samples flattened to (n_samples, n_features), of the dtype in which they are stored.
+        Samples flattened to (n_samples, n_features), of the dtype in which they are stored; of a table float64.
 
     Raises
     ------
@@ -77,15 +88,78 @@ def load(source: str | os.PathLike[str]) -> Dataset:
     >>> data.x_train.shape, data.x_test
     ((4, 2), None)
     """
+    path = _path(source)
+    if target is not None and not _is_table(path):
+        raise DataError(f"{path}: the target {target!r} is a column of a table (.csv or .tsv), which this is not")
+    if path.is_dir():
+        return read_idx_folder(path)
+    return read_table(path, target) if _is_table(path) else npz.read_npz(path)
+
+
+def load_samples(source: str | os.PathLike[str], n_features: int | None = None, features: Sequence[str] | None = None,
+                 target: str | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Load samples to predict, with or without targets.
+
+    Parameters
+    ----------
+    source : str or path-like
+        As for `load`, but it may hold less: the test samples, or if there are none the training samples. An ``*.npz``
+        may also call them ``x`` or ``X``, and their targets ``y``.
+    n_features : int, optional
+        Of a table without `features`: if it has more columns, the last one holds the targets.
+    features : sequence of str, optional
+        Of a table: names of the columns to take, in this order. If one more is there, it holds the targets.
+    target : str, optional
+        Of a table: the column that holds the targets.
+
+    Returns
+    -------
+    x : ndarray (n_samples, n_features)
+    y : ndarray or None
+        Targets, if the source has them.
+
+    Raises
+    ------
+    DataError
+        As `load` does.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from fastbp.data import load_samples
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "new.csv")
+    ...     with open(path, "w") as file:
+    ...         _ = file.write("width,height\\n3,4\\n5,6\\n")
+    ...     load_samples(path, features=["height", "width"])
+    (array([[4., 3.],
+           [6., 5.]]), None)
+    """
+    path = _path(source)
+    if path.is_dir():
+        return read_idx_samples(path)
+    if _is_table(path):
+        return read_table_samples(path, n_features, features, target)
+    return npz.read_samples(path)
+
+
+def files(source: str | os.PathLike[str]) -> list[Path]:
+    """The files that a source consists of, as far as they are there."""
+    path = _path(source)
+    return list(files_of(path).values()) if path.is_dir() else [path]
+
+
+def _path(source: str | os.PathLike[str]) -> Path:
+    """Of a folder, an archive or a table; a DataError if it can be none of these."""
     if isinstance(source, str | os.PathLike):
-        if source == "mnist":
-            return mnist()
-        path = Path(source)
-        if path.is_dir():
-            return read_idx_folder(path)
-        if path.suffix.lower() == ".npz":
-            return read_npz(path)
+        path = _MNIST_FOLDER if source == "mnist" else Path(source)
+        if path.is_dir() or path.suffix.lower() == ".npz" or _is_table(path):
+            return path
     raise DataError(
         f'{source}: not a data source that fastbp can load; expected "mnist", a folder with the four IDX files of a '
-        "data set, or an .npz file"
+        "data set, an .npz file, or a table as .csv or .tsv"
     )
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in _TABLES

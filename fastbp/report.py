@@ -1,0 +1,95 @@
+"""What the command says of a training and of predictions: lines to read, and tables as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastbp.callbacks import Fit, History
+from fastbp.workspace import Array
+
+Say = Callable[[str], None]
+
+
+def say(line: str) -> None:
+    """Print a line at once, into a pipe too, and above a progress bar if there is one."""
+    if sys.stdout is None:
+        return
+    if sys.stderr is not None and sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+    else:
+        print(line, flush=True)
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+class Epochs:
+    """A callback that says a line as each epoch ends, and keeps the history, also of a fit that is interrupted.
+
+    name: of the samples that the fit validates with.
+    """
+
+    def __init__(self, tell: Say, name: str):
+        self.tell, self.name, self.history = tell, name, History()
+
+    def __call__(self, fit: Fit) -> None:
+        self.history = fit.history
+        self.tell(epoch_line(fit.history, self.name))
+
+
+def epoch_line(history: History, name: str) -> str:
+    """What is known of the last epoch."""
+    line = f"epoch {len(history.loss):>2}   train loss {number(history.loss[-1])}"
+    if history.validation_loss:
+        accuracies = history.validation_accuracy
+        line += "   " + scores(name, history.validation_loss[-1], accuracies[-1] if accuracies else None)
+    return line + "".join(f"   {metric} {values[-1]:.4g}" for metric, values in history.metrics.items())
+
+
+def scores(name: str, loss: float, accuracy: float | None) -> str:
+    """Loss and, of classes, accuracy."""
+    return f"{name} loss {number(loss)}" + ("" if accuracy is None else f"   {name} accuracy {accuracy:.2%}")
+
+
+def number(value: float) -> str:
+    """With four decimals, or if these would be too many or too few, with six digits.
+
+    Examples
+    --------
+    >>> number(0.25), number(2.5e33), number(0.00002)
+    ('0.2500', '2.5e+33', '2e-05')
+    """
+    return f"{value:.6g}" if abs(value) >= 1e4 or 0 < abs(value) < 1e-4 else f"{value:.4f}"
+
+
+def ending(history: History, result: dict[str, Any]) -> list[str]:
+    """What the network that the training ends with is worth, and what it took."""
+    lines = [f"stopped: {history.stopped}"] if history.stopped else []
+    for name in ("train", "test"):
+        loss, accuracy = result[f"final_{name}_loss"], result[f"final_{name}_accuracy"]
+        # Of the test samples the last epoch's line has said it, unless others validated or the network was changed.
+        if loss is not None and (name == "train" or result["test_loss"][-1:] != [loss] or result["validation_loss"]):
+            lines.append(f"at the end: {scores(name, loss, accuracy)}")
+    threads, speed = result["threads"], result["samples_per_second"]
+    lines.append(f"trained in {result['train_seconds']:.2f} s ({speed or 0:,.0f} samples/s, "
+                 f"{threads} thread{'s' if threads > 1 else ''}); "
+                 f"loading took {result['load_seconds']:.2f} s, compiling {result['compile_seconds']:.2f} s")
+    return lines
+
+
+def table(columns: Sequence[str], predictions: Array) -> str:
+    """CSV of the predictions, one line a sample, numbered from 0."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["sample", *columns])
+    for i, row in enumerate(predictions.reshape(len(predictions), -1).tolist()):
+        writer.writerow([i, *row])
+    return text.getvalue()
