@@ -25,7 +25,8 @@ from fastbp.core import jit, kernels, simd
 from fastbp.core.losses import Quadratic
 from fastbp.data.sources import files
 from fastbp.files import strict, write_whole
-from fastbp.inputs import as_targets, classifies, right
+from fastbp.inputs import as_targets, right
+from fastbp.names import classifies
 from fastbp.network import Network
 from fastbp.places import STANDARD_OUTPUT, check_places
 from fastbp.trainer import Trainer
