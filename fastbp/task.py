@@ -56,8 +56,8 @@ def _ask_if_unclear(y: Array) -> None:
     if y.dtype.kind == "b" or not np.isfinite(y).all() or (y.dtype.kind == "f" and not _whole(y)):
         return
     different = np.unique(y)
-    n, highest = len(different), different[-1]
-    examples = ", ".join(f"{value:g}" for value in different[:3]) + (", ..." if n > 3 else "")
+    n, highest = len(different), different[-1].item()
+    examples = ", ".join(f"{value:.17g}" for value in different[:3].tolist()) + (", ..." if n > 3 else "")
     if y.dtype.kind == "f":
         found = f"whole numbers stored as floats, {n} different ones ({examples})" if n <= min(FEW, len(y) / 2) else ""
     else:

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -226,6 +227,9 @@ def test_json_on_standard_output_is_alone_there(here):
 
 
 def test_quiet(here):
+    """Nothing but errors: no line, no note, no warning."""
+    np.savez("one-class.npz", x_train=np.zeros((6, 4)), y_train=np.zeros(6, int))
+    assert ok(run("train", "one-class.npz", "--quiet", "--epochs", 1)) == ""
     assert ok(run("train", "labels.npz", *QUICK, "--quiet", "--save", "net", "--json", "result.json")) == ""
     assert (here / "net").is_file()
     assert list(json.loads((here / "result.json").read_text())) == KEYS
@@ -407,6 +411,118 @@ def test_default_rate_of_values(here, call):
     Trainer(net, "quadratic", SGD(0.01, 0.9, True), 10, schedule="linear").fit(x, y, 2)
     assert Network.load("net").theta.tobytes() == net.theta.tobytes()
 
+ENDS = ["", "--swa .2", "--swa .2 --validation-fraction .25", "--ema .9", "--early-stopping 2 --eta 1"]
+
+
+@pytest.mark.parametrize("options", ENDS)
+def test_what_is_tested_is_what_is_saved(here, call, options):
+    """Whatever the network ends with: its mean, its best parameters or the last ones."""
+    out = ok(call("train", "labels.npz", *QUICK, "--epochs", 30, "--save", "net", "--json", "result.json",
+                  *options.split()))
+    result = json.loads((here / "result.json").read_text())
+    x, y = load("labels.npz")[2:]
+    loss, accuracy = Trainer(Network.load("net")).evaluate(x, y)
+    assert (result["final_test_loss"], result["final_test_accuracy"]) == (loss, accuracy)
+    assert json.loads(ok(call("predict", "net", "labels.npz", "--json", "-")))["accuracy"] == accuracy
+    last_epoch = result["test_loss"][-1] == loss and not result["validation_loss"]
+    assert (f"at the end: test loss {loss:.4f}   test accuracy {accuracy:.2%}\n" in out) == (not last_epoch)
+    assert last_epoch == (options in ("", "--ema .9"))
+
+
+def test_training_accuracy_without_test_samples(here, call):
+    out = ok(call("train", "train-only.npz", *QUICK, "--save", "net", "--json", "result.json"))
+    x, y, _, _ = load("train-only.npz")
+    loss, accuracy = Trainer(Network.load("net")).evaluate(x, y)
+    assert f"at the end: train loss {loss:.4f}   train accuracy {accuracy:.2%}\n" in out
+    result = json.loads((here / "result.json").read_text())
+    assert (result["final_train_loss"], result["final_train_accuracy"]) == (loss, accuracy)
+    assert result["final_test_loss"] is None and result["final_test_accuracy"] is None
+
+
+def test_absurd_and_tiny_losses_are_readable(here, call):
+    x, y, _, _ = load("rows.npz")
+    np.savez("far.npz", x_train=x, y_train=y * 1e6)
+    np.savez("near.npz", x_train=x * 1e-5, y_train=y * 1e-5)
+    for name in ("far", "near"):
+        out = ok(call("train", f"{name}.npz", *QUICK, "--json", "result.json", "--epochs", 1, "--eta", "1e-9"))
+        loss = json.loads((here / "result.json").read_text())["train_loss"][0]
+        assert f"epoch  1   train loss {loss:.6g}\n" in out and len(f"{loss:.6g}") < 12
+
+
+@pytest.mark.parametrize("scale", [0.5, None])
+def test_input_scale(here, call, scale):
+    """Of images of bytes it is 1/255, of other files 1, unless it is given; --config keeps what was given."""
+    given = [] if scale is None else ["--input-scale", scale]
+    for data, own in (("idx", 1 / 255), ("labels.npz", 1.0)):
+        ok(call("train", data, *QUICK, *given, "--save", "net", "--quiet"))
+        ok(call("train", "--config", "net.toml", "--save", "again", "--quiet"))
+        for name in ("net", "again"):
+            assert Network.load(name).input_scale == (own if scale is None else scale)
+        assert Network.load("net").theta.tobytes() == Network.load("again").theta.tobytes()
+
+
+def test_the_same_targets_in_other_forms(here, call):
+    """A column is a vector; what is stored as floats is asked for, and then the same classes."""
+    x, y, _, _ = load("train-only.npz")
+    thetas = []
+    for i, (form, given) in enumerate([(y, []), (y[:, np.newaxis], []), (y.astype(np.float32), ["--task", "classes"]),
+                                       (y.astype(np.uint8), ["--loss", "cross_entropy"]),
+                                       (y.astype(float)[:, np.newaxis], ["--loss", "cross_entropy"])]):
+        np.savez(f"{i}.npz", x_train=x, y_train=form)
+        ok(call("train", f"{i}.npz", *QUICK, *given, "--save", "net", "--quiet"))
+        thetas.append(Network.load("net").theta.tobytes())
+    assert len(set(thetas)) == 1
+    ok(call("train", "0.npz", *QUICK, "--task", "values", "--save", "net", "--quiet"))
+    assert Network.load("net").activations[-1] == "identity" and Network.load("net").layer_sizes[-1] == 1
+
+
+# Files
+
+
+OVERWRITING = {
+    "train copy.npz --save copy.npz": "--save copy.npz is the same file as DATA copy.npz; name another",
+    "train copy.npz --json ./copy.npz": "--json copy.npz is the same file as DATA",
+    "train copy.npz --log link.npz": "--log link.npz is the same file as DATA",
+    "train copy.npz --save hard.npz": "--save hard.npz is the same file as DATA",
+    "train copies --save copies/t10k-images-idx3-ubyte": "--save .* is the same file as DATA copies/t10k-images",
+    "train copy.npz --save net --json net": "--json net is the same file as --save net",
+    "train copy.npz --json new --log ./new": "--log new is the same file as --json new",
+    "train copy.npz --save net --json net.toml": "the options beside --save, net.toml is the same file as --json",
+    "train copy.npz --config net.toml --save net": "the options beside --save, net.toml is the same file as --config",
+    "train copy.npz --init-from m.st --save m.st": "--save m.st is the same file as --init-from m.st",
+    "train copy.npz --save run --checkpoint run": "--save run is kept for checkpoints by --checkpoint run",
+    "train copy.npz --save run/step-1.safetensors --checkpoint run": "--save .* is kept for checkpoints",
+    "train copy.npz --log run/.lock --checkpoint run": "--log .* is kept for checkpoints",
+    "train copy.npz --log board --tensorboard board": "--log board is the same file as --tensorboard board",
+    "find-eta copy.npz --plot copy.npz": "--plot copy.npz is the same file as DATA",
+    "predict m.st copy.npz --out m.st": "--out m.st is the same file as MODEL m.st",
+    "predict m.st copy.npz --json copy.npz": "--json copy.npz is the same file as DATA",
+    "predict m.st copy.npz --json new --out new": "--out new is the same file as --json new",
+    "predict m.st copy.npz --json - --out -": "--json and --out cannot both be standard output",
+    "predict m.st copy.npz --json - --proba": "--json and --out cannot both be standard output",
+}
+
+
+@pytest.mark.parametrize("command", OVERWRITING)
+def test_nothing_is_written_over_what_is_read_or_written(here, call, command):
+    shutil.copy("labels.npz", "copy.npz")
+    shutil.copy("net.safetensors", "m.st")
+    shutil.copytree("idx", "copies")
+    if "run/" in command:
+        (here / "run").mkdir()
+    (here / "net.toml").write_text("epochs = 1\n")
+    (here / "link.npz").symlink_to("copy.npz")
+    os.link("copy.npz", "hard.npz")
+    contents = lambda: {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}  # noqa: E731
+    before = contents()
+    assert refused(call(*command.split()), OVERWRITING[command]) == ""
+    assert contents() == before
+
+
+@FULL
+def test_devices_take_several_outputs(here, call):
+    ok(call("train", "labels.npz", *QUICK, "--json", "/dev/null", "--log", "/dev/null"))
+
 
 def test_mnist(here):
     result = json.loads(ok(run("train", "mnist", "--epochs", 1, "--json", "-")))
@@ -452,6 +568,136 @@ def test_train_then_predict(here, call):
     trained = json.loads(ok(call("train", "labels.npz", *QUICK, "--json", "-", "--save", "net")))
     predicted = json.loads(ok(call("predict", "net", "labels.npz", "--json", "-")))
     assert predicted["accuracy"] == trained["final_test_accuracy"]
+
+
+@pytest.mark.parametrize("names", ["x_test", "x_train", "x", "X"])
+def test_predict_without_targets(here, call, names):
+    x, y = load("labels.npz")[2:]
+    np.savez("new.npz", **{names: x})
+    np.savez("known.npz", **{names: x, names.replace("x", "y").replace("X", "y"): y})
+    assert ok(call("predict", "net.safetensors", "new.npz", "--out", "labels.csv")) == "30 samples\n"
+    labels = Network.load("net.safetensors").predict(x)
+    assert np.loadtxt("labels.csv", int, delimiter=",", skiprows=1)[:, 1].tolist() == labels.tolist()
+    assert ok(call("predict", "net.safetensors", "known.npz")) == f"30 samples, accuracy {np.mean(labels == y):.4g}\n"
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid", "one"])
+def test_probabilities(here, call, output):
+    """One column a class, into a file or to standard output."""
+    x, _ = load("labels.npz")[2:]
+    net = Network([4, 5, 1 if output == "one" else 3], output="sigmoid" if output == "one" else output, seed=3)
+    net.save("net")
+    printed = ok(call("predict", "net", "labels.npz", "--proba")) if output != "one" else None
+    np.savez("x.npz", x=x)
+    assert ok(call("predict", "net", "x.npz", "--proba", "--out", "p.csv")) == "30 samples\n"
+    text = (here / "p.csv").read_text()
+    assert text == ok(call("predict", "net", "x.npz", "--proba", "--out", "-")) and printed in (text, None)
+    heading, *rows = csv.reader(text.splitlines())
+    assert heading == ["sample", *[f"p_{k}" for k in range(2 if output == "one" else 3)]]
+    assert np.array(rows, "f4")[:, 1:].tobytes() == net.predict_proba(x).tobytes()
+
+
+def test_probabilities_of_values(here, call):
+    Network([4, 2], output="identity").save("net")
+    refused(call("predict", "net", "rows.npz", "--proba"), "predict_proba needs sigmoid or softmax outputs")
+
+
+def test_predictions_on_standard_output(here, call):
+    out = ok(call("predict", "net.safetensors", "labels.npz", "--out", "-"))
+    ok(call("predict", "net.safetensors", "labels.npz", "--out", "labels.csv"))
+    assert out == (here / "labels.csv").read_text()
+
+
+def test_accuracy_is_that_of_evaluate(here, call):
+    """Also where each of several outputs is a class of its own: the share of right decisions."""
+    x, _, _, _ = load("labels.npz")
+    y = (x[:, :3] > 0).astype(float)
+    np.savez("several.npz", x_train=x, y_train=y)
+    net = Network([4, 8, 3], output="sigmoid")
+    trainer = Trainer(net, optimizer=Adam(0.01), batch_size=10)
+    trainer.fit(x, y, 5)
+    net.save("net")
+    result = json.loads(ok(call("predict", "net", "several.npz", "--json", "-")))
+    assert result["accuracy"] == trainer.evaluate(x, y)[1] not in (0, 1)
+
+
+def test_values_of_any_range_are_predicted(here, call):
+    """Whatever loss the network was trained with."""
+    Network([4, 2], output="softplus", seed=1).save("net")
+    assert "mean_squared_error" in json.loads(ok(call("predict", "net", "rows.npz", "--json", "-")))
+
+
+# Tables
+
+
+@pytest.fixture
+def table(here):
+    """Four features, then label 0 to 2; and the same with names."""
+    x, y, _, _ = load("train-only.npz")
+    for name, targets in (("table", y), ("named", np.array(["low", "mid", "up"])[y]), ("values", x[:, 0] / 2)):
+        rows = "".join(";".join(map(repr, row)) + f";{target}\n" for row, target in zip(x.tolist(), targets.tolist(),
+                                                                                         strict=True))
+        (here / f"{name}.csv").write_text("a;b;c;d;kind\n" + rows)
+    return here
+
+
+def test_train_and_predict_a_table(table, call):
+    """As from an archive, to the bit."""
+    out = ok(call("train", "table.csv", *QUICK, "--save", "net"))
+    assert out.startswith("table.csv: 80 training and no test samples; 4-8-3, ")
+    ok(call("train", "train-only.npz", *QUICK, "--save", "same", "--quiet"))
+    assert Network.load("net").theta.tobytes() == Network.load("same").theta.tobytes()
+    scored = ok(call("predict", "net", "table.csv", "--out", "labels.csv"))
+    assert re.fullmatch(r"80 samples, accuracy (0\.\d+|1)\n", scored)
+    lines = [line.rpartition(";")[0] for line in (table / "table.csv").read_text().splitlines()]
+    (table / "new.csv").write_text("\n".join(lines))
+    assert ok(call("predict", "net", "new.csv", "--out", "again.csv")) == "80 samples\n"
+    assert (table / "again.csv").read_text() == (table / "labels.csv").read_text()
+
+
+def test_target_of_a_table(table, call):
+    """It is kept beside the network; numbers with fractions are values."""
+    ok(call("train", "table.csv", "--target", "b", *QUICK, "--save", "net", "--quiet"))
+    assert Network.load("net").layer_sizes == (4, 8, 1) and 'target = "b"' in (table / "net.toml").read_text()
+    ok(call("train", "--config", "net.toml", "--save", "again", "--quiet"))
+    assert Network.load("net").theta.tobytes() == Network.load("again").theta.tobytes()
+    error = json.loads(ok(call("predict", "net", "table.csv", "--target", "b", "--json", "-")))["mean_squared_error"]
+    assert 0 < error < 2
+    ok(call("train", "values.csv", *QUICK, "--quiet"))
+    refused(call("train", "table.csv", "--target", "kin"), "has no column 'kin' to be the target; did you mean 'kind'")
+    refused(call("train", "named.csv", "--target", "a"), "line 2, column 'kind': '.*' is no number")
+
+
+def test_names_of_classes(table, call):
+    """Of a table and of an archive: predictions are these names."""
+    x, y, _, _ = load("train-only.npz")
+    names = np.array(["low", "mid", "up"])[y]
+    np.savez("named.npz", x_train=x, y_train=names)
+    for data in ("named.csv", "named.npz"):
+        ok(call("train", data, *QUICK, "--save", "net", "--quiet"))
+        ok(call("train", "train-only.npz", *QUICK, "--save", "same", "--quiet"))
+        net = Network.load("net")
+        assert net.theta.tobytes() == Network.load("same").theta.tobytes()
+        predicted = ok(call("predict", "net", data, "--out", "-")).splitlines()
+        assert predicted == ["sample,label", *(f"{i},{name}" for i, name in enumerate(net.predict(x)))]
+        assert {line.split(",")[1] for line in predicted[1:]} <= {"low", "mid", "up"}
+        assert ok(call("predict", "net", data)) == f"80 samples, accuracy {np.mean(net.predict(x) == names):.4g}\n"
+        assert ok(call("predict", "net", data, "--proba")).startswith("sample,p_low,p_mid,p_up\n")
+    np.savez("unknown.npz", x_train=x, y_train=names, x_test=x[:2], y_test=np.array(["low", "high"]))
+    refused(call("train", "unknown.npz"), "the test samples have the class high, which no training sample has")
+    refused(call("train", "named.npz", "--loss", "poisson"), "--loss poisson is of values; the targets are classes")
+    refused(call("train", "named.npz", "--task", "values"), "--task values needs .*; the targets are texts")
+
+
+def test_columns_are_found_by_name(table, call):
+    """In another order, with others between."""
+    ok(call("train", "table.csv", *QUICK, "--save", "net", "--quiet"))
+    rows = list(csv.reader((table / "table.csv").read_text().splitlines(), delimiter=";"))
+    with open("other.csv", "w", newline="") as file:
+        csv.writer(file).writerows([[row[3], row[1], row[0], "note", row[2]] for row in rows])
+    expected = ok(call("predict", "net", "table.csv", "--out", "-"))
+    (table / "other.csv").write_text((table / "other.csv").read_text().replace("note", "remark", 1))
+    assert ok(call("predict", "net", "other.csv", "--out", "-")) == expected
 
 
 # The rest
