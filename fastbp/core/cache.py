@@ -41,8 +41,8 @@ SEAL = hashlib.sha256().digest_size
 class _SealedFiles(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no types
     """Machine code in files that are named by their key and begin with a digest of function, key and content.
 
-    Numba keeps an index of numbered files: of two processes that compile at the same time, one can lose the other's
-    entry or be given its code. And it runs what it finds, so that a damaged file ends every later process.
+    Numba keeps an index of numbered files: if two processes compile at the same time, one can lose the other's entry or
+    load the other's code. And it runs what it finds, so that a damaged file ends every later process.
     """
 
     def load(self, key: Any) -> Any:
@@ -115,7 +115,7 @@ _warned = False
 def announce(what: str, duration: str, folder: str | None) -> None:
     """Say what is compiled now and about how long that takes: once in a process for each `what`.
 
-    Goes to the logger "fastbp" as a warning, which Python prints if nobody has configured logging.
+    This goes to the logger "fastbp" as a warning, which Python prints if logging is not configured.
     """
     if what not in _announced:
         _announced.add(what)
@@ -158,10 +158,10 @@ _turns = 0
 
 @contextlib.contextmanager
 def turn(folder: str) -> Iterator[None]:
-    """While this block runs, no other process is in one of the same folder: what one has compiled, the next loads.
+    """Run a block while no other process runs one for the same folder: what one process has compiled, the next loads.
 
-    For holders of Numba's compiler lock. May be entered again inside. The system's lock ends with its process; where
-    there is no such lock, or nobody lets go of it in time, the block runs all the same.
+    The caller holds Numba's compiler lock. A block inside such a block does not wait. The lock is the system's and ends
+    with its process. If the folder cannot hold a lock, or the lock is not free in time, the block runs all the same.
     """
     global _turns
     _turns += 1
@@ -181,7 +181,7 @@ def turn(folder: str) -> Iterator[None]:
 
 
 def _lock(file: int) -> bool:
-    """Take the lock of an open file; whether nobody else has it."""
+    """Take the lock of an open file; returns False if another process has it."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
@@ -195,7 +195,7 @@ def _lock(file: int) -> bool:
 
 
 def _unlock(file: int) -> None:
-    with contextlib.suppress(OSError):  # to close it is too little where a child, forked meanwhile, has it open, too
+    with contextlib.suppress(OSError):  # explicitly: a child that was forked meanwhile may have the file open, too
         if sys.platform == "win32":
             msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
         else:

@@ -76,7 +76,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 class _Dispatcher(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
-    """Loads or compiles one thing whole, while no other process compiles."""
+    """Compiles a function, or loads it, without being interrupted and while no other process compiles."""
 
     def compile(self, sig: Any) -> Any:
         with global_compiler_lock, once([(self, sig)]), uninterrupted():
@@ -88,8 +88,8 @@ Made = tuple[Any, tuple[Any, ...]]  # a function and the types of its arguments
 
 
 def once(functions: Iterable[Made], what: str = "", duration: str = "") -> contextlib.AbstractContextManager[None]:
-    """For a block that loads or compiles functions: if they are not on disk, say so, and let no other process compile
-    meanwhile. Nothing is said of more functions (no `what`) after something was said."""
+    """A context for loading or compiling functions. If one is not on disk, `what` is compiled is announced, and no other
+    process compiles until the block ends. Without `what`, it is only announced if nothing was before."""
     for function, signature in functions:
         if not (signature in function.overloads or is_cached(function, signature)):
             return _in_turn(function._cache, what, duration)
@@ -97,7 +97,7 @@ def once(functions: Iterable[Made], what: str = "", duration: str = "") -> conte
 
 
 def _in_turn(cache: Any, what: str, duration: str) -> contextlib.AbstractContextManager[None]:
-    if not isinstance(cache, (Cache, NoCache)) or _BESIDE in os.environ:  # it is the turn of who started this process
+    if not isinstance(cache, (Cache, NoCache)) or _BESIDE in os.environ:  # the process that started this one has it
         return contextlib.nullcontext()
     if what or not announced():
         announce(what or "its functions", duration or "1 to 20 s", cache.cache_path)
@@ -332,7 +332,7 @@ def machine_code(dispatcher: Any, signature: tuple[Any, ...]) -> int:
         return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
 
 
-PATIENCE = 120  # seconds to wait for a process that may hang, before its work is done here
+PATIENCE = 300  # seconds to wait for a process that may hang, before its work is done here
 
 
 @contextlib.contextmanager

@@ -797,10 +797,10 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
 
 
 def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
-    """Where the machine code of one_thread for float32 or float64 is, for steps of these layers, settings and purpose.
+    """Address of the machine code of one_thread for float32 or float64, for steps of these layers, settings and purpose.
 
-    It and the rare pieces that these steps call are loaded or compiled now, at need; so nothing of Python is needed
-    while they run. With other layers or settings there may be a piece that is not there, and the process would end.
+    It and the rare pieces that these steps call are loaded or compiled now, if they are not yet: no Python runs inside
+    the steps. Ask again if layers or settings change: a call of a piece that was not loaded ends the process.
     """
     needed = _rare_needed(layers, settings, purpose)
     place, filled = _loaded.get(dtype, (0, frozenset()))
@@ -851,7 +851,7 @@ def _fill(dtype: str, pieces: Iterable[Any]) -> frozenset[Any]:
 
 
 def fill_all(dtype: str) -> None:
-    """Load or compile every rare piece; for `address` was called before."""
+    """Load or compile every rare piece, after a call of `address`."""
     with global_compiler_lock:
         _fill(dtype, RARE_NAMES)
 
