@@ -149,7 +149,7 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
     predict.add_argument("data", metavar="DATA", help=options.DATA_HELP)
     predict.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format(
-        "the only one beside the network's features, or the last one if there are more columns than those"))
+        "that which the network was trained with, or the last one if there are more columns than features"))
     predict.add_argument("--proba", action="store_true", help="write the probability of each class, not the label; "
                                                               "to standard output without --out")
     predict.add_argument("--json", metavar="FILE", help="write a summary as JSON (-: standard output)")
@@ -182,6 +182,8 @@ class Training:
         started = time.perf_counter()
         self.dataset = dataset = data.load(given["data"], given.get("target"))
         self.load_seconds = time.perf_counter() - started
+        if dataset.target is not None:
+            given["target"] = dataset.target
         with options.blamed():
             self.network, self.trainer = options.network_and_trainer(given, dataset)
         say(f"{given['data']}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
@@ -348,7 +350,9 @@ def _predict(given: dict[str, Any]) -> None:
                      {"--json": given["json"], "--out": out})
     network = Network.load(given["model"])
     x, y = data.load_samples(given["data"], network.layer_sizes[0], getattr(network, "feature_names", None),
-                             given["target"])
+                             given["target"] or options.target_beside(given["model"]))
+    if given["target"] and y is None:
+        raise ValueError(f"{given['data']} has no targets in a column {given['target']!r}")
     predictions = network.predict_proba(x) if given["proba"] else network.predict(x)
     result = {"model": given["model"], "dataset": given["data"], "n_samples": len(x),
               "layer_sizes": list(network.layer_sizes), **({} if y is None else _score(network, x, y))}

@@ -399,6 +399,15 @@ def config_beside(model: str) -> Path:
     return path.with_name(path.name + ".toml") if path.suffix == ".toml" else path.with_suffix(".toml")
 
 
+def target_beside(model: str) -> str | None:
+    """The column of a table that a saved network was trained with, if the options beside it say so."""
+    try:
+        target = tomllib.loads(config_beside(model).read_text(encoding="utf-8")).get("target")
+    except (OSError, ValueError, RecursionError):  # none, or not ours
+        return None
+    return target if isinstance(target, str) else None
+
+
 def config(given: dict[str, Any], interrupted: bool = False) -> str:
     """The options as TOML, those at their defaults too: JSON's texts, numbers and lists are TOML's."""
     exact = "" if "max_seconds" in given or interrupted else " to the bit"

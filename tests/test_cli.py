@@ -690,14 +690,19 @@ def test_names_of_classes(table, call):
 
 
 def test_columns_are_found_by_name(table, call):
-    """In another order, with others between."""
+    """In another order, with others between; also the target, whose name is kept beside the network."""
     ok(call("train", "table.csv", *QUICK, "--save", "net", "--quiet"))
     rows = list(csv.reader((table / "table.csv").read_text().splitlines(), delimiter=";"))
     with open("other.csv", "w", newline="") as file:
-        csv.writer(file).writerows([[row[3], row[1], row[0], "note", row[2]] for row in rows])
-    expected = ok(call("predict", "net", "table.csv", "--out", "-"))
-    (table / "other.csv").write_text((table / "other.csv").read_text().replace("note", "remark", 1))
-    assert ok(call("predict", "net", "other.csv", "--out", "-")) == expected
+        csv.writer(file).writerows([[row[3], row[1], f"note {i}", row[0], row[4], row[2], ""]
+                                    for i, row in enumerate(rows)])
+    (table / "other.csv").write_text((table / "other.csv").read_text().replace("\n", "more\n", 1))
+    for output in (["--out", "-"], ["--json", "result.json"]):
+        assert ok(call("predict", "net", "other.csv", *output)) == ok(call("predict", "net", "table.csv", *output))
+    assert "accuracy" in json.loads((table / "result.json").read_text())
+    refused(call("predict", "net", "other.csv", "--target", "kin"), "other.csv has no targets in a column 'kin'")
+    (table / "other.csv").write_text("b,a,d\n1,2,3\n")
+    refused(call("predict", "net", "other.csv"), "has no column 'c', which the network was trained with; found 'b', ")
 
 
 # The rest

@@ -106,11 +106,11 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
         As for `load`, but it may hold less: the test samples, or if there are none the training samples. An ``*.npz``
         may also call them ``x`` or ``X``, and their targets ``y``.
     n_features : int, optional
-        Of a table without `features`: if it has more columns, the last one holds the targets.
+        Of a table without `features` and `target`: if it has more columns, the last one holds the targets.
     features : sequence of str, optional
-        Of a table: names of the columns to take, in this order. If one more is there, it holds the targets.
+        Of a table: names of the columns to take, in this order; others are left out.
     target : str, optional
-        Of a table: the column that holds the targets.
+        Of a table: the column that holds the targets, if it is there.
 
     Returns
     -------

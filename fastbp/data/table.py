@@ -51,20 +51,19 @@ def read_table_samples(
 ) -> tuple[Array, Array | None]:
     """Read samples from a table, and their targets if it has them.
 
-    The columns are those named by `features`, in their order, and the target is `target` or the only column beside
-    them. If `features` is None, there is a target if there are more than `n_features` columns, and it is the last one.
+    The columns are those named by `features`, in their order; others are left out. If `features` is None, they are all
+    but the target, which is then the last one if there are more than `n_features` and none is named.
     """
 
     def choose(names: list[str]) -> tuple[list[str], str | None]:
-        chosen = None if target is None else _known(target, names, path)
+        chosen = target if target in names else None
         if features is not None:
             missing = [name for name in features if name not in names]
             if missing:
                 raise DataError(f"{path}: has no column {', '.join(map(repr, missing))}, which the network was "
                                 f"trained with; found {_listed(names)}")
-            rest = [name for name in names if name not in features]
-            return list(features), rest[0] if chosen is None and len(rest) == 1 else chosen
-        if chosen is None and n_features is not None and len(names) > n_features:
+            return list(features), chosen
+        if target is None and n_features is not None and len(names) > n_features:
             chosen = names[-1]
         return [name for name in names if name != chosen], chosen
 
