@@ -43,6 +43,8 @@ class Frame:
         columns = [_numbers(self._column(j), name, label, False, self.frame) for j, label in enumerate(self.labels)]
         whole = np.empty((len(self.frame), len(columns)), np.result_type(*columns) if columns else np.float64)
         for j, column in enumerate(columns):
+            if column.ndim != 1:
+                raise TypeError(f"{_subject(name, self.labels[j])} must hold a number in each row, got arrays")
             whole[:, j] = column
         return whole
 

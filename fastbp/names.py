@@ -146,7 +146,10 @@ def as_classes(names: Iterable[str] | None, n_out: int, output: str) -> Array | 
         return None
     if not classifies(output):
         raise ValueError(f"classes need a softmax or sigmoid output, the network has {output}")
-    return np.array(_distinct("classes", names, n_classes(n_out), f"{n_out} output{'' if n_out == 1 else 's'}"), str)
+    outputs = f"{n_out} output{'' if n_out == 1 else 's'}"
+    classes = np.array(_distinct("classes", names, n_classes(n_out), outputs), str)
+    classes.flags.writeable = False  # a change would go past these checks
+    return classes
 
 
 def _distinct(what: str, names: Iterable[str], n: int, of: str) -> list[str]:

@@ -272,7 +272,7 @@ class Network:
     def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
         """Labels (n,) for sigmoid and softmax outputs, numbers or, where `classes` has them, names; or where each of
         several sigmoid outputs is a class of its own (see `multilabel`) rows of 0 and 1 (n, n_out); else the outputs
-        themselves, (n, n_out), or (n,) of a single one.
+        themselves, (n, n_out), or (n,) of a single one, so that y - predict(X) is (n,) for values y (n,).
 
         A sigmoid output means yes, label 1, from 1/2 on. Raises as `forward` does.
 

@@ -185,6 +185,8 @@ def test_frames_of_other_libraries(kind):
     fill = r"fill them \(X\.fill_null\) or" if kind is LikePolars else "fill them or"
     with pytest.raises(ValueError, match=f"X: column 'year' has 40 missing values: {fill} leave"):
         net.forward(kind(columns | {"year": np.full(N, np.nan)}))
+    with pytest.raises(TypeError, match="X: column 'year' must hold a number in each row, got arrays"):
+        net.forward(kind(columns | {"year": np.zeros((N, 2))}))
 
 
 HOLES = [None, 1.0] * (N // 2)

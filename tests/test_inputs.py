@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, Workspace, cost_and_gradient
+from fastbp.trainer import _split
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype("f4")
 LABELS = np.array([0, 1, 1, 0, 1, 0])
@@ -336,6 +337,22 @@ def test_bad_validation_data(validation, error, message):
     trainer = trainer_for()
     with refused(trainer, error, message):
         trainer.fit(X, LABELS, validation_data=validation)
+
+
+def test_rows_that_are_kept_for_validation_stay_as_they_are():
+    """Shares of classes are validated with as shares, not as the label of the largest."""
+    x = np.random.default_rng(1).normal(size=(40, 3))
+    y = np.random.default_rng(2).dirichlet(np.ones(2), size=40)
+    trainer = trainer_for()
+    history = trainer.fit(x, y, validation_fraction=0.25)
+    _, kept = _split(40, None, 0.25, False, 0)
+    assert history.validation_loss[-1] == trainer.evaluate(x[kept], y[kept])[0]
+
+
+def test_a_batch_with_masked_values():
+    trainer = trainer_for()
+    with refused(trainer, ValueError, "X has masked values"):
+        trainer.fit_batches([(np.ma.masked_array(X, X > 0), LABELS)])
 
 
 # Settings

@@ -285,6 +285,13 @@ def test_bad_names_of_classes(names, error, message):
         trainer().network.classes = names
 
 
+def test_names_change_as_a_whole():
+    net = trainer().network
+    net.classes = ["a", "b", "c"]
+    with pytest.raises(ValueError, match="read-only"):
+        net.classes[0] = "b"
+
+
 def test_values_have_no_classes():
     with pytest.raises(ValueError, match="classes need a softmax or sigmoid output, the network has identity"):
         trainer(2, "identity").network.classes = ["a", "b"]
