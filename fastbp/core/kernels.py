@@ -797,7 +797,7 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
 
 
 def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
-    """Address of the machine code of one_thread for float32 or float64, for steps of these layers, settings and purpose.
+    """Address of one_thread's machine code for float32 or float64, for steps of these layers, settings and purpose.
 
     It and the rare pieces that these steps call are loaded or compiled now, if they are not yet: no Python runs inside
     the steps. Ask again if layers or settings change: a call of a piece that was not loaded ends the process.
