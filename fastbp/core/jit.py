@@ -88,8 +88,8 @@ Made = tuple[Any, tuple[Any, ...]]  # a function and the types of its arguments
 
 
 def once(functions: Iterable[Made], what: str = "", duration: str = "") -> contextlib.AbstractContextManager[None]:
-    """A context for loading or compiling functions. If one is not on disk, `what` is compiled is announced, and no other
-    process compiles until the block ends. Without `what`, it is only announced if nothing was before."""
+    """A context for loading or compiling functions. If one is not on disk, it announces that `what` is compiled, and no
+    other process compiles until the block ends. Without `what` it announces nothing after the first announcement."""
     for function, signature in functions:
         if not (signature in function.overloads or is_cached(function, signature)):
             return _in_turn(function._cache, what, duration)

@@ -722,7 +722,7 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
 
 
 def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
-    """Address of the machine code of one_thread for float32 or float64, for steps of these layers, settings and purpose.
+    """Address of one_thread's machine code for float32 or float64, for steps of these layers, settings and purpose.
 
     It and the rare pieces that these steps call are loaded or compiled now, if they are not yet: no Python runs inside
     the steps. Ask again if layers or settings change: a call of a piece that was not loaded ends the process.
@@ -743,7 +743,8 @@ COMMON_RULES = frozenset([SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE])
 
 def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
     """The rare pieces that steps call, or could: costs want the derivative of an output. Takes 2 us."""
-    columns, pieces = layers.T.tolist(), set()
+    columns = layers.T.tolist()
+    pieces: set[Any] = set()
     if not COMMON_ACTIVATIONS.issuperset(columns[ACTIVATION]):
         pieces.update((activate_rarely, multiply_by_rare_prime))
     if any(columns[DROPOUT]):
