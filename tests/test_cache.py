@@ -309,7 +309,7 @@ OFTEN = """
 import itertools
 
 interrupts = 0
-for n in range(100, 100_000, 100):
+for n in range(70, 100_000, 70):
     calls = itertools.count(1)
 
     def interrupt(frame, event, argument):
