@@ -17,10 +17,12 @@ mnist: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "not slow"
 
-# Where the processor has wider vectors; on others it would be `make test` again.
+# What depends on the width of vectors, where the processor has wider ones; on others it would be part of `make test`.
+OF_VECTORS := $(addprefix tests/test_,$(addsuffix .py,activations dropout gradients kernels losses machine_code network \
+	optimizers options phases product sums trainer weights))
 test-avx2: $(VENV)/installed-test
 	@if $(BIN)/python -c "from fastbp.core import simd; raise SystemExit(simd.VECTOR_BITS != 512)"; then \
-		$(AVX2) $(BIN)/python -m pytest -m "not slow"; \
+		$(AVX2) $(BIN)/python -m pytest -m "not slow" $(OF_VECTORS); \
 	else \
 		echo "test-avx2 skipped: make test uses AVX2 or less, this processor has no AVX-512"; \
 	fi
