@@ -108,8 +108,8 @@ def _numbers(x: Any, name: str, label: Any, text: bool, given: Any) -> Array:
     if array.dtype.kind == "O":
         return _of_objects(array, name, label, text, given)
     if array.dtype.kind in "UT":
-        if text:
-            return array.astype(str)
+        if text:  # astype knows no width for NumPy's texts of any length
+            return array if array.dtype.kind == "U" else np.array(array.tolist(), str)
         raise _holds_text(str(array.flat[0]) if array.size else "", name, label, given)
     raise _no_number(array, name, label)
 

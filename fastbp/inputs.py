@@ -87,7 +87,10 @@ def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X", names: Name
     else:
         array = array_of(x, name)
     if array.ndim != 2:
-        raise ValueError(f"{name} must have 2 dimensions (samples, features), got shape {array.shape}")
+        own = name.split()[-1]
+        how = f"; numpy.reshape({own}, (1, -1)) is one sample, numpy.reshape({own}, (-1, 1)) has one feature"
+        raise ValueError(f"{name} must have 2 dimensions (samples, features), got shape {array.shape}"
+                         + how * (array.ndim == 1 and array.size > 0))
     if array.shape[1] != n_features:
         raise ValueError(f"{name} has {array.shape[1]} features, the network takes {n_features}")
     if len(array) == 0:

@@ -78,18 +78,20 @@ class Names:
     def _learn_classes(self, words: Array, network: Named, name: str) -> None:
         n_out, output = network.layer_sizes[-1], network.activations[-1]
         if not classifies(output):
-            raise TypeError(f"{name} holds text, such as {str(words[0])!r}, and {output} outputs take values; names of "
-                            "classes need a softmax output, or sigmoid")
+            raise TypeError(f"{name} holds text, such as {str(words[0])!r}, and {output} outputs take values: make it "
+                            f"numbers, e.g. numpy.array({name.split()[-1]}, dtype=float); or, for names of classes, "
+                            "make the output softmax or sigmoid")
         if not self.learning:
             raise ValueError(f"{name} holds text, such as {str(words[0])!r}, and the network knows no names of "
                              "classes: train it on some, or set network.classes")
         found = np.unique(words)
         if len(found) != n_classes(n_out):
-            few = ("; or give the names of all, also of those that are not in these data, by network.classes = [...]"
-                   if len(found) < n_classes(n_out) else "")
+            ways = [f"make it Network([..., {len(found)}])"] if len(found) > 1 else []
+            if len(found) < n_classes(n_out):
+                ways.append("name all, also those that are not in these data, by network.classes = [...]")
             raise ValueError(f"{name} has {len(found)} class{'' if len(found) == 1 else 'es'} ({listed(found)}); the "
                              f"network has {n_out} output{'' if n_out == 1 else 's'}, for {n_classes(n_out)} classes: "
-                             f"make it Network([..., {max(len(found), 2)}]){few}")
+                             f"{'; or '.join(ways)}")
         self.classes = found
 
     def teach(self, network: Named) -> None:

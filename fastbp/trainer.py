@@ -297,7 +297,8 @@ class Trainer:
                   "dropout": _rates(0.0, len(self.network.layer_sizes) - 2)}
         given = [f"{name}={without_address(getattr(self, name))}" for name, default in plain.items()
                  if name != "network" and getattr(self, name) != default]
-        return f"Trainer({', '.join([repr(self.network), *given])}), {self.steps_done:,} steps done"
+        steps = f"{self.steps_done:,} step{'' if self.steps_done == 1 else 's'}"
+        return f"Trainer({', '.join([repr(self.network), *given])}), {steps} done"
 
     @property
     def steps_done(self) -> int:

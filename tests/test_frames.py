@@ -234,7 +234,7 @@ def test_a_column_that_is_refused(column, error, message):
 BAD_TARGETS = {
     "holes in values": ("identity", pd.Series(HOLES, name="price"), "y: column 'price' has 20 missing values: fill"),
     "holes in labels": ("softmax", pd.DataFrame({"sick": HOLES}), "y: column 'sick' has 20 missing values: fill them"),
-    "holes in names": ("softmax", pd.Series(["a", None] * 20), r"y has 20 missing values, nan in row 1: .*y\.fillna"),
+    "holes in names": ("softmax", pd.Series(["a", None] * 20), r"y has 20 missing values, \w+ in row 1: .*y\.fillna"),
     "holes in categories": ("softmax", pd.Series(["a", None] * 20, dtype="category"), "y has 20 missing values, nan"),
     "too many columns": ("softmax", frame(), r"y must hold 40 labels or have shape \(40, 2\), got shape \(40, 7\)"),
 }

@@ -78,7 +78,7 @@ BAD_X = {
     "no sample": (X[:0], ValueError, r"X is empty: shape \(0, 3\)"),
     "empty list": ([], ValueError, r"X must have 2 dimensions \(samples, features\), got shape \(0,\)"),
     "0 dimensions": (np.float32(1), ValueError, r"X must have 2 dimensions \(samples, features\), got shape \(\)"),
-    "1 dimension": (X[0], ValueError, r"X must have 2 dimensions \(samples, features\), got shape \(3,\)"),
+    "1 dimension": (X[0], ValueError, r"X must have 2 dimensions .*, got shape \(3,\); numpy\.reshape\(X, \(1, -1"),
     "3 dimensions": (X[None], ValueError, r"X must have 2 dimensions \(samples, features\), got shape \(1, 6, 3\)"),
     "ragged": ([[1, 2, 3], [1, 2]], ValueError,
                "X must have rows of one length: row 0 has length 3, row 1 has length 2"),
@@ -231,7 +231,7 @@ BAD_Y = {
     # Types
     "masked": ("softmax", np.ma.masked_array(LABELS, LABELS > 0), ValueError, "y has masked values"),
     "text of values": ("identity", np.array(list("abbaba")), TypeError,
-                       "y holds text, .* identity outputs take values"),
+                       "y holds text, .* identity outputs take values: "),
     "text in rows": ("softmax", np.array([list("ab")] * 6), ValueError, r"y holds text; .* got shape \(6, 2\)"),
     "text and numbers": ("softmax", np.array(["a", 1] * 3, object), TypeError,
                          "y holds text and something else, such as 1"),

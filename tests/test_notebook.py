@@ -29,9 +29,10 @@ Trainer(Network([3, 2]), threads=1).fit(np.zeros((10, 3)), np.zeros(10, int), 5{
 
 
 def written(script):
-    """What a process of its own writes on standard error, which is no terminal; warnings are errors."""
+    """What a process of its own writes on standard error, which is no terminal; warnings are shown, as tqdm itself
+    catches those that are errors."""
     root = str(Path(fastbp.__file__).parents[1])
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=300,
+    done = subprocess.run([sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, timeout=300,
                           env=os.environ | {"PYTHONPATH": root})
     assert done.returncode == 0, done.stderr
     return done.stderr
