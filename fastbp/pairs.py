@@ -76,8 +76,8 @@ def _array(name: str, given: npt.ArrayLike) -> Array:
         except (TypeError, ValueError):
             kinds = sorted({type(one).__name__ for one in whole})
             raise TypeError(f"{name} must hold real numbers or texts, found {', '.join(kinds)}") from None
-    if array.dtype.kind == "T":  # NumPy's texts of any length
-        return array.astype(str)
+    if array.dtype.kind == "T":  # NumPy's texts of any length; their astype(str) raises TypeError in NumPy 2.4.6
+        return np.array(array.tolist(), str)
     if array.dtype.kind not in "buifU":
         raise TypeError(f"{name} must hold real numbers or texts, got dtype {array.dtype}")
     return array

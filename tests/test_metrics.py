@@ -399,3 +399,10 @@ def test_accuracy_in_a_fit_is_that_of_the_validation_whatever_the_rows():
             net = Network([4, 3], output=output, seed=1)
             history = Trainer(net).fit(X, y, 2, validation_data=(X, y, *weights), metrics=["accuracy"])
             assert history.metrics["accuracy"] == pytest.approx(history.validation_accuracy)
+
+
+def test_texts_of_any_length():
+    """NumPy's StringDType, which its astype(str) refuses."""
+    words = [np.array(texts, np.dtypes.StringDType()) for texts in (["cat", "dog", "dog"], ["cat", "cat", "dog"])]
+    assert metrics.accuracy(*words) == pytest.approx(2 / 3)
+    assert metrics.f1(words[0].tolist(), words[1]) == pytest.approx(metrics.f1(*words))
