@@ -35,6 +35,7 @@ from fastbp.core.optimizers import (
     Optimizer,
 )
 from fastbp.core.phases import balance, board_size
+from fastbp.diagnosis import likely_cause, warn_of_no_learning, warn_of_scales
 from fastbp.inputs import (
     MULTILABEL,
     VALUE,
@@ -203,6 +204,7 @@ class Trainer:
         self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
         self._holds_mean, self._mean_held = False, ""  # whether the network does, and the mean's fingerprint
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
+        self._warned_of: set[str] = set()  # kinds of notes: each comes once
 
     def _scratch_size(self) -> int:
         return kernels.scratch_size(self.network.layer_sizes, self.threads, self.batch_size,  # type: ignore[no-any-return]
@@ -338,6 +340,7 @@ class Trainer:
         check_some_weight(weights if chosen is None else weights[chosen] if len(weights) else weights)
         validation, chosen_metrics = self._validation(validation_data, metrics)
         fit = self._new_fit(epochs, validation, chosen_metrics)
+        warn_of_scales(self, x, t, weights, chosen)
         with self._training():
             run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
             run.validated = [] if validation is None else [validation[0].array, validation[1].array, validation[2]]
@@ -362,6 +365,7 @@ class Trainer:
                 run.kept.time = 0.0  # a stream that comes next begins with a copy of its own
                 self._hold_mean(True)
                 calls.end(watchers, fit)
+        warn_of_no_learning(self, fit.history.loss, fit.step, x, t, weights, chosen)
         return fit.history
 
     def _learn_meaning(self, t: Targets) -> None:
@@ -433,6 +437,10 @@ class Trainer:
         weights = as_weights(sample_weight, None, None, len(x))
         if len(weights) and not weights.any():
             return math.nan
+        return self._go_once(x, t, weights)
+
+    def _go_once(self, x: Inputs, t: Targets, weights: Array) -> float:
+        """`partial_fit` of what has been checked."""
         with self._training():
             run = _Run(self, x, t, weights, 1, None, [], partial=True)
             self._learn_meaning(t)
@@ -811,10 +819,11 @@ class _Run:
                 break
             step += 1
         eta = etas[min(step, self.steps - 1)]
+        batch = order[step * self.batch_size : (step + 1) * self.batch_size]
         raise DivergenceError(
             f"the cost or a parameter is no longer finite: epoch {self.trainer.epochs_done + 1}, step {step + 1} of "
             f"{self.steps}, at a learning rate of {eta:.4g}; the network holds its last finite parameters; "
-            "try a smaller eta")
+            + likely_cause(self.x, self.t, batch, order, self.weights))
 
     def _report(self, costs: Array) -> dict[str, str]:
         """What the bar shows: mean loss of the last steps, accuracy on the last samples that went through at once."""
