@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # What `diagnose` looks at: samples, numbers of the inputs, and samples that go through the network.
 SAMPLES, NUMBERS, FORWARD = 10_000, 10_000_000, 2_000
-# What `fit` looks at: 1,000 samples of 10 columns took 0.02 ms, of 784 (here 127) 0.1 ms.
+# What `fit` looks at: 0.01 ms of CPU time for 1,000 samples of 10 columns, 0.04 ms for MNIST's bytes.
 FEW_SAMPLES, FEW_NUMBERS = 1_000, 100_000
 LARGE, SMALL = 10.0, 0.01  # means and standard deviations beyond which data want scaling
 APART = 1_000.0  # times the span of another column; of pixels it is 255 at the most
@@ -484,7 +484,9 @@ def _loss_after(trainer: Trainer, eta: float, few: tuple[Inputs, Targets], shown
 
 
 def warn_of_scales(trainer: Trainer, x: Inputs, t: Targets, weights: Array, chosen: Array | None) -> None:
-    """Before a fit: inputs or targets are absurdly large."""
+    """Before a fit: inputs or targets are absurdly large. A single sample has no scale."""
+    if len(x) == 1:
+        return
     n_in = trainer.network.layer_sizes[0]
     rows = _trained_on(len(x), min(FEW_SAMPLES, max(1, FEW_NUMBERS // n_in)), chosen, weights)
     part = x.array[rows]

@@ -322,6 +322,12 @@ class Trainer:
             The data do not fit; nothing has been changed.
         DivergenceError
             The cost became NaN or infinite; the network holds the last finite parameters.
+
+        Warns
+        -----
+        TrainingWarning
+            Inputs or targets are absurdly large, or the loss is no better than that of a constant prediction; each once
+            for a trainer. `diagnose` says more.
         """
         epochs = whole_number("epochs", epochs, 1)
         watchers = self._callbacks(callbacks)
