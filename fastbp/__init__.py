@@ -4,12 +4,13 @@ from fastbp import callbacks, data, metrics, schedules
 from fastbp.callbacks import History
 from fastbp.core import losses
 from fastbp.core.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
+from fastbp.diagnosis import Diagnosis, TrainingWarning, diagnose
 from fastbp.network import Network, cost_and_gradient
 from fastbp.range_finder import find_eta
 from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Workspace
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "DivergenceError", "History", "Lion", "NAdam", "Network", "RMSprop",
-           "Rprop", "Trainer", "Workspace", "callbacks", "cost_and_gradient", "data", "find_eta", "losses", "metrics",
-           "schedules"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "History", "Lion", "NAdam", "Network",
+           "RMSprop", "Rprop", "Trainer", "TrainingWarning", "Workspace", "callbacks", "cost_and_gradient", "data",
+           "diagnose", "find_eta", "losses", "metrics", "schedules"]

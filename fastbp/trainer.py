@@ -38,6 +38,7 @@ from fastbp.core.optimizers import (
     Optimizer,
 )
 from fastbp.core.phases import balance, board_size
+from fastbp.diagnosis import likely_cause, warn_of_no_learning, warn_of_scales
 from fastbp.history import joined
 from fastbp.inputs import (
     MULTILABEL,
@@ -217,6 +218,7 @@ class Trainer:
         self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
         self._holds_mean, self._mean_held = False, ""  # whether the network does, and the mean's fingerprint
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
+        self._warned_of: set[str] = set()  # kinds of notes: each comes once
 
     def _work(self) -> int:
         """Multiply-adds of a step."""
@@ -353,6 +355,12 @@ class Trainer:
             The data do not fit; nothing has been changed.
         DivergenceError
             The cost became NaN or infinite; the network holds the last finite parameters.
+
+        Warns
+        -----
+        TrainingWarning
+            Inputs or targets are absurdly large, or the loss is no better than that of a constant prediction; each once
+            for a trainer. `diagnose` says more.
         """
         epochs = whole_number("epochs", epochs, 1)
         watchers = self._callbacks(callbacks)
@@ -374,6 +382,7 @@ class Trainer:
         check_some_weight(weights if chosen is None else weights[chosen] if len(weights) else weights)
         chosen_metrics = self._metrics(metrics, validation)
         fit, earlier = self._new_fit(epochs, validation, chosen_metrics), self.history
+        warn_of_scales(self, x, t, weights, chosen)
         with self._training():
             run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
             run.validated = [] if validation is None else [validation[0].array, validation[1].array, validation[2]]
@@ -399,6 +408,7 @@ class Trainer:
                 run.kept.time = 0.0  # a stream that comes next begins with a copy of its own
                 self._hold_mean(True)
                 calls.end(watchers, fit)
+        warn_of_no_learning(self, fit.history.loss, fit.step, x, t, weights, chosen)
         return fit.history
 
     def _learn_meaning(self, t: Targets, names: Names) -> None:
@@ -478,6 +488,10 @@ class Trainer:
         weights = as_weights(sample_weight, None, None, len(x))
         if len(weights) and not weights.any():
             return math.nan
+        return self._go_once(x, t, weights, names)
+
+    def _go_once(self, x: Inputs, t: Targets, weights: Array, names: Names) -> float:
+        """`partial_fit` of what has been checked."""
         with self._training():
             run = _Run(self, x, t, weights, 1, None, [], partial=True)
             self._learn_meaning(t, names)
@@ -863,10 +877,11 @@ class _Run:
                 break
             step += 1
         eta = etas[min(step, self.steps - 1)]
+        batch = order[step * self.batch_size : (step + 1) * self.batch_size]
         raise DivergenceError(
             f"the cost or a parameter is no longer finite: epoch {self.trainer.epochs_done + 1}, step {step + 1} of "
             f"{self.steps}, at a learning rate of {eta:.4g}; the network holds its last finite parameters; "
-            "try a smaller eta")
+            + likely_cause(self.x, self.t, batch, order, self.weights))
 
     def _report(self, costs: Array) -> dict[str, str]:
         """What the bar shows: mean loss of the last steps, accuracy on the last samples that went through at once."""

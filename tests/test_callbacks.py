@@ -406,6 +406,7 @@ def test_what_callbacks_refuse(make, kind, message):
         make()
 
 
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")
 def test_divergence_before_a_stop_is_seen():
     """A fit that is stopped within an epoch does not leave parameters that are not finite."""
     X, y = data()

@@ -567,6 +567,7 @@ def arrays(draw, fitting_shapes):
     return draw(hnp.arrays(kind, shape, elements=st.integers(0, 1) if plain else None))
 
 
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")
 @settings(deadline=None, max_examples=400)
 @given(data=st.data())
 def test_any_arrays_train_or_raise(data):

@@ -132,6 +132,7 @@ def test_noise_is_normal():
         assert abs((a * b).mean()) < 5 / np.sqrt(a.size)
 
 
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")
 def test_the_norm_of_a_large_gradient():
     """Of squares that float32 could not sum: what moves is as long as clip_norm says."""
     net = Network([3, 4, 2], output="identity")
