@@ -24,6 +24,7 @@ from fastbp.callbacks import Callback, History
 from fastbp.core import jit, kernels, simd
 from fastbp.core.losses import Quadratic
 from fastbp.data.sources import files
+from fastbp.diagnosis import ASK
 from fastbp.files import strict, write_whole
 from fastbp.inputs import as_targets, right
 from fastbp.names import classifies
@@ -200,7 +201,7 @@ class Training:
             say(line)
         if "json" in given:
             _write_json(given["json"], result)
-        if not given["quiet"]:
+        if self.trainer.warned_of:
             _print_notes(self.trainer, dataset)
         if interrupted:
             kept = [f"the network is in {given['save']}"] if "save" in given else []
@@ -297,10 +298,11 @@ def _check_places(given: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _hushed(quiet: bool) -> Iterator[None]:
-    """In this block, if it is to be quiet, no note and no warning is shown."""
+    """In this block a warning is a line, and if it is to be quiet, no note and no warning is shown."""
     log = logging.getLogger("fastbp")
     level = log.level
     with warnings.catch_warnings():
+        warnings.showwarning = _Notes()
         if quiet:
             warnings.simplefilter("ignore")
             log.setLevel(logging.ERROR)
@@ -312,10 +314,21 @@ def _hushed(quiet: bool) -> Iterator[None]:
 
 def _print_notes(trainer: Trainer, dataset: data.Dataset) -> None:
     """Why it may not have learned."""
-    diagnose = getattr(fastbp, "diagnose", None)
-    if diagnose is not None:
-        for note in diagnose(trainer, dataset.x_train, dataset.y_train).notes:
-            print(f"fastbp: {note}", file=sys.stderr)
+    for note in fastbp.diagnose(trainer, dataset.x_train, dataset.y_train).notes:
+        warnings.warn(note, fastbp.TrainingWarning, stacklevel=2)
+
+
+class _Notes:
+    """What shows a warning: as a line, and what has been said before not again."""
+
+    def __init__(self) -> None:
+        self.said: set[str] = set()
+
+    def __call__(self, message: Warning | str, *_: object) -> None:
+        text = " ".join(str(message).split()).removesuffix(ASK)
+        if text not in self.said and sys.stderr is not None:
+            self.said.add(text)
+            print(f"fastbp: {text}", file=sys.stderr)
 
 
 def _name_features(network: Network, dataset: data.Dataset) -> None:

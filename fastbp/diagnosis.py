@@ -40,6 +40,7 @@ STEPS, LITTLE, CLEAR = 20, 1e-3, 1e-2  # mini-batches of a trial, and falls of t
 # A fit of fewer epochs and fewer steps is not judged unless its loss is HOPELESS times that of a constant prediction.
 FEWEST_EPOCHS, FEWEST_STEPS, HOPELESS = 3, 100, 1_000.0
 MANY_STEPS, FAR_WORSE = 1_000, 10.0  # a loss that is hardly worse is a fault only after so many steps
+ASK = ": see fastbp.diagnose(trainer, X, y)"  # how a warning of a fit ends
 STANDARDISE = "standardise them, X = (X - X.mean(0)) / X.std(0), with the same two for all data"
 
 
@@ -119,7 +120,7 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
     names = _column_names(getattr(X, "columns", ()) if known.feature_names is None else known.feature_names,
                           net.layer_sizes[0])
     shown = _part(x, t, net, _spread(len(x), FORWARD))
-    levels = _Levels.of(trainer.loss, shown[1], net.layer_sizes[-1])
+    levels = Levels.of(trainer.loss, shown[1], net.layer_sizes[-1])
     outputs, loss = infer(net, *shown, trainer.loss, trainer.threads)
     found.figures |= {"loss": loss} | ({} if levels.constant is None else {"constant_loss": levels.constant})
     if not levels.learned(loss):
@@ -251,14 +252,14 @@ def _distances(loss: losses.Loss, r: Array) -> Array | None:
 
 
 @dataclass
-class _Levels:
+class Levels:
     """Mean losses of the perfect prediction and of the best constant one, if that is known."""
 
     least: float
     constant: float | None
 
     @classmethod
-    def of(cls, loss: losses.Loss, t: Targets, n_out: int) -> _Levels:
+    def of(cls, loss: losses.Loss, t: Targets, n_out: int) -> Levels:
         return cls(_least_loss(loss, t, n_out), _constant_loss(loss, t, n_out, NO_WEIGHTS))
 
     def learned(self, cost: float) -> bool:
@@ -423,7 +424,7 @@ def _look_at_outputs(found: Diagnosis, net: Network, outputs: Array, rows: Array
 
 
 def _look_at_eta(found: Diagnosis, trainer: Trainer, few: tuple[Inputs, Targets], shown: tuple[Inputs, Targets],
-                 levels: _Levels) -> None:
+                 levels: Levels) -> None:
     """Train copies for some mini-batches."""
     trial = _trial(trainer)
     before = infer(trial.network, *shown, trainer.loss, trainer.threads)[1]
@@ -433,7 +434,7 @@ def _look_at_eta(found: Diagnosis, trainer: Trainer, few: tuple[Inputs, Targets]
 
 
 def _too_large_eta(trainer: Trainer, before: float, after: float, few: tuple[Inputs, Targets],
-                   shown: tuple[Inputs, Targets], levels: _Levels) -> list[str]:
+                   shown: tuple[Inputs, Targets], levels: Levels) -> list[str]:
     """Steps that are too large make it worse, those of a tenth do not. Near a minimum all do, more or less."""
     constant = before if levels.constant is None else levels.constant
     if after < before or (levels.learned(before) and after < constant + abs(constant)):
@@ -445,7 +446,7 @@ def _too_large_eta(trainer: Trainer, before: float, after: float, few: tuple[Inp
 
 
 def _too_small_eta(trainer: Trainer, before: float, after: float, few: tuple[Inputs, Targets],
-                   shown: tuple[Inputs, Targets], levels: _Levels) -> list[str]:
+                   shown: tuple[Inputs, Targets], levels: Levels) -> list[str]:
     """Of steps that are too small nothing comes, of some that are 10, 100, ... times as large something does."""
     excess = before - levels.least
     if levels.learned(before) or not abs(before - after) < LITTLE * excess:
@@ -572,10 +573,10 @@ def _constant_loss_of(trainer: Trainer, t: Targets, rows: Array | slice, weights
 
 def _warn(trainer: Trainer, kind: str, text: str) -> None:
     """Once for a trainer and kind; shown at the caller's line, outside of this package."""
-    if kind in trainer._warned_of:
+    if kind in trainer.warned_of:
         return
-    trainer._warned_of.add(kind)
+    trainer.warned_of.add(kind)
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastbp":
         level, frame = level + 1, frame.f_back
-    warnings.warn(f"{text}: see fastbp.diagnose(trainer, X, y)", TrainingWarning, stacklevel=level)
+    warnings.warn(text + ASK, TrainingWarning, stacklevel=level)

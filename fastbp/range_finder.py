@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.checks import positive, whole_number
+from fastbp.diagnosis import Levels
 from fastbp.files import check_folder
 from fastbp.names import Names
 from fastbp.randomness import RANGE_TEST, generator
@@ -21,9 +22,9 @@ MOST_STEPS = 1_000_000
 MEMORY = 0.95  # of the running mean that smooths the losses
 SETTLING = 20  # steps after which that mean is one of many losses; before, it is as noisy as they are
 TOO_MUCH = 3.0  # times the least smoothed loss, or the fall to it: where the loss has risen by so much the test ends
-# Shares by which the loss must be lower after an eta was tried to have helped: than before, and than beside the targets
-# of other samples.
-LEAST_FALL, LEAST_KNOWN = 0.01, 0.05
+# An eta has helped if with it the loss comes nearer to that of a perfect prediction, by such a share of its distance,
+# and is so much nearer than that of the best constant prediction.
+LEAST_FALL, LEAST_KNOWN = 0.002, 0.03
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     """Train a copy of the trainer's network for some steps, each with a larger eta; the trainer stays as it is.
 
     What this suggests is tried before it is said: another copy makes as many steps with it, after which the loss of
-    their samples must be lower than before, and lower than beside the targets of other samples, which a network that
-    gives the same outputs for all does not manage. If it is not, a tenth is tried.
+    their samples must be lower than before, and lower than that of the best constant prediction. If it is not, a tenth
+    is tried.
 
     Parameters
     ----------
@@ -169,6 +170,8 @@ class _Trial:
         chosen = next(_mini_batches(len(x), min(len(x), steps * trainer.batch_size), trainer.seed))
         self.x, self.targets = x[chosen], targets[chosen]
         self.before = trainer.evaluate(self.x, self.targets)[0]
+        _, t = trainer._check(self.x, self.targets, "X", "y")
+        self.levels = Levels.of(trainer.loss, t, trainer.network.layer_sizes[-1])
 
     def failure(self, eta: float) -> str:
         """What is wrong with an eta, empty if nothing is."""
@@ -180,22 +183,13 @@ class _Trial:
                 trial.partial_fit(self.x[chosen], self.targets[chosen])
         except DivergenceError:
             return f"no eta helped: {what} the loss is no longer finite"
-        after = trial.evaluate(self.x, self.targets)[0]
-        if self.before - after <= LEAST_FALL * abs(self.before):
+        after, least, constant = trial.evaluate(self.x, self.targets)[0], self.levels.least, self.levels.constant
+        if self.before - after <= LEAST_FALL * abs(self.before - least):
             return f"the loss never fell: {what} it goes from {self.before:.4g} to {after:.4g}"
-        others = min((trial.evaluate(self.x, targets)[0] for targets in self._others()), default=None)
-        if others is not None and others - after <= LEAST_KNOWN * abs(others):
-            return (f"no eta helped: {what} the loss falls from {self.before:.4g} to {after:.4g}, but is {others:.4g} "
-                    "beside the targets of other samples, so the outputs hardly depend on the inputs; scale the inputs "
-                    "to about unit size")
+        if constant is not None and after - least > (1 - LEAST_KNOWN) * (constant - least):
+            return (f"no eta helped: {what} the loss falls from {self.before:.4g} to {after:.4g}, which is hardly "
+                    f"better than the {constant:.4g} of a constant prediction; scale the inputs to about unit size")
         return ""
-
-    def _others(self) -> Iterator[Array]:
-        """The targets, of other samples: several times, as a single outlier may decide about one."""
-        for k in range(1, 5):
-            rolled = np.roll(self.targets, k, axis=0)
-            if not np.array_equal(rolled, self.targets):
-                yield rolled
 
 
 def _mini_batches(n: int, batch_size: int, seed: int) -> Iterator[Array]:

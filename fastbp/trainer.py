@@ -218,7 +218,7 @@ class Trainer:
         self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
         self._holds_mean, self._mean_held = False, ""  # whether the network does, and the mean's fingerprint
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
-        self._warned_of: set[str] = set()  # kinds of notes: each comes once
+        self.warned_of: set[str] = set()  # kinds of notes: each comes once
 
     def _work(self) -> int:
         """Multiply-adds of a step."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import itertools
 import math
 import os
@@ -253,7 +254,7 @@ def test_schedule_is_asked_for_every_step_of_a_fit():
 @pytest.mark.parametrize("optimizer", [SGD(0.1), NESTEROV, Adam(0.003)], ids=repr)
 def test_a_factor_scales_the_rate(optimizer):
     X, y = dense()
-    half = type(optimizer)(**{**vars(optimizer), "eta": optimizer.eta / 2})
+    half = dataclasses.replace(optimizer, eta=optimizer.eta / 2)
     expected = trained(X, y, optimizer=half)[0]
     assert same(trained(X, y, optimizer=optimizer, schedule=lambda step, steps: 0.5)[0], expected)
     assert same(trained(X, y, optimizer=optimizer, schedule=lambda step, steps: np.float32(0.5))[0], expected)
