@@ -302,7 +302,7 @@ def _hushed(quiet: bool) -> Iterator[None]:
     log = logging.getLogger("fastbp")
     level = log.level
     with warnings.catch_warnings():
-        warnings.showwarning = _Notes()
+        warnings.showwarning = _Notes()  # type: ignore[assignment]  # takes any arguments
         if quiet:
             warnings.simplefilter("ignore")
             log.setLevel(logging.ERROR)
