@@ -21,7 +21,7 @@ from machine import describe, environment, interleave, spread
 
 FIRST_STEP = ("import numpy as np, fastbp; x = np.ones((32, 4), 'float32'); "
               "net = fastbp.Network([4, 32, 16, 4], hidden='tanh', output='identity'); "
-              "fastbp.Trainer(net, 'quadratic', fastbp.Adam(), 32).fit(x, x)")
+              "fastbp.Trainer(net, 'quadratic', fastbp.Adam(), 32).fit(x, x, 1)")
 TRAIN = [sys.executable, "-m", "fastbp.cli", "train", "mnist", "--quiet"]
 
 

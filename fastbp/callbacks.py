@@ -119,7 +119,7 @@ class Every(_Own):
     >>> from fastbp import Network, Trainer
     >>> seen = []
     >>> trainer = Trainer(Network([2, 3]), batch_size=10)
-    >>> _ = trainer.fit(np.zeros((100, 2)), np.zeros(100), callbacks=[Every(4, lambda fit: seen.append(fit.step))])
+    >>> _ = trainer.fit(np.zeros((100, 2)), np.zeros(100), 1, callbacks=[Every(4, lambda fit: seen.append(fit.step))])
     >>> seen
     [4, 8]
     """

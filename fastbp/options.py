@@ -25,7 +25,7 @@ from fastbp.metrics import METRICS
 from fastbp.network import HIDDEN_ACTIVATIONS, Network
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp
 from fastbp.task import CLASSES, VALUES, meaning, n_outputs
-from fastbp.trainer import Trainer
+from fastbp.trainer import Trainer, default_optimizer
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -103,12 +103,13 @@ def _add_learning(group: Any) -> None:
                        help=f"{', '.join(OPTIMIZERS)}, with settings after a colon, as in adam:beta2=0.99; sgd is with "
                             "Nesterov's momentum")
     group.add_argument("--eta", "--lr", "--learning-rate", type=float,
-                       help="learning rate (default: 0.2 for sgd on classes, 0.01 for sgd on values, for others their "
-                            "own, such as 0.001 for adam)")
+                       help="learning rate (default: for sgd 0.2 with sigmoid or softmax outputs, 0.01 with others; "
+                            "other optimisers have their own, such as 0.001 for adam)")
     group.add_argument("--momentum", type=float, help="of sgd (default: 0.9)")
-    group.add_argument("--schedule", type=_chosen(SCHEDULES), default="linear", metavar="NAME[:...]",
+    group.add_argument("--schedule", type=_chosen(SCHEDULES), metavar="NAME[:...]",
                        help=f"of the learning rate: {', '.join(SCHEDULES)}, with settings after a colon, as in "
-                            "cosine:cycles=3; linear: warm-up over 15%% of the steps, then decay to 0")
+                            "cosine:cycles=3; linear: warm-up over 15%% of the steps of all epochs, then decay to 0 "
+                            "(default: linear for sgd, constant for others)")
     group.add_argument("--warm-up", type=float, metavar="SHARE",
                        help="share of the steps in which the learning rate rises, before the schedule (default: 0, but "
                             "for linear)")
@@ -256,7 +257,7 @@ def network_and_trainer(given: dict[str, Any], dataset: data.Dataset) -> tuple[N
         _take_over(network, given["init_from"])
     names = ("threads", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema")
     rest = {name: given[name] for name in names if name in given}
-    return network, Trainer(network, loss, _optimizer(given, task == CLASSES), given["batch_size"], given["seed"],
+    return network, Trainer(network, loss, _optimizer(given, output), given["batch_size"], given["seed"],
                             schedule=_schedule(given), frozen=given.get("freeze", ()), **rest)
 
 
@@ -278,14 +279,15 @@ def _take_over(network: Network, path: str) -> None:
     network.take_layers(other, range(n))
 
 
-def _optimizer(given: dict[str, Any], labels: bool) -> Any:
+def _optimizer(given: dict[str, Any], output: str) -> Any:
     choice = given["optimizer"]
     kind = OPTIMIZERS[choice.name]
     choice.settings = {"eta" if name in ("lr", "learning_rate") else name: value
                        for name, value in choice.settings.items()}
     chosen: dict[str, Any] = {name: given[name] for name in ("eta", "momentum", "weight_decay", "l1") if name in given}
     if kind is fastbp.SGD:
-        chosen = {"eta": 0.2 if labels else 0.01, "momentum": 0.9} | chosen
+        default = default_optimizer(output)
+        chosen = {"eta": default.eta, "momentum": default.momentum} | chosen
         momentum = choice.settings.get("momentum", chosen["momentum"])
         chosen["nesterov"] = isinstance(momentum, (int, float)) and momentum > 0
     elif "momentum" in given:
@@ -294,7 +296,7 @@ def _optimizer(given: dict[str, Any], labels: bool) -> Any:
 
 
 def _schedule(given: dict[str, Any]) -> Schedule:
-    choice = given["schedule"]
+    choice = given.get("schedule") or _chosen(SCHEDULES)("linear" if given["optimizer"].name == "sgd" else "constant")
     known = SCHEDULES[choice.name]
     schedule: Schedule = _with(lambda **settings: replace(known, **settings), "schedule", choice)
     if "warm_up" in given:

@@ -102,6 +102,10 @@ class DivergenceError(ArithmeticError):
 class Trainer:
     """Trains a network by gradient descent on shuffled mini-batches.
 
+    Defaults, the same as of `fastbp train`: SGD with Nesterov's momentum of 0.9, a learning rate of 0.2 for sigmoid and
+    softmax outputs or 0.01 for others, and the linear schedule; mini-batches of 128; the loss that matches the output;
+    5 epochs in `fit`. An optimiser that is given comes with the constant schedule.
+
     Parameters
     ----------
     network : Network
@@ -112,7 +116,7 @@ class Trainer:
         of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed over the
         outputs, and "log_loss" the cross-entropy that matches the output.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
-        With its settings; or its name, for their defaults.
+        With its settings; or its name, for their defaults. None or "sgd": as above.
     batch_size : int
         Samples of a mini-batch, >= 1; the last of an epoch may be smaller.
     seed : int
@@ -120,9 +124,11 @@ class Trainer:
     threads : int, optional
         >= 1; None: one or all, whichever is measured to be faster as it runs. The result is the same to the bit.
     schedule : str, Schedule or callable, optional
-        Factor of the learning rate at each step of a fit: one of fastbp.schedules; its name, constant (the default),
-        linear (warm-up over 15 % of the steps and decay to 0), step, exponential, cosine or one_cycle; or any function
-        (step, steps) -> factor, step counting from 0.
+        Factor of the learning rate at each step of a fit: one of fastbp.schedules; its name, constant, linear (warm-up
+        over 15 % of the steps, then decay to 0), step, exponential, cosine or one_cycle; or any function
+        (step, steps) -> factor, step counting from 0. None: linear for the default optimiser, else constant. Each fit
+        begins it anew, over all steps of its epochs: for more epochs than are likely to be made, as with early stopping
+        or a time budget, say "constant". `partial_fit` and `fit_batches` know no number of steps and go without.
     dropout : float or sequence of float
         In [0, 1): the share of activations that each step leaves out, of every hidden layer, or of the input and of
         each hidden layer; those that stay are 1 / (1 - share) times as large. The same ones whatever the threads: they
@@ -183,7 +189,8 @@ class Trainer:
         self.network = check_network(network)
         self.loss = check_loss(loss, network.activations[-1])
         self.loss.rule(network.dtype.name)  # compiles what is the user's own
-        self.optimizer = _optimizer(optimizer)
+        self._default_optimizer = default_optimizer(network.activations[-1])
+        self.optimizer = _optimizer(optimizer, self._default_optimizer)
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.seed = whole_number("seed", seed, 0)
         self.threads = choose_threads(threads, self._work(), WORTH_TRYING)
@@ -303,13 +310,20 @@ class Trainer:
         return f"Trainer({', '.join([repr(self.network), *given])}), {steps} done"
 
     @property
+    def _schedule_of_fit(self) -> Schedule | Function:
+        """What was given, or the default."""
+        if self.schedule is not None:
+            return self.schedule
+        return SCHEDULES["linear" if self.optimizer is self._default_optimizer else "constant"]
+
+    @property
     def steps_done(self) -> int:
         """Updates of the parameters so far."""
         return int(self._clock[0])
 
     @known_as(OF_TRAINER | OF_OPTIMIZER, validation_split="validation_fraction",
               verbose=("progress", lambda verbose: _progress(verbose)))
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 1,
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 5,
             validation_data: Sequence[npt.ArrayLike] | None = None,
             progress: bool | None = None, *, sample_weight: npt.ArrayLike | None = None,
             class_weight: str | Mapping[Any, float] | None = None, validation_fraction: float | None = None,
@@ -536,7 +550,7 @@ class Trainer:
         ([5000, 5000, 5000], True)
         """
         epochs = whole_number("epochs", epochs, 1)
-        if self.schedule is not None:
+        if self.schedule not in (None, SCHEDULES["constant"]):
             raise ValueError("fit_batches takes no schedule, as it does not know how many steps there will be")
         watchers = self._callbacks(callbacks)
         if any(isinstance(callback, calls.Checkpoint) for callback in watchers):
@@ -668,13 +682,21 @@ def _frozen(frozen: Sequence[int], n_layers: int) -> tuple[int, ...]:
     return tuple(layers)
 
 
-def _optimizer(chosen: Optimizer | str | None) -> Optimizer:
-    if isinstance(chosen, str):
-        return OPTIMIZERS[one_of("optimizer", chosen, OPTIMIZERS)]()  # type: ignore[no-any-return]
-    if not isinstance(chosen, Optimizer | None):
+def default_optimizer(output: str) -> SGD:
+    """For outputs of this activation."""
+    return SGD(eta=0.2 if classifies(output) else 0.01, momentum=0.9, nesterov=True)
+
+
+def _optimizer(chosen: Optimizer | str | None, default: SGD) -> Optimizer:
+    name = one_of("optimizer", chosen, OPTIMIZERS) if isinstance(chosen, str) else None
+    if chosen is None or name == "sgd":
+        return default
+    if name is not None:
+        return OPTIMIZERS[name]()  # type: ignore[no-any-return]
+    if not isinstance(chosen, Optimizer):
         kinds = ", ".join(kind.__name__ for kind in OPTIMIZERS.values())
         raise TypeError(f"optimizer must be a name or one of {kinds}, got {chosen!r}")
-    return SGD() if chosen is None else chosen
+    return chosen
 
 
 def _progress(verbose: Any) -> bool | None:
@@ -720,7 +742,7 @@ class _Run:
         self.fit.state = self.state
         self.partial = partial  # of a stream: without its schedule, and what has gone by cannot be gone over again
         self.first_epoch = trainer.epochs_done
-        self._named: tuple[losses.Loss, Schedule | Function | None, dict[str, str]] | None = None
+        self._named: tuple[losses.Loss, Schedule | Function, dict[str, str]] | None = None
         self.validated: list[Array] = []  # with which samples
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
@@ -831,10 +853,10 @@ class _Run:
         """What tells loss and schedule from others. That may call functions, so it is kept from checkpoint to
         checkpoint, unless a callback puts others in their place."""
         trainer, net = self.trainer, self.trainer.network
-        if self._named is None or self._named[0] is not trainer.loss or self._named[1] is not trainer.schedule:
+        if self._named is None or self._named[0] is not trainer.loss or self._named[1] is not trainer._schedule_of_fit:
             names = {"loss": name_of_loss(trainer.loss, net.layer_sizes[-1], net.dtype),
-                     "schedule": name_of_schedule(trainer.schedule, self.total)}
-            self._named = trainer.loss, trainer.schedule, names
+                     "schedule": name_of_schedule(trainer._schedule_of_fit, self.total)}
+            self._named = trainer.loss, trainer._schedule_of_fit, names
         return self._named[2]
 
     @functools.cached_property
@@ -850,9 +872,9 @@ class _Run:
         return mean_cost(costs, self.batch_size, samples, weights), weight, samples
 
     def _factors(self) -> Array:
-        schedule, done = self.trainer.schedule, self.fit.step - self.at
-        if schedule is None or self.partial:
+        if self.partial:
             return np.full(self.steps, self.factor)
+        schedule, done = self.trainer._schedule_of_fit, self.fit.step - self.at
         factors = self.factor * factors_of(schedule, np.arange(done, done + self.steps), self.total)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
             raise ValueError(f"schedule must give finite factors >= 0, got {factors.min()} to {factors.max()}")

@@ -91,7 +91,7 @@ def test_whole_numbers():
 def test_a_share_may_be_any_real_number():
     shares = [Trainer(Network([3, 2]), dropout=np.float32(0.5)).dropout, Trainer(Network([3, 2]), dropout=0).dropout]
     assert shares == [(0.0,), (0.0,)] and Trainer(Network([3, 4, 2]), dropout=np.float16(0.5)).dropout == (0.0, 0.5)
-    history = Trainer(Network([3, 2])).fit(X, Y, validation_fraction=np.float32(0.5))
+    history = Trainer(Network([3, 2])).fit(X, Y, 1, validation_fraction=np.float32(0.5))
     assert history.samples == [20]
 
 

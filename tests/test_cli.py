@@ -276,7 +276,7 @@ CHOICES = {
     "warm-up": ("--hidden 3 --warm-up 0.3 --schedule cosine", [3], "relu", SGD(0.2, 0.9, True), WarmUp(0.3, Cosine()),
                 0, 5, 128),
     "another warm-up": ("--hidden 3 --warm-up 0.3", [3], "relu", SGD(0.2, 0.9, True), WarmUp(0.3, Linear()), 0, 5, 128),
-    "rate of adam": ("--hidden 3 --optimizer adam --eta 0.03", [3], "relu", Adam(0.03), "linear", 0, 5, 128),
+    "rate of adam": ("--hidden 3 --optimizer adam --eta 0.03", [3], "relu", Adam(0.03), "constant", 0, 5, 128),
 }  # fmt: skip
 
 
@@ -402,6 +402,18 @@ def test_resume(here, call):
     assert Network.load("part").theta.tobytes() == Network.load("whole").theta.tobytes()
     assert refused(call(*command, "--checkpoint", "run"), "run holds checkpoints of a fit; go on from them") is not None
     refused(call(*part, "--seed", "1"), "run/step-.* is of another fit: seed is '0' there, '1' here")
+
+
+@pytest.mark.parametrize("optimizer", [None, "sgd", "adam"])
+@pytest.mark.parametrize(("data", "n_out", "output"), [
+    ("train-only.npz", 3, "softmax"), ("rows.npz", 2, "identity"), ("values.npz", 1, "identity"),
+])  # fmt: skip
+def test_defaults_are_those_of_python(here, call, data, n_out, output, optimizer):
+    ok(call("train", data, "--save", "net", "--quiet", *(["--optimizer", optimizer] if optimizer else [])))
+    x, y, _, _ = load(data)
+    net = Network([4, 128, n_out], output=output)
+    Trainer(net, optimizer=optimizer).fit(x, y)
+    assert Network.load("net").theta.tobytes() == net.theta.tobytes()
 
 
 def test_default_rate_of_values(here, call):

@@ -89,7 +89,7 @@ class Steps:
         net.theta = theta
         trainer = Trainer(net, None, SGD(1.0), self.n, threads=self.threads, dropout=self.rates,
                           schedule=lambda step, steps: eta)
-        (cost,) = trainer.fit(self.X, self.y).loss
+        (cost,) = trainer.fit(self.X, self.y, 1).loss
         return cost, net.theta
 
 

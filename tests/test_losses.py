@@ -142,7 +142,7 @@ def test_ones_own_is_checked_and_kept():
     with pytest.raises(ValueError, match="loss custom needs sigmoid outputs, the network has identity"):
         Trainer(net, losses.Custom(alone, outputs=("sigmoid",)))
     trainer = Trainer(net, losses.Custom(alone))
-    assert trainer.fit(X, np.ones(4)).loss == [1.0]
+    assert trainer.fit(X, np.ones(4), 1).loss == [1.0]
     with pytest.raises(DivergenceError):
         trainer.fit(X, np.full(4, 7.0))
     again = pickle.loads(pickle.dumps(losses.Custom(half_square)))

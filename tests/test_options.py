@@ -137,7 +137,7 @@ def test_the_norm_of_a_large_gradient():
     """Of squares that float32 could not sum: what moves is as long as clip_norm says."""
     net = Network([3, 4, 2], output="identity")
     start = net.theta.copy()
-    Trainer(net, "quadratic", SGD(1.0), clip_norm=0.5).fit(np.full((8, 3), 1e12), np.zeros((8, 2)))
+    Trainer(net, "quadratic", SGD(1.0), clip_norm=0.5).fit(np.full((8, 3), 1e12), np.zeros((8, 2)), 1)
     assert np.linalg.norm(net.theta - start) == pytest.approx(0.5, rel=1e-4)
 
 
@@ -150,7 +150,7 @@ def test_a_mean_is_validated_and_kept():
     history = one.fit(X, y, 4, validation_data=(X, y))
     assert history.validation_loss[-1] == one.evaluate(X, y)[0]
     for _ in range(4):
-        other.fit(X, y)
+        other.fit(X, y, 1)
     assert one.network.theta.tobytes() == other.network.theta.tobytes()
     plain = Trainer(Network([4, 8, 2], seed=1), optimizer=SGD(0.3), batch_size=30)
     plain.fit(X, y, 4)

@@ -113,7 +113,7 @@ def test_weights_in_batches():
     weights = draw.integers(0, 3, 400).astype(float)
     one, other = trainer(), trainer()
     one.fit_batches([(X, Y, weights)])
-    other.fit(X, Y, sample_weight=weights)
+    other.fit(X, Y, 1, sample_weight=weights)
     assert one.network.theta.tobytes() == other.network.theta.tobytes()
 
 

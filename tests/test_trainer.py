@@ -219,7 +219,7 @@ def test_order_of_samples_comes_from_seed_and_epoch_alone():
         trainer = Trainer(net, "quadratic", SGD(eta), batch_size, seed=4, schedule=lambda step, _: 1 + step, **settings)
         for _ in range(epochs):
             net.theta = np.zeros(n + 1)
-            trainer.fit(np.eye(n), np.ones(n))
+            trainer.fit(np.eye(n), np.ones(n), 1)
             met = np.rint(net.theta[:n] / eta * batch_size).astype(int) - 1
             yield np.argsort(met).tolist() if batch_size == 1 else met.tolist()
 
@@ -230,6 +230,44 @@ def test_order_of_samples_comes_from_seed_and_epoch_alone():
     for batch, order in zip(batches, expected, strict=True):
         batch[order] = np.arange(n) // 6
     assert list(orders(3, 6)) == [batch.tolist() for batch in batches]
+
+
+# Defaults
+
+
+@pytest.mark.parametrize(("output", "eta"), [("softmax", 0.2), ("sigmoid", 0.2), ("identity", 0.01), ("tanh", 0.01)])
+def test_default_optimizer_and_its_schedule(output, eta):
+    """What is not given is as written in help(Trainer); an optimiser that is given keeps its rate."""
+    X, y = dense()
+    y = np.eye(3)[y]
+
+    def trained_with(epochs=(), change=None, **settings):
+        net = Network([6, 4, 3], output=output, seed=1)
+        trainer = Trainer(net, "quadratic", batch_size=10, **settings)
+        if change is not None:
+            trainer.optimizer = change
+        pickle.loads(pickle.dumps(trainer)).fit(X, y, *epochs)
+        trainer.fit(X, y, *epochs)
+        return net.theta.tobytes()
+
+    default, other = SGD(eta, 0.9, nesterov=True), SGD(eta / 2, 0.9, nesterov=True)
+    assert trained_with() == trained_with([5], optimizer=default, schedule="linear") == trained_with(optimizer="sgd")
+    for given in ({"optimizer": default}, {"change": default}, {"schedule": "constant"}):
+        assert trained_with(**given) == trained_with([5], optimizer=default, schedule="constant")
+    assert trained_with(change=other) == trained_with(optimizer=other) != trained_with(optimizer=default)
+    assert trained_with(optimizer="adam") == trained_with(optimizer=Adam(), schedule="constant")
+
+
+def test_streams_go_without_the_default_schedule():
+    X, y = dense()
+    thetas = []
+    for settings in ({}, {"schedule": "constant"}, {"optimizer": SGD(0.2, 0.9, True)}):
+        net = Network([6, 4, 3], seed=1)
+        trainer = Trainer(net, batch_size=10, **settings)
+        trainer.partial_fit(X, y)
+        trainer.fit_batches([(X, y)], 2)
+        thetas.append(net.theta.tobytes())
+    assert len(set(thetas)) == 1
 
 
 # Schedules
@@ -247,7 +285,7 @@ def test_schedule_is_asked_for_every_step_of_a_fit():
     trainer.fit(X, y, 3)
     assert asked == [(step, 9) for step in range(9)]
     asked.clear()
-    trainer.fit(X, y)  # a further fit has a schedule of its own
+    trainer.fit(X, y, 1)  # a further fit has a schedule of its own
     assert asked == [(step, 3) for step in range(3)]
 
 

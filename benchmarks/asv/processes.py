@@ -15,7 +15,7 @@ import fastbp
 x, y = np.random.default_rng(0).random((128, 784), np.float32), np.arange(128) % 10
 trainer = fastbp.Trainer(fastbp.Network([784, 128, 10]))
 """
-FIRST_STEP = "assert trainer.fit(x, y, progress=False).loss[0] > 0 and trainer.steps_done == 1"
+FIRST_STEP = "assert trainer.fit(x, y, 1, progress=False).loss[0] > 0 and trainer.steps_done == 1"
 EMPTY_CACHE = """
 import os, tempfile
 folder = tempfile.TemporaryDirectory()
@@ -28,7 +28,7 @@ net = fastbp.Network([784, 128, 10])
 net.input_scale = 1 / 255
 trainer = fastbp.Trainer(net)
 """
-EPOCH = "trainer.fit(data.x_train, data.y_train, progress=False)"
+EPOCH = "trainer.fit(data.x_train, data.y_train, 1, progress=False)"
 
 # By way of a small process: the peak of a process counts that of the one that started it, which holds Numba here.
 PEAK = "import sys; from process import run; print(run(sys.argv[2:], sys.argv[1])[1])"

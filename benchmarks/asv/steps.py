@@ -77,7 +77,7 @@ class Epoch:
         self.trainer.compile()
 
     def time_epoch(self, threads):
-        history = self.trainer.fit(self.data.x_train, self.data.y_train, progress=False)
+        history = self.trainer.fit(self.data.x_train, self.data.y_train, 1, progress=False)
         assert self.trainer.steps_done % 469 == 0 and history.loss[0] < 0.5
 
 
@@ -116,10 +116,10 @@ class Option:
         settings, self.of_fit = OPTIONS[option]
         self.trainer = fastbp.Trainer(network("784-512-512-10", input_scale=1 / 255), threads=threads,
                                       **({"optimizer": fastbp.SGD(0.01, momentum=0.9)} | settings))
-        self.trainer.fit(self.x, self.y, progress=False)
+        self.trainer.fit(self.x, self.y, 1, progress=False)
 
     def time_fit(self, option, threads):
-        history = self.trainer.fit(self.x, self.y, progress=False, **self.of_fit)
+        history = self.trainer.fit(self.x, self.y, 1, progress=False, **self.of_fit)
         assert 0 < history.loss[0] < 2.5
 
 

@@ -65,5 +65,5 @@ class Mnist:
         data = fastbp.data.mnist()
         net = network("784-128-10", input_scale=1 / 255)
         trainer = fastbp.Trainer(net, optimizer=fastbp.SGD(0.1, momentum=0.9, nesterov=True))
-        trainer.fit(data.x_train, data.y_train, progress=False)
+        trainer.fit(data.x_train, data.y_train, 1, progress=False)
         return int((trainer.network.predict(data.x_test) != data.y_test).sum())
