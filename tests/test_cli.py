@@ -1012,15 +1012,15 @@ def default_sigint():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_why_it_does_not_learn_is_said_in_lines_once_each(here, call):
+def test_why_it_does_not_learn_is_said_in_lines_once_each(here):
     """A loss beyond all reason, which once came with exit 0 and no word."""
     X = np.random.default_rng(0).normal(5000, 2000, size=(300, 4))
     np.savez("big.npz", x_train=X, y_train=X[:, 0] * 3000.0)
-    done = call("train", "big.npz", "--eta", "1e-9")
+    done = run("train", "big.npz", "--eta", "1e-9")
     assert done.returncode == 0
     lines = done.stderr.splitlines()
     assert all(line.startswith("fastbp: ") for line in lines) and len(set(lines)) == len(lines)
     assert "fastbp: inputs are not scaled: column " in done.stderr and "standardise them" in done.stderr
     assert "fastbp: targets are not scaled: they have mean 1." in done.stderr
     assert "diagnose(" not in done.stderr
-    assert call("train", "big.npz", "--eta", "1e-9", "--quiet").stderr == ""
+    assert run("train", "big.npz", "--eta", "1e-9", "--quiet").stderr == ""
