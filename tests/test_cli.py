@@ -408,6 +408,7 @@ def test_resume(here, call):
 @pytest.mark.parametrize(("data", "n_out", "output"), [
     ("train-only.npz", 3, "softmax"), ("rows.npz", 2, "identity"), ("values.npz", 1, "identity"),
 ])  # fmt: skip
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # adam at its own rate learns little in five epochs
 def test_defaults_are_those_of_python(here, call, data, n_out, output, optimizer):
     ok(call("train", data, "--save", "net", "--quiet", *(["--optimizer", optimizer] if optimizer else [])))
     x, y, _, _ = load(data)
