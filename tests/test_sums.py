@@ -51,7 +51,7 @@ def test_large_mini_batches_have_the_same_bits_whatever_the_threads(dtype, sizes
         trainer.fit(x, y, 2, sample_weight=weights)
         return net.theta.tobytes(), cost_and_gradient(net, x, y, threads=threads)[1].tobytes()
 
-    assert trained(1) == trained(2) == trained(3)
+    assert trained(1) == trained(2) == trained(3) == trained(6)  # six share out a large layer by neurons, up to 768
 
 
 def test_sums_of_chains_need_no_more_than_they_are_given():

@@ -347,7 +347,10 @@ def _backward(theta, layers, buffers, n, threads):
 
 
 def _weight_gradients(gradient, layers, buffers, n, threads):
-    """Weight gradients: dW[l], db[l] of every layer, averaged over the first `n` samples."""
+    """Weight gradients: dW[l], db[l] of every layer, averaged over the first `n` samples.
+
+    One running sum in the parameters' type: for float32 and many thousand samples, fastbp.cost_and_gradient errs less.
+    """
     check_rows(layers, buffers, n, threads)
     check_parameters(gradient, layers)
     for c in prange(threads):
