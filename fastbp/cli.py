@@ -171,7 +171,7 @@ class Training:
     def __init__(self, given: dict[str, Any], watchers: list[Callback]):
         self.given, self.watchers = given, watchers
         self.fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
-        self.say = report.silent if given["quiet"] or given.get("json") == STANDARD_OUTPUT else report.say
+        self.say = report.Printer(silent=given["quiet"] or given.get("json") == STANDARD_OUTPUT)
         self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation")
         self.load_seconds = self.compile_seconds = 0.0
 
@@ -188,6 +188,7 @@ class Training:
         say(f"{given['data']}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
             f"{'-'.join(map(str, self.network.layer_sizes))}, {self.network.n_parameters:,} parameters, "
             f"{self.trainer.loss}")
+        say.check()
         started = time.perf_counter()
         self.trainer.compile()
         self.compile_seconds = time.perf_counter() - started
@@ -201,6 +202,7 @@ class Training:
             _write_json(given["json"], result)
         if not given["quiet"]:
             _print_notes(self.trainer, dataset)
+        say.check()
         if interrupted:
             kept = [f"the network is in {given['save']}"] if "save" in given else []
             kept += [f"the results are in {given['json']}"] if given.get("json", STANDARD_OUTPUT) != "-" else []

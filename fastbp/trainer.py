@@ -373,6 +373,7 @@ class Trainer:
                         fit.history.samples.append(samples)
                         self._epoch_ends(fit, watchers, validation, chosen_metrics)
             finally:
+                run.leave_finite()
                 run.kept.time = 0.0  # a stream that comes next begins with a copy of its own
                 self._hold_mean(True)
                 calls.end(watchers, fit)
@@ -837,6 +838,11 @@ class _Run:
             f"the cost or a parameter is no longer finite: epoch {self.trainer.epochs_done + 1}, step {step + 1} of "
             f"{self.steps}, at a learning rate of {eta:.4g}; the network holds its last finite parameters; "
             "try a smaller eta")
+
+    def leave_finite(self) -> None:
+        """Go back to the last parameters kept, if Ctrl-C came when these were no longer finite, before it was seen."""
+        if self.kept.time > 0 and not self.kept.live_is_finite():
+            self.kept.restore()
 
     def _report(self, costs: Array) -> dict[str, str]:
         """What the bar shows: mean loss of the last steps, accuracy on the last samples that went through at once."""

@@ -977,6 +977,22 @@ def test_ctrl_c_leaves_the_best_network(here):
 
 
 @POSIX
+def test_a_reader_that_ends_before_the_training(here):
+    """What is trained is saved all the same."""
+    with start("train", "labels.npz", *QUICK, "--epochs", 3000, "--save", "net", "--json", "result.json") as child:
+        try:
+            child.stdout.readline()
+            child.stdout.close()
+            err = child.stderr.read()
+            child.wait(timeout=60)
+        finally:
+            child.kill()
+    assert (child.returncode, err) == (2, "fastbp: [Errno 32] Broken pipe\n")
+    assert json.loads((here / "result.json").read_text())["epochs"] == 3000
+    assert Network.load("net").layer_sizes == (4, 8, 3)
+
+
+@POSIX
 def test_ctrl_c_at_once(here):
     """Where nothing has been trained, an old network stays."""
     (here / "net").write_text("old")
