@@ -146,7 +146,7 @@ def _add_predict(commands: Any) -> None:
                                   description="Apply a saved network to the test samples, or where DATA has none to "
                                               "the training samples.")
     predict.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
-    predict.add_argument("data", metavar="DATA", help=options.DATA_HELP)
+    predict.add_argument("data", metavar="DATA", help=f"{options.DATA_HELP}; targets may be missing")
     predict.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format(
         "that which the network was trained with, or the last one if there are more columns than features"))
     predict.add_argument("--proba", action="store_true", help="write the probability of each class, not the label; "

@@ -670,6 +670,7 @@ def test_target_of_a_table(table, call):
     assert Network.load("net").layer_sizes == (4, 8, 1) and 'target = "b"' in (table / "net.toml").read_text()
     ok(call("train", "--config", "net.toml", "--save", "again", "--quiet"))
     assert Network.load("net").theta.tobytes() == Network.load("again").theta.tobytes()
+    ok(call("train", "train-only.npz", "--config", "net.toml", "--quiet"))  # which has no columns to choose from
     error = json.loads(ok(call("predict", "net", "table.csv", "--target", "b", "--json", "-")))["mean_squared_error"]
     assert 0 < error < 2
     ok(call("train", "values.csv", *QUICK, "--quiet"))
