@@ -278,8 +278,9 @@ def _find_eta(given: dict[str, Any]) -> None:
     found = fastbp.find_eta(trainer, dataset.x_train, dataset.y_train)
     if "plot" in given:
         found.plot(given["plot"])
-    print(f"eta {found.suggestion:.3g}: a tenth of where the loss was least, in {len(found.etas)} steps with etas from "
-          f"{found.etas[0]:.3g} to {found.etas[-1]:.3g}")
+    what = f"eta {found.suggestion:.3g}: a tenth of where the loss was least" if np.isfinite(found.suggestion) else (
+        "no eta helped: the loss did not fall")
+    print(f"{what}, in {len(found.etas)} steps with etas from {found.etas[0]:.3g} to {found.etas[-1]:.3g}")
 
 
 def _check_places(given: dict[str, Any]) -> None:
