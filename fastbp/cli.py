@@ -148,7 +148,7 @@ def _add_predict(commands: Any) -> None:
                                   description="Apply a saved network to the test samples, or where DATA has none to "
                                               "the training samples.")
     predict.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
-    predict.add_argument("data", metavar="DATA", help=options.DATA_HELP)
+    predict.add_argument("data", metavar="DATA", help=f"{options.DATA_HELP}; targets may be missing")
     predict.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format(
         "that which the network was trained with, or the last one if there are more columns than features"))
     predict.add_argument("--proba", action="store_true", help="write the probability of each class, not the label; "
@@ -173,7 +173,7 @@ class Training:
     def __init__(self, given: dict[str, Any], watchers: list[Callback]):
         self.given, self.watchers = given, watchers
         self.fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
-        self.say = report.silent if given["quiet"] or given.get("json") == STANDARD_OUTPUT else report.say
+        self.say = report.Printer(silent=given["quiet"] or given.get("json") == STANDARD_OUTPUT)
         self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation")
         self.load_seconds = self.compile_seconds = 0.0
 
@@ -190,6 +190,7 @@ class Training:
         say(f"{given['data']}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
             f"{'-'.join(map(str, self.network.layer_sizes))}, {self.network.n_parameters:,} parameters, "
             f"{self.trainer.loss}")
+        say.check()
         started = time.perf_counter()
         self.trainer.compile()
         self.compile_seconds = time.perf_counter() - started
@@ -203,6 +204,7 @@ class Training:
             _write_json(given["json"], result)
         if self.trainer.warned_of:
             _print_notes(self.trainer, dataset)
+        say.check()
         if interrupted:
             kept = [f"the network is in {given['save']}"] if "save" in given else []
             kept += [f"the results are in {given['json']}"] if given.get("json", STANDARD_OUTPUT) != "-" else []
@@ -333,7 +335,7 @@ class _Notes:
 
 def _name_features(network: Network, dataset: data.Dataset) -> None:
     """Have the network know the columns that it is trained on, for `fastbp predict` of tables."""
-    if dataset.features is not None and hasattr(network, "feature_names"):
+    if dataset.features is not None:
         network.feature_names = dataset.features
 
 
@@ -362,7 +364,7 @@ def _predict(given: dict[str, Any]) -> None:
         check_places({"MODEL": given["model"], "DATA": files(given["data"])},
                      {"--json": given["json"], "--out": out})
     network = Network.load(given["model"])
-    x, y = data.load_samples(given["data"], network.layer_sizes[0], getattr(network, "feature_names", None),
+    x, y = data.load_samples(given["data"], network.layer_sizes[0], network.feature_names,
                              given["target"] or options.target_beside(given["model"]))
     if given["target"] and y is None:
         raise ValueError(f"{given['data']} has no targets in a column {given['target']!r}")
@@ -393,7 +395,7 @@ def _columns(network: Network, predictions: Array, proba: bool) -> list[str]:
         return ["label" if classifies(network.activations[-1]) else "output0"]
     if not proba:
         return [f"output{j}" for j in range(predictions.shape[1])]
-    classes = getattr(network, "classes", None)
+    classes = network.classes
     return [f"p_{name}" for name in (range(predictions.shape[1]) if classes is None else classes)]
 
 

@@ -20,6 +20,7 @@ from fastbp.checks import one_of
 from fastbp.core import activations, losses
 from fastbp.core.losses import LOSSES
 from fastbp.core.optimizers import OPTIMIZERS
+from fastbp.data.sources import is_table
 from fastbp.initialisation import INITIALISERS
 from fastbp.metrics import METRICS
 from fastbp.network import HIDDEN_ACTIVATIONS, Network
@@ -360,6 +361,8 @@ def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser,
         before[name] = _as_arguments(f"{path}: {key}", known[name], value)
     if getattr(given, "data", None):
         before.pop("data", None)
+        if not is_table(given.data):
+            before.pop("target", None)
     return [arguments[0], *(part for name, parts in before.items() if name in taken for part in parts), *arguments[1:]]
 
 

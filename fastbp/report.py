@@ -14,10 +14,31 @@ from fastbp.workspace import Array
 Say = Callable[[str], None]
 
 
-def say(line: str) -> None:
-    """Print a line at once, into a pipe too, and above a progress bar if there is one."""
-    if sys.stdout is None:
-        return
+class Printer:
+    """Prints lines at once, into a pipe too, and above a progress bar if there is one.
+
+    After a line that cannot be printed it is silent, so that a training does not end when its reader does: `error`.
+    """
+
+    def __init__(self, silent: bool):
+        self.silent = silent
+        self.error: OSError | None = None
+
+    def __call__(self, line: str) -> None:
+        if self.silent or self.error is not None or sys.stdout is None:
+            return
+        try:
+            _print(line)
+        except OSError as error:
+            self.error = error
+
+    def check(self) -> None:
+        """Raise what printing has raised."""
+        if self.error is not None:
+            raise self.error
+
+
+def _print(line: str) -> None:
     if sys.stderr is not None and sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -25,10 +46,6 @@ def say(line: str) -> None:
         sys.stdout.flush()
     else:
         print(line, flush=True)
-
-
-def silent(line: str) -> None:
-    """Say nothing."""
 
 
 class Epochs:

@@ -301,11 +301,12 @@ class Trainer:
     def __repr__(self) -> str:
         """The settings that are not the defaults, and how far it is."""
         plain = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
-        plain |= {"loss": check_loss(None, self.network.activations[-1]), "optimizer": SGD(),
+        plain |= {"loss": check_loss(None, self.network.activations[-1]), "optimizer": self._default_optimizer,
                   "threads": choose_threads(None, self._work(), WORTH_TRYING),
                   "dropout": _rates(0.0, len(self.network.layer_sizes) - 2)}
         given = [f"{name}={without_address(getattr(self, name))}" for name, default in plain.items()
-                 if name != "network" and getattr(self, name) != default]
+                 if name != "network" and (getattr(self, name) is not default if name == "optimizer"
+                                           else getattr(self, name) != default)]
         steps = f"{self.steps_done:,} step{'' if self.steps_done == 1 else 's'}"
         return f"Trainer({', '.join([repr(self.network), *given])}), {steps} done"
 
@@ -418,6 +419,7 @@ class Trainer:
                         fit.history.samples.append(samples)
                         self._epoch_ends(fit, watchers, validation, chosen_metrics)
             finally:
+                run.leave_finite()
                 self.history = joined(earlier, fit.history)
                 run.kept.time = 0.0  # a stream that comes next begins with a copy of its own
                 self._hold_mean(True)
@@ -904,6 +906,11 @@ class _Run:
             f"the cost or a parameter is no longer finite: epoch {self.trainer.epochs_done + 1}, step {step + 1} of "
             f"{self.steps}, at a learning rate of {eta:.4g}; the network holds its last finite parameters; "
             + likely_cause(self.x, self.t, batch, order, self.weights))
+
+    def leave_finite(self) -> None:
+        """Go back to the last parameters kept, if Ctrl-C came when these were no longer finite, before it was seen."""
+        if self.kept.time > 0 and not self.kept.live_is_finite():
+            self.kept.restore()
 
     def _report(self, costs: Array) -> dict[str, str]:
         """What the bar shows: mean loss of the last steps, accuracy on the last samples that went through at once."""

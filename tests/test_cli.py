@@ -674,6 +674,7 @@ def test_target_of_a_table(table, call):
     assert Network.load("net").layer_sizes == (4, 8, 1) and 'target = "b"' in (table / "net.toml").read_text()
     ok(call("train", "--config", "net.toml", "--save", "again", "--quiet"))
     assert Network.load("net").theta.tobytes() == Network.load("again").theta.tobytes()
+    ok(call("train", "train-only.npz", "--config", "net.toml", "--quiet"))  # which has no columns to choose from
     error = json.loads(ok(call("predict", "net", "table.csv", "--target", "b", "--json", "-")))["mean_squared_error"]
     assert 0 < error < 2
     ok(call("train", "values.csv", *QUICK, "--quiet"))
@@ -979,6 +980,22 @@ def test_ctrl_c_leaves_the_best_network(here):
     x, y, _, _ = load("labels.npz")
     _, kept = _split(len(x), y, 0.1, True, 0)
     assert Trainer(Network.load("net")).evaluate(x[kept], y[kept])[0] == min(losses)
+
+
+@POSIX
+def test_a_reader_that_ends_before_the_training(here):
+    """What is trained is saved all the same."""
+    with start("train", "labels.npz", *QUICK, "--epochs", 3000, "--save", "net", "--json", "result.json") as child:
+        try:
+            child.stdout.readline()
+            child.stdout.close()
+            err = child.stderr.read()
+            child.wait(timeout=60)
+        finally:
+            child.kill()
+    assert (child.returncode, err) == (2, "fastbp: [Errno 32] Broken pipe\n")
+    assert json.loads((here / "result.json").read_text())["epochs"] == 3000
+    assert Network.load("net").layer_sizes == (4, 8, 3)
 
 
 @POSIX

@@ -22,6 +22,7 @@ import pytest
 
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
 from fastbp import trainer as trainer_module
+from fastbp.callbacks import Every
 from fastbp.core import jit, kernels, phases
 from fastbp.pace import Pace
 from fastbp.randomness import ORDER, generator
@@ -942,3 +943,18 @@ def test_shares_of_threads_are_kept_while_they_are_awake(monkeypatch, awake):
         assert bool(found) == (threads * batch_size == 128)
     assert found[0] == (2, 0) and len(found) >= 3
     assert set(found[1:]) == {(2, 1000 if awake else 0)}
+
+
+def test_an_interrupted_fit_leaves_finite_parameters():
+    """Also where Ctrl-C comes before anybody has looked at the last step's."""
+    X, y = dense()
+    net = Network([6, 4, 3])
+
+    def interrupt(fit):
+        fit.network.W[0][0, 0] = np.nan
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(net, batch_size=10).fit(X, y, callbacks=[Every(5, interrupt)])
+        assert np.isfinite(net.theta).all()

@@ -89,11 +89,11 @@ def load(source: str | os.PathLike[str], target: str | None = None) -> Dataset:
     ((4, 2), None)
     """
     path = _path(source)
-    if target is not None and not _is_table(path):
+    if target is not None and not is_table(path):
         raise DataError(f"{path}: the target {target!r} is a column of a table (.csv or .tsv), which this is not")
     if path.is_dir():
         return read_idx_folder(path)
-    return read_table(path, target) if _is_table(path) else npz.read_npz(path)
+    return read_table(path, target) if is_table(path) else npz.read_npz(path)
 
 
 def load_samples(source: str | os.PathLike[str], n_features: int | None = None, features: Sequence[str] | None = None,
@@ -138,7 +138,7 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
     path = _path(source)
     if path.is_dir():
         return read_idx_samples(path)
-    if _is_table(path):
+    if is_table(path):
         return read_table_samples(path, n_features, features, target)
     return npz.read_samples(path)
 
@@ -153,7 +153,7 @@ def _path(source: str | os.PathLike[str]) -> Path:
     """Of a folder, an archive or a table; a DataError if it can be none of these."""
     if isinstance(source, str | os.PathLike):
         path = _MNIST_FOLDER if source == "mnist" else Path(source)
-        if path.is_dir() or path.suffix.lower() == ".npz" or _is_table(path):
+        if path.is_dir() or path.suffix.lower() == ".npz" or is_table(path):
             return path
     raise DataError(
         f'{source}: not a data source that fastbp can load; expected "mnist", a folder with the four IDX files of a '
@@ -161,5 +161,6 @@ def _path(source: str | os.PathLike[str]) -> Path:
     )
 
 
-def _is_table(path: Path) -> bool:
-    return path.suffix.lower() in _TABLES
+def is_table(source: str | os.PathLike[str]) -> bool:
+    """Whether its name is that of a table."""
+    return Path(source).suffix.lower() in _TABLES
