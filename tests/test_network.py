@@ -539,7 +539,7 @@ def trained_on(targets, tmp_path):
     """A network of three sigmoid outputs, .88 .88 .12 for the input 1, after training on such targets and a journey
     through a file."""
     net = Network([1, 3], output="sigmoid", weights="zeros")
-    Trainer(net, optimizer=SGD(1e-9)).fit(np.ones((len(targets), 1)), targets)
+    Trainer(net, optimizer=SGD(1e-9)).fit(np.ones((len(targets), 1)), targets, 1)
     net.b[0] = [2, 2, -2]
     net.save(tmp_path / "net.st")
     return Network.load(tmp_path / "net.st")
