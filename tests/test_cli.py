@@ -452,6 +452,7 @@ def test_training_accuracy_without_test_samples(here, call):
     assert result["final_test_loss"] is None and result["final_test_accuracy"] is None
 
 
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")
 def test_absurd_and_tiny_losses_are_readable(here, call):
     x, y, _, _ = load("rows.npz")
     np.savez("far.npz", x_train=x, y_train=y * 1e6)

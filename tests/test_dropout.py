@@ -107,7 +107,7 @@ def test_gradient_against_central_differences(case, threads, hidden):
         slope = (steps.cost(theta + h * u)[0] - steps.cost(theta - h * u)[0]) / (2 * h)
         assert abs(slope - gradient @ u) < 2e-5 * np.linalg.norm(gradient)
     whole = Trainer(pickle.loads(pickle.dumps(steps.net)), None, SGD(1.0), steps.n)
-    whole.fit(steps.X, steps.y)
+    whole.fit(steps.X, steps.y, 1)
     assert np.abs(theta - whole.network.theta - gradient).max() > 0.1 * np.abs(gradient).max()
 
 

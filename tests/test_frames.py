@@ -11,6 +11,7 @@ import pytest
 from fastbp import Adam, Network, Trainer, cost_and_gradient, find_eta
 from fastbp.inputs import as_inputs
 
+pytestmark = pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # that they want scaling
 N = 40
 DRAW = np.random.default_rng(0)
 NUMBERS = np.column_stack([

@@ -10,6 +10,7 @@ from fastbp.inputs import as_weights
 from fastbp.randomness import ORDER, generator
 from fastbp.trainer import _split
 
+pytestmark = pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # many numbers here are absurd
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.normal(size=(300, 6)), DRAW.integers(0, 3, 300)
 
@@ -33,7 +34,7 @@ def test_a_step_of_many_equal_samples_is_that_of_one(threads, clip_norm):
         net = Network([8, 16, 3], "tanh", seed=3)
         start = net.theta.copy()
         trainer = Trainer(net, None, SGD(1.0), n, threads=threads, clip_norm=clip_norm)
-        trainer.fit(np.broadcast_to(row, (n, 8)), np.full(n, 1))
+        trainer.fit(np.broadcast_to(row, (n, 8)), np.full(n, 1), 1)
         thetas.append(net.theta - start)
     assert np.linalg.norm(thetas[1] - thetas[0]) < 1e-6 * np.linalg.norm(thetas[0])
 
@@ -112,7 +113,7 @@ def test_validation_and_evaluation_go_by_weight():
     assert max(history.validation_loss) < 10 and max(history.metrics["mae"]) < 10
     good = weights > 0
     assert trainer.evaluate(x, y, sample_weight=weights)[0] == pytest.approx(trainer.evaluate(x[good], y[good])[0])
-    history = trainer.fit(x, y, sample_weight=weights, validation_data=(x, y, weights))
+    history = trainer.fit(x, y, 1, sample_weight=weights, validation_data=(x, y, weights))
     assert history.validation_loss == [pytest.approx(trainer.evaluate(x[good], y[good])[0])]
     with pytest.raises(ValueError, match="all validation samples have weight 0"):
         trainer.fit(x, y, validation_data=(x, y, np.zeros(400)))
@@ -164,7 +165,7 @@ def test_a_mini_batch_without_weight_moves_nothing(threads, settings):
     order = generator(ORDER, 0, trainer.epochs_done).permutation(600)
     weights, seen = np.zeros(600), []
     weights[order[:300]] = 1  # of the first step of two
-    trainer.fit(np.vstack([X, X]), np.r_[Y, Y], sample_weight=weights,
+    trainer.fit(np.vstack([X, X]), np.r_[Y, Y], 1, sample_weight=weights,
                 callbacks=[Every(1, lambda fit: seen.append((fit.network.theta.tobytes(), trainer._state.tobytes())))])
     assert len(seen) == 2 and seen[0] == seen[1]
 
@@ -178,7 +179,7 @@ def test_gradients_are_clipped_whatever_their_size(threads, loss, x, t, gradient
     """A step along a gradient whose squares a float64 does not hold; of length 1."""
     net = Network([2, 1], output="identity", weights="zeros", dtype="float64")
     bound = 1e-3 * max(gradient)
-    Trainer(net, loss, SGD(1 / bound), 1, threads=threads, clip_norm=bound).fit([x], [[t]])
+    Trainer(net, loss, SGD(1 / bound), 1, threads=threads, clip_norm=bound).fit([x], [[t]], 1)
     scaled = np.array(gradient) / max(gradient)
     np.testing.assert_allclose(net.theta, scaled / np.linalg.norm(scaled), rtol=1e-12, atol=1e-150)
 
@@ -186,14 +187,14 @@ def test_gradients_are_clipped_whatever_their_size(threads, loss, x, t, gradient
 def test_a_norm_that_float32_does_not_hold_is_told():
     net = Network([40, 1], output="identity", weights="zeros")
     with pytest.raises(DivergenceError):
-        Trainer(net, "mean_absolute", SGD(1.0), 1, clip_norm=1.0).fit(np.full((1, 40), 3e38), [[1.0]])
+        Trainer(net, "mean_absolute", SGD(1.0), 1, clip_norm=1.0).fit(np.full((1, 40), 3e38), [[1.0]], 1)
 
 
 @pytest.mark.parametrize("dtype, size", [("float32", 1e25), ("float64", 1e200)])
 def test_weights_are_limited_whatever_their_size(dtype, size):
     net = Network([2, 1], output="identity", dtype=dtype)
     net.W[0] = np.array([[3.0], [4.0]]) * size
-    Trainer(net, optimizer=SGD(1e-30), batch_size=1, max_norm=1.0).fit(np.zeros((1, 2)), [[0.0]])
+    Trainer(net, optimizer=SGD(1e-30), batch_size=1, max_norm=1.0).fit(np.zeros((1, 2)), [[0.0]], 1)
     np.testing.assert_allclose(net.W[0], [[0.6], [0.8]], rtol=1e-6)
 
 
@@ -203,7 +204,7 @@ def test_a_stratified_share_leaves_each_class_a_sample_to_train_on():
         net = Network([1, 3], seed=0)
         fit = Trainer(net, seed=seed).fit
         seen = []
-        fit(y[:, None].astype(float), y, validation_fraction=0.9, stratify=True,
+        fit(y[:, None].astype(float), y, 1, validation_fraction=0.9, stratify=True,
             callbacks=[lambda fit, seen=seen: seen.append(fit.history.samples[-1])])
         trained, held = _split(len(y), y, 0.9, True, seed)
         assert set(y[trained]) == {0, 1, 2}

@@ -775,6 +775,7 @@ def test_no_bar_elsewhere_unless_wanted(compiled, capfd):
     assert "loss=" in err
 
 
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # samples that are all alike
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_denormals(dtype):
     """Moments that decay under zero gradients end at 0 and not among the denormals; elsewhere those stay."""
