@@ -39,7 +39,7 @@ LEARNED = 0.5  # of the way from the loss of a constant prediction to 0: such a 
 STEPS, LITTLE, CLEAR = 20, 1e-3, 1e-2  # mini-batches of a trial, and falls of the loss in them
 # A fit of fewer epochs and fewer steps is not judged unless its loss is HOPELESS times that of a constant prediction.
 FEWEST_EPOCHS, FEWEST_STEPS, HOPELESS = 3, 100, 1_000.0
-MANY_STEPS, FAR_WORSE = 1_000, 10.0  # a loss that is hardly worse is a fault only after so many steps
+MANY_STEPS, MANY_EPOCHS, FAR_WORSE = 1_000, 20, 10.0  # a loss that is hardly worse is a fault only after so many steps
 ASK = ": see fastbp.diagnose(trainer, X, y)"  # how a warning of a fit ends
 STANDARDISE = "standardise them, X = (X - X.mean(0)) / X.std(0), with the same two for all data"
 
@@ -131,7 +131,7 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
         few = _part(x, t, net, _spread(len(x), STEPS * trainer.batch_size))
         _look_at_eta(found, trainer, few, shown, levels)
     _look_at_columns(found, x, names)
-    _look_at_classes(found, t)
+    _look_at_classes(found, t, known.classes)
     return found
 
 
@@ -297,15 +297,14 @@ def _are_bytes(array: Array) -> bool:
                 and (array == np.floor(array)).all())
 
 
-def _unscaled_inputs(x: Inputs, columns: _Columns, names: list[str] | None = None) -> str:
+def _unscaled_inputs(x: Inputs, columns: _Columns, names: list[str]) -> str:
     """The sentence about inputs that are too large."""
     scaled = "" if x.samples.scale == 1 else f", times the network's input_scale {x.samples.scale:.4g},"
     if not scaled and _are_bytes(x.array):
         return (f"inputs are not scaled: they are bytes from 0 to {columns.high.max():.0f}, of mean "
                 f"{columns.mean.mean():.3g}; make the network with Network(..., input_scale=1/255)")
     k = columns.worst()
-    name = f"column {k}" if names is None else names[k]
-    return f"inputs{scaled} are not scaled: {_of(columns, k, name)}; {STANDARDISE}"
+    return f"inputs{scaled} are not scaled: {_of(columns, k, names[k])}; {STANDARDISE}"
 
 
 def _look_at_inputs(found: Diagnosis, x: Inputs, names: list[str]) -> None:
@@ -362,16 +361,16 @@ def _look_at_targets(found: Diagnosis, t: Targets, loss: losses.Loss) -> None:
         found.notes.append(_unscaled_targets(columns, loss, "nearly the same for all samples"))
 
 
-def _look_at_classes(found: Diagnosis, t: Targets) -> None:
+def _look_at_classes(found: Diagnosis, t: Targets, classes: Array | None) -> None:
     if t.labels is None or len(t) == 1:
         return
     shares = np.bincount(t.labels) / len(t)
     k = int(np.argmax(shares))
-    found.figures["largest_class"] = float(shares[k])
+    found.figures["largest_class"], name = float(shares[k]), k if classes is None else repr(str(classes[k]))
     if shares[k] == 1:
-        found.notes.append(f"all {len(t):,} labels looked at are {k}; there is nothing to learn")
+        found.notes.append(f"all {len(t):,} labels looked at are {name}; there is nothing to learn")
     elif shares[k] > 0.95:
-        found.notes.append(f"{100 * shares[k]:.1f} % of the labels are {k}, so that an accuracy of {shares[k]:.3f} "
+        found.notes.append(f"{100 * shares[k]:.1f} % of the labels are {name}, so that an accuracy of {shares[k]:.3f} "
                            'says nothing; look at metrics=["f1"], and try fit(..., class_weight="balanced")')
 
 
@@ -460,8 +459,10 @@ def _too_small_eta(trainer: Trainer, before: float, after: float, few: tuple[Inp
 
 def _of_eta(trainer: Trainer, what: str, before: float, after: float, factor: float, there: float) -> str:
     eta = trainer.optimizer.eta
-    return (f"eta {eta:.3g} is too {what}: in {STEPS} mini-batches the loss goes from {before:.4g} to {after:.4g}, "
-            f"with {factor * eta:.3g} to {there:.4g}; try that, or see find_eta")
+    said = f"eta {eta:.3g} is too {what}: in {STEPS} mini-batches the loss goes from {before:.4g} to {after:.4g}"
+    if not there < before:
+        return f"{said}, with {factor * eta:.3g} to {there:.4g}; try a far smaller one, or see find_eta"
+    return f"{said}, with {factor * eta:.3g} to {there:.4g}; try that, or see find_eta"
 
 
 def _trial(trainer: Trainer) -> Trainer:
@@ -487,7 +488,8 @@ def _loss_after(trainer: Trainer, eta: float, few: tuple[Inputs, Targets], shown
 # What a fit says by itself
 
 
-def warn_of_scales(trainer: Trainer, x: Inputs, t: Targets, weights: Array, chosen: Array | None) -> None:
+def warn_of_scales(trainer: Trainer, x: Inputs, t: Targets, weights: Array, chosen: Array | None,
+                   features: tuple[str, ...] | None) -> None:
     """Before a fit: inputs or targets are absurdly large. A single sample has no scale."""
     if len(x) == 1:
         return
@@ -497,7 +499,8 @@ def warn_of_scales(trainer: Trainer, x: Inputs, t: Targets, weights: Array, chos
     if _largest(part) * x.samples.scale > ABSURD_INPUTS[1]:
         columns = _columns(part, x.samples.scale)
         if columns.beyond(*ABSURD_INPUTS):
-            _warn(trainer, "inputs", _unscaled_inputs(replace(x, array=part), columns))
+            names = _column_names(features or (), n_in)
+            _warn(trainer, "inputs", _unscaled_inputs(replace(x, array=part), columns, names))
     if t.array.ndim == 2:
         part = t.array[rows]
         if _largest(part) > ABSURD_TARGETS[1]:
@@ -508,8 +511,12 @@ def warn_of_scales(trainer: Trainer, x: Inputs, t: Targets, weights: Array, chos
 
 def warn_of_no_learning(trainer: Trainer, history: list[float], steps: int, x: Inputs, t: Targets, weights: Array,
                         chosen: Array | None) -> None:
-    """After a fit: the loss is no better than that of a constant prediction, that of the training and that of the
-    network as it is now, which no dropout disturbs."""
+    """After a fit: the mean of the parameters is still that of the first ones; or the loss is no better than that of a
+    constant prediction, that of the training and that of the network as it is now, which no dropout disturbs."""
+    first = 0.0 if trainer.ema is None else trainer.ema**trainer.steps_done
+    if first > MANY:
+        _warn(trainer, "ema", f"the network holds the mean of its parameters, {100 * first:.0f} % of which is still "
+                              f"the first ones: ema={trainer.ema:g} is too slow for {trainer.steps_done:,} steps")
     constant = _constant_loss_of(trainer, t, _trained_on(len(x), FEW_SAMPLES, chosen, weights), weights)
     if not (constant and history) or history[-1] < constant - 0.1 * abs(constant):
         return
@@ -531,12 +538,15 @@ def _is_stuck(history: list[float], steps: int, excess: float, constant: float, 
     outputs are constant; and data may hold nothing to learn."""
     if len(history) < FEWEST_EPOCHS and steps < FEWEST_STEPS:
         return not (excess < HOPELESS * constant or history[-1] < HOPELESS * constant)
-    if not excess < FAR_WORSE * constant or (len(history) >= FEWEST_EPOCHS and steps >= MANY_STEPS):
+    long = (len(history) >= FEWEST_EPOCHS and steps >= MANY_STEPS) or (len(history) >= MANY_EPOCHS
+                                                                         and steps >= FEWEST_STEPS)
+    if not excess < FAR_WORSE * constant or long:
         return True
     return bool(outputs.std(0, dtype=np.float64).max() <= LITTLE * np.abs(outputs).max())
 
 
-def likely_cause(x: Inputs, t: Targets, batch: Array, order: Array, weights: Array) -> str:
+def likely_cause(x: Inputs, t: Targets, batch: Array, order: Array, weights: Array,
+                 features: tuple[str, ...] | None) -> str:
     """What to do about a cost that is no longer finite, from the mini-batch at which it was and some of all samples."""
     rows = np.concatenate([batch, order[_spread(len(order), max(1, BLOCK // x.array.shape[1]))]])
     rows = rows[weights[rows] > 0] if len(weights) else rows
@@ -546,7 +556,8 @@ def likely_cause(x: Inputs, t: Targets, batch: Array, order: Array, weights: Arr
         k = int(np.argmax(sizes))
         todo = ("set the network's input_scale=1/255" if x.samples.scale == 1 and _are_bytes(x.array[rows])
                 else "standardise them")
-        said.append(f"inputs reach {sizes[k]:.3g} (column {k}): {todo}")
+        name = _column_names(features or (), len(sizes))[k]
+        said.append(f"inputs reach {sizes[k]:.3g} ({name}): {todo}")
     if t.array.ndim == 2:
         sizes = _sizes(t.array[rows])
         if sizes.max() > DIVERGES:

@@ -107,6 +107,8 @@ def _numbers(x: Any, name: str, label: Any, text: bool, given: Any) -> Array:
                         f"{'None' if x is None else type(x).__name__}")
     if array.dtype.kind == "O":
         return _of_objects(array, name, label, text, given)
+    if array.dtype.kind == "S":  # texts as h5py and others read them
+        array = np.char.decode(array, "utf-8")
     if array.dtype.kind in "UT":
         if text:  # astype knows no width for NumPy's texts of any length
             return array if array.dtype.kind == "U" else np.array(array.tolist(), str)

@@ -106,7 +106,11 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
 
     names: of classes, that are known or learned; None: the network's.
     """
-    array, n_out, output = array_of(y, name, text=True), network.layer_sizes[-1], network.activations[-1]
+    names, n_out, output = names or Names(network), network.layer_sizes[-1], network.activations[-1]
+    if is_frame(y) and len(Frame(y).labels) > 1:
+        array = Frame(y, names.order_of_targets(Frame(y).names, name)).numbers(name)
+    else:
+        array = array_of(y, name, text=True)
     if len(array.shape) == 0 or len(array) != n_samples:
         raise ValueError(f"{name} has shape {array.shape}, but there are {n_samples} samples")
     columns = labels_of(y)
@@ -114,7 +118,6 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
         _check_finite(array.reshape(n_samples, -1), network.dtype, name, columns, y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    names = names or Names(network)
     if array.dtype.kind == "U":
         if array.ndim != 1:
             raise ValueError(f"{name} holds text; names of classes must be one for each sample, shape ({n_samples},), "
@@ -138,33 +141,41 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
 
 
 def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[Any, float] | None,
-               labels: Array | None, n_samples: int, names: Names | None = None) -> Array:
+               labels: Array | None, n_samples: int, names: Names | None = None, chosen: Array | None = None) -> Array:
     """The weight of each sample (n,), float64; empty where all are 1.
 
-    class_weight: "balanced", total weight / (classes · weight of the class), or a weight for each label, or for each
-    of the `names` of classes, 1 where there is none. Weights near the ends of what a float64 holds come nearer to 1,
-    all by one factor, which no mean notices.
+    class_weight: "balanced", total weight / (classes · weight of the class) over the samples `chosen`, or a weight for
+    each label, or for each of the `names` of classes, 1 where there is none. Weights near the ends of what a float64
+    holds come nearer to 1, all by one factor, which no mean notices.
     """
     weights = np.ones(n_samples)
     if sample_weight is not None:
-        given = array_of(sample_weight, "sample_weight")
-        if given.shape == (n_samples, 1):
-            given = given[:, 0]
-        if given.shape != (n_samples,):
-            raise ValueError(f"sample_weight must have shape ({n_samples},), got {given.shape}")
-        weights = given.astype(np.float64)
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            i = int(np.argmin(np.isfinite(weights) & (weights >= 0)))
-            raise ValueError(f"sample_weight must be finite and >= 0, sample_weight[{i}] is {weights[i]}")
+        weights = checked_weights(sample_weight, n_samples)
     if class_weight is not None:
         if labels is None:
             raise ValueError("class_weight needs labels, y holds values")
         if names is not None and isinstance(class_weight, Mapping):
             class_weight = names.weights(class_weight)
-        weights = _moderate(weights) * _moderate(_class_weights(class_weight, labels, _moderate(weights)))[labels]
+        own = _moderate(weights)
+        counted = slice(None) if chosen is None else chosen
+        weights = own * _moderate(_class_weights(class_weight, labels, counted, own[counted]))[labels]
     if sample_weight is None and class_weight is None:
         return np.empty(0)
     return _moderate(weights)
+
+
+def checked_weights(sample_weight: npt.ArrayLike, n_samples: int) -> Array:
+    """Weights (n,) or (n, 1) as float64 (n,), finite and >= 0; otherwise a TypeError or ValueError."""
+    given = array_of(sample_weight, "sample_weight")
+    if given.shape == (n_samples, 1):
+        given = given[:, 0]
+    if given.shape != (n_samples,):
+        raise ValueError(f"sample_weight must have shape ({n_samples},), got {given.shape}")
+    weights = given.astype(np.float64)
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        i = int(np.argmin(np.isfinite(weights) & (weights >= 0)))
+        raise ValueError(f"sample_weight must be finite and >= 0, sample_weight[{i}] is {weights[i]}")
+    return weights
 
 
 FAR = 2.0**400
@@ -184,9 +195,10 @@ def check_some_weight(weights: Array, name: str = "") -> Array:
     return weights
 
 
-def _class_weights(class_weight: str | Mapping[int, float], labels: Array, weights: Array) -> Array:
-    """Of each label from 0 to the highest; weights: of the samples."""
-    counts = np.bincount(labels, weights)
+def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, counted: Array | slice,
+                   weights: Array) -> Array:
+    """Of each label from 0 to the highest; weights: of the samples that are counted."""
+    counts = np.bincount(labels[counted], weights, labels.max() + 1)
     if isinstance(class_weight, str):
         one_of("class_weight", class_weight, ["balanced"])
         there = counts > 0
@@ -197,6 +209,8 @@ def _class_weights(class_weight: str | Mapping[int, float], labels: Array, weigh
     weights = np.ones(len(counts))
     for label, weight in class_weight.items():
         own = not_negative(f"class_weight of {label}", weight)
+        if isinstance(label, (bool, np.bool_)) or (isinstance(label, (float, np.floating)) and label == int(label)):
+            label = int(label)  # as labels themselves may be truth values or whole floats
         if whole_number("a label of class_weight", label, 0) < len(counts):
             weights[label] = own
     return weights

@@ -12,7 +12,7 @@ a sample of weight 0 not at all. Metrics of classes are NaN if an output is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,11 +21,12 @@ import numpy.typing as npt
 
 from fastbp.checks import one_of, whole_number
 from fastbp.core import metrics as core
-from fastbp.inputs import BLOCK, as_weights, check_some_weight
+from fastbp.inputs import BLOCK, check_some_weight, checked_weights
 from fastbp.pairs import as_pair, beside_outputs, decisions, has_nan, need_labels
 from fastbp.workspace import Array
 
-TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds"}  # names in logs and to watch
+# Names in histories and logs, and to watch.
+TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds", "samples", "stopped"}
 # What a metric is for, and what the targets of a fit are: those that it is for, and what to call them.
 KINDS = {
     "any": ({"labels", "multilabel", "values"}, "any targets"),
@@ -143,7 +144,7 @@ def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bo
     if has_nan(decided):
         raise ValueError("confusion_matrix needs a decision for each sample, but an output is NaN")
     counts = np.zeros((n_classes, n_classes))
-    weights = np.ones(len(targets)) if sample_weight is None else _checked_weights(sample_weight, len(targets))
+    weights = np.ones(len(targets)) if sample_weight is None else checked_weights(sample_weight, len(targets))
     core.count_pairs(targets, decided, weights, counts)
     return counts.astype(np.int64) if sample_weight is None else counts
 
@@ -256,6 +257,10 @@ def as_metrics(chosen: Iterable[str | Metric]) -> list[Metric]:
     """Metrics by name or as they are."""
     if isinstance(chosen, str):
         raise TypeError(f"metrics must be a sequence of names or of metrics.Metric, got {chosen!r}")
+    for metric in chosen if isinstance(chosen, Sequence) else ():
+        if callable(metric) and not isinstance(metric, Metric):
+            raise TypeError(f"a metric must be a name or a metrics.Metric, got {metric!r}; of your own function make "
+                            "one: metrics.Metric(name, function)")
     metrics = [metric if isinstance(metric, Metric) else METRICS[one_of("metric", metric, METRICS, ALIASES)]
                for metric in chosen]
     names = [metric.name for metric in metrics]
@@ -331,16 +336,11 @@ def _counts(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: boo
     return _Counts(right, taken, there, float(weights.sum()), several)
 
 
-def _checked_weights(sample_weight: npt.ArrayLike, n: int) -> Array:
-    as_weights(sample_weight, None, None, n)
-    return np.require(sample_weight, np.float64, ("C", "W"))
-
-
 def _weights(sample_weight: npt.ArrayLike | None, n: int) -> Array:
     """Of each sample (n,), in units of the largest."""
     if sample_weight is None:
         return np.ones(n)
-    weights = check_some_weight(_checked_weights(sample_weight, n))
+    weights = check_some_weight(checked_weights(sample_weight, n))
     return np.asarray(weights / weights.max())
 
 

@@ -40,7 +40,8 @@ class Names:
 
     def __init__(self, network: Named, learning: bool = False):
         self.feature_names, self.classes = network.feature_names, network.classes
-        self.learning = learning
+        self.targets: tuple[str, ...] | None = None  # columns of rows of targets, of the frames of one fit
+        self.learning, self.known = learning, network.feature_names is not None
 
     def order(self, given: tuple[str, ...] | None, name: str) -> list[int] | None:
         """Where in a frame with the columns `given` each feature is; None: as they are."""
@@ -49,18 +50,19 @@ class Names:
         if self.feature_names is None:
             self.feature_names = given if self.learning else None
             return None
-        if given == self.feature_names:
+        advice = "; network.feature_names = None lets it train on others" if self.learning and self.known else ""
+        return _places(self.feature_names, given, name, "that the network was not trained on" + advice, advice)
+
+    def order_of_targets(self, given: tuple[str, ...] | None, name: str) -> list[int] | None:
+        """Where in a frame of targets with the columns `given` each class or output is; None: as they are."""
+        if given is None:
             return None
-        lacks = [one for one in self.feature_names if one not in given]
-        more = [one for one in given if one not in self.feature_names]
-        if lacks or more:
-            parts = [f"lacks column{'s' * (len(lacks) > 1)} {listed(lacks)}"] if lacks else []
-            if more:
-                parts.append(f"has column{'s' * (len(more) > 1)} {listed(more)} that the network was not trained on")
-            advice = "; network.feature_names = None lets it train on others" if self.learning else ""
-            raise ValueError(f"{name} {' and '.join(parts)}{advice}")
-        places = {one: j for j, one in enumerate(given)}
-        return [places[one] for one in self.feature_names]
+        if self.classes is not None:
+            return _places(tuple(map(str, self.classes)), given, name, "that is none of the network's classes", "")
+        if self.targets is None:
+            self.targets = given
+            return None
+        return _places(self.targets, given, name, "that the targets of the training lack", "")
 
     def numbers(self, words: Array, network: Named, name: str) -> Array:
         """The number of each name's class (n,)."""
@@ -119,6 +121,21 @@ class Names:
                 raise ValueError(f"class_weight has {label!r}, which is none of the network's classes: "
                                  f"{listed(self.classes)}")
         return {places[label]: weight for label, weight in class_weight.items()}
+
+
+def _places(known: tuple[str, ...], given: tuple[str, ...], name: str, of_more: str, advice: str) -> list[int] | None:
+    """Where in `given` each of the `known` columns is, None if they are the same; a ValueError if they differ."""
+    if given == known:
+        return None
+    lacks = [one for one in known if one not in given]
+    more = [one for one in given if one not in known]
+    if more:
+        lacking = f"lacks column{'s' * (len(lacks) > 1)} {listed(lacks)} and " if lacks else ""
+        raise ValueError(f"{name} {lacking}has column{'s' * (len(more) > 1)} {listed(more)} {of_more}")
+    if lacks:
+        raise ValueError(f"{name} lacks column{'s' * (len(lacks) > 1)} {listed(lacks)}{advice}")
+    places = {one: j for j, one in enumerate(given)}
+    return [places[one] for one in known]
 
 
 def classifies(output: str) -> bool:

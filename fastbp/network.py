@@ -31,7 +31,7 @@ from fastbp.inputs import (
     decide,
     several_decisions,
 )
-from fastbp.names import as_classes, as_feature_names, classifies
+from fastbp.names import as_classes, as_feature_names, classifies, listed
 from fastbp.randomness import WEIGHTS, generator
 from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
@@ -208,7 +208,8 @@ class Network:
     def take_layers(self, other: Network, layers: Iterable[int] | None = None) -> None:
         """Copy W[l] and b[l] of another network, for some of the layers l; None: for all.
 
-        Raises ValueError where a layer's shape there is another, or input_scale for layer 0, and then copies nothing.
+        Raises ValueError where a layer's shape there is another, or for layer 0 input_scale or the names of features,
+        or for the last the names of classes; then nothing is copied. Names are not.
 
         Examples
         --------
@@ -218,11 +219,21 @@ class Network:
         True
         """
         check_network(other)
+        if not (layers is None or isinstance(layers, Iterable)):
+            raise TypeError(f"layers must be a sequence of whole numbers, got {layers!r}")
         chosen = [whole_number("a layer", l, 0) for l in (range(len(self.W)) if layers is None else layers)]
         for l in chosen:
             if l >= min(len(self.W), len(other.W)) or self.W[l].shape != other.W[l].shape:
                 shapes = [net.W[l].shape if l < len(net.W) else "not there" for net in (self, other)]
                 raise ValueError(f"layer {l} is {shapes[0]} here, {shapes[1]} in the other network")
+        last, names = len(self.W) - 1, (self.feature_names, other.feature_names)
+        if 0 in chosen and None not in names and names[0] != names[1]:
+            raise ValueError(f"feature_names are {listed(names[0] or ())} here, {listed(names[1] or ())} in the other "
+                             "network, whose layer 0 is made for them")
+        if last in chosen and not (self.classes is None or other.classes is None
+                                   or np.array_equal(self.classes, other.classes)):
+            raise ValueError(f"classes are {listed(self.classes)} here, {listed(other.classes)} in the other network, "
+                             "whose last layer is made for them")
         if 0 in chosen and self.input_scale != other.input_scale:
             raise ValueError(f"input_scale is {self.input_scale} here, {other.input_scale} in the other network, whose "
                              "layer 0 is made for it")
@@ -467,7 +478,8 @@ def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
         aliases = losses.ALIASES | ({"logloss": "binary_cross_entropy"} if output == "sigmoid" else {})
         loss = losses.LOSSES[one_of("loss", loss, losses.LOSSES, aliases)]()
     if not isinstance(loss, losses.Loss):
-        raise TypeError(f"loss must be a name or one of fastbp.losses, got {loss!r}")
+        own = "; of your own function make one: losses.Custom(function)" if callable(loss) else ""
+        raise TypeError(f"loss must be a name or one of fastbp.losses, got {loss!r}{own}")
     if loss.outputs and output not in loss.outputs:
         raise ValueError(f"loss {loss} needs {' or '.join(loss.outputs)} outputs, the network has {output}; quadratic, "
                          "mean_absolute and huber take any output")

@@ -27,7 +27,7 @@ TOO_MUCH = 3.0  # times the least smoothed loss, or the fall to it: where the lo
 LEAST_FALL, LEAST_KNOWN = 0.002, 0.03
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EtaRange:
     """What `find_eta` saw.
 
@@ -47,6 +47,11 @@ class EtaRange:
     smoothed: Array
     suggestion: float
     note: str = ""
+
+    def __repr__(self) -> str:
+        said = f"; {self.note}" if self.note else ""
+        return (f"EtaRange: suggestion {self.suggestion:.3g}, of {len(self.etas)} etas from {self.etas[0]:.3g} to "
+                f"{self.etas[-1]:.3g}{said}")
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Draw the losses over eta into a picture (.png, .svg, .pdf); needs matplotlib: pip install "fastbp[plot]"."""
@@ -111,6 +116,8 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10, MOST_STEPS)
     if low >= high:
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
+    if not isinstance(trainer, Trainer):
+        raise TypeError(f"trainer must be a Trainer, got {trainer!r}")
     inputs, t = trainer._check(X, y, "X", "y", Names(trainer.network, learning=True))
     x, targets, trainer = inputs.array, t.array, copy.deepcopy(trainer)
     trainer.network.classes = None  # the targets are numbers from here on
@@ -188,7 +195,7 @@ class _Trial:
             return f"the loss never fell: {what} it goes from {self.before:.4g} to {after:.4g}"
         if constant is not None and after - least > (1 - LEAST_KNOWN) * (constant - least):
             return (f"no eta helped: {what} the loss falls from {self.before:.4g} to {after:.4g}, which is hardly "
-                    f"better than the {constant:.4g} of a constant prediction; scale the inputs to about unit size")
+                    f"better than the {constant:.4g} of a constant prediction: see fastbp.diagnose(trainer, X, y)")
         return ""
 
 

@@ -134,7 +134,8 @@ class Trainer:
         each hidden layer; those that stay are 1 / (1 - share) times as large. The same ones whatever the threads: they
         are a function of the seed, the step, the layer and the element alone.
     noise : float
-        >= 0, in units of the inputs: standard deviation of Gaussian noise that each step adds to them, as reproducible.
+        >= 0, in units of the inputs times the network's input_scale: standard deviation of Gaussian noise that each
+        step adds to them, as reproducible.
     clip_norm, clip_value : float, optional
         > 0. A gradient whose norm, over all parameters that are trained, is above clip_norm becomes as long as that; or
         each of its numbers is brought into [-clip_value, clip_value].
@@ -186,7 +187,7 @@ class Trainer:
                  dropout: float | Sequence[float] = 0.0, noise: float = 0.0, clip_norm: float | None = None,
                  clip_value: float | None = None, max_norm: float | None = None, ema: float | None = None,
                  frozen: Sequence[int] = ()):
-        self.network = check_network(network)
+        self._network = check_network(network)
         self.loss = check_loss(loss, network.activations[-1])
         self.loss.rule(network.dtype.name)  # compiles what is the user's own
         self._default_optimizer = default_optimizer(network.activations[-1])
@@ -199,8 +200,10 @@ class Trainer:
                              self.batch_size, str(type(self.optimizer)), os.getpid())
         if isinstance(schedule, str):
             schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
-        if not (schedule is None or callable(schedule)):
-            raise TypeError(f"schedule must be None, a name or a function (step, steps) -> factor, got {schedule!r}")
+        if not (schedule is None or callable(schedule)) or isinstance(schedule, type):
+            made = f"; make one: {schedule.__name__}(...)" if isinstance(schedule, type) else ""
+            raise TypeError("schedule must be None, a name or a function (step, steps) -> factor, got "
+                            f"{schedule!r}{made}")
         self.schedule = schedule
         self.dropout = _rates(dropout, len(network.layer_sizes) - 2)
         self.noise = number("noise", noise, 0, MOST_NOISE)
@@ -298,6 +301,14 @@ class Trainer:
                 held.callback(lock.release)
             yield
 
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        raise AttributeError("a trainer keeps its network, for which its state is made; make a new Trainer")
+
     def __repr__(self) -> str:
         """The settings that are not the defaults, and how far it is."""
         plain = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
@@ -349,7 +360,7 @@ class Trainer:
             verbose=0, 1, 2 or "auto".
         sample_weight : array_like (n,), optional
             >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged; a
-            mini-batch whose weights are all 0 changes nothing.
+            mini-batch whose weights are all 0 moves no parameter and no moment, though it counts as a step.
         class_weight : "balanced" or dict, optional
             A weight for each label or name of a class, times the sample's own; "balanced": such that all
             classes have the same total.
@@ -374,14 +385,14 @@ class Trainer:
         Warns
         -----
         TrainingWarning
-            Inputs or targets are absurdly large, or the loss is no better than that of a constant prediction; each once
-            for a trainer. `diagnose` says more.
+            Inputs or targets are absurdly large; the loss is no better than that of a constant prediction, after 20
+            epochs or 1,000 steps or by far; the network holds a mean (ema) that is still mostly the first parameters.
+            Each once for a trainer. `diagnose` says more.
         """
         epochs = whole_number("epochs", epochs, 1)
         watchers = self._callbacks(callbacks)
         names = Names(self.network, learning=True)
         x, t = self._check(X, y, "X", "y", names)
-        weights = as_weights(sample_weight, class_weight, t.labels, len(x), names)
         chosen = None
         if truth("stratify", stratify) and validation_fraction is None:
             raise ValueError("stratify=True belongs to validation_fraction")
@@ -394,10 +405,11 @@ class Trainer:
             validation: Validation | None = (x.taken(kept), t.taken(kept), own)
         else:
             validation = self._validation(validation_data, names)
+        weights = as_weights(sample_weight, class_weight, t.labels, len(x), names, chosen)
         check_some_weight(weights if chosen is None else weights[chosen] if len(weights) else weights)
         chosen_metrics = self._metrics(metrics, validation)
         fit, earlier = self._new_fit(epochs, validation, chosen_metrics), self.history
-        warn_of_scales(self, x, t, weights, chosen)
+        warn_of_scales(self, x, t, weights, chosen, names.feature_names)
         with self._training():
             run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
             run.validated = [] if validation is None else [validation[0].array, validation[1].array, validation[2]]
@@ -434,10 +446,13 @@ class Trainer:
             self.network.multilabel = t.kind == MULTILABEL
 
     def _callbacks(self, callbacks: Iterable[Callback]) -> list[Callback]:
+        if not isinstance(callbacks, Iterable):
+            raise TypeError(f"callbacks must be a sequence of functions, got {callbacks!r}; give [{callbacks!r}]")
         watchers = list(callbacks)
         for callback in watchers:
-            if not callable(callback):
-                raise TypeError(f"callbacks must be functions, got {callback!r}")
+            if not callable(callback) or isinstance(callback, type):
+                made = f"; make one: {callback.__name__}(...)" if isinstance(callback, type) else ""
+                raise TypeError(f"callbacks must be functions, got {callback!r}{made}")
         calls.check_one_end(watchers, self.ema)
         return calls.in_order(watchers)
 
@@ -905,7 +920,8 @@ class _Run:
         raise DivergenceError(
             f"the cost or a parameter is no longer finite: epoch {self.trainer.epochs_done + 1}, step {step + 1} of "
             f"{self.steps}, at a learning rate of {eta:.4g}; the network holds its last finite parameters; "
-            + likely_cause(self.x, self.t, batch, order, self.weights))
+            + likely_cause(self.x, self.t, batch, order, self.weights,
+                           self.trainer.network.feature_names))
 
     def leave_finite(self) -> None:
         """Go back to the last parameters kept, if Ctrl-C came when these were no longer finite, before it was seen."""

@@ -392,7 +392,7 @@ def test_fits_that_learn_say_nothing():
     draw = np.random.default_rng(0)
     X, y = regression()
     labels = (y > 0).astype(int)
-    for settings in ({}, {"dropout": 0.8}, {"ema": 0.999}, {"noise": 2.0}):
+    for settings in ({}, {"dropout": 0.8}, {"ema": 0.99}, {"noise": 2.0}):
         assert said(Trainer(Network([4, 16, 2]), batch_size=20, **settings), X, labels, 20) == []
     rare = (np.arange(300) % 50 == 0).astype(int)
     X[rare == 1] += 2
@@ -400,6 +400,19 @@ def test_fits_that_learn_say_nothing():
     assert said(Trainer(Network([4, 16, 2])), X, np.zeros(300, int), 20) == []
     assert said(Trainer(Network([4, 16, 2])), X, draw.integers(0, 2, 300), 20) == []
     assert said(Trainer(Network([4, 1], output="identity")), X, np.full(300, 2.0), 20) == []
+
+
+def test_fit_warns_of_a_mean_that_is_still_the_first_parameters():
+    X, y = regression()
+    [note] = said(Trainer(Network([4, 16, 2]), batch_size=20, ema=0.9999), X, (y > 0).astype(int), 20)
+    assert note.startswith("the network holds the mean of its parameters, 97 % of which is still the first ones: "
+                           "ema=0.9999 is too slow for 300 steps")
+
+
+def test_fit_warns_of_many_epochs_without_learning():
+    X, y = regression()
+    [note] = said(Trainer(Network([4, 16, 2], seed=1), optimizer=SGD(1e-7), batch_size=20), X, (y > 0).astype(int), 20)
+    assert note.startswith("after 20 epochs the loss, ") and "no better than that of a constant prediction" in note
 
 
 # Divergence

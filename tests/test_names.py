@@ -334,3 +334,55 @@ def test_a_file_without_names_is_read(tmp_path):
         save_file(tensors, path, {"fastbp": json.dumps(description | {name: json.dumps(bad)})})
         with pytest.raises(ValueError, match=f"holds no valid fastbp network: {name} must be "):
             Network.load(path)
+
+
+# What stands in another order, or belongs to others.
+
+
+def rows_of(names, classes):
+    return pd.DataFrame({one: (np.asarray(names) == one).astype(float) for one in classes})
+
+
+def test_rows_of_classes_are_known_by_their_names():
+    X = np.random.default_rng(0).normal(size=(90, 4))
+    names = np.array(["a", "b", "c"])[np.argmax(X[:, :3], axis=1)]
+    net = Network([4, 16, 3], seed=1)
+    net.classes = ["c", "b", "a"]
+    trainer = Trainer(net, batch_size=10)
+    trainer.fit(X, names, 10)
+    expected = trainer.evaluate(X, names)
+    assert expected[1] > 0.9
+    for order in ("abc", "cab"):
+        assert trainer.evaluate(X, rows_of(names, order)) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="y lacks column 'a' and has column 'd' that is none of the network's classes"):
+        trainer.evaluate(X, rows_of(names, "bcd"))
+
+
+def test_columns_of_targets_stand_in_the_order_of_the_training():
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    rows = pd.DataFrame({"p": X[:, 0], "q": 5 * X[:, 1]})
+    trainer = Trainer(Network([4, 2], output="identity", seed=1), optimizer="adam")
+    history = trainer.fit(X, rows, 2, validation_data=(X, rows[["q", "p"]]))
+    assert history.validation_loss[-1] == pytest.approx(trainer.evaluate(X, rows)[0])
+    with pytest.raises(ValueError, match="validation y has column 'r' that the targets of the training lack"):
+        trainer.fit(X, rows, 1, validation_data=(X, rows.assign(r=1.0)))
+
+
+def test_layers_of_other_features_or_classes_are_not_taken():
+    one, other = (Network([3, 4, 2], seed=seed) for seed in (1, 2))
+    one.feature_names, other.feature_names = ["a", "b", "c"], ["c", "b", "a"]
+    with pytest.raises(ValueError, match="feature_names are 'c', 'b', 'a' here, 'a', 'b', 'c' in the other network"):
+        other.take_layers(one)
+    other.take_layers(one, [1])
+    other.classes, one.classes = ["x", "y"], ["y", "x"]
+    with pytest.raises(ValueError, match="classes are 'x', 'y' here, 'y', 'x' in the other network"):
+        other.take_layers(one, [1])
+    assert (other.W[1] == one.W[1]).all() and (other.W[0] != one.W[0]).any()
+
+
+def test_labels_of_bytes_are_texts():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    names = np.where(X[:, 0] > 0, b"yes", b"no")
+    net = Network([3, 2], seed=1)
+    Trainer(net).fit(X, names, 1)
+    assert net.classes.tolist() == ["no", "yes"]

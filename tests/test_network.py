@@ -112,6 +112,7 @@ def test_notebooks_show_the_summary_as_a_table():
     assert text.count("<tr>") == 3
 
 
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")
 def test_repr_of_a_trainer():
     net = Network([2, 3, 2])
     assert repr(Trainer(net)) == f"Trainer({net!r}), 0 steps done"

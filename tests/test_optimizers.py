@@ -324,6 +324,16 @@ def test_an_optimizer_keeps_a_state_for_each_network_while_it_lives():
     assert (net.theta != first).all() and len(optimizer._states) == 2
     optimizer.step(other, gradient, eta_factor=0)
     assert (other.theta == first).all()
+    for way in (copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))):
+        again, of_it = way((optimizer, net))
+        again.step(of_it, gradient)
+        once_more = way(net)
+        once_more.theta, state = net.theta, copy.deepcopy(optimizer._states[net])
+        optimizer._states[once_more] = state
+        optimizer.step(once_more, gradient)
+        assert (of_it.theta == once_more.theta).all()
+        del again, of_it, once_more
+    gc.collect()
     for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer)), dataclasses.replace(optimizer)):
         assert copied == optimizer and len(copied._states) == 0
     del net

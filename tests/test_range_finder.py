@@ -90,7 +90,7 @@ def test_unscaled_inputs(seed, optimizer):
     found = find_eta(trainer, 100 * X + 1e4, Y)
     assert math.isnan(found.suggestion)
     assert re.fullmatch(r"no eta helped: in 200 steps with eta \S+ the loss falls from \d\S* to 0.\S*, which is hardly "
-                        r"better than the 0.\S* of a constant prediction; scale the inputs to about unit size",
+                        r"better than the 0.\S* of a constant prediction: see fastbp.diagnose\(trainer, X, y\)",
                         found.note)
     assert (trainer.network.theta == before).all() and trainer.steps_done == 0
 

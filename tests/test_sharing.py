@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 import pytest
 
-from fastbp import Adam, Network, Trainer, Workspace
+from fastbp import Adam, Network, Trainer, Workspace, callbacks, find_eta, schedules
 
 X = np.random.default_rng(0).random((200, 784), np.float32)
 Y = np.arange(200) % 10
@@ -96,3 +96,27 @@ def test_a_trainer_is_of_one_thread_at_a_time(threads):
     assert trainer.network.theta.tobytes() == alone.network.theta.tobytes()
     assert trainer.evaluate(X, Y) == alone.evaluate(X, Y)
     trainer.fit(X, Y)  # it is free again
+
+
+def test_a_trainer_keeps_its_network():
+    """Its state and buffers are made for it: another one's steps would write beyond them."""
+    trainer = Trainer(Network([784, 8, 10]))
+    with pytest.raises(AttributeError, match="a trainer keeps its network, .* make a new Trainer"):
+        trainer.network = Network([784, 40, 10])
+    assert trainer.network.layer_sizes == (784, 8, 10)
+
+
+@pytest.mark.parametrize("settings, call, message", [
+    ({"schedule": schedules.Cosine}, {}, r"schedule must be .*; make one: Cosine\(\.\.\.\)"),
+    ({}, {"callbacks": [callbacks.SWA]}, r"callbacks must be functions, .*; make one: SWA\(\.\.\.\)"),
+    ({}, {"callbacks": callbacks.StopAt("loss", 1)}, "callbacks must be a sequence of functions"),
+    ({"loss": lambda z, a, t, delta: 0.0}, {}, "losses.Custom"),
+    ({}, {"metrics": [len], "validation_data": (X, Y)}, "metrics.Metric"),
+])
+def test_what_is_nearly_right_is_told_how_to_be(settings, call, message):
+    with pytest.raises(TypeError, match=message):
+        Trainer(Network([784, 10]), **settings).fit(X, Y, 1, **call)
+    with pytest.raises(TypeError, match="trainer must be a Trainer"):
+        find_eta(Network([784, 10]), X, Y)
+    with pytest.raises(TypeError, match="layers must be a sequence of whole numbers, got 0"):
+        Network([784, 10]).take_layers(Network([784, 10]), 0)

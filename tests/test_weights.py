@@ -1,9 +1,10 @@
 """sample_weight and class_weight: a whole weight is that sample as many times; the same bits whatever the threads."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from fastbp import SGD, Adam, Network, Trainer, cost_and_gradient, data
+from fastbp import SGD, Adam, Network, Trainer, cost_and_gradient, data, metrics
 from fastbp.network import CAPACITY
 
 SIZES = [[6, 16, 3], [6, 700, 600, 3]]  # the second is shared out by neurons: many weights
@@ -154,3 +155,35 @@ def test_mnist_with_weights(threads):
         Trainer(net, None, SGD(0.1), 128, threads=threads).fit(x[:6000], y[:6000], 1, class_weight=class_weight)
         called.append(np.sum(net.predict(x_test[:2000]) == 8))
     assert called[1] > 1.2 * called[0]
+
+
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # a constant is all there is to learn
+def test_classes_are_balanced_over_those_that_are_trained_on():
+    """The share that is kept for validation has no part in it: a network of biases comes to equal probabilities."""
+    y = np.r_[np.zeros(51, int), np.ones(9, int)]
+    net = Network([1, 2], weights="zeros", dtype="float64")
+    Trainer(net, optimizer=SGD(0.5), batch_size=60, seed=3).fit(
+        np.zeros((60, 1)), y, 400, class_weight="balanced", validation_fraction=0.5)
+    np.testing.assert_allclose(net.predict_proba([[0.0]]), [[0.5, 0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [bool, np.bool_, float, np.float32, int, np.uint8])
+def test_weights_of_labels_of_any_type(kind):
+    X, y, _ = samples(60)
+    y = (y > 0).astype(kind)
+    thetas = []
+    for keys in ((0, 1), (kind(0), kind(1))):
+        net = Network([6, 2], seed=1)
+        Trainer(net).fit(X, y, 1, class_weight=dict(zip(keys, (1.0, 5.0), strict=True)))
+        thetas.append(net.theta.tobytes())
+    assert thetas[0] == thetas[1]
+
+
+@pytest.mark.parametrize("weight", [np.ones((60, 1)), pd.DataFrame({"w": np.ones(60)}), pd.Series(np.ones(60))])
+def test_a_column_of_weights_in_every_metric(weight):
+    draw = np.random.default_rng(0)
+    outputs = draw.dirichlet(np.ones(3), 60)
+    labels = draw.integers(0, 3, 60)
+    for metric in metrics.METRICS.values():
+        y, a = (outputs[::-1], outputs) if metric.kind == "values" else (labels, outputs)
+        assert metric.function(y, a, sample_weight=weight) == pytest.approx(metric.function(y, a)), metric.name

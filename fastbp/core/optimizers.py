@@ -79,8 +79,8 @@ class Optimizer:
     def step(self, network: Any, gradient: Any, eta_factor: float = 1.0) -> None:
         """Update a network's parameters once, by a gradient of one's own.
 
-        Moments and the number of steps are kept by this optimiser, for each network and as long as that lives; those of
-        a Trainer are its own. On one thread.
+        Moments and the number of steps are kept by this optimiser, for each network and as long as that lives, and go
+        on in a pickle or a copy of both; those of a Trainer are its own. On one thread.
 
         Parameters
         ----------
@@ -128,10 +128,10 @@ class Optimizer:
                 part_of_theta -= np.clip(part_of_theta, -toll, toll)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_states"}
+        return vars(self) | {"_states": list(self._states.items())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _states=WeakKeyDictionary())
+        vars(self).update(state, _states=WeakKeyDictionary(state["_states"]))
 
 
 @_takes_other_names
