@@ -359,7 +359,8 @@ class Checkpoint(_Own):
     folder : str or path
         Of this fit alone; made if there is none.
     seconds : float
-        >= 0. From checkpoint to checkpoint, in the middle of epochs too; the fit's end writes one as well.
+        >= 0. From checkpoint to checkpoint, in the middle of epochs too; the fit's end writes one as well,
+        and Ctrl-C.
     keep : int
         >= 1: how many of the newest stay.
     resume : bool
@@ -619,6 +620,19 @@ def call(callbacks: list[Callback], fit: Fit, epoch_ends: bool, before: int | No
         every = callback.every if isinstance(callback, _Own) else None
         if epoch_ends if every is None else every == ALWAYS or (not epoch_ends and fit.step // every > before // every):
             callback(fit)
+
+
+def of_steps(callbacks: list[Callback]) -> bool:
+    """Whether one is to be called after certain steps."""
+    return any(isinstance(callback, _Own) and bool(callback.every) for callback in callbacks)
+
+
+def interrupted(callbacks: list[Callback], fit: Fit) -> None:
+    """Write checkpoints of a fit that Ctrl-C ends; if one cannot be written, the last one counts."""
+    for callback in callbacks:
+        if isinstance(callback, Checkpoint) and fit.step:
+            with contextlib.suppress(OSError):
+                checkpoint.write(callback.folder, fit.step, fit.state(), callback.keep)
 
 
 def steps_until_call(callbacks: list[Callback], step: int, most: int) -> int:

@@ -89,7 +89,8 @@ def _run(given: dict[str, Any]) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"{text}; what was trained before that is in {error.kept}" if hasattr(error, "kept") else text
 
 
 def _command_of(given: list[str]) -> str:
@@ -214,7 +215,6 @@ class Training:
     def _fit(self) -> tuple[History, bool]:
         """What was done, and whether Ctrl-C ended it; one before the first step is raised."""
         given, dataset, network = self.given, self.dataset, self.network
-        _name_features(network, dataset)
         try:
             history = self.trainer.fit(
                 dataset.x_train, dataset.y_train, given["epochs"],
@@ -227,6 +227,11 @@ class Training:
                 raise
             self.epochs.history.stopped = "interrupted"
             return self.epochs.history, True
+        except (OSError, ArithmeticError) as error:  # what has been trained is worth more than what failed beside it
+            if self.trainer.steps_done and "save" in given:
+                self._save(interrupted=True)
+                error.kept = given["save"]  # type: ignore[union-attr]  # for `_one_line`
+            raise
         return history, False
 
     def _save(self, interrupted: bool) -> None:
@@ -291,6 +296,9 @@ def _check_places(given: dict[str, Any]) -> None:
     if "data" not in given:
         raise ValueError("name the DATA to train on: mnist, a folder, an .npz or a table")
     config = options.config_beside(given["save"]) if "save" in given else None
+    if str(given.get("save", "")).endswith(".toml"):
+        raise ValueError(f"--save {given['save']}: name the network otherwise, .safetensors say; a .toml beside it "
+                         "keeps its options")
     named = {f"--{name}": given.get(name) for name in ("save", "json", "log", "plot", "checkpoint", "tensorboard")}
     folders = {name: named.pop(name) for name in ("--checkpoint", "--tensorboard")}
     check_places({"DATA": files(given["data"]), "--config": given.get("config"),
@@ -330,13 +338,8 @@ class _Notes:
         text = " ".join(str(message).split()).removesuffix(ASK)
         if text not in self.said and sys.stderr is not None:
             self.said.add(text)
-            print(f"fastbp: {text}", file=sys.stderr)
-
-
-def _name_features(network: Network, dataset: data.Dataset) -> None:
-    """Have the network know the columns that it is trained on, for `fastbp predict` of tables."""
-    if dataset.features is not None:
-        network.feature_names = dataset.features
+            with contextlib.suppress(OSError):  # a note is not worth a training
+                print(f"fastbp: {text}", file=sys.stderr)
 
 
 def _changes_the_end(watchers: list[Callback]) -> bool:
@@ -368,6 +371,8 @@ def _predict(given: dict[str, Any]) -> None:
                              given["target"] or options.target_beside(given["model"]))
     if given["target"] and y is None:
         raise ValueError(f"{given['data']} has no targets in a column {given['target']!r}")
+    if y is None and not given["json"]:  # there is nothing to say but the predictions
+        out = out or STANDARD_OUTPUT
     predictions = network.predict_proba(x) if given["proba"] else network.predict(x)
     result = {"model": given["model"], "dataset": given["data"], "n_samples": len(x),
               "layer_sizes": list(network.layer_sizes), **({} if y is None else _score(network, x, y))}

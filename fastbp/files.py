@@ -28,7 +28,14 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {target}: it is a folder")
+    if not _is_device(target) and not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"cannot write {target}: the folder may not be written to")
     return target
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is there and no file: a device, or a pipe."""
+    return path.exists() and not path.is_file()
 
 
 @contextlib.contextmanager
@@ -56,12 +63,12 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     OSError
         The disk is full, or the folder may not be written.
     """
-    target = Path(os.path.realpath(check_folder(path)))
+    target = check_folder(path)
     with naming(path):
-        if target.exists() and not target.is_file():
+        if _is_device(target):  # whose real path, of /dev/stdout into a pipe, say, need not be there
             target.write_bytes(content)
         else:
-            _replace(target, content)
+            _replace(Path(os.path.realpath(target)), content)
 
 
 def _replace(target: Path, content: bytes) -> None:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import fastbp
 from fastbp import callbacks, data, initialisation, metrics
 from fastbp.callbacks import Callback
@@ -254,6 +256,9 @@ def network_and_trainer(given: dict[str, Any], dataset: data.Dataset) -> tuple[N
     sizes = [dataset.x_train.shape[1], *given["hidden"], n_outputs(dataset, task, loss.name)]
     network = Network(sizes, hidden, output, seed=given["seed"], weights=given.get("weights"),
                       input_scale=given.get("input_scale", dataset.input_scale))
+    network.feature_names = dataset.features
+    if dataset.y_train.dtype.kind == "U":
+        network.classes = np.unique(dataset.y_train).tolist()
     if "init_from" in given:
         _take_over(network, given["init_from"])
     names = ("threads", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema")

@@ -83,6 +83,10 @@ def n_outputs(dataset: Dataset, task: str, loss: str | None = None) -> int:
     if y.dtype.kind == "U":
         return max(2, len(_classes(*parts)))
     finite = [part[np.isfinite(part)] for part in parts]
+    least = min((part.min(initial=0) for part in finite), default=0)
+    if least < 0:
+        raise ValueError(f"classes count from 0, the targets hold {least:g}; store names of classes as texts, or give "
+                         "--task values if they are values")
     return max(2, *(int(part.max(initial=0)) + 1 for part in finite))
 
 

@@ -430,6 +430,10 @@ class Trainer:
                         fit.history.loss.append(cost)
                         fit.history.samples.append(samples)
                         self._epoch_ends(fit, watchers, validation, chosen_metrics)
+            except KeyboardInterrupt:
+                if run.catch_up():
+                    calls.interrupted(watchers, fit)
+                raise
             finally:
                 run.leave_finite()
                 self.history = joined(earlier, fit.history)
@@ -763,6 +767,7 @@ class _Run:
         self.validated: list[Array] = []  # with which samples
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
+        self.inside, self.steps_before = False, trainer.steps_done  # an epoch; of the trainer's, before this fit's
         self.pace = trainer._pace
         kept = trainer._kept
         if kept is None or kept[0].capacity < self.batch_size or kept[1].live[0] is not trainer.network.theta:
@@ -781,7 +786,7 @@ class _Run:
         etas, costs, step = self.trainer.optimizer.eta * self._factors(), self.costs, self.at
         if not self.partial or self.kept.time == 0:
             self.kept.take(step)
-        self.fit.epoch += 1
+        self.fit.epoch, self.inside = self.fit.epoch + 1, True
         while step < self.steps and not self.fit.history.stopped:
             most = calls.steps_until_call(self.callbacks, self.fit.step, self.steps - step)
             steps, threads = self.pace.next_slice(most, self.partial or self.pace.worth_trying(self.steps))
@@ -805,6 +810,7 @@ class _Run:
                 calls.call(self.callbacks, self.fit, epoch_ends=False)
         if step < self.steps and not self.kept.live_is_finite():
             self._diverged(order, etas, costs, step)
+        self.inside = False
         self.trainer.epochs_done += 1
         self.at = 0
         return self._mean(costs[:step], order)
@@ -846,6 +852,7 @@ class _Run:
         trainer = self.trainer
         trainer.network.theta, trainer._state[...] = tensors["theta"], tensors["state"]
         trainer._clock[0], trainer.epochs_done = there["steps_done"], there["epochs_done"]
+        self.steps_before = there["steps_done"] - there["step"]
         trainer._holds_mean, trainer._mean_held = there["holds_mean"], fingerprint(trainer.network.theta)
         self.factor, self.at = there["factor"], there["at"]
         self.costs[: self.at], self.started = tensors["costs"], time.perf_counter() - there["seconds"]
@@ -922,6 +929,14 @@ class _Run:
             f"{self.steps}, at a learning rate of {eta:.4g}; the network holds its last finite parameters; "
             + likely_cause(self.x, self.t, batch, order, self.weights,
                            self.trainer.network.feature_names))
+
+    def catch_up(self) -> bool:
+        """After Ctrl-C, which comes when compiled code has returned: count the steps that were made meanwhile. Returns
+        whether a checkpoint can be written: within an epoch, of finite numbers, when no step's callback was missed."""
+        made = self.trainer.steps_done - self.steps_before - self.fit.step
+        self.at, self.fit.step = self.at + made, self.fit.step + made
+        self.fit.epoch_ends = False
+        return self.inside and made >= 0 and self.kept.live_is_finite() and not calls.of_steps(self.callbacks)
 
     def leave_finite(self) -> None:
         """Go back to the last parameters kept, if Ctrl-C came when these were no longer finite, before it was seen."""

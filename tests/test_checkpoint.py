@@ -1,5 +1,6 @@
 """Checkpoints: a fit that was stopped anywhere, or killed, goes on to the same bits; what differs or is damaged."""
 
+import contextlib
 import functools
 import json
 import os
@@ -460,3 +461,29 @@ def test_killed_at_any_moment(tmp_path):
             killed += 1
     assert again == whole, errors
     assert killed >= 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where it comes while memory is freed
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "dropout": 0.2}], ids=str)
+def test_ctrl_c_keeps_a_checkpoint(settings, tmp_path):
+    """Wherever it comes, the fit goes on to the same bits: from where it was, if that was within an epoch."""
+    def fitted(folder=None, after=None):
+        trainer = Trainer(Network([5, 12, 3], seed=1), None, Adam(0.01), 20, 3, schedule="linear", **settings)
+        checkpoints = [] if folder is None else [Checkpoint(folder, seconds=1000, resume=True)]
+        timer = threading.Timer(after or 0, signal.raise_signal, [signal.SIGINT])
+        with contextlib.suppress(KeyboardInterrupt):
+            if after is not None:
+                timer.start()
+            trainer.fit(X, Y, 60, callbacks=checkpoints)
+            if after is not None:
+                timer.join()
+                time.sleep(1)  # the signal, if it is late
+        return trainer.network.theta.tobytes(), trainer.steps_done
+
+    whole, kept = fitted(), 0
+    for number in range(10):
+        folder = tmp_path / str(number)
+        fitted(folder, after=0.001 * (number + 1))
+        kept += len(checkpoint.files(folder))
+        assert fitted(folder) == whole
+    assert kept >= 3  # most of the time goes by within epochs

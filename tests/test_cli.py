@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -384,7 +385,8 @@ def test_find_eta(here, call):
     assert re.fullmatch(r"eta \S+: the loss falls with it; .*, in \d+ steps with etas from 1e-05 to .+\n", out)
     assert (here / "range.svg").read_text().startswith("<?xml")
     refused(call("find-eta", "labels.npz", "--plot", "missing/a.svg"), "cannot write missing/a.svg")
-    refused(call("find-eta", "far.npz", *QUICK, "--plot", "far.svg"), "no eta helped: in 200 steps with eta .*inputs")
+    refused(call("find-eta", "far.npz", *QUICK, "--plot", "far.svg"),
+            "no eta helped: in 200 steps with eta .*than the .* of a constant prediction")
     assert (here / "far.svg").read_text().startswith("<?xml")
     refused(call("find-eta"), "name the DATA to train on")
     ok(call("train", "labels.npz", "--quiet", "--save", "net", *QUICK, "--early-stopping", "3"))
@@ -827,7 +829,7 @@ BAD_COMMANDS = {
     "bytes": (r"y_train has dtype \|S21; expected real numbers", "train bytes.npz"),
     "empty folder": ("empty: .*found 0 of the four IDX files", "train empty"),
     "damaged idx": (r"damaged-idx/.*: ", "train damaged-idx"),
-    "negative labels": ("y must hold labels 0 to 1 for 2 outputs, found -1 to 1", "train negative.npz"),
+    "negative labels": ("classes count from 0, the targets hold -1; store names .* as texts", "train negative.npz"),
     "classes for no memory": (".", "train many-classes.npz --task classes"),
     "NaN": (r"X\[0, 0\] is nan; every number must be finite", "train nan.npz"),
     "NaN to learn": (r"y\[0, 0\] is nan; every number must be finite", "train nan-values.npz"),
@@ -886,9 +888,10 @@ def test_what_no_option_allows(here, call, command, message, see):
 
 def test_divergence(here, call):
     done = call("train", "labels.npz", *QUICK, "--eta", "1e30", "--save", "net")
-    out = refused(done, r"the cost or a parameter is no longer finite: epoch \d, step \d of 5, .*; try a smaller eta")
+    out = refused(done, r"the cost or a parameter is no longer finite: epoch \d, step \d of 5, .*; try a smaller eta; "
+                        "what was trained before that is in net")
     assert out.count("\n") == 1
-    assert not (here / "net").exists()
+    assert np.isfinite(Network.load("net").theta).all()
 
 
 @FULL
@@ -1043,3 +1046,62 @@ def test_why_it_does_not_learn_is_said_in_lines_once_each(here):
     assert "fastbp: targets are not scaled: they have mean 1." in done.stderr
     assert "diagnose(" not in done.stderr
     assert run("train", "big.npz", "--eta", "1e-9", "--quiet").stderr == ""
+
+
+IRIS = "a,b,c,kind\n" + "\n".join(f"{i % 7},{i % 5},{i % 3},{'xyz'[i % 3]}" for i in range(60)) + "\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full on this system")
+@pytest.mark.parametrize("output", ["--log", "stderr"])
+def test_what_was_trained_is_saved_though_something_beside_it_fails(here, output):
+    Path("t.csv").write_text(IRIS)
+    options = ["train", "t.csv", "--save", "kept.safetensors", "--batch-size", "10"]
+    with open("/dev/full", "w") as full:
+        if output == "--log":
+            Path("log.csv").symlink_to("/dev/full")
+            done = run(*options, "--log", "log.csv")
+        else:
+            done = run(*options, "--eta", "1e-9", "--epochs", "40", stderr=full)  # about which there is a note
+    assert done.returncode == (0 if output == "stderr" else 2)
+    assert Network.load("kept.safetensors").classes.tolist() == ["x", "y", "z"]
+    if output == "--log":
+        assert "No space left on device" in done.stderr and done.stderr.endswith(
+            "; what was trained before that is in kept.safetensors\n")
+        assert done.stderr.count("\n") == 1
+
+
+def test_what_was_trained_is_saved_though_it_diverges(here):
+    Path("t.csv").write_text(IRIS)
+    done = run("train", "t.csv", "--save", "kept.safetensors", "--batch-size", "10", "--eta", "1e30")
+    assert done.returncode == 2 and "no longer finite" in done.stderr
+    assert done.stderr.endswith("; what was trained before that is in kept.safetensors\n")
+    assert np.isfinite(Network.load("kept.safetensors").theta).all()
+
+
+def test_predict_finds_the_target_without_the_options_beside_the_network(here, call):
+    Path("t.csv").write_text(IRIS)
+    ok(call("train", "t.csv", "--save", "m.safetensors", "--quiet", "--batch-size", "10"))
+    said = ok(call("predict", "m.safetensors", "t.csv"))
+    os.remove("m.toml")
+    assert ok(call("predict", "m.safetensors", "t.csv")) == said and "accuracy" in said
+    Path("new.csv").write_text("".join(line.rpartition(",")[0] + "\n" for line in IRIS.splitlines()))
+    printed = ok(call("predict", "m.safetensors", "new.csv")).splitlines()
+    assert printed[0] == "sample,label" and len(printed) == 61 and printed[1][-1] in "xyz"
+
+
+def test_layers_of_other_columns_are_not_taken_over(here, call):
+    Path("t.csv").write_text(IRIS)
+    rows = [line.split(",") for line in IRIS.splitlines()]
+    Path("r.csv").write_text("".join(",".join([c, b, a, kind]) + "\n" for a, b, c, kind in rows))
+    ok(call("train", "t.csv", "--save", "m.safetensors", "--quiet", "--batch-size", "10"))
+    refused(call("train", "r.csv", "--init-from", "m.safetensors"), "feature_names are 'c', 'b', 'a' here, 'a', 'b', ")
+
+
+def test_a_file_where_nothing_can_be_written_is_refused_before_the_training(here, call):
+    refused(call("train", "train-only.npz", "--save", "net.toml"), "--save net.toml: name the network otherwise")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="there is no /dev/stdout on this system")
+def test_standard_output_by_its_name(here):
+    done = run("train", "train-only.npz", "--quiet", "--json", "/dev/stdout")
+    assert json.loads(ok(done))["n_train"] == 80

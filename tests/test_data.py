@@ -699,7 +699,7 @@ def test_samples_of_a_folder(tmp_path):
 
 @pytest.mark.parametrize(("settings", "columns", "y"), [
     (dict(n_features=2), [0, 1], [0, 1, 2]), (dict(n_features=3), [0, 1, 2], None), ({}, [0, 1, 2], None),
-    (dict(target="width"), [1, 2], [1.5, 3, 0.5]), (dict(features=["height", "width"]), [1, 0], None),
+    (dict(target="width"), [1, 2], [1.5, 3, 0.5]), (dict(features=["height", "width"]), [1, 0], [0, 1, 2]),
     (dict(features=["height", "kind", "width"]), [1, 2, 0], None), (dict(features=["kind"]), [2], None),
     (dict(features=["kind"], target="height"), [2], [-2, 40, 6]), (dict(n_features=2, target="x"), [0, 1, 2], None),
 ])  # fmt: skip

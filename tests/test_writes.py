@@ -213,6 +213,7 @@ def test_a_checkpoint_that_fails(also_after, tmp_path):
     assert seen >= {"", "mkdir", "mkstemp", "write", "flush", "fsync", "close", "chmod", "replace", "unlink"}
 
 
+@pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # ema is slow for six steps
 def test_what_a_failed_checkpoint_leaves_in_the_trainer(tmp_path, monkeypatch):
     """What the epochs before it have made: a further fit goes on as if the first had ended there."""
     one, other = (Trainer(network(), optimizer=Adam(0.01), batch_size=30, ema=0.9) for _ in range(2))

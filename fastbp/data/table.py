@@ -51,8 +51,9 @@ def read_table_samples(
 ) -> tuple[Array, Array | None]:
     """Read samples from a table, and their targets if it has them.
 
-    The columns are those named by `features`, in their order; others are left out. If `features` is None, they are all
-    but the target, which is then the last one if there are more than `n_features` and none is named.
+    The columns are those named by `features`, in their order; others are left out, but the only other one is the target
+    if none is named. If `features` is None, they are all but the target, which is then the last one if there are more
+    than `n_features` and none is named.
     """
 
     def choose(names: list[str]) -> tuple[list[str], str | None]:
@@ -62,7 +63,8 @@ def read_table_samples(
             if missing:
                 raise DataError(f"{path}: has no column {', '.join(map(repr, missing))}, which the network was "
                                 f"trained with; found {_listed(names)}")
-            return list(features), chosen
+            others = [name for name in names if name not in features]
+            return list(features), others[0] if target is None and len(others) == 1 else chosen
         if target is None and n_features is not None and len(names) > n_features:
             chosen = names[-1]
         return [name for name in names if name != chosen], chosen
