@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SAMPLES, NUMBERS, FORWARD = 10_000, 10_000_000, 2_000
 # What `fit` looks at: 0.01 ms of CPU time for 1,000 samples of 10 columns, 0.04 ms for MNIST's bytes.
 FEW_SAMPLES, FEW_NUMBERS = 1_000, 100_000
+COPIED = 1_000_000  # numbers of the inputs that `fit` copies to see whether it has learned
 LARGE, SMALL = 10.0, 0.01  # means and standard deviations beyond which data want scaling
 APART = 1_000.0  # times the span of another column; of pixels it is 255 at the most
 # Data are rarely as far off as this by intention: it is said during a fit, too.
@@ -520,7 +521,7 @@ def warn_of_no_learning(trainer: Trainer, history: list[float], steps: int, x: I
     constant = _constant_loss_of(trainer, t, _trained_on(len(x), FEW_SAMPLES, chosen, weights), weights)
     if not (constant and history) or history[-1] < constant - 0.1 * abs(constant):
         return
-    rows = _trained_on(len(x), SAMPLES, chosen, weights)
+    rows = _trained_on(len(x), min(SAMPLES, max(FEW_SAMPLES, COPIED // x.array.shape[1])), chosen, weights)
     constant = _constant_loss_of(trainer, t, rows, weights)
     if not constant or history[-1] < constant - 0.02 * abs(constant):
         return
