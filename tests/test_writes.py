@@ -366,7 +366,7 @@ X, Y = draw.normal(size=(90, 4)), draw.integers(0, 3, 90)
 
 def fit(folder):
     network = Network([4, 6, 3], output="softmax", seed=1)
-    trainer = Trainer(network, optimizer=Adam(0.01), batch_size=45, dropout=0.2, ema=0.9, threads=1)
+    trainer = Trainer(network, optimizer=Adam(0.01), batch_size=45, dropout=0.2, ema=0.5, threads=1)
     every_step = Every(1, lambda fit: None)  # returns from compiled code, so that a checkpoint is written
     trainer.fit(X, Y, 2, (X, Y), callbacks=[every_step, CSVLog(folder + ".csv"), Checkpoint(folder, 0, resume=True)])
     network.save(folder + ".net")
