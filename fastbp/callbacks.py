@@ -194,7 +194,7 @@ class EarlyStopping(_Own):
         self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
         self.restore_best = truth("restore_best", restore_best)
         self.ends_with = "the best parameters" if self.restore_best else ""
-        self.settings = watch, patience, self.better.least_gain, self.restore_best
+        self.settings = watch, self.patience, self.better.least_gain, self.restore_best
         self.theta: Array | None = None  # the best
 
     def begin(self, fit: Fit) -> None:
@@ -238,7 +238,7 @@ class ReduceOnPlateau(_Own):
         self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
         self.factor = number("factor", factor, 0, 1, low_open=True, high_open=True)
         self.least = number("least", least, 0, 1, high_open=True)
-        self.settings = watch, patience, self.better.least_gain, self.factor, self.least
+        self.settings = watch, self.patience, self.better.least_gain, self.factor, self.least
 
     def begin(self, fit: Fit) -> None:
         self.better.begin(fit)
@@ -430,7 +430,9 @@ class Checkpoint(_Own):
         """Within an epoch that is stopped the fit can go on later; what comes after belongs to its end."""
         over = fit.history.stopped != "" or (fit.epoch_ends and fit.epoch == fit.epochs)
         if not self.stopped and (over or time.monotonic() - self.last >= self.seconds):
-            checkpoint.write(self.folder, fit.step, fit.state(), self.keep)
+            tensors, known = fit.state()
+            if np.isfinite(tensors["theta"]).all() and np.isfinite(tensors["state"]).all():  # else the fit soon ends
+                checkpoint.write(self.folder, fit.step, (tensors, known), self.keep)
             self.last = time.monotonic()
         self.stopped = fit.history.stopped != ""
 
@@ -644,6 +646,8 @@ def steps_until_call(callbacks: list[Callback], step: int, most: int) -> int:
 
 
 def end(callbacks: list[Callback], fit: Fit) -> None:
-    for callback in callbacks:
-        if isinstance(callback, _Own):
-            callback.end(fit)
+    """Every one, whatever another raises: checkpoints let go of their folder."""
+    with contextlib.ExitStack() as ends:
+        for callback in reversed(callbacks):
+            if isinstance(callback, _Own):
+                ends.callback(callback.end, fit)

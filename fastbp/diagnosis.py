@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.core import activations, losses
-from fastbp.core.samples import LABELS, describe
 from fastbp.inputs import BLOCK, Inputs, Targets
 from fastbp.names import Names
 from fastbp.network import NO_WEIGHTS, Network, infer
@@ -116,11 +115,13 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
     net = trainer.network
     known = Names(net, learning=True)
     x, t = trainer._check(X, y, "X", "y", known)
-    x, t = _part(x, t, net, _spread(len(x), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0]))))
+    rows = _spread(len(x), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0])))
+    x, t = x.taken(rows), t.taken(rows)
     found = Diagnosis(figures={"samples": len(x)})
     names = _column_names(getattr(X, "columns", ()) if known.feature_names is None else known.feature_names,
                           net.layer_sizes[0])
-    shown = _part(x, t, net, _spread(len(x), FORWARD))
+    rows = _spread(len(x), FORWARD)
+    shown = x.taken(rows), t.taken(rows)
     levels = Levels.of(trainer.loss, shown[1], net.layer_sizes[-1])
     outputs, loss = infer(net, *shown, trainer.loss, trainer.threads)
     found.figures |= {"loss": loss} | ({} if levels.constant is None else {"constant_loss": levels.constant})
@@ -129,7 +130,8 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
         _look_at_targets(found, t, trainer.loss)
         _look_at_network(found, net, outputs, *shown)
     if not found.notes:
-        few = _part(x, t, net, _spread(len(x), STEPS * trainer.batch_size))
+        rows = _spread(len(x), STEPS * trainer.batch_size)
+        few = x.taken(rows), t.taken(rows)
         _look_at_eta(found, trainer, few, shown, levels)
     _look_at_columns(found, x, names)
     _look_at_classes(found, t, known.classes)
@@ -155,15 +157,6 @@ def _trained_on(n: int, most: int, chosen: Array | None, weights: Array) -> Arra
     if len(weights):
         rows = rows[weights[rows] > 0]
     return rows[_spread(len(rows), most)]
-
-
-def _part(x: Inputs, t: Targets, network: Network, rows: Array | slice) -> tuple[Inputs, Targets]:
-    """Some samples, as the kernels read them."""
-    inputs, targets = np.asarray(x.array[rows]), np.asarray(t.array[rows])
-    kind = LABELS if targets.ndim == 1 else None
-    return (Inputs(inputs, describe(inputs, scale=network.input_scale)),
-            replace(t, array=targets, samples=describe(targets, kind),
-                    labels=None if t.labels is None else t.labels[rows]))
 
 
 # Figures
@@ -525,7 +518,7 @@ def warn_of_no_learning(trainer: Trainer, history: list[float], steps: int, x: I
     constant = _constant_loss_of(trainer, t, rows, weights)
     if not constant or history[-1] < constant - 0.02 * abs(constant):
         return
-    part = _part(x, t, trainer.network, rows)
+    part = x.taken(rows), t.taken(rows)
     own = weights[rows] if len(weights) else weights
     outputs, now = infer(trainer.network, *part, trainer.loss, trainer.threads, own)
     if not now < constant - 1e-4 * abs(constant) and _is_stuck(history, steps, now - constant, abs(constant), outputs):
@@ -550,15 +543,15 @@ def likely_cause(x: Inputs, t: Targets, batch: Array, order: Array, weights: Arr
                  features: tuple[str, ...] | None) -> str:
     """What to do about a cost that is no longer finite, from the mini-batch at which it was and some of all samples."""
     rows = np.concatenate([batch, order[_spread(len(order), max(1, BLOCK // x.array.shape[1]))]])
-    rows = rows[weights[rows] > 0] if len(weights) else rows
     said = []
-    sizes = _sizes(x.array[rows]) * x.samples.scale
+    sizes = _sizes(x.array[rows]) * x.samples.scale  # of samples without weight, too: 0 times infinity is no number
     if sizes.max() > DIVERGES:
         k = int(np.argmax(sizes))
         todo = ("set the network's input_scale=1/255" if x.samples.scale == 1 and _are_bytes(x.array[rows])
                 else "standardise them")
         name = _column_names(features or (), len(sizes))[k]
         said.append(f"inputs reach {sizes[k]:.3g} ({name}): {todo}")
+    rows = rows[weights[rows] > 0] if len(weights) else rows
     if t.array.ndim == 2:
         sizes = _sizes(t.array[rows])
         if sizes.max() > DIVERGES:

@@ -32,7 +32,7 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.array)
 
-    def taken(self: Kind, chosen: Array | None = None) -> Kind:
+    def taken(self: Kind, chosen: Array | slice | None = None) -> Kind:
         """A copy of the samples with these numbers, or of all."""
         array = np.array(self.array) if chosen is None else self.array[chosen]
         return replace(self, array=array, samples=describe(array, self.samples.kind, self.samples.scale))
@@ -51,7 +51,7 @@ class Targets(Inputs):
     kind: str
     labels: Array | None
 
-    def taken(self, chosen: Array | None = None) -> Targets:
+    def taken(self, chosen: Array | slice | None = None) -> Targets:
         """A copy of the samples with these numbers, or of all."""
         part = super().taken(chosen)
         if self.labels is None or chosen is None:
@@ -156,9 +156,9 @@ def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[
             raise ValueError("class_weight needs labels, y holds values")
         if names is not None and isinstance(class_weight, Mapping):
             class_weight = names.weights(class_weight)
-        own = _moderate(weights)
+        own = _near_one(weights)
         counted = slice(None) if chosen is None else chosen
-        weights = own * _moderate(_class_weights(class_weight, labels, counted, own[counted]))[labels]
+        weights = own * _near_one(_class_weights(class_weight, labels, counted, own[counted]))[labels]
     if sample_weight is None and class_weight is None:
         return np.empty(0)
     return _moderate(weights)
@@ -182,10 +182,17 @@ FAR = 2.0**400
 
 
 def _moderate(weights: Array) -> Array:
-    """Weights whose sums and products stay within a float64; the factor is one of three, so that batches of a stream
-    keep their proportions."""
+    """Weights whose sums, and quotients of sums, stay within a float64. The factor is one of three: batches of a stream
+    keep their proportions unless they are far apart. What is nothing beside others is 0."""
     most = weights.max(initial=0.0)
-    return weights / FAR if most > FAR else weights * FAR if 0 < most < 1 / FAR else weights
+    near = weights / FAR if most > FAR else weights * FAR if 0 < most < 1 / FAR else weights
+    return np.where(near < FAR**-1.5, 0.0, near)
+
+
+def _near_one(weights: Array) -> Array:
+    """Weights whose products stay within a float64: if they are far from 1, divided by a power of two."""
+    exponent = int(np.frexp(weights.max(initial=0.0))[1])
+    return weights if abs(exponent) < 300 else np.ldexp(weights, -exponent)
 
 
 def check_some_weight(weights: Array, name: str = "") -> Array:
@@ -209,7 +216,8 @@ def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, count
     weights = np.ones(len(counts))
     for label, weight in class_weight.items():
         own = not_negative(f"class_weight of {label}", weight)
-        if isinstance(label, (bool, np.bool_)) or (isinstance(label, (float, np.floating)) and label == int(label)):
+        if isinstance(label, (bool, np.bool_)) or (
+                isinstance(label, (float, np.floating)) and float(label).is_integer()):
             label = int(label)  # as labels themselves may be truth values or whole floats
         if whole_number("a label of class_weight", label, 0) < len(counts):
             weights[label] = own

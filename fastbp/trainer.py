@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -226,7 +227,7 @@ class Trainer:
         rows = self.optimizer.n_moments + (self.ema is not None)
         self._state_kind = self._kind_of_state()
         self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
-        self._holds_mean, self._mean_held = False, ""  # whether the network does, and the mean's fingerprint
+        self._holds_mean, self._mean_held = False, 0  # whether the network does, and the mean's checksum
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
         self.warned_of: set[str] = set()  # kinds of notes: each comes once
 
@@ -257,6 +258,8 @@ class Trainer:
             raise ValueError("optimizer or ema was changed to one with another state; make a new Trainer")
         if len(self._scratch) != self._scratch_size():
             self._scratch = self._new_scratch()
+        if len(self._board) != board_size(self.threads):
+            self._board = np.zeros(board_size(self.threads), np.int64)
         for l, rate in enumerate(self.dropout):
             layers[l, kernels.DROPOUT] = threshold(rate)
             if rate or self.noise:  # a stream comes here with each batch, and a generator takes as long as small steps
@@ -272,11 +275,11 @@ class Trainer:
         if self.ema is None or mean == self._holds_mean:
             return
         theta = self.network.theta.copy()
-        if not mean and fingerprint(theta) != self._mean_held:
+        if not mean and _checksum(theta) != self._mean_held:
             self._state[-1] = theta
         self.network.theta, self._state[-1], self._holds_mean = self._state[-1], theta, mean
         if mean:
-            self._mean_held = fingerprint(self.network.theta)
+            self._mean_held = _checksum(self.network.theta)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": None, "_scratch": None, "_alone": None}
@@ -408,13 +411,13 @@ class Trainer:
         weights = as_weights(sample_weight, class_weight, t.labels, len(x), names, chosen)
         check_some_weight(weights if chosen is None else weights[chosen] if len(weights) else weights)
         chosen_metrics = self._metrics(metrics, validation)
-        fit, earlier = self._new_fit(epochs, validation, chosen_metrics), self.history
+        fit = self._new_fit(epochs, validation, chosen_metrics)
         warn_of_scales(self, x, t, weights, chosen, names.feature_names)
         with self._training():
-            run = _Run(self, x, t, weights, epochs, chosen, watchers, fit)
+            earlier, run = self.history, _Run(self, x, t, weights, epochs, chosen, watchers, fit)
             run.validated = [] if validation is None else [validation[0].array, validation[1].array, validation[2]]
-            saved = run.saved()
             try:
+                saved = run.saved()
                 calls.begin(watchers, fit)
                 if saved is not None:
                     calls.restore(watchers, run.resume(*saved))
@@ -579,8 +582,9 @@ class Trainer:
         names = Names(self.network, learning=True)
         validation = self._validation(validation_data, names)
         chosen_metrics = self._metrics(metrics, validation)
-        fit, earlier = self._new_fit(epochs, validation, chosen_metrics), self.history
+        fit = self._new_fit(epochs, validation, chosen_metrics)
         with self._training():
+            earlier = self.history
             try:
                 calls.begin(watchers, fit)
                 while fit.epoch < epochs and not fit.history.stopped:
@@ -767,7 +771,8 @@ class _Run:
         self.validated: list[Array] = []  # with which samples
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
-        self.inside, self.steps_before = False, trainer.steps_done  # an epoch; of the trainer's, before this fit's
+        self.inside, self.epoch_began = False, 0  # an epoch; at which step of the fit
+        self.steps_before = trainer.steps_done  # this fit's
         self.pace = trainer._pace
         kept = trainer._kept
         if kept is None or kept[0].capacity < self.batch_size or kept[1].live[0] is not trainer.network.theta:
@@ -786,12 +791,17 @@ class _Run:
         etas, costs, step = self.trainer.optimizer.eta * self._factors(), self.costs, self.at
         if not self.partial or self.kept.time == 0:
             self.kept.take(step)
-        self.fit.epoch, self.inside = self.fit.epoch + 1, True
+        self.fit.epoch, self.epoch_began, self.inside = self.fit.epoch + 1, self.fit.step - step, True
         while step < self.steps and not self.fit.history.stopped:
             most = calls.steps_until_call(self.callbacks, self.fit.step, self.steps - step)
             steps, threads = self.pace.next_slice(most, self.partial or self.pace.worth_trying(self.steps))
             started = time.perf_counter()
-            made = self._make(order, etas, costs, step, steps, threads)
+            try:
+                made = self._make(order, etas, costs, step, steps, threads)
+            except KeyboardInterrupt:
+                if self.partial:  # `fit` sees to it at its end
+                    self.leave_finite()
+                raise
             if made < steps:
                 self._diverged(order, etas, costs, step + made)
             self.pace.took(steps, threads, started, time.perf_counter(), most)
@@ -824,8 +834,8 @@ class _Run:
             "settings": self._identity(), "history": vars(fit.history) | ({} if fit.epoch_ends else {"stopped": ""}),
             "callbacks": known, "steps_done": trainer.steps_done, "epochs_done": trainer.epochs_done,
             "epoch": fit.epoch if fit.epoch_ends else fit.epoch - 1, "step": fit.step, "at": self.at,
-            "seconds": time.perf_counter() - self.started, "eta_factor": fit.eta_factor, "factor": self.factor,
-            "holds_mean": trainer._holds_mean,
+            "seconds": time.perf_counter() - self.started, "eta_factor": float(fit.eta_factor),
+            "factor": float(self.factor), "holds_mean": trainer._holds_mean,
         }
 
     def saved(self) -> State | None:
@@ -853,7 +863,7 @@ class _Run:
         trainer.network.theta, trainer._state[...] = tensors["theta"], tensors["state"]
         trainer._clock[0], trainer.epochs_done = there["steps_done"], there["epochs_done"]
         self.steps_before = there["steps_done"] - there["step"]
-        trainer._holds_mean, trainer._mean_held = there["holds_mean"], fingerprint(trainer.network.theta)
+        trainer._holds_mean, trainer._mean_held = there["holds_mean"], _checksum(trainer.network.theta)
         self.factor, self.at = there["factor"], there["at"]
         self.costs[: self.at], self.started = tensors["costs"], time.perf_counter() - there["seconds"]
         known: dict[str, Any] = there["callbacks"] | tensors
@@ -933,10 +943,11 @@ class _Run:
     def catch_up(self) -> bool:
         """After Ctrl-C, which comes when compiled code has returned: count the steps that were made meanwhile. Returns
         whether a checkpoint can be written: within an epoch, of finite numbers, when no step's callback was missed."""
-        made = self.trainer.steps_done - self.steps_before - self.fit.step
-        self.at, self.fit.step = self.at + made, self.fit.step + made
-        self.fit.epoch_ends = False
-        return self.inside and made >= 0 and self.kept.live_is_finite() and not calls.of_steps(self.callbacks)
+        if not self.inside:
+            return False
+        self.fit.step = self.trainer.steps_done - self.steps_before
+        self.at, self.fit.epoch_ends = self.fit.step - self.epoch_began, False
+        return self.kept.live_is_finite() and not calls.of_steps(self.callbacks)
 
     def leave_finite(self) -> None:
         """Go back to the last parameters kept, if Ctrl-C came when these were no longer finite, before it was seen."""
@@ -974,6 +985,11 @@ class _Snapshot:
     def restore(self) -> None:
         for kept, part in zip(self.copies, self.live, strict=True):
             part[...] = kept
+
+
+def _checksum(theta: Array) -> int:
+    """Of all parameters: that somebody has changed one must not go unseen."""
+    return crc32(theta)  # type: ignore[arg-type]  # takes any buffer
 
 
 def _kind(value: object) -> str:

@@ -120,3 +120,27 @@ def test_what_is_nearly_right_is_told_how_to_be(settings, call, message):
         find_eta(Network([784, 10]), X, Y)
     with pytest.raises(TypeError, match="layers must be a sequence of whole numbers, got 0"):
         Network([784, 10]).take_layers(Network([784, 10]), 0)
+
+
+def test_more_threads_than_a_trainer_was_made_for():
+    """Their board grows with them; the bits are the same."""
+    trainer, other = (Trainer(Network([784, 64, 10], seed=1), None, Adam(), 50, threads=1) for _ in range(2))
+    trainer.threads = 4
+    trainer.compile()
+    for each in (trainer, other):
+        each.fit(X, Y, 2)
+    assert trainer.network.theta.tobytes() == other.network.theta.tobytes()
+
+
+def test_the_end_of_every_callback_comes_though_one_raises(tmp_path):
+    class Failing(callbacks.StopAt):
+        def end(self, fit):
+            raise OSError("at the end")
+
+    trainer = Trainer(Network([784, 10]))
+    ends = [Failing("loss", -1.0), callbacks.Checkpoint(tmp_path, resume=True)]
+    for _ in range(2):  # the folder is free again
+        with pytest.raises(OSError, match="at the end"):
+            Trainer(Network([784, 10])).fit(X, Y, 1, callbacks=ends)
+    trainer.fit(X, Y, 1, callbacks=[callbacks.EarlyStopping("loss", patience=np.int64(2)),
+                                    callbacks.Checkpoint(tmp_path / "other")])

@@ -209,3 +209,34 @@ def test_a_stratified_share_leaves_each_class_a_sample_to_train_on():
         trained, held = _split(len(y), y, 0.9, True, seed)
         assert set(y[trained]) == {0, 1, 2}
         assert len(trained) + len(held) == len(y) and seen == [len(trained)]
+
+
+@pytest.mark.parametrize("own, of_class", [(1e308, 1e308), (1e-320, 1e-320), (1e-320, 1e308)])
+def test_products_of_weights_stay_within_a_float64(own, of_class):
+    thetas = []
+    for one, other in ((1.0, 1.0), (own, of_class)):
+        net = Network([6, 3], seed=1)
+        classes = dict.fromkeys(range(3), other)
+        Trainer(net, None, SGD(0.1), 32).fit(X, Y, 1, sample_weight=np.full(300, one), class_weight=classes)
+        thetas.append(net.theta)
+    np.testing.assert_allclose(*thetas, rtol=1e-5, atol=1e-7)
+
+
+def test_a_mini_batch_whose_weights_are_next_to_nothing_is_none():
+    weights = np.ones(300)
+    weights[::2] = 1e-308
+    net = Network([6, 8, 3], seed=1)
+    Trainer(net, None, SGD(0.1), 1).fit(X, Y, 1, sample_weight=weights)
+    other = Network([6, 8, 3], seed=1)
+    weights[::2] = 0
+    Trainer(other, None, SGD(0.1), 1).fit(X, Y, 1, sample_weight=weights)
+    assert net.theta.tobytes() == other.theta.tobytes()
+
+
+def test_a_target_without_weight_does_not_count():
+    """Though its cost is more than a float64 holds."""
+    x, y, weights = DRAW.normal(size=(40, 2)), DRAW.normal(size=40), np.ones(40)
+    y[::4], weights[::4] = 1e200, 0
+    net = Network([2, 1], output="identity", dtype="float64")
+    history = Trainer(net, optimizer=SGD(0.01), batch_size=8).fit(x, y, 2, sample_weight=weights)
+    assert np.isfinite(history.loss).all() and np.isfinite(net.theta).all()

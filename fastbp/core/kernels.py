@@ -90,7 +90,8 @@ NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 NUMBERS_NEAREST = 1 << 11  # as many as stay in a core's nearest cache, with those that they are applied to
-LEAST_AT_ONCE = 2 * DEPTH  # samples of a large mini-batch; and a panel's depth of them for each thread
+# Samples of a large mini-batch, and a panel's depth of them for each thread; of more, gradients are sums of chains.
+LEAST_AT_ONCE = 2 * DEPTH
 CHAIN = 64  # samples of a large mini-batch whose gradients are summed in one chain, see summed_gradients_block
 ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
@@ -123,14 +124,8 @@ def samples_at_once(layers, batch_size, threads):
     most = max(LEAST_AT_ONCE, DEPTH * threads, NUMBERS_NEAR * threads // numbers)
     pieces = (batch_size + most - 1) // most
     piece = (batch_size + pieces - 1) // pieces
-    grain = CHAIN if is_summed(batch_size) else TILE_HEIGHT
+    grain = CHAIN if batch_size > LEAST_AT_ONCE else TILE_HEIGHT
     return min(batch_size, (piece + grain - 1) // grain * grain)
-
-
-@jit.inlined
-def is_summed(n):
-    """Whether the gradient of so many samples is summed from several chains."""
-    return n > LEAST_AT_ONCE
 
 
 def scratch_size(layer_sizes, threads, batch_size, clips=False):
@@ -143,7 +138,7 @@ def scratch_size(layer_sizes, threads, batch_size, clips=False):
     blocks = threads * -(-max(of_layers) // ROW_GRAIN) * ROW_GRAIN  # each begins on a cache line of its own
     whole = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False))
     norms = sum(-(-n_in // ROW_GRAIN) for n_in in layer_sizes[:-1])
-    if is_summed.py_func(batch_size):
+    if batch_size > LEAST_AT_ONCE:
         return -(-(2 * whole + norms) // ROW_GRAIN) * ROW_GRAIN + blocks
     return max(blocks, whole + norms if clips else 0)
 
@@ -440,10 +435,10 @@ def errors_block(layers, buffers, targets, costs, x, t, weights, factor, order, 
         output_error_block(layers, buffers, targets, costs, loss, i, end)
         for k in range(i, end if len(weights) else i):
             weight = weight_of(weights, order, first + k) * factor
-            costs[k] *= weight
+            costs[k] = weight * costs[k] if weight > 0 else 0.0  # what has no weight may be no number
             delta = part(buffers, layers[last, DELTA] + k * ld, n_out)
             for j in range(n_out):
-                delta[j] *= buffers.dtype.type(weight)
+                delta[j] = delta[j] * buffers.dtype.type(weight) if weight > 0 else buffers.dtype.type(0)
 
 
 @jit.inlined
@@ -678,7 +673,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
     while lowest < n_layers - 1 and layers[lowest, FROZEN]:
         lowest += 1
     scratch = block = -1  # the gradient is laid out like theta, of one chain
-    if purpose != INFER and is_summed(batch_size if purpose == TRAIN else n_samples):
+    if purpose != INFER and (batch_size if purpose == TRAIN else n_samples) > LEAST_AT_ONCE:
         blocks = (norms_of(layers, n_layers) + norms_of(layers, 0) + ROW_GRAIN - 1) // ROW_GRAIN * ROW_GRAIN
         block = blocks + (len(gradient) - blocks) // threads // ROW_GRAIN * ROW_GRAIN * own
     elif purpose == TRAIN and not clips:
@@ -906,7 +901,8 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
     TRAIN: a step of gradient descent each. ACCUMULATE: nothing is updated, and the gradient is that of all together.
     INFER: a[L], into outputs (n_samples, n_out). Costs are those of `targets`, unless t.kind is NONE.
 
-    gradient: laid out like theta; to TRAIN, `scratch_size` numbers to work with.
+    gradient: laid out like theta; to TRAIN, or to ACCUMULATE more than LEAST_AT_ONCE samples, `scratch_size` numbers to
+    work with, which begin with it.
     x, t: Samples; weights (samples,) float64: >= 0, empty for 1 each; order (n_samples,): their numbers, empty for as
     they lie; etas (steps,): learning rates;
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;

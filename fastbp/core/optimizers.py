@@ -131,7 +131,8 @@ class Optimizer:
         return vars(self) | {"_states": list(self._states.items())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _states=WeakKeyDictionary(state["_states"]))
+        own = {network: State(kept.moments.copy(), kept.steps) for network, kept in state["_states"]}
+        vars(self).update(state, _states=WeakKeyDictionary(own))
 
 
 @_takes_other_names
