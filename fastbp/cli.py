@@ -176,7 +176,7 @@ class Training:
         self.fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
         self.say = report.Printer(silent=given["quiet"] or given.get("json") == STANDARD_OUTPUT)
         self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation")
-        self.load_seconds = self.compile_seconds = 0.0
+        self.load_seconds = self.compile_seconds = self.started = self.ended = 0.0
 
     def run(self) -> None:
         """Load, train, save and report; after Ctrl-C too, with what has been trained until then."""
@@ -215,6 +215,7 @@ class Training:
     def _fit(self) -> tuple[History, bool]:
         """What was done, and whether Ctrl-C ended it; one before the first step is raised."""
         given, dataset, network = self.given, self.dataset, self.network
+        self.started = time.perf_counter()
         try:
             history = self.trainer.fit(
                 dataset.x_train, dataset.y_train, given["epochs"],
@@ -225,7 +226,7 @@ class Training:
         except KeyboardInterrupt:
             if self.trainer.steps_done == 0:
                 raise
-            self.epochs.history.stopped = "interrupted"
+            self.ended, self.epochs.history.stopped = time.perf_counter(), "interrupted"
             return self.epochs.history, True
         except (OSError, ArithmeticError) as error:  # what has been trained is worth more than what failed beside it
             if self.trainer.steps_done and "save" in given:
@@ -243,6 +244,8 @@ class Training:
     def _result(self, history: History, interrupted: bool) -> dict[str, Any]:
         dataset, trainer, once = self.dataset, self.trainer, self.fraction is not None
         seconds, samples = sum(history.seconds), sum(history.samples)
+        if interrupted:  # in an epoch that the history knows nothing of
+            seconds, samples = self.ended - self.started, trainer.steps_done * trainer.batch_size
         test, losses, accuracies = _test_samples(dataset), history.validation_loss, history.validation_accuracy
         final = losses[-1] if losses else None, accuracies[-1] if accuracies else None
         if test is None or once or interrupted or final[0] is None or _changes_the_end(self.watchers):

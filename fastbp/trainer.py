@@ -483,7 +483,7 @@ class Trainer:
         x, t, weights = validation
         made_up = np.full((len(x), self.network.layer_sizes[-1]), 0.5, self.network.dtype)
         for metric in chosen:
-            check_metric(metric, t.kind, classifies(self.network.activations[-1]))
+            check_metric(metric, _kind_for(metric, t), classifies(self.network.activations[-1]))
             self._measure(metric, t, made_up, weights)
         return chosen
 
@@ -665,8 +665,9 @@ class Trainer:
 
     def _measure(self, metric: Metric, t: Targets, outputs: Array, weights: Array) -> float:
         """A metric of labels, where there are, or of rows."""
-        y = t.array if t.labels is None else t.labels
-        return measure(metric, y, outputs, t.kind, weights if len(weights) else None)
+        kind = _kind_for(metric, t)
+        y = t.array if t.labels is None or kind != t.kind else t.labels
+        return measure(metric, y, outputs, kind, weights if len(weights) else None)
 
     def _steps(self, x: Inputs, t: Targets, weights: Array, order: Array, batch_size: int, etas: Array, costs: Array,
                workspace: Workspace, threads: int) -> int:
@@ -985,6 +986,11 @@ class _Snapshot:
     def restore(self) -> None:
         for kept, part in zip(self.copies, self.live, strict=True):
             part[...] = kept
+
+
+def _kind_for(metric: Metric, t: Targets) -> str:
+    """What targets are to a metric: to one of values, rows that are shares of classes are values too."""
+    return VALUE if metric.kind == "values" and t.array.ndim == 2 else t.kind
 
 
 def _checksum(theta: Array) -> int:

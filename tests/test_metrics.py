@@ -406,3 +406,12 @@ def test_texts_of_any_length():
     words = [np.array(texts, np.dtypes.StringDType()) for texts in (["cat", "dog", "dog"], ["cat", "cat", "dog"])]
     assert metrics.accuracy(*words) == pytest.approx(2 / 3)
     assert metrics.f1(words[0].tolist(), words[1]) == pytest.approx(metrics.f1(*words))
+
+
+def test_shares_of_classes_are_values_to_metrics_of_values():
+    X = draw.normal(size=(60, 4))
+    for net, y in ((Network([4, 1], output="sigmoid", seed=1), 1 / (1 + np.exp(-X[:, :1]))),
+                   (Network([4, 3], seed=1), draw.dirichlet(np.ones(3), 60))):
+        history = Trainer(net, "quadratic").fit(X, y, 1, validation_data=(X, y), metrics=["r2", "mae", "accuracy"])
+        assert history.metrics["mae"][0] == pytest.approx(np.abs(net.forward(X) - y).mean())
+        assert 0 <= history.metrics["accuracy"][0] <= 1
