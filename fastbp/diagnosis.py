@@ -296,7 +296,8 @@ def _unscaled_inputs(x: Inputs, columns: _Columns, names: list[str]) -> str:
     scaled = "" if x.samples.scale == 1 else f", times the network's input_scale {x.samples.scale:.4g},"
     if not scaled and _are_bytes(x.array):
         return (f"inputs are not scaled: they are bytes from 0 to {columns.high.max():.0f}, of mean "
-                f"{columns.mean.mean():.3g}; make the network with Network(..., input_scale=1/255)")
+                f"{columns.mean.mean():.3g}; make the network with Network(..., input_scale=1/255), or in the command "
+                "give --input-scale 1/255")
     k = columns.worst()
     return f"inputs{scaled} are not scaled: {_of(columns, k, names[k])}; {STANDARDISE}"
 

@@ -85,7 +85,7 @@ def _add_network(group: Any) -> None:
                        help=f"of all hidden layers or of each: {', '.join(HIDDEN_ACTIVATIONS)}")
     group.add_argument("--weights", type=_name(INITIALISERS, initialisation.ALIASES), metavar="NAME",
                        help=f"how they start: {', '.join(INITIALISERS)} (default: what each layer's activation wants)")
-    group.add_argument("--input-scale", type=float, metavar="X",
+    group.add_argument("--input-scale", type=_fraction, metavar="X",
                        help="what inputs are multiplied by (default: 1/255 for images of bytes in IDX files, else 1)")
     group.add_argument("--init-from", metavar="MODEL",
                        help="take over the first layers of a saved network, as far as their shapes agree")
@@ -175,6 +175,15 @@ def _whole_numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")] if text else []
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None
+
+
+def _fraction(text: str) -> float:
+    """A number, or a quotient of two such as 1/255."""
+    over, slash, under = text.partition("/")
+    try:
+        return float(over) / float(under) if slash else float(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"expected a number or a quotient such as 1/255, got {text!r}") from None
 
 
 def _numbers(text: str) -> float | list[float]:
@@ -273,7 +282,16 @@ def _loss(given: dict[str, Any], choice: Chosen) -> Any:
         if choice.name != "cross_entropy":
             raise ValueError(f"--label-smoothing belongs to --loss cross_entropy, not to {choice.name}")
         smoothing = {"label_smoothing": given["label_smoothing"]}
+    _check_once("loss", choice, smoothing)
     return _with(LOSSES[choice.name], "loss", choice, **smoothing)
+
+
+def _check_once(option: str, choice: Chosen, given: Iterable[str]) -> None:
+    """Raise ValueError where a setting is given by an option of its own and behind the colon, too."""
+    for name in given:
+        if name in choice.settings:
+            raise ValueError(f"{name} is given twice, by --{option} {choice} and by --{name.replace('_', '-')}; give "
+                             f"--{option} {choice.name} without it, or leave out the other")
 
 
 def _take_over(network: Network, path: str) -> None:
@@ -291,6 +309,7 @@ def _optimizer(given: dict[str, Any], output: str) -> Any:
     choice.settings = {"eta" if name in ("lr", "learning_rate") else name: value
                        for name, value in choice.settings.items()}
     chosen: dict[str, Any] = {name: given[name] for name in ("eta", "momentum", "weight_decay", "l1") if name in given}
+    _check_once("optimizer", choice, chosen)
     if kind is fastbp.SGD:
         default = default_optimizer(output)
         chosen = {"eta": default.eta, "momentum": default.momentum} | chosen
@@ -353,11 +372,14 @@ def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser,
             read = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from None
-    known = {action.dest: action for action in train._actions if action.dest not in ("help", "config")}
+    actions = [action for action in train._actions if action.dest not in ("help", "config")]
+    known = {action.dest: action for action in actions}
+    others = {option.lstrip("-").replace("-", "_"): action.dest
+              for action in actions for option in action.option_strings}
     taken = {action.dest for action in _actions_of(parser, arguments[0])}
     before: dict[str, list[str]] = {}
     for key, value in read.items():
-        name = key.replace("-", "_")
+        name = others.get(key.replace("-", "_"), key.replace("-", "_"))
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0)
             raise ValueError(f"{path}: unknown key {key!r}; the nearest valid one is {near[0]!r}")

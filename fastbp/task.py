@@ -93,6 +93,8 @@ def n_outputs(dataset: Dataset, task: str, loss: str | None = None) -> int:
 def _classes(y: Array, y_test: Array | None = None) -> Array:
     """The names of the classes, which are those of the training samples."""
     names = np.unique(y)
+    if len(names) == 1:
+        raise ValueError(f"the targets have one class only, {names[0]!s}: there is nothing to tell apart")
     unknown = np.setdiff1d(names if y_test is None else y_test, names)
     if len(unknown):
         raise ValueError(f"the test samples have the class {unknown[0]!s}, which no training sample has")

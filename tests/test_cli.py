@@ -1105,3 +1105,23 @@ def test_a_file_where_nothing_can_be_written_is_refused_before_the_training(here
 def test_standard_output_by_its_name(here):
     done = run("train", "train-only.npz", "--quiet", "--json", "/dev/stdout")
     assert json.loads(ok(done))["n_train"] == 80
+
+
+@pytest.mark.parametrize(("options", "name"), [
+    (["--optimizer", "adam:eta=0.5", "--eta", "0.1"], "eta"), (["--optimizer", "sgd:lr=0.5", "--lr", "0.1"], "eta"),
+    (["--optimizer", "adam:weight_decay=0.5", "--weight-decay", "0.1"], "weight_decay"),
+    (["--loss", "cross_entropy:label_smoothing=0.5", "--label-smoothing", "0.1"], "label_smoothing")])
+def test_a_setting_is_given_once(here, call, options, name):
+    refused(call("train", "labels.npz", *options), f"{name} is given twice, by --.* and by --{name.replace('_', '-')}")
+
+
+def test_quotients_and_other_names_in_a_configuration(here, call):
+    """And a table of one class."""
+    ok(call("train", "labels.npz", *QUICK, "--quiet", "--save", "one", "--input-scale", "1/4", "--lr", "0.01"))
+    Path("c.toml").write_text('lr = 0.01\ninput-scale = "1/4"\n')
+    ok(call("train", "labels.npz", *QUICK, "--quiet", "--save", "two", "--config", "c.toml"))
+    assert Network.load("one").input_scale == Network.load("two").input_scale == 0.25
+    assert Network.load("one").theta.tobytes() == Network.load("two").theta.tobytes()
+    refused(call("train", "labels.npz", "--input-scale", "1/0"), "expected a number or a quotient such as 1/255, got")
+    Path("t.csv").write_text(IRIS.replace("y\n", "x\n").replace("z\n", "x\n"))
+    refused(call("train", "t.csv"), "the targets have one class only, x: there is nothing to tell apart")

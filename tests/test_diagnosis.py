@@ -331,7 +331,7 @@ def test_fit_warns_of_scales_once():
 def test_fit_warns_of_bytes():
     x, y, _, _ = data.mnist()
     (note,) = said(Trainer(Network([784, 16, 10]), optimizer=Adam()), x[:500], y[:500])
-    assert "make the network with Network(..., input_scale=1/255): see" in note
+    assert "make the network with Network(..., input_scale=1/255), or in the command give --input-scale 1/255" in note
     assert said(Trainer(Network([784, 16, 10], input_scale=1 / 255), optimizer=Adam()), x[:500], y[:500]) == []
 
 

@@ -13,7 +13,7 @@ MEANINGS = {
     # Without a word
     "integers": (LABELS, None, None, CLASSES, 3), "bytes": (LABELS.astype(np.uint8), None, None, CLASSES, 3),
     "truth values": (LABELS > 0, None, None, CLASSES, 2), "all true": (LABELS >= 0, None, None, CLASSES, 2),
-    "texts": (NAMES, None, None, CLASSES, 3), "one text": (NAMES[:1], None, None, CLASSES, 2),
+    "texts": (NAMES, None, None, CLASSES, 3), "two texts": (NAMES[:2], None, None, CLASSES, 2),
     "fractions": (FRACTIONS, None, None, VALUES, 1), "float16": (FRACTIONS.astype("f2"), None, None, VALUES, 1),
     "rows": (np.eye(3)[LABELS], None, None, VALUES, 3), "integer rows": (np.eye(3, dtype=int), None, None, VALUES, 3),
     "whole floats": (np.arange(500.0), None, None, VALUES, 1), "few samples": (np.arange(3.0), None, None, VALUES, 1),

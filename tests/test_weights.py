@@ -89,7 +89,7 @@ def test_class_weights():
     assert balanced == trained(class_weight={label: 100 / (3 * count) for label, count in enumerate(counts)})
     half = np.linspace(0.5, 2, 100)
     assert trained(class_weight={1: 3}, sample_weight=half) == trained(sample_weight=half * np.where(y == 1, 3, 1))
-    assert trained(class_weight={7: 3}) == trained(class_weight={}) == trained(sample_weight=np.ones(100))
+    assert trained(class_weight={}) == trained(sample_weight=np.ones(100))
 
 
 def test_balanced_finds_a_rare_class():
@@ -187,3 +187,9 @@ def test_a_column_of_weights_in_every_metric(weight):
     for metric in metrics.METRICS.values():
         y, a = (outputs[::-1], outputs) if metric.kind == "values" else (labels, outputs)
         assert metric.function(y, a, sample_weight=weight) == pytest.approx(metric.function(y, a)), metric.name
+
+
+def test_a_weight_of_a_label_that_cannot_be():
+    X, y, _ = samples(30)
+    with pytest.raises(ValueError, match="class_weight has label 7; the network has labels 0 to 2"):
+        Trainer(Network([6, 3])).fit(X, y, 1, class_weight={1: 2.0, 7: 1.0})
