@@ -454,8 +454,7 @@ class Trainer:
     def _learn_meaning(self, t: Targets, names: Names) -> None:
         """The network is to predict what it is trained on."""
         names.teach(self.network)
-        if self.network.multilabel != (t.kind == MULTILABEL):
-            self.network.multilabel = t.kind == MULTILABEL
+        self.network.multilabel = t.kind == MULTILABEL
 
     def _callbacks(self, callbacks: Iterable[Callback]) -> list[Callback]:
         if not isinstance(callbacks, Iterable):
