@@ -141,12 +141,13 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
 
 
 def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[Any, float] | None,
-               labels: Array | None, n_samples: int, names: Names | None = None, chosen: Array | None = None) -> Array:
+               labels: Array | None, n_samples: int, names: Names | None = None, chosen: Array | None = None,
+               n_labels: int | None = None) -> Array:
     """The weight of each sample (n,), float64; empty where all are 1.
 
     class_weight: "balanced", total weight / (classes · weight of the class) over the samples `chosen`, or a weight for
-    each label, or for each of the `names` of classes, 1 where there is none. Weights near the ends of what a float64
-    holds come nearer to 1, all by one factor, which no mean notices.
+    each label below n_labels, or for each of the `names` of classes, 1 where there is none. Weights near the ends of
+    what a float64 holds come nearer to 1, all by one factor, which no mean notices.
     """
     weights = np.ones(n_samples)
     if sample_weight is not None:
@@ -158,7 +159,7 @@ def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[
             class_weight = names.weights(class_weight)
         own = _near_one(weights)
         counted = slice(None) if chosen is None else chosen
-        weights = own * _near_one(_class_weights(class_weight, labels, counted, own[counted]))[labels]
+        weights = own * _near_one(_class_weights(class_weight, labels, counted, own[counted], n_labels))[labels]
     if sample_weight is None and class_weight is None:
         return np.empty(0)
     return _moderate(weights)
@@ -202,8 +203,8 @@ def check_some_weight(weights: Array, name: str = "") -> Array:
     return weights
 
 
-def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, counted: Array | slice,
-                   weights: Array) -> Array:
+def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, counted: Array | slice, weights: Array,
+                   n_labels: int | None) -> Array:
     """Of each label from 0 to the highest; weights: of the samples that are counted."""
     counts = np.bincount(labels[counted], weights, labels.max() + 1)
     if isinstance(class_weight, str):
@@ -219,7 +220,10 @@ def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, count
         if isinstance(label, (bool, np.bool_)) or (
                 isinstance(label, (float, np.floating)) and float(label).is_integer()):
             label = int(label)  # as labels themselves may be truth values or whole floats
-        if whole_number("a label of class_weight", label, 0) < len(counts):
+        label = whole_number("a label of class_weight", label, 0)
+        if n_labels is not None and label >= n_labels:
+            raise ValueError(f"class_weight has label {label}; the network has labels 0 to {n_labels - 1}")
+        if label < len(counts):
             weights[label] = own
     return weights
 

@@ -408,12 +408,8 @@ class Trainer:
             validation: Validation | None = (x.taken(kept), t.taken(kept), own)
         else:
             validation = self._validation(validation_data, names)
-        if isinstance(class_weight, Mapping) and names.classes is None:
-            n_labels = n_classes(self.network.layer_sizes[-1])
-            for label in class_weight:
-                if isinstance(label, (int, np.integer)) and label >= n_labels:
-                    raise ValueError(f"class_weight has label {label}; the network has labels 0 to {n_labels - 1}")
-        weights = as_weights(sample_weight, class_weight, t.labels, len(x), names, chosen)
+        weights = as_weights(sample_weight, class_weight, t.labels, len(x), names, chosen,
+                             n_classes(self.network.layer_sizes[-1]))
         check_some_weight(weights if chosen is None else weights[chosen] if len(weights) else weights)
         chosen_metrics = self._metrics(metrics, validation)
         fit = self._new_fit(epochs, validation, chosen_metrics)

@@ -191,5 +191,6 @@ def test_a_column_of_weights_in_every_metric(weight):
 
 def test_a_weight_of_a_label_that_cannot_be():
     X, y, _ = samples(30)
-    with pytest.raises(ValueError, match="class_weight has label 7; the network has labels 0 to 2"):
-        Trainer(Network([6, 3])).fit(X, y, 1, class_weight={1: 2.0, 7: 1.0})
+    for label in (7, 7.0, np.int8(7)):
+        with pytest.raises(ValueError, match="class_weight has label 7; the network has labels 0 to 2"):
+            Trainer(Network([6, 3])).fit(X, y, 1, class_weight={1: 2.0, label: 1.0})
