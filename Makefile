@@ -21,7 +21,7 @@ test: $(VENV)/installed-test
 OF_VECTORS := $(addprefix tests/test_,$(addsuffix .py,activations dropout gradients kernels losses machine_code network \
 	optimizers options phases product sums trainer weights))
 test-avx2: $(VENV)/installed-test
-	@if $(BIN)/python -c "from fastbp.core import simd; raise SystemExit(simd.VECTOR_BITS != 512)"; then \
+	@if $(BIN)/python -c "from fastbp.core.simd.cpu import VECTOR_BITS; raise SystemExit(VECTOR_BITS != 512)"; then \
 		$(AVX2) $(BIN)/python -m pytest -m "not slow" $(OF_VECTORS); \
 	else \
 		echo "test-avx2 skipped: make test uses AVX2 or less, this processor has no AVX-512"; \

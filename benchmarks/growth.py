@@ -37,7 +37,7 @@ from machine import Processors, describe, interleave, spread
 from tile import peak
 
 import fastbp
-from fastbp.core import jit
+from fastbp.core.threads.processors import available_threads
 
 AIM = 0.05
 LEAST_STEPS, LEAST_SECONDS = 8, 1.0  # of a measurement: what a call of `fit` does once, some 5 ms, is a small part
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only points of little work, to see that all works")
     parser.add_argument("--results", type=Path, help="write growth.json and growth.svg to this folder")
     options = parser.parse_args()
-    available = jit.available_threads()
+    available = available_threads()
     chosen = laws([n for n in range(1, available + 1) if n == available or n.bit_count() == 1])
     if options.quick:
         chosen = {name: replace(law, points=law.points[:-3] if len(law.points) > 4 else law.points)

@@ -31,9 +31,9 @@ def describe() -> str:
     import numpy
 
     import fastbp
-    from fastbp.core import simd
+    from fastbp.core.simd import cpu
 
-    return (f"{name}, {len(os.sched_getaffinity(0))} processors, vectors of {simd.VECTOR_BITS} bits, "
+    return (f"{name}, {len(os.sched_getaffinity(0))} processors, vectors of {cpu.VECTOR_BITS} bits, "
             f"Python {platform.python_version()}, fastbp {fastbp.__version__}, numba {numba.__version__}, "
             f"llvmlite {llvmlite.__version__}, NumPy {numpy.__version__}")
 

@@ -16,10 +16,12 @@ from machine import describe, interleave
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core import jit
-from fastbp.core.phases import add, read
+from fastbp.core import compiler
 from fastbp.core.product import NEVER, Matrix, product, repeated_zero, transposed
-from fastbp.core.simd import I64, VECTOR_BITS, Loop, Vectors, at
+from fastbp.core.simd.cpu import VECTOR_BITS
+from fastbp.core.simd.memory import at
+from fastbp.core.simd.vectors import I64, Loop, Vectors
+from fastbp.core.threads.board import add, read
 from fastbp.workspace import aligned, row_length
 
 CHAINS = 12  # enough to hide the latency of two units; few enough for the 16 registers of AVX2
@@ -49,12 +51,12 @@ def fma_chains(typing, steps, x):
     return x(types.int64, x), emit
 
 
-@jit.serial
+@compiler.serial
 def chains(steps, x):
     return fma_chains(steps, x)
 
 
-@jit.serial
+@compiler.serial
 def passes(board, turn, times):
     """Add 1 to board[0] whenever it is `turn`, `turn` + 2, ...: two threads in turn, with turns 0 and 1."""
     for i in range(times):
@@ -63,7 +65,7 @@ def passes(board, turn, times):
         add(board, 0, 1)
 
 
-@jit.serial
+@compiler.serial
 def multiply(c, c_row, a, a_row, b, b_row, n_rows, depth, n_columns, a_transposed, times):
     """C = A B, `times` over."""
     one = np.int64(1)

@@ -21,8 +21,10 @@ import numpy as np
 import fastbp
 from fastbp import data, options, report
 from fastbp.callbacks import Callback, History
-from fastbp.core import jit, kernels, simd
+from fastbp.core import kernels
+from fastbp.core.environment import environment
 from fastbp.core.losses import Quadratic
+from fastbp.core.simd import cpu
 from fastbp.data.sources import files
 from fastbp.diagnosis import ASK
 from fastbp.files import strict, write_whole
@@ -412,10 +414,10 @@ def _info(given: dict[str, Any]) -> None:
     result = {
         "fastbp": fastbp.__version__,
         "python": platform.python_version(),
-        **jit.environment(),
-        "vector_bits": simd.VECTOR_BITS,
-        "tile_float32": simd.tile_shape("float32"),
-        "tile_float64": simd.tile_shape("float64"),
+        **environment(),
+        "vector_bits": cpu.VECTOR_BITS,
+        "tile_float32": cpu.tile_shape("float32"),
+        "tile_float64": cpu.tile_shape("float64"),
         "cached": {dtype: kernels.cached(dtype) for dtype in ("float32", "float64")},
     }
     if given["json"]:
@@ -441,7 +443,7 @@ def _warmup(given: dict[str, Any]) -> None:
             Trainer(network, threads=threads).compile()
             fastbp.cost_and_gradient(network, np.zeros((1, 2)), [0], threads=threads)
         kernels.fill_all(dtype)
-    print(f"ready after {time.perf_counter() - started:.1f} s; machine code in {jit.environment()['cache_directory']}")
+    print(f"ready after {time.perf_counter() - started:.1f} s; machine code in {environment()['cache_directory']}")
 
 
 def _write_json(path: str, result: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from fastbp import initialisation
 from fastbp.checks import known_as, one_of, positive, truth, whole_number
-from fastbp.core import activations, jit, kernels, losses
-from fastbp.core.phases import board_size
+from fastbp.core import activations, kernels, losses
+from fastbp.core.threads import processors, team
+from fastbp.core.threads.board import board_size
 from fastbp.files import read_tensors, write_tensors
 from fastbp.initialisation import INITIALISERS, MATCHING, Initialiser
 from fastbp.inputs import (
@@ -135,7 +136,7 @@ class Network:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
         self._theta = aligned(self.n_parameters, self.dtype)
         self.W, self.b = self.views(self._theta)
-        self._few = min(CAPACITY, (jit.WORTH_THREADS - 1) // self.n_parameters)  # samples that wake no thread
+        self._few = min(CAPACITY, (team.WORTH_THREADS - 1) // self.n_parameters)  # samples that wake no thread
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
         self._scale = np.ones(1)  # where compiled code reads it
         self._alone = threading.RLock()  # held by the thread that trains it
@@ -486,11 +487,11 @@ def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
     return loss
 
 
-def choose_threads(threads: int | None, work: float, worth: float = jit.WORTH_THREADS) -> int:
+def choose_threads(threads: int | None, work: float, worth: float = team.WORTH_THREADS) -> int:
     """Threads for `work` multiply-adds: as asked for, or as many as there are where it is `worth` it."""
     if threads is not None:
         return whole_number("threads", threads, 1, MOST_THREADS)
-    return jit.available_threads() if work >= worth else 1
+    return processors.available_threads() if work >= worth else 1
 
 
 def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | None, threads: int | None,
@@ -513,7 +514,7 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
     n_threads = choose_threads(threads, work)
     board = np.zeros(board_size(n_threads), np.int64)
-    with jit.team((kernels.run, kernels.run_serial), n_threads, board=board) as (run, n_threads):
+    with team.team((kernels.run, kernels.run_serial), n_threads, board=board) as (run, n_threads):
         address = kernels.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose)
         run(address, network.theta, gradient, NO_MATRIX[network.dtype],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,

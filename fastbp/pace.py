@@ -8,7 +8,7 @@ import statistics
 from collections import deque
 from collections.abc import Hashable
 
-from fastbp.core import jit
+from fastbp.core.threads import team
 
 SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
 TRIAL_SECONDS = 0.004  # the slower number of threads is tried so long,
@@ -62,7 +62,7 @@ class Pace:
 
     def took(self, steps: int, threads: int, started: float, ended: float, most: int) -> None:
         """Take note of a slice's time; it could have had `most` steps."""
-        seconds, wakes = ended - started, threads != self.awake or started - self.ended > jit.PAUSE
+        seconds, wakes = ended - started, threads != self.awake or started - self.ended > team.PAUSE
         self.awake, self.ended = threads, ended
         self.since_trial += seconds
         previous, self.latest[threads] = self.latest[threads], max(1e-9, seconds / steps)

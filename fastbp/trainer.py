@@ -26,7 +26,7 @@ from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import State, check_same, fingerprint, name_of_loss, name_of_schedule, without_address
 from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
-from fastbp.core import jit, kernels, losses
+from fastbp.core import kernels, losses
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.optimizers import (
     CLIP_NORM,
@@ -38,7 +38,8 @@ from fastbp.core.optimizers import (
     SGD,
     Optimizer,
 )
-from fastbp.core.phases import balance, board_size
+from fastbp.core.threads import team
+from fastbp.core.threads.board import balance, board_size
 from fastbp.diagnosis import likely_cause, warn_of_no_learning, warn_of_scales
 from fastbp.history import joined
 from fastbp.inputs import (
@@ -674,9 +675,9 @@ class Trainer:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
         net = self.network
         settings = self._settings()
-        if not jit.is_awake(threads):  # they may wake on other cores, and what was known of their speeds is old
+        if not team.is_awake(threads):  # they may wake on other cores, and what was known of their speeds is old
             self._board[:] = 0
-        with jit.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
+        with team.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
             address = kernels.address(net.dtype.name, workspace.layers, settings, kernels.TRAIN)
             made = run(address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
                        workspace.targets, workspace.costs, x.samples, t.samples, weights, order, len(order),

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.core import activations, kernels
-from fastbp.core.phases import board_size
-from fastbp.core.simd import LINE
+from fastbp.core.simd.cpu import LINE
+from fastbp.core.threads.board import board_size
 
 Array = npt.NDArray[Any]
 

@@ -9,11 +9,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core import activations, jit, reference
+from fastbp.core import activations, compiler, reference
 from fastbp.core.activations import CODES, SIGMOID, SOFTMAX, activate, exp, multiply_by_prime, sigmoid, tanh
-from fastbp.core.elementwise import Numbers, each
 from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, Rule, costs_and_errors
-from fastbp.core.simd import I32, LINE, Vectors
+from fastbp.core.simd.cpu import LINE
+from fastbp.core.simd.elementwise import Numbers, each
+from fastbp.core.simd.vectors import I32, Vectors
 
 DTYPES = ["float32", "float64"]
 LOWEST = {"float32": -87.0, "float64": -708.0}  # exp is exact to 1.5 ulp from here ...
@@ -23,24 +24,24 @@ HIGHEST = {"float32": 88.0, "float64": 709.0}  # ... to here
 def compiled(f):
     apply = each(lambda x, out: f(x))
 
-    @numba.njit(**jit.FLAGS)
+    @numba.njit(**compiler.FLAGS)
     def run(x, out, n):
         apply(x, out, 1, n, len(x), ())
 
     return run
 
 
-@jit.serial
+@compiler.serial
 def activate_row(code, z, a, n):
     activate(code, z, a, 1, n, len(z))
 
 
-@jit.serial
+@compiler.serial
 def multiply_row(code, z, a, delta, n):
     multiply_by_prime(code, z, a, delta, 1, n, len(a))
 
 
-@jit.serial
+@compiler.serial
 def cost_of_row(loss, activation, z, a, t, delta, costs):
     costs_and_errors(loss, activation, z, a, t, delta, costs, 1, len(t), len(z))
 
@@ -297,7 +298,7 @@ def test_nan_survives_the_optimiser(f, dtype):
 
         return like(like), emit
 
-    @numba.njit(**jit.FLAGS)
+    @numba.njit(**compiler.FLAGS)
     def run(like):
         return of_nan(like)
 

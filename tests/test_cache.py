@@ -16,7 +16,8 @@ import pytest
 from numba import types
 from test_jit import ANNOUNCEMENT, PIECES, output, python
 
-from fastbp.core import cache, jit
+from fastbp.core import compiler
+from fastbp.core.compiler import cache
 
 TESTS = str(Path(__file__).parent)
 
@@ -34,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 def called():
     """A new `twice`, called: how often it was loaded, how often compiled."""
-    function = jit.serial(twice)
+    function = compiler.serial(twice)
     assert function(21) == 42
     return sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values())
 
@@ -61,14 +62,14 @@ def test_damaged_file(folder, damage):
     assert (called(), called()) == (COMPILED, LOADED)
     (file,) = folder.rglob("*.nbc")
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
-    assert not cache.is_cached(jit.serial(twice), (types.int64,))
+    assert not cache.is_cached(compiler.serial(twice), (types.int64,))
     assert (called(), called()) == (COMPILED, LOADED)
     assert len(list(folder.rglob("*.nb*"))) == 1
 
 
 def test_another_functions_file_is_not_taken(folder):
     """Though it is whole."""
-    thrice = jit.serial(lambda x: 3 * x)
+    thrice = compiler.serial(lambda x: 3 * x)
     assert (thrice(1), called()) == (3, COMPILED)
     files = {"twice" in file.name: file for file in folder.rglob("*.nbc")}
     files[False].replace(files[True])
@@ -219,7 +220,7 @@ def test_fit_with_a_full_disk(tmp_path, fitted):
 HOLD = """
 import sys
 import time
-from fastbp.core.cache import turn
+from fastbp.core.compiler.cache import turn
 
 with turn(sys.argv[1]):
     print("in", flush=True)
@@ -381,8 +382,8 @@ def test_interrupts_are_held_back():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         reached = []
-        with pytest.raises(KeyboardInterrupt), jit.uninterrupted():
-            with jit.uninterrupted():
+        with pytest.raises(KeyboardInterrupt), compiler.uninterrupted():
+            with compiler.uninterrupted():
                 signal.raise_signal(signal.SIGINT)
                 reached.append("in the inner")
             reached.append("in the outer")
@@ -396,7 +397,7 @@ def test_interrupts_are_held_back():
 
 
 def uninterrupted_thread():
-    with jit.uninterrupted():
+    with compiler.uninterrupted():
         return "in a thread"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, Network, Trainer, data
-from fastbp.core import jit, kernels, reference
+from fastbp.core import compiler, kernels, reference
 from fastbp.core.noise import drop, threshold
 from fastbp.randomness import ORDER, generator
 from fastbp.workspace import aligned
@@ -16,7 +16,7 @@ DTYPES = ["float32", "float64"]
 CASES = {"samples": ([6, 40, 30, 3], 50), "neurons": ([6, 700, 600, 3], 50), "pieces": ([6, 40, 3], 900)}
 
 
-@jit.serial
+@compiler.serial
 def drop_rows(key, first_row, first, limit, rows, n_rows, n, ld):
     drop(key, first_row, first, limit, rows, n_rows, n, ld)
 

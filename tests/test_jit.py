@@ -1,4 +1,4 @@
-"""fastbp.core.jit: what is cached, what a step costs beside its arithmetic, threads and forks beside parallel code."""
+"""fastbp.core.compiler and threads: what is cached, what a step costs beside its arithmetic, threads and forks."""
 
 import contextlib
 import math
@@ -17,10 +17,12 @@ from numba.core import event
 from numba.core.errors import TypingError
 
 import fastbp.core
-from fastbp.core import activations, jit, kernels, losses, optimizers, processors
+from fastbp.core import activations, compiler, kernels, losses, optimizers
+from fastbp.core.compiler import beside
 from fastbp.core.optimizers import SGD
-from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
+from fastbp.core.threads import processors, team
+from fastbp.core.threads.board import board_size
 from fastbp.network import NO_MATRIX
 from fastbp.workspace import Workspace, parameter_offsets
 
@@ -129,10 +131,10 @@ def test_no_folder_to_cache_in():
     """Then each process compiles for itself, and says so."""
     done = python("""
 from fastbp.core import jit
-from fastbp.core.cache import folder
+from fastbp.core.environment import folder
 
 assert folder() is None
-print(jit.serial(lambda x: 2 * x)(21))
+print(compiler.serial(lambda x: 2 * x)(21))
 """, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator", NUMBA_CACHE_DIR="/dev/null/there is none")
     assert done.stdout == "42\n", done.stderr
     assert done.stderr == ("fastbp compiles its functions for this machine: about 1 to 20 s, in each process, as no "
@@ -216,7 +218,8 @@ def test_rare_pieces(tmp_path):
 ONE_BY_ONE = """
 import numpy as np
 from fastbp import Adam, AdamW, Adagrad, Lion, NAdam, Network, RMSprop, Rprop, SGD, Trainer, cost_and_gradient
-from fastbp.core import jit, kernels
+from fastbp.core.compiler import linking
+from fastbp.core import kernels
 from fastbp.core.activations import CODES
 
 x, y, few = np.random.default_rng(0).normal(size=(40, 5)), np.random.default_rng(1).random((40, 3)), 0
@@ -224,10 +227,10 @@ x, y, few = np.random.default_rng(0).normal(size=(40, 5)), np.random.default_rng
 def alone(call):
     global few
     kernels._loaded.clear()
-    for cell in jit._cells.values():
+    for cell in linking._cells.values():
         cell[0] = 0
     call()
-    few += sum(cell[0] != 0 for cell in jit._cells.values())
+    few += sum(cell[0] != 0 for cell in linking._cells.values())
 
 for name in CODES:
     for hidden, output in {(name, "identity"), ("tanh", name)} - {("softmax", "identity")}:
@@ -260,13 +263,13 @@ NOT_KEPT = (numba.types.none,)  # of no kernel
 
 def test_the_other_process_ends_with_the_block(monkeypatch):
     """When the block is left by an error, as Ctrl-C is one, and when the process hangs."""
-    processes, start = [], jit._python
-    monkeypatch.setattr(jit, "_python", lambda statement: processes.append(start(statement)) or processes[-1])
-    monkeypatch.setattr(jit, "available_threads", lambda: 2)
-    with pytest.raises(KeyboardInterrupt), jit.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)"):
+    processes, start = [], beside._python
+    monkeypatch.setattr(beside, "_python", lambda statement: processes.append(start(statement)) or processes[-1])
+    monkeypatch.setattr(beside, "available_threads", lambda: 2)
+    with pytest.raises(KeyboardInterrupt), beside.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)"):
         raise KeyboardInterrupt
-    monkeypatch.setattr(jit, "PATIENCE", 0.1)
-    with jit.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)") as shared:
+    monkeypatch.setattr(beside, "PATIENCE", 0.1)
+    with beside.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)") as shared:
         assert shared
     assert len(processes) == 2
     assert all(process.returncode == (-signal.SIGKILL if os.name == "posix" else 1) for process in processes)
@@ -275,30 +278,30 @@ def test_the_other_process_ends_with_the_block(monkeypatch):
 def test_no_other_process(monkeypatch):
     """With one processor, or where its work could not be kept or is."""
     Steps()
-    monkeypatch.setattr(jit, "_python", None)
-    monkeypatch.setattr(jit, "available_threads", lambda: 1)
-    with jit.beside(kernels.one_thread, NOT_KEPT, "") as shared:
+    monkeypatch.setattr(beside, "_python", None)
+    monkeypatch.setattr(beside, "available_threads", lambda: 1)
+    with beside.beside(kernels.one_thread, NOT_KEPT, "") as shared:
         assert not shared
-    monkeypatch.setattr(jit, "available_threads", lambda: 2)
-    with jit.beside(numba.njit(twice), NOT_KEPT, "") as shared:
+    monkeypatch.setattr(beside, "available_threads", lambda: 2)
+    with beside.beside(numba.njit(twice), NOT_KEPT, "") as shared:
         assert not shared
-    with jit.beside(kernels.one_thread, kernels._signatures("float32")[0], "") as shared:
+    with beside.beside(kernels.one_thread, kernels._signatures("float32")[0], "") as shared:
         assert not shared
 
 
 def test_pieces_must_be_linked():
     """LLVM would end the process at a symbol that it does not know."""
-    @numba.njit(**jit.FLAGS)
+    @numba.njit(**compiler.FLAGS)
     def use(code, z):
         activations.activate(code, z, z, 1, z.size, z.size)
 
-    with jit.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
+    with compiler.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
         use(0.5, np.zeros(8))
     Steps()
     arguments = activations.RELU, np.zeros(16, np.float32)  # whole vectors: of a part of one, all would be written
     use(*arguments)
-    with jit.linking():
-        numba.njit(**jit.FLAGS)(use.py_func)(*arguments)
+    with compiler.linking():
+        numba.njit(**compiler.FLAGS)(use.py_func)(*arguments)
     assert "fastbp activate" not in next(iter(use.inspect_llvm().values()))  # it holds the piece
 
 
@@ -427,9 +430,10 @@ def test_a_step_allocates_nothing():
 @pytest.mark.slow
 def test_the_compiled_loop_does_not_count_who_uses_its_arrays():
     """Atomic additions, wherever an array with an owner is taken in hand; it borrows all of them."""
-    loop = numba.njit(**jit.FLAGS, **jit.NO_ENTRY)(kernels.one_thread.py_func)  # anew: machine code on disk has no text
+    # Anew: machine code on disk has no text.
+    loop = numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)(kernels.one_thread.py_func)
     Steps()
-    with jit.linking():
+    with compiler.linking():
         loop.compile(kernels._signatures("float32")[0])
     [code] = loop.inspect_llvm().values()
     functions = [text for text in code.split("\ndefine ") if "one_thread" in text.splitlines()[0]]
@@ -444,7 +448,7 @@ def test_team():
     before = numba.get_num_threads()
     assert enter(1) == ("serial", 1)
     assert enter(1, most=2) == ("parallel", 1)
-    with jit.team(("parallel", "serial"), 2) as entered:
+    with team.team(("parallel", "serial"), 2) as entered:
         assert entered == ("parallel", 2)
         seen = []
         other = threading.Thread(target=lambda: seen.extend([enter(2), enter(1, most=2)]))
@@ -453,7 +457,7 @@ def test_team():
         assert seen == [("serial", 1)] * 2  # while one thread is in, another runs serially
         assert enter(2) == ("parallel", 2)  # the same thread may enter again: nothing of it runs meanwhile
     assert enter(2) == ("parallel", 2)
-    with pytest.raises(KeyError), jit.team(("parallel", "serial"), 2):
+    with pytest.raises(KeyError), team.team(("parallel", "serial"), 2):
         raise KeyError
     assert enter(2) == ("parallel", 2)
     assert numba.get_num_threads() == before
@@ -463,20 +467,20 @@ def test_awake_threads_are_not_moved(monkeypatch):
     """Only after a pause, or with another number of threads, are the helpers kept apart anew."""
     moved = []
     monkeypatch.setattr(processors, "apart", lambda helpers: contextlib.nullcontext(moved.append(list(helpers))))
-    monkeypatch.setattr(jit, "_helpers", [1])
-    monkeypatch.setattr(jit, "PAUSE", 60)
-    monkeypatch.setattr(jit, "_awake", (1, -math.inf))
+    monkeypatch.setattr(team, "_helpers", [1])
+    monkeypatch.setattr(team, "PAUSE", 60)
+    monkeypatch.setattr(team, "_awake", (1, -math.inf))
     for threads in (2, 2, 1, 1, 2):
         enter(threads, most=2)
-        assert jit.is_awake(threads) and not jit.is_awake(threads + 1)
+        assert team.is_awake(threads) and not team.is_awake(threads + 1)
     assert moved == [[1], [1]]
-    monkeypatch.setattr(jit, "PAUSE", 0)
+    monkeypatch.setattr(team, "PAUSE", 0)
     enter(2)
     assert moved == [[1], [1], [1]]
 
 
 def enter(threads, most=1):
-    with jit.team(("parallel", "serial"), threads, most) as entered:
+    with team.team(("parallel", "serial"), threads, most) as entered:
         return entered
 
 
@@ -488,13 +492,14 @@ import threading
 import numba
 
 sys.path.insert(0, sys.argv[1])
-from test_jit import Steps, jit, kernels
+from fastbp.core.threads import team
+from test_jit import Steps, kernels
 
 def train():
     '''Bits of theta after five rounds of 40 steps, and the team sizes that were allowed.'''
     steps, seen = Steps((100, 64, 10)), set()
     for _ in range(5):
-        with jit.team((kernels.run, kernels.run_serial), 2) as (run, threads):
+        with team.team((kernels.run, kernels.run_serial), 2) as (run, threads):
             seen.add(threads)
             steps(run, 40, threads)
     return steps.theta.tobytes(), seen
@@ -592,9 +597,9 @@ def test_available_threads(monkeypatch, quota, threads):
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 4)
     monkeypatch.setattr(processors, "quota", lambda: quota)
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
-    assert jit.available_threads() == threads
+    assert processors.available_threads() == threads
     monkeypatch.setenv("NUMBA_NUM_THREADS", "4")
-    assert jit.available_threads() == 4  # as asked for
+    assert processors.available_threads() == 4  # as asked for
 
 
 TWO = hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
@@ -612,10 +617,10 @@ HELPERS = """
 import numba
 import numpy as np
 from fastbp import Network
-from fastbp.core import jit
+from fastbp.core.threads import team
 
 Network([64, 512, 10]).forward(np.ones((600, 64), "f4"), threads=2)
-print(numba.threading_layer(), len(jit._helpers))
+print(numba.threading_layer(), len(team._helpers))
 """
 
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_phases import moved
 
-from fastbp.core import jit, kernels, losses, optimizers, reference
+from fastbp.core import compiler, kernels, losses, optimizers, reference
 from fastbp.core.activations import SOFTMAX
 from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.product import MOST_NONZERO, NEVER, TILE_HEIGHT, Matrix, product, repeated_zero
 from fastbp.core.samples import LABELS, NONE, Samples, describe
-from fastbp.core.simd import at
+from fastbp.core.simd.memory import at
 from fastbp.network import check_loss
 from fastbp.workspace import Workspace, aligned, parameter_offsets
 
@@ -201,7 +201,7 @@ def test_weight_gradients(network, dtype):
             assert db_got.tobytes() == in_turn.tobytes(), f"db[{l}] {n}"
 
 
-@jit.serial
+@compiler.serial
 def product_of_one_step(gradient, at_row, sent, error):
     one, n = np.int64(1), len(error)
     C, A, B = Matrix(at(gradient, at_row), n, one), Matrix(at(sent, 0), one, one), Matrix(at(error, 0), n, one)
@@ -332,7 +332,7 @@ def test_refused_in_compiled_code_of_a_user():
 @settings(deadline=None)  # the first call compiles
 @given(n=st.integers(0, 10_000), shares=st.integers(1, 70), grain=st.integers(1, 40))
 def test_shares_cover_the_range_in_whole_grains(n, shares, grain):
-    bounds = [jit.share.py_func(n, c, shares, grain) for c in range(shares)]
+    bounds = [compiler.share.py_func(n, c, shares, grain) for c in range(shares)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == n
     assert all(hi == lo for (_, hi), (lo, _) in zip(bounds, bounds[1:], strict=False))

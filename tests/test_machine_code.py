@@ -20,15 +20,17 @@ import pytest
 from llvmlite import ir
 from numba import types
 
-from fastbp.core import jit, phases, simd
+from fastbp.core import compiler
 from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.product import Matrix, product, repeated_zero
-from fastbp.core.simd import at
+from fastbp.core.simd import cpu, tile, vectors
+from fastbp.core.simd.memory import at
+from fastbp.core.threads import board
 
 DTYPES = {"float32": types.float32, "float64": types.float64}
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 ARM = platform.machine().lower() in ("aarch64", "arm64")
-FMA = ARM or (X86 and "+fma" in simd.FEATURES.split(","))
+FMA = ARM or (X86 and "+fma" in cpu.FEATURES.split(","))
 
 
 class Dialect(NamedTuple):
@@ -76,16 +78,16 @@ def check(assembly, dialect):
         counts.append(sum(bool(re.match(dialect.fma, line)) for line in loop))
         calls = [line for line in loop if re.match(dialect.call, line)]
         assert (calls, spills(loop, dialect)) == ([], []), "\n".join(loop)
-    height, *rest = simd.TILE_ROWS
-    dense = [height, *2 * [height * simd.TILE_VECTORS], *[rows * simd.TILE_VECTORS for rows in rest], simd.ROW_VECTORS]
-    skipping = [simd.SKIP_ROWS * simd.SKIP_VECTORS // 2, simd.SKIP_ROWS * simd.SKIP_VECTORS]
+    height, *rest = cpu.TILE_ROWS
+    dense = [height, *2 * [height * cpu.TILE_VECTORS], *[rows * cpu.TILE_VECTORS for rows in rest], cpu.ROW_VECTORS]
+    skipping = [cpu.SKIP_ROWS * cpu.SKIP_VECTORS // 2, cpu.SKIP_ROWS * cpu.SKIP_VECTORS]
     assert sorted(counts) == sorted(dense + skipping)
     assert not re.search(MASKED_STORE, assembly)
 
 
 def compiled_here(dtype):
     """Assembly of `product` as Numba compiles it in this process."""
-    @numba.njit(**jit.FLAGS)
+    @numba.njit(**compiler.FLAGS)
     def multiply(c, a, b, n_rows, n_columns, depth, scale, zeros):
         one = np.int64(1)
         C, A, B = Matrix(at(c, 0), n_columns, one), Matrix(at(a, 0), depth, one), Matrix(at(b, 0), n_columns, one)
@@ -98,7 +100,7 @@ def compiled_here(dtype):
 
 def check_here():
     for dtype in DTYPES:
-        check(compiled_here(dtype), x86(dtype, simd.VECTOR_BITS) if X86 else arm(dtype))
+        check(compiled_here(dtype), x86(dtype, cpu.VECTOR_BITS) if X86 else arm(dtype))
 
 
 @pytest.mark.skipif(not FMA, reason="compiled for a processor without fused multiply-adds")
@@ -129,7 +131,7 @@ class Target(NamedTuple):
         return target.create_target_machine(self.cpu, self.features, opt=3, reloc="pic", codemodel="default")
 
     def shape(self):
-        return simd._shape(self.triple, self.features)
+        return cpu._shape(self.triple, self.features)
 
 
 AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "+avx,+avx2,+fma")
@@ -144,10 +146,10 @@ def emit(module, name, dtype):
     """A function `name_dtype` of the module that is nothing but the intrinsic."""
     kinds = {"p": types.CPointer(DTYPES[dtype]), "b": types.CPointer(types.int64), "n": types.int64}
     values = {"p": (ir.FloatType() if dtype == "float32" else ir.DoubleType()).as_pointer(),
-              "b": simd.I64.as_pointer(), "n": simd.I64}
-    signature, body = getattr(simd, name)._defn(None, *(kinds[letter] for letter in INTRINSICS[name]))
+              "b": vectors.I64.as_pointer(), "n": vectors.I64}
+    signature, body = getattr(tile, name)._defn(None, *(kinds[letter] for letter in INTRINSICS[name]))
     arguments = [values[letter] for letter in INTRINSICS[name]]
-    function = ir.Function(module, ir.FunctionType(simd.VOID, arguments), f"{name}_{dtype}")
+    function = ir.Function(module, ir.FunctionType(vectors.VOID, arguments), f"{name}_{dtype}")
     builder = ir.IRBuilder(function.append_basic_block())
     body(SimpleNamespace(get_dummy_value=lambda: None), builder, signature, function.args)
     builder.ret_void()
@@ -157,7 +159,9 @@ def cross_compiled(monkeypatch, target, shape, dtype):
     """The tiles of that shape as an optimised module for the target, and the target's machine."""
     names = ("VECTOR_BITS", "TILE_ROWS", "TILE_VECTORS", "SKIP_ROWS", "SKIP_VECTORS")
     for name, value in zip(names, shape, strict=True):
-        monkeypatch.setattr(simd, name, value)
+        for module in (cpu, vectors, tile):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
     module = ir.Module()
     module.triple = target.triple
     for name in INTRINSICS:
@@ -192,8 +196,8 @@ def test_too_large_a_tile_is_found_out(monkeypatch, target, dialect, shape):
 def test_clock_of_the_processor(target, instruction):
     module = ir.Module()
     module.triple = target.triple
-    builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(simd.I64, []), "clock").append_basic_block())
-    builder.ret(phases.ticks._defn(None)[1](None, builder, None, ()))
+    builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(vectors.I64, []), "clock").append_basic_block())
+    builder.ret(board.ticks._defn(None)[1](None, builder, None, ()))
     assert instruction in target.machine().emit_assembly(llvm.parse_assembly(str(module)))
 
 
@@ -230,15 +234,15 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
                    check=True)
     draw, size = np.random.default_rng(0), np.dtype(dtype).itemsize
     skipping, one_row, turned = name == "tile_skipping", name.startswith("row_tile"), name == "row_tile_turned"
-    vectors = {"tiles": simd.TILE_VECTORS, "row_tile": simd.ROW_VECTORS, "row_tile_turned": simd.ROW_SQUARES,
-               "tile_skipping": simd.SKIP_VECTORS}[name]
-    width = vectors * simd.VECTOR_BITS // (8 * size)
-    depth, row = 2 * simd.WORD - 5, 2 * simd.WORD  # of A and of C; between their rows and beyond C's columns is NaN
+    n_vectors = {"tiles": cpu.TILE_VECTORS, "row_tile": cpu.ROW_VECTORS, "row_tile_turned": cpu.ROW_SQUARES,
+               "tile_skipping": cpu.SKIP_VECTORS}[name]
+    width = n_vectors * cpu.VECTOR_BITS // (8 * size)
+    depth, row = 2 * cpu.WORD - 5, 2 * cpu.WORD  # of A and of C; between their rows and beyond C's columns is NaN
     kept = draw.random(depth) < 0.3 if skipping else np.ones(depth, bool)
     steps = np.packbits(np.append(kept, np.zeros(5, bool)), bitorder="little")
     # How many of the tallest tiles, how many rows: tiles of 6, 6, 1 rows, of 6, 4, 2, 1, of 4, 4, 1. Lines to ask for,
     # so far apart: 0, and the tallest ask for none.
-    heights = ((0, simd.SKIP_ROWS),) if skipping else ((0, 1),) if one_row else ((2, 13), (1, 13), (0, 9))
+    heights = ((0, cpu.SKIP_ROWS),) if skipping else ((0, 1),) if one_row else ((2, 13), (1, 13), (0, 9))
     for (n_tallest, n_rows), asks in itertools.product(heights, (0, row) if name == "tiles" else (0,)):
         for n_columns in (width,) if one_row else (1, width // 4, width // 2, width // 2 + 1, width - 1, width):
             A, B = draw.integers(-8, 9, (n_rows, depth)) * kept, draw.integers(-8, 9, (depth, width))
@@ -267,7 +271,7 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_activations_store_whole_vectors(dtype):
     """Where a result is stored in place of one of the numbers it is selected from, LLVM stores the others only."""
-    @numba.njit(**jit.FLAGS)
+    @numba.njit(**compiler.FLAGS)
     def run(code, z, a, delta, n):
         activate(code, z, a, 1, n, n)
         multiply_by_prime(code, z, a, delta, 1, n, n)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fastbp import Network, Trainer, cost_and_gradient
-from fastbp.core import jit, reference
+from fastbp.core import compiler, reference
 from fastbp.core.optimizers import (
     OPTIMIZERS as KINDS,
 )
@@ -46,7 +46,7 @@ OPTIMIZERS = [
 CURVATURES = np.array([0.1, 0.5, 1.0, 2.0, 5.0])
 
 
-@jit.serial
+@compiler.serial
 def update_range(theta, gradient, state, settings, eta, step, lo, hi):
     update_block(theta, gradient, state, settings, factors_of(settings, eta, step), lo, hi - lo, lo, hi - lo)
 

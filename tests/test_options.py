@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, AdamW, Network, Trainer
-from fastbp.core import jit, kernels, noise, reference
+from fastbp.core import compiler, kernels, noise, reference
 from fastbp.randomness import ORDER, generator
 from fastbp.workspace import aligned
 
@@ -98,7 +98,7 @@ def test_the_same_bits(case, option, dtype):
     assert trained() == trained(2) == trained(3) == trained(again=True)
 
 
-@jit.serial
+@compiler.serial
 def add_noise(key, first_row, deviation, rows, n_rows, n, ld):
     noise.add_noise(key, first_row, deviation, rows, n_rows, n, ld)
 

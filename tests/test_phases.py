@@ -1,4 +1,4 @@
-"""fastbp.core.phases: how threads share out the work of a phase, and how their shares follow from their speeds."""
+"""fastbp.core.threads.board: how threads share out a phase's work, and how their shares follow from their speeds."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_jit import Steps
 
-from fastbp.core import jit, kernels, phases
-from fastbp.core.phases import FIELDS, MOVED, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size, fields_of
+from fastbp.core import compiler, kernels
+from fastbp.core.threads import board as boards
+from fastbp.core.threads.board import FIELDS, MOVED, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size, fields_of
 
 SPEEDS = ([1, 1], [1, 2], [0.3, 1], [1, 1, 1], [4, 1, 2], [1, 1, 2, 2, 2, 2, 2, 2])
 
 
-@jit.serial
+@compiler.serial
 def share(board, n, part, parts, threads, grain, turn=0):
-    return phases.share(board[-FIELDS * threads:], n, part, parts, threads, grain, turn)
+    return boards.share(board[-FIELDS * threads:], n, part, parts, threads, grain, turn)
 
 
 def moved(threads, draw):
@@ -56,8 +57,8 @@ def test_shares_follow_speeds(speeds):
         assert of_work.sum() == pytest.approx(1)
         fields_of(board, threads)[WORKED] = of_work * WHOLE * 10
         fields_of(board, threads)[TICKS] = of_work / speeds * 1e9
-        phases.balance(board, threads)
-    wanted = phases.EVENLY / threads + (1 - phases.EVENLY) * speeds / speeds.sum()
+        boards.balance(board, threads)
+    wanted = boards.EVENLY / threads + (1 - boards.EVENLY) * speeds / speeds.sum()
     np.testing.assert_allclose(shares(board, threads), wanted, atol=0.002)
 
 
@@ -77,18 +78,18 @@ def test_no_thread_is_forgotten():
     board = moved(3, np.random.default_rng(1))
     before = shares(board, 3)
     fields_of(board, 3)[WORKED] = 10
-    phases.balance(board, 3)
+    boards.balance(board, 3)
     np.testing.assert_array_equal(shares(board, 3), before)
     for _ in range(12):
         fields_of(board, 3)[WORKED], fields_of(board, 3)[TICKS] = [20, 0, 20], [10, 10, 20]
-        phases.balance(board, 3)
+        boards.balance(board, 3)
     speeds = np.array([2, 1.5, 1])
-    wanted = phases.EVENLY / 3 + (1 - phases.EVENLY) * speeds / speeds.sum()
+    wanted = boards.EVENLY / 3 + (1 - boards.EVENLY) * speeds / speeds.sum()
     np.testing.assert_allclose(shares(board, 3), wanted, atol=0.002)
     for _ in range(60):
         fields_of(board, 3)[WORKED], fields_of(board, 3)[TICKS] = 1000, [1000, 1000, 10**9]
-        phases.balance(board, 3)
-    assert shares(board, 3)[2] > 0.9 * phases.EVENLY / 3
+        boards.balance(board, 3)
+    assert shares(board, 3)[2] > 0.9 * boards.EVENLY / 3
 
 
 @pytest.mark.parametrize("threads", [2, 3])

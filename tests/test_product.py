@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastbp.core.product as product_module
-from fastbp.core import jit
+from fastbp.core import compiler
 from fastbp.core.product import (
     ALWAYS,
     FEW_ROWS,
@@ -27,7 +27,7 @@ from fastbp.core.product import (
     product,
     repeated_zero,
 )
-from fastbp.core.simd import (
+from fastbp.core.simd.cpu import (
     DEPTH,
     ROW_DEPTH,
     ROW_VECTORS,
@@ -38,8 +38,8 @@ from fastbp.core.simd import (
     TILE_VECTORS,
     VECTOR_BITS,
     WORD,
-    at,
 )
+from fastbp.core.simd.memory import at
 
 DTYPES = ["float32", "float64"]
 GAP = 140  # numbers of no man's land around every matrix: more than any panel is wide
@@ -51,7 +51,7 @@ def panel(dtype):
     return TILE_VECTORS * VECTOR_BITS // 8 // np.dtype(dtype).itemsize
 
 
-@jit.serial
+@compiler.serial
 def multiply(memory, c, first, zero, a, b, n_rows, n_columns, depth, scale, zeros):
     """C = first + scale A B in one flat memory, each matrix an (offset, row stride, column stride)."""
     C = Matrix(at(memory, c[0]), c[1], c[2])
@@ -307,9 +307,11 @@ import mmap
 
 import numpy as np
 import test_product
-from fastbp.core import jit
+from fastbp.core import compiler
 from fastbp.core.product import ALWAYS, LOOK, NEVER
-from fastbp.core.simd import SUM_VECTORS, VECTOR_BITS, add_rows, at
+from fastbp.core.simd.cpu import SUM_VECTORS, VECTOR_BITS
+from fastbp.core.simd.memory import at
+from fastbp.core.simd.tile import add_rows
 
 PAGE = mmap.PAGESIZE
 protect = ctypes.CDLL(None).mprotect
@@ -339,7 +341,7 @@ class Guarded(test_product.Case):
         return memory
 
 
-@jit.serial
+@compiler.serial
 def add(total, rows, scale):
     add_rows(at(total, 0), at(rows, 0), rows.shape[1], len(rows), len(total), scale)
 

@@ -23,7 +23,9 @@ import pytest
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
 from fastbp import trainer as trainer_module
 from fastbp.callbacks import Every
-from fastbp.core import jit, kernels, phases
+from fastbp.core import kernels
+from fastbp.core.threads import board as boards
+from fastbp.core.threads import processors, team
 from fastbp.pace import Pace
 from fastbp.randomness import ORDER, generator
 from fastbp.schedules import SCHEDULES
@@ -897,7 +899,7 @@ def test_one_disturbance_of_long_steps(number):
                                                       ([1, 1, 1], 256, True), ([16, 16, 16], 64, True)])
 def test_worth_trying(monkeypatch, sizes, batch_size, tried):
     """All threads, where a step takes some 5 us or more, whether of multiply-adds or of many samples."""
-    monkeypatch.setattr(jit, "available_threads", lambda: 2)
+    monkeypatch.setattr(processors, "available_threads", lambda: 2)
     assert Trainer(Network(sizes, output="identity"), batch_size=batch_size).threads == (2 if tried else 1)
 
 
@@ -931,12 +933,12 @@ def test_shares_of_threads_are_kept_while_they_are_awake(monkeypatch, awake):
     found = []
 
     def balance(board, threads):
-        moved = phases.fields_of(board, threads)[phases.MOVED]
+        moved = boards.fields_of(board, threads)[boards.MOVED]
         found.append((threads, int(moved[0])))
         moved[0] = 1000
 
     monkeypatch.setattr(trainer_module, "balance", balance)
-    monkeypatch.setattr(jit, "is_awake", lambda threads: awake)
+    monkeypatch.setattr(team, "is_awake", lambda threads: awake)
     X, y = np.random.default_rng(0).random((640, 20), np.float32), np.arange(640) % 3
     for threads, batch_size in ((1, 64), (2, 16), (2, 64)):
         found.clear()

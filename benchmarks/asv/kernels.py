@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from fastbp.core import activations, jit, kernels, losses, optimizers, reference
+from fastbp.core import activations, compiler, kernels, losses, optimizers, reference
 from fastbp.workspace import aligned
 
 from .cases import DTYPES, THREADS, Batch, PerCall, only_with
@@ -73,13 +73,13 @@ class NumPyReference(PerCall):
         self.make(self.times)
 
 
-@jit.serial
+@compiler.serial
 def activate_often(code, z, a, n, times):
     for _ in range(times):
         activations.activate(code, z, a, 1, n, n)
 
 
-@jit.serial
+@compiler.serial
 def slope_often(code, z, a, delta, n, times):
     for _ in range(times):
         delta[:] = 1
@@ -115,7 +115,7 @@ class Activation(PerCall):
 N_PARAMETERS = 669_706  # of 784-512-512-10
 
 
-@jit.serial
+@compiler.serial
 def stream(theta, gradient, m, v):
     """What an update with two moments reads and writes, and next to no arithmetic: the limit of its time."""
     for i in range(theta.size):

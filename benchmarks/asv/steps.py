@@ -6,8 +6,8 @@ import numpy as np
 
 import fastbp
 from fastbp.core import kernels, losses
-from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
+from fastbp.core.threads.board import board_size
 from fastbp.workspace import aligned
 
 from .cases import DTYPES, LAYERS, THREADS, Batch, PerCall, network, only_with

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 
-from fastbp.core import jit
-from fastbp.core.elementwise import copysign, each, fma, polynomial, power_of_two, where
-from fastbp.core.simd import out_of_line, part
+from fastbp.core import compiler
+from fastbp.core.compiler import out_of_line
+from fastbp.core.simd.elementwise import copysign, each, fma, polynomial, power_of_two, where
+from fastbp.core.simd.memory import part
 
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX, LEAKY_RELU, ELU, SELU, GELU, GELU_TANH, SILU, SOFTPLUS = range(12)
 CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
@@ -226,7 +227,7 @@ _exp_of_difference = each(lambda z, a, highest: exp(z - highest))
 _quotient = each(lambda z, a, total: a / total)
 
 
-@jit.piece
+@compiler.piece
 def activate(code, z, a, n_rows, n, ld):
     """a = f(z) for `n_rows` rows of `n` neurons, in z and a `ld` apart, each row from the start of a cache line and
     with room up to the end of one; `a` is overwritten."""
@@ -246,7 +247,7 @@ def activate(code, z, a, n_rows, n, ld):
         activate_rarely(code, z, a, n_rows, n, ld)
 
 
-@jit.rare
+@compiler.rare
 def activate_rarely(code, z, a, n_rows, n, ld):
     """`activate`, of functions that few networks have."""
     if code == LEAKY_RELU:
@@ -265,7 +266,7 @@ def activate_rarely(code, z, a, n_rows, n, ld):
         _softplus_of(z, a, n_rows, n, ld, ())
 
 
-@jit.inlined
+@compiler.inlined
 def _softmax(z, a):
     n, highest = z.size, z[0]
     for j in range(1, n):
@@ -290,7 +291,7 @@ _times_silu_prime = each(lambda z, delta: silu_prime(z) * delta)
 _times_softplus_prime = each(lambda z, delta: sigmoid(z) * delta)
 
 
-@jit.piece
+@compiler.piece
 def multiply_by_prime(code, z, a, delta, n_rows, n, ld):
     """delta = delta ∘ f'(z) for rows as above, with a = f(z); for softmax delta's product with its Jacobian.
 
@@ -310,7 +311,7 @@ def multiply_by_prime(code, z, a, delta, n_rows, n, ld):
         multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld)
 
 
-@jit.rare
+@compiler.rare
 def multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld):
     """`multiply_by_prime`, of functions that few networks have."""
     if code == LEAKY_RELU:
@@ -329,7 +330,7 @@ def multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld):
         _times_softplus_prime(z, delta, n_rows, n, ld, ())
 
 
-@jit.inlined
+@compiler.inlined
 def _multiply_by_jacobian(a, delta):
     mean = a.dtype.type(0)
     for j in range(a.size):

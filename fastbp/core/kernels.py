@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 from numba import carray, prange, types
-from numba.core.compiler_lock import global_compiler_lock
 
-from fastbp.core import jit
+from fastbp.core import compiler
 from fastbp.core.activations import (
     IDENTITY,
     RELU,
@@ -30,7 +29,7 @@ from fastbp.core.activations import (
     multiply_by_prime,
     multiply_by_rare_prime,
 )
-from fastbp.core.cache import is_cached
+from fastbp.core.compiler import beside
 from fastbp.core.losses import Rule, costs_and_errors
 from fastbp.core.noise import add_noise, drop
 from fastbp.core.optimizers import (
@@ -49,21 +48,6 @@ from fastbp.core.optimizers import (
     update_block,
     update_rarely,
 )
-from fastbp.core.phases import (
-    FIELDS,
-    NUMBER,
-    PARTS_PER_THREAD,
-    TICKS,
-    WHOLE,
-    WORKED,
-    done,
-    parts,
-    share,
-    take,
-    thread_number,
-    ticks,
-    wait,
-)
 from fastbp.core.product import (
     LOOK,
     NUMBERS_NEAR,
@@ -75,7 +59,28 @@ from fastbp.core.product import (
     transposed,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
-from fastbp.core.simd import DEPTH, add_rows, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
+from fastbp.core.simd.cpu import DEPTH
+from fastbp.core.simd.denormals import flush_denormals, restore_denormals
+from fastbp.core.simd.memory import at, lent, part, pointer_from
+from fastbp.core.simd.tile import add_rows
+from fastbp.core.simd.vectors import fma
+from fastbp.core.threads import team
+from fastbp.core.threads.board import (
+    FIELDS,
+    NUMBER,
+    PARTS_PER_THREAD,
+    TICKS,
+    WHOLE,
+    WORKED,
+    done,
+    even_share,
+    parts,
+    share,
+    take,
+    thread_number,
+    ticks,
+    wait,
+)
 
 # Columns of the table of layers. W, B: offsets into theta; INPUT, Z, A, DELTA: offsets into buffers, where the rows of
 # INPUT are LD_INPUT apart and those of the others LD. DROPOUT: of the layer's input, 0 for none; NOISE: of the first
@@ -97,13 +102,13 @@ ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
 WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 
 
-@jit.inlined
+@compiler.inlined
 def rows_near(n_out):
     """Rows of W that stay near a core while work goes on on them."""
     return max(1, NUMBERS_NEAR // n_out // WHOLE_PANELS) * WHOLE_PANELS
 
 
-@jit.inlined
+@compiler.inlined
 def neuron_grain(n, threads):
     """Neurons are shared out, of `n` in a layer, in whole panels of the tile that skips zeros; in less where that
     would leave a thread fewer than two."""
@@ -113,7 +118,7 @@ def neuron_grain(n, threads):
     return grain
 
 
-@jit.inlined
+@compiler.inlined
 def samples_at_once(layers, batch_size, threads):
     """Samples of a mini-batch that go through the network before the next ones do, whose share of the gradient is added
     to theirs: of a large mini-batch as many as stay near the cores with their neurons, in pieces of nearly equal size,
@@ -143,26 +148,26 @@ def scratch_size(layer_sizes, threads, batch_size, clips=False):
     return max(blocks, whole + norms if clips else 0)
 
 
-@jit.inlined
+@compiler.inlined
 def _rows(vector, offset, stride, lo):
     """The matrix at `offset` of a flat vector, rows `stride` apart, from its row `lo` on."""
     return Matrix(at(vector, offset + lo * stride), stride, np.int64(1))
 
 
-@jit.inlined
+@compiler.inlined
 def _block(vector, offset, ld, lo, hi):
     """Rows lo..hi, `ld` apart, of those at `offset` of a flat vector, as one vector."""
     return part(vector, offset + lo * ld, (hi - lo) * ld)
 
 
-@jit.inlined
+@compiler.inlined
 def drop_sent(layers, l, rows, row, first, n_rows, n, ld):
     """Dropout of what layer l receives, if it has one: of row `row` and the next, from neuron `first` on."""
     if layers[l, DROPOUT] > 0:
         drop(layers[l, KEY], row, first, layers[l, DROPOUT], rows, n_rows, n, ld)
 
 
-@jit.block
+@compiler.block
 def forward_block(theta, layers, buffers, l, lo, hi, first, end, at_row):
     """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]) for samples lo..hi, neurons first..end: both overwritten.
 
@@ -179,7 +184,7 @@ def forward_block(theta, layers, buffers, l, lo, hi, first, end, at_row):
         drop_sent(layers, l + 1, a_rows, at_row + lo, first, hi - lo, end - first, ld)
 
 
-@jit.inlined
+@compiler.inlined
 def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
     """delta[L] = dE/dz[L] and the cost of each of the samples lo..hi: both overwritten.
 
@@ -193,7 +198,7 @@ def output_error_block(layers, buffers, targets, costs, loss, lo, hi):
                      part(costs, lo, hi - lo), hi - lo, n_out, ld)
 
 
-@jit.block
+@compiler.block
 def backward_block(theta, layers, buffers, l, lo, hi, first, end, at_row):
     """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]) for samples lo..hi, neurons first..end: overwritten; and as in
     `forward_block`, what was dropped is 0."""
@@ -214,13 +219,13 @@ def backward_block(theta, layers, buffers, l, lo, hi, first, end, at_row):
         drop_sent(layers, l + 1, a_rows, at_row + lo, first, hi - lo, end - first, ld)
 
 
-@jit.inlined
+@compiler.inlined
 def _is_outer_product(n, fresh):
     """Whether dW is computed as one: for a single sample, to cut it into tiles would take longer."""
     return n == 1 and fresh
 
 
-@jit.inlined
+@compiler.inlined
 def outer_product(gradient, first, sent, error, factor):
     """gradient[first:] = the rows of sent (factor error)ᵀ, with the bits of a `product` of one step."""
     n, zero = len(error), gradient.dtype.type(0)
@@ -230,7 +235,7 @@ def outer_product(gradient, first, sent, error, factor):
             row[j] = fma(sent[i], factor * error[j], zero) + zero  # as a tile stores it: 0 for -0
 
 
-@jit.block
+@compiler.block
 def weight_gradients_block(gradient, at_row, layers, buffers, l, first, n, scale, fresh, lo, hi):
     """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over `n` samples from the `first` on, and below
     the layer's last row db[l] = scale times the sum of delta[l]: overwritten, or, unless `fresh`, added to.
@@ -255,7 +260,7 @@ def weight_gradients_block(gradient, at_row, layers, buffers, l, first, n, scale
     return length + n_out
 
 
-@jit.block
+@compiler.block
 def summed_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh, lo, hi, block):
     """`weight_gradients_block` of the first `n` samples; with block >= 0 by chains of CHAIN samples, which are computed
     at gradient[block] and added up with what the additions before have rounded away (Kahan 1965).
@@ -274,7 +279,7 @@ def summed_gradients_block(gradient, at_row, layers, buffers, l, n, scale, fresh
     return length
 
 
-@jit.inlined
+@compiler.inlined
 def add_exactly(total, lost, term, fresh):
     """total + term, where `lost` is how much too large the total is; both overwritten if `fresh`."""
     if fresh:
@@ -288,7 +293,7 @@ def add_exactly(total, lost, term, fresh):
             total[i] = after
 
 
-@jit.inner
+@compiler.inner
 def check_rows(layers, buffers, n, threads):
     """Raise ValueError unless each part of `buffers` has room for n samples; the table says where each begins."""
     if threads < 1:
@@ -303,7 +308,7 @@ def check_rows(layers, buffers, n, threads):
         raise ValueError("n must be at least 1 and at most the samples that the buffers have room for")
 
 
-@jit.inner
+@compiler.inner
 def check_parameters(theta, layers):
     """Raise ValueError unless theta or a gradient is as long as the table of layers says."""
     last = len(layers) - 1
@@ -316,7 +321,7 @@ def _forward(theta, layers, buffers, n, threads):
     check_rows(layers, buffers, n, threads)
     check_parameters(theta, layers)
     for c in prange(threads):
-        lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+        lo, hi = even_share(n, c, threads, TILE_HEIGHT)
         for l in range(len(layers)):
             forward_block(theta, layers, buffers, l, lo, hi, 0, layers[l, N_OUT], 0)
 
@@ -327,7 +332,7 @@ def _output_error(layers, buffers, targets, costs, loss, n, threads):
     if targets.size < n * layers[len(layers) - 1, N_OUT] or costs.size < n:
         raise ValueError("targets and costs must have a row for each of the n samples")
     for c in prange(threads):
-        lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+        lo, hi = even_share(n, c, threads, TILE_HEIGHT)
         output_error_block(layers, buffers, targets, costs, loss, lo, hi)
 
 
@@ -336,7 +341,7 @@ def _backward(theta, layers, buffers, n, threads):
     check_rows(layers, buffers, n, threads)
     check_parameters(theta, layers)
     for c in prange(threads):
-        lo, hi = jit.share(n, c, threads, TILE_HEIGHT)
+        lo, hi = even_share(n, c, threads, TILE_HEIGHT)
         for l in range(len(layers) - 2, -1, -1):
             backward_block(theta, layers, buffers, l, lo, hi, 0, layers[l, N_OUT], 0)
 
@@ -350,17 +355,17 @@ def _weight_gradients(gradient, layers, buffers, n, threads):
     check_parameters(gradient, layers)
     for c in prange(threads):
         for l in range(len(layers)):
-            lo, hi = jit.share(layers[l, N_IN], c, threads, ROW_GRAIN)
+            lo, hi = even_share(layers[l, N_IN], c, threads, ROW_GRAIN)
             if lo < hi:
                 at_row = layers[l, W] + lo * layers[l, N_OUT]
                 weight_gradients_block(gradient, at_row, layers, buffers, l, 0, n, 1 / n, True, lo, hi)
 
 
 # They raise ValueError, before anything is written, if n or threads is below 1 or an array is too short.
-forward, forward_serial = jit.twins(_forward)
-output_error, output_error_serial = jit.twins(_output_error)
-backward, backward_serial = jit.twins(_backward)
-weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
+forward, forward_serial = compiler.twins(_forward)
+output_error, output_error_serial = compiler.twins(_output_error)
+backward, backward_serial = compiler.twins(_backward)
+weight_gradients, weight_gradients_serial = compiler.twins(_weight_gradients)
 
 
 # What follows runs whole mini-batches. A step is two phases: each thread does all that its samples need, then all that
@@ -371,14 +376,14 @@ INFER, TRAIN, ACCUMULATE = range(3)  # what for
 NO_LOSS = Rule(0, 0.0, 0)
 
 
-@jit.inlined
+@compiler.inlined
 def _layer_of(stage, n_layers):
     """The layer that a stage of a mini-batch works on. Stages: 0 the input; 1 to L the forward pass, with the output
     error after the last; L + 1 to 2 L - 1 the backward recurrence, from the last hidden layer to the first."""
     return max(0, stage - 1) if stage <= n_layers else 2 * n_layers - 1 - stage
 
 
-@jit.inlined
+@compiler.inlined
 def samples_block(theta, layers, buffers, targets, costs, x, t, weights, factor, order, first, ahead, loss, begin, end,
                   lo, hi, at_row, lowest):
     """The stages begin..end for samples lo..hi, for as many at a time as stay near the core with all their neurons.
@@ -406,7 +411,7 @@ def samples_block(theta, layers, buffers, targets, costs, x, t, weights, factor,
                 errors_block(layers, buffers, targets, costs, x, t, weights, factor, order, first, ahead, loss, i, to)
 
 
-@jit.block
+@compiler.block
 def input_block(layers, buffers, targets, x, t, order, first, lo, hi, at_row):
     """a[0] and targets of samples lo..hi of those that start at order[first]."""
     n_in, n_out, ld = layers[0, N_IN], layers[len(layers) - 1, N_OUT], layers[0, LD_INPUT]
@@ -421,7 +426,7 @@ def input_block(layers, buffers, targets, x, t, order, first, lo, hi, at_row):
         gather(t, order, first + lo, hi - lo, _block(targets, 0, n_out, lo, hi), n_out, n_out)
 
 
-@jit.block
+@compiler.block
 def errors_block(layers, buffers, targets, costs, x, t, weights, factor, order, first, ahead, loss, lo, hi):
     """Output error of samples lo..hi, times their weights times `factor`, which makes 1 of their mean: they may be far
     from what a float32 holds. Meanwhile the samples `ahead` of them are fetched."""
@@ -441,13 +446,13 @@ def errors_block(layers, buffers, targets, costs, x, t, weights, factor, order, 
                 delta[j] = delta[j] * buffers.dtype.type(weight) if weight > 0 else buffers.dtype.type(0)
 
 
-@jit.inlined
+@compiler.inlined
 def weight_of(weights, order, i):
     """Of the i-th sample in order (an empty `order`: as they lie)."""
     return weights[order[i]] if len(order) else weights[i]
 
 
-@jit.inner
+@compiler.inner
 def total_weight(weights, order, first, n):
     """Of `n` samples from order[first] on, each 1 if `weights` is empty."""
     if len(weights) == 0:
@@ -458,7 +463,7 @@ def total_weight(weights, order, first, n):
     return total
 
 
-@jit.inlined
+@compiler.inlined
 def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, settings, factors, scratch, block,
                   updates, delta_first, lo, hi, at_row):
     """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, laid out like theta or, with scratch >= 0,
@@ -484,7 +489,7 @@ def weights_block(theta, gradient, state, layers, buffers, l, n, scale, fresh, s
                              length if settings[DECAY_BIASES] else length - biases)
 
 
-@jit.block
+@compiler.block
 def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, fresh, settings, factors, scratch,
                  block, updates, delta_first, fields, c, n_parts, threads, at_row):
     """A part of the weights of layers begin..end; returns how much of all of them."""
@@ -503,7 +508,7 @@ def weights_part(theta, gradient, state, layers, buffers, begin, end, n, scale, 
 NORMS, UPDATE, LIMIT = 1, 2, 3
 
 
-@jit.rare
+@compiler.rare
 def bound_part(phase, theta, gradient, state, layers, settings, factors, scratch, fields, c, n_parts, threads):
     """A part of such a phase. NORMS: of the gradient. UPDATE: all weights and biases, by a gradient that is clipped.
     LIMIT: neurons; where the norm of one's incoming weights is above the bound they become shorter."""
@@ -526,7 +531,7 @@ def bound_part(phase, theta, gradient, state, layers, settings, factors, scratch
             limit_block(theta, part(gradient, at_factors, hi - lo), state, layers, l, settings, lo, hi)
 
 
-@jit.inlined
+@compiler.inlined
 def norms_block(gradient, layers, l, lo, hi):
     """The norm of each ROW_GRAIN rows of dW[l], lo to hi, of db[l] with the last of them: whatever the threads, the
     same sums."""
@@ -536,7 +541,7 @@ def norms_block(gradient, layers, l, lo, hi):
         gradient[norms + i // ROW_GRAIN] = norm(part(gradient, begin, end - begin))
 
 
-@jit.inlined
+@compiler.inlined
 def clipped_block(theta, gradient, state, layers, l, settings, factors, lo, hi):
     """Update of rows lo..hi of W[l], with the last of them b[l]; the gradient is laid out like theta."""
     w, n_out = layers[l, W], layers[l, N_OUT]
@@ -547,7 +552,7 @@ def clipped_block(theta, gradient, state, layers, l, settings, factors, lo, hi):
         update_block(theta, gradient, state, settings, factors, begin, end - begin, begin, decaying - begin)
 
 
-@jit.inlined
+@compiler.inlined
 def limit_block(theta, factors, state, layers, l, settings, lo, hi):
     """The incoming weights of neurons lo..hi, made at most as long as their bound; then their part of the parameters'
     mean moves, if there is one. factors (hi - lo,): overwritten."""
@@ -570,13 +575,13 @@ def limit_block(theta, factors, state, layers, l, settings, lo, hi):
             move_mean(part(state[len(state) - 1], w + i * n_out + lo, hi - lo), row, settings)
 
 
-@jit.inlined
+@compiler.inlined
 def rows_end(layers, l, hi):
     """Where rows of W[l] up to `hi` end in theta, b[l] with the last of them."""
     return layers[l, W] + (hi + (hi == layers[l, N_IN])) * layers[l, N_OUT]
 
 
-@jit.inlined
+@compiler.inlined
 def norm(g):
     """The root of the sum of squares, of four sums side by side in float64; where they would overflow or vanish, by
     numbers made smaller or larger."""
@@ -593,7 +598,7 @@ def norm(g):
     return math.sqrt(squares) if 1e-280 < squares < np.inf else scaled_norm(g, 0, 1, g.size)
 
 
-@jit.inner
+@compiler.inner
 def scaled_norm(v, first, step, n):
     """The norm of v[first], v[first + step], ..., `n` numbers, whatever their size; NaN or infinity if one is."""
     most = 0.0
@@ -607,7 +612,7 @@ def scaled_norm(v, first, step, n):
     return most * math.sqrt(squares)
 
 
-@jit.inlined
+@compiler.inlined
 def norms_of(layers, l):
     """Where the norms of layer l's gradient are, after all of the gradient and the layers before."""
     last = len(layers) - 1
@@ -617,7 +622,7 @@ def norms_of(layers, l):
     return place
 
 
-@jit.inlined
+@compiler.inlined
 def clipping_factor(gradient, layers, bound):
     """What the gradient is to be multiplied by, so that its norm is at most `bound`; NaN, which then is seen in theta,
     where the norm is more than its type can hold."""
@@ -632,7 +637,7 @@ def clipping_factor(gradient, layers, bound):
     return bound / total if bound < total < np.inf else 1.0 if total <= bound else np.nan
 
 
-@jit.inlined
+@compiler.inlined
 def outputs_block(outputs, layers, buffers, first, lo, hi):
     """a[L] of samples lo..hi into their rows of `outputs`, where the mini-batch starts at row `first`."""
     last = len(layers) - 1
@@ -643,7 +648,7 @@ def outputs_block(outputs, layers, buffers, first, lo, hi):
             to[j] = a[j]
 
 
-@jit.apart
+@compiler.apart
 def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, weights, order, n_samples, batch_size,
                purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own, threads):
     """All that one thread does of `run`, as thread `own`.
@@ -755,7 +760,7 @@ def one_thread(theta, gradient, state, layers, buffers, targets, costs, x, t, we
     restore_denormals(control)
 
 
-@jit.inlined
+@compiler.inlined
 def _sum(costs, n):
     total = 0.0
     for i in range(n):
@@ -763,7 +768,7 @@ def _sum(costs, n):
     return total
 
 
-Pieces = list[jit.Made]
+Pieces = list[compiler.Made]
 
 
 def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
@@ -803,7 +808,7 @@ def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
     needed = _rare_needed(layers, settings, purpose)
     place, filled = _loaded.get(dtype, (0, frozenset()))
     if not (place and filled >= needed):
-        with global_compiler_lock:
+        with compiler.global_compiler_lock:
             place, filled = _address(dtype), _fill(dtype, needed)
             _loaded[dtype] = place, filled
     return place
@@ -840,17 +845,17 @@ RARE_NAMES = {activate_rarely: "activations such as gelu", multiply_by_rare_prim
 def _fill(dtype: str, pieces: Iterable[Any]) -> frozenset[Any]:
     """Load or compile rare pieces; returns those that are there."""
     _, _, rare = _signatures(dtype)
-    wanted = [made for made in rare if made[0] in pieces and not jit.is_filled(*made)]
+    wanted = [made for made in rare if made[0] in pieces and not compiler.is_filled(*made)]
     what = ", ".join(dict.fromkeys(RARE_NAMES[piece] for piece, _ in wanted))
-    with jit.once([(piece.alone, signature) for piece, signature in wanted], what, f"1 to {2 * len(wanted)} s"):
+    with compiler.once([(piece.alone, signature) for piece, signature in wanted], what, f"1 to {2 * len(wanted)} s"):
         for piece, signature in wanted:
-            jit.fill(piece, signature)
-    return frozenset(piece for piece, signature in rare if jit.is_filled(piece, signature))
+            compiler.fill(piece, signature)
+    return frozenset(piece for piece, signature in rare if compiler.is_filled(piece, signature))
 
 
 def fill_all(dtype: str) -> None:
     """Load or compile every rare piece, after a call of `address`."""
-    with global_compiler_lock:
+    with compiler.global_compiler_lock:
         _fill(dtype, RARE_NAMES)
 
 
@@ -860,16 +865,16 @@ def _address(dtype: str) -> int:
     where threads are used. In one process it takes twice as long."""
     loop, pieces, rare = _signatures(dtype)
     for piece, signature in rare:
-        jit.reserve(piece, signature)
+        compiler.reserve(piece, signature)
     compile_loop = f"from fastbp.core import kernels; kernels.compile_loop({dtype!r})"
-    with jit.once(_always(dtype), f"its kernels ({dtype})", "10 to 20 s"):
-        with jit.beside(one_thread, loop, compile_loop) as shared:
+    with compiler.once(_always(dtype), f"its kernels ({dtype})", "10 to 20 s"):
+        with beside.beside(one_thread, loop, compile_loop) as shared:
             for piece, signature in pieces:
-                jit.link(piece, signature)
-            if shared and jit.threads_started():
+                compiler.link(piece, signature)
+            if shared and team.threads_started():
                 run.compile((types.int64, *loop[:18], *loop[19:22], types.int64))
-        with jit.linking():
-            return jit.machine_code(one_thread, loop)
+        with compiler.linking():
+            return compiler.machine_code(one_thread, loop)
 
 
 def _always(dtype: str) -> Pieces:
@@ -882,16 +887,16 @@ def compile_loop(dtype: str) -> None:
     """Compile what calls the pieces, without them, for `address` to find on disk; in a process that then ends."""
     loop, pieces, rare = _signatures(dtype)
     for piece, signature in rare:
-        jit.reserve(piece, signature)
+        compiler.reserve(piece, signature)
     for piece, signature in pieces:
-        jit.link(piece, signature, 1)
-    with jit.linking():
-        jit.machine_code(one_thread, loop)
+        compiler.link(piece, signature, 1)
+    with compiler.linking():
+        compiler.machine_code(one_thread, loop)
 
 
 def cached(dtype: str) -> bool:
     """Whether all of the machine code that `address` always needs is on disk."""
-    return all(is_cached(*made) for made in _always(dtype))
+    return all(compiler.is_cached(*made) for made in _always(dtype))
 
 
 def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t, weights, order, n_samples, batch_size,
@@ -911,13 +916,13 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
     part(board, 0, len(board) - FIELDS * threads)[:] = 0
     start = clock[0]
     for own in prange(threads):
-        jit.call(address, (theta, gradient, state, layers, buffers, targets, costs, x, t, weights, order, n_samples,
-                           batch_size, purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own,
-                           threads))
+        compiler.call(address, (
+            theta, gradient, state, layers, buffers, targets, costs, x, t, weights, order, n_samples, batch_size,
+            purpose, loss, settings, etas, clock, start, outputs, step_costs, board, own, threads))
     return clock[0] - start
 
 
-run, run_serial = jit.twins(_run)
+run, run_serial = compiler.twins(_run)
 
 
 def places(address, *arrays):
@@ -930,13 +935,13 @@ def places(address, *arrays):
     return np.array([address, *(number for array in arrays for number in (array.ctypes.data, len(array)))], np.int64)
 
 
-@jit.inlined
+@compiler.inlined
 def _vector(places, i, like):
     """The i-th of the vectors at `places`."""
     return carray(pointer_from(places[2 * i + 1], like), (places[2 * i + 2],))
 
 
-@jit.serial
+@compiler.serial
 def forward_few(places, X, outputs):
     """`run` to INFER a few samples, with no more arguments than that takes: to convert them is most of such a call.
 
@@ -956,7 +961,7 @@ def forward_few(places, X, outputs):
                     _vector(places, 6, np.float64(0))[0])
         counts[:] = 0
         none, board, clock = part(counts, 0, 0), part(counts, 0, len(counts) - 1), part(counts, len(counts) - 1, 1)
-        jit.call(places[0], (theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE, 1.0),
-                             part(costs, 0, 0), none, n, n, INFER, NO_LOSS, costs, costs, clock, 0, outputs,
-                             part(costs, 0, 1), board, 0, 1))
+        compiler.call(places[0], (
+            theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE, 1.0), part(costs, 0, 0),
+            none, n, n, INFER, NO_LOSS, costs, costs, clock, 0, outputs, part(costs, 0, 1), board, 0, 1))
     return finite

@@ -9,13 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numba
 from numba import types
-from numba.core.dispatcher import Dispatcher
-from numba.core.errors import NumbaError
 
 from fastbp.checks import fraction, one_of, positive, settle
-from fastbp.core import activations, jit
+from fastbp.core import activations, compiler
 from fastbp.core.activations import multiply_by_prime
-from fastbp.core.simd import out_of_line, part
+from fastbp.core.compiler import out_of_line
+from fastbp.core.compiler.numba import Dispatcher, NumbaError
+from fastbp.core.simd.memory import part
 
 QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, HUBER, POISSON, CUSTOM = range(7)
 
@@ -181,7 +181,7 @@ class Custom(Loss):
     def rule(self, dtype: str = "float32") -> Rule:
         if dtype not in self._compiled:
             self._compiled[dtype] = _of_rows(self.function, dtype)
-        return Rule(self.code, 0.0, jit.machine_code(*self._compiled[dtype]))
+        return Rule(self.code, 0.0, compiler.machine_code(*self._compiled[dtype]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"function": self.function, "outputs": self.outputs, "_compiled": {}}
@@ -210,9 +210,9 @@ ALIASES = {
 
 def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any, ...]]:
     """A user's function, for many samples; and the types it is to be compiled for."""
-    of_one = function if isinstance(function, Dispatcher) else numba.njit(**jit.FLAGS)(function)
+    of_one = function if isinstance(function, Dispatcher) else numba.njit(**compiler.FLAGS)(function)
 
-    @numba.njit(**jit.FLAGS, **jit.NO_ENTRY)
+    @numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)
     def of_rows(z, a, t, delta, costs, n_rows, n, ld):
         costs[:n_rows] = math.nan
         for i in range(n_rows):
@@ -221,14 +221,14 @@ def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any
     numbers, whole = getattr(types, dtype)[::1], types.int64
     signature = (numbers, numbers, numbers, numbers, types.float64[::1], whole, whole, whole)
     try:
-        with jit.uninterrupted():
+        with compiler.uninterrupted():
             of_rows.compile(signature)
     except NumbaError as error:
         raise TypeError(f"Numba cannot compile the loss {function.__name__}(z, a, t, delta): {error}") from None
     return of_rows, signature
 
 
-@jit.piece
+@compiler.piece
 def costs_and_errors(loss, activation, z, a, t, delta, costs, n_rows, n, ld):
     """Costs of samples and, in `delta`, their output errors: both overwritten. loss: a Rule.
 
@@ -244,7 +244,7 @@ def costs_and_errors(loss, activation, z, a, t, delta, costs, n_rows, n, ld):
     """
     out_of_line()
     if loss.code == CUSTOM:
-        jit.call(loss.address, (z, a, t, delta, costs, n_rows, n, ld))
+        compiler.call(loss.address, (z, a, t, delta, costs, n_rows, n, ld))
         return
     number = a.dtype.type(loss.number)
     for i in range(n_rows):
@@ -267,7 +267,7 @@ def costs_and_errors(loss, activation, z, a, t, delta, costs, n_rows, n, ld):
         multiply_by_prime(activation, z, a, delta, n_rows, n, ld)
 
 
-@jit.inlined
+@compiler.inlined
 def _quadratic(error):
     cost = 0.0
     for j in range(error.size):
@@ -275,7 +275,7 @@ def _quadratic(error):
     return cost
 
 
-@jit.inlined
+@compiler.inlined
 def _mean_absolute(error):
     cost, zero, one = 0.0, error.dtype.type(0), error.dtype.type(1)
     for j in range(error.size):
@@ -284,7 +284,7 @@ def _mean_absolute(error):
     return cost
 
 
-@jit.inlined
+@compiler.inlined
 def _huber(error, threshold):
     cost = 0.0
     for j in range(error.size):
@@ -294,7 +294,7 @@ def _huber(error, threshold):
     return cost
 
 
-@jit.inlined
+@compiler.inlined
 def _binary_cross_entropy(z, t):
     cost = 0.0
     for j in range(z.size):
@@ -302,7 +302,7 @@ def _binary_cross_entropy(z, t):
     return cost
 
 
-@jit.inlined
+@compiler.inlined
 def _cross_entropy(z, a, t, error, smoothing):
     # e^(z - highest) was divided by its sum to give a, so log(sum e^z) = z_h - log a_h at the highest z_h. The
     # difference of two z comes first: at z = 10,000 a float32 sum keeps no more than three decimals of log a_h.
@@ -322,7 +322,7 @@ def _cross_entropy(z, a, t, error, smoothing):
     return cost
 
 
-@jit.inlined
+@compiler.inlined
 def _poisson(a, t, error):
     # f' = 1 - e^-a of softplus. Beside a rate that is next to 0 it is that rate, and their quotient 1: t / a first
     # could overflow.

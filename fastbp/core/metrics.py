@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 
-from fastbp.core import jit
+from fastbp.core import compiler
 
 
-@jit.serial
+@compiler.serial
 def count_pairs(labels, decided, weights, counts):
     """counts (classes, classes) += the weight of each sample, at its label and at what it was taken for."""
     for i in range(labels.size):
         counts[labels[i], decided[i]] += weights[i]
 
 
-@jit.serial
+@compiler.serial
 def count_classes(rows, outputs, weights, counts):
     """Of each output, from 1/2 on a yes: counts (n_out, 2, 2) += the weight of each sample, by target and by output."""
     for i in range(outputs.shape[0]):
@@ -26,7 +26,7 @@ def count_classes(rows, outputs, weights, counts):
             counts[j, int(rows[i, j] >= 0.5), int(outputs[i, j] >= 0.5)] += weights[i]
 
 
-@jit.serial
+@compiler.serial
 def count_top(labels, outputs, weights, k):
     """The weight of the samples of whose outputs fewer than `k` are larger than that of the label, or as large and
     before it."""
@@ -40,7 +40,7 @@ def count_top(labels, outputs, weights, k):
     return hits
 
 
-@jit.serial
+@compiler.serial
 def sum_log_losses(labels, outputs, weights, least):
     """−log of each label's output, which counts as at least `least` and at most 1."""
     total = 0.0
@@ -49,7 +49,7 @@ def sum_log_losses(labels, outputs, weights, least):
     return total
 
 
-@jit.serial
+@compiler.serial
 def sum_binary_log_losses(rows, outputs, weights, least, rest):
     """−t log a − (1 − t) log(1 − a) over all outputs; a counts as at least `least`, 1 − a as `rest` where a is 1."""
     total = 0.0
@@ -63,7 +63,7 @@ def sum_binary_log_losses(rows, outputs, weights, least, rest):
     return total
 
 
-@jit.serial
+@compiler.serial
 def sum_errors(rows, outputs, weights, sums):
     """sums (5, n_out) += of each output the weights, and weighted |a − t|, (a − t)² and (t − mean of t)² by Welford's
     means, which are in the last row."""

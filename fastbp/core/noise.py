@@ -9,9 +9,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core import jit
-from fastbp.core.elementwise import Numbers, polynomial, sqrt, where
-from fastbp.core.simd import I32, I64, Loop, Vectors, check_contiguous, out_of_line, part
+from fastbp.core import compiler
+from fastbp.core.compiler import out_of_line
+from fastbp.core.simd.elementwise import Numbers, polynomial, sqrt, where
+from fastbp.core.simd.memory import check_contiguous, part
+from fastbp.core.simd.vectors import I32, I64, Loop, Vectors
 
 WHOLE = 1 << 32  # rates and deviations are given in so many parts of 1
 NEIGHBOUR = 0x9E3779B9  # odd, and its multiples are far apart: 2**32 divided by the golden ratio
@@ -28,7 +30,7 @@ def threshold(rate: float) -> int:
     return min(round(rate * WHOLE), WHOLE - 1)
 
 
-@jit.inner
+@compiler.inner
 def mixed(x):
     """A number of 64 bits from another, any of whose bits changes about half of all: mix64variant13 of Steele, Lea,
     Flood: Fast Splittable Pseudorandom Number Generators (OOPSLA 2014), figure 19."""
@@ -125,7 +127,7 @@ def log(x):
     return n * math.log(2) + 2 * y * polynomial(y * y, [1 / (2 * i + 1) for i in range(LOG_TERMS)])
 
 
-@jit.rare
+@compiler.rare
 def drop(key, first_row, first, threshold, rows, n_rows, n, ld):
     """For `n_rows` rows of `n` numbers, `ld` apart: each becomes 0 with probability threshold / 2**32, else
     1 / (1 - that) times as large.
@@ -140,7 +142,7 @@ def drop(key, first_row, first, threshold, rows, n_rows, n, ld):
         _drop_row(part(rows, i * ld, n), n, own, first, threshold, scale)
 
 
-@jit.rare
+@compiler.rare
 def add_noise(key, first_row, deviation, rows, n_rows, n, ld):
     """To `n_rows` rows of `n` numbers, `ld` apart, Gaussian noise of standard deviation deviation / 2**32, another for
     each (key, row, column), and none of what `drop` uses; rows as there."""

@@ -11,8 +11,11 @@ import numpy as np
 from numba import prange
 
 from fastbp.checks import fraction, known_as, not_negative, number, positive, settle, truth
-from fastbp.core import jit
-from fastbp.core.simd import fma, out_of_line, part
+from fastbp.core import compiler
+from fastbp.core.compiler import out_of_line
+from fastbp.core.simd.memory import part
+from fastbp.core.simd.vectors import fma
+from fastbp.core.threads.board import even_share
 
 SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE, NADAM_RULE, RMS_RULE, LION_RULE, RPROP_RULE = range(8)
 N_MOMENTS = {SGD_RULE: 0, MOMENTUM_RULE: 1, NESTEROV_RULE: 1, ADAM_RULE: 2, NADAM_RULE: 2, RMS_RULE: 1, LION_RULE: 1,
@@ -508,7 +511,7 @@ OPTIMIZERS: dict[str, type[Any]] = {
 }
 
 
-@jit.inner
+@compiler.inner
 def factors_of(settings, eta, step):
     """What the rule's numbers depend on at a step, counted from 1: eta, and where means are corrected for beginning at
     0 the rate of the first, the factor of the second's root, and the rate of the gradient itself. Last, 1: what the
@@ -525,7 +528,7 @@ def factors_of(settings, eta, step):
     return eta, eta * then / (1 - product * then), unbias, eta * (1 - now) / (1 - product), 1.0
 
 
-@jit.inner
+@compiler.inner
 def _product_of_momenta(beta1, log_q, n):
     """The product of beta1 (1 - q**i / 2) over i = 1 to n: its logarithm by the series of log(1 - x) for each, summed
     over i first; 0 once it is lost beside 1."""
@@ -538,7 +541,7 @@ def _product_of_momenta(beta1, log_q, n):
     return math.exp(total)
 
 
-@jit.piece
+@compiler.piece
 def update_block(theta, gradient, state, settings, factors, lo, n, first, n_decaying):
     """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient begins at
     gradient[first] and is clipped in place; `state` (n_moments, theta.size) moves along. Where the parameters' mean is
@@ -585,7 +588,7 @@ def update_block(theta, gradient, state, settings, factors, lo, n, first, n_deca
         move_mean(part(state[len(state) - 1], lo, n), t, settings)
 
 
-@jit.rare
+@compiler.rare
 def update_rarely(t, g, state, settings, factors, lo):
     """`update_block`, by rules that few use: t and g are its parameters and their gradient."""
     number, rule, n = t.dtype.type, settings[RULE], t.size
@@ -600,7 +603,7 @@ def update_rarely(t, g, state, settings, factors, lo):
         _rprop(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, number(factors[0]))
 
 
-@jit.inlined
+@compiler.inlined
 def move_mean(mean, t, settings):
     """mean ← decay mean + (1 − decay) t, as a step towards t, which leaves equal numbers what they are."""
     rest = mean.dtype.type(1 - settings[MEAN_DECAY])
@@ -608,7 +611,7 @@ def move_mean(mean, t, settings):
         mean[i] += rest * (t[i] - mean[i])
 
 
-@jit.inlined
+@compiler.inlined
 def _adam(t, g, m, v, settings, rate, unbias):
     number = t.dtype.type
     beta1, beta2, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])
@@ -619,7 +622,7 @@ def _adam(t, g, m, v, settings, rate, unbias):
         t[i] -= rate * mean / fma(np.sqrt(square), unbias, epsilon)
 
 
-@jit.inlined
+@compiler.inlined
 def _nadam(t, g, m, v, settings, rate, unbias, rate_of_gradient):
     number = t.dtype.type
     beta1, beta2, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])
@@ -630,7 +633,7 @@ def _nadam(t, g, m, v, settings, rate, unbias, rate_of_gradient):
         t[i] -= fma(rate, mean, rate_of_gradient * g[i]) / fma(np.sqrt(square), unbias, epsilon)
 
 
-@jit.inlined
+@compiler.inlined
 def _rmsprop(t, g, v, settings, eta):
     number = t.dtype.type
     old, new, epsilon = number(settings[FIRST]), number(settings[SECOND]), number(settings[EPSILON])
@@ -639,7 +642,7 @@ def _rmsprop(t, g, v, settings, eta):
         t[i] -= eta * g[i] / (np.sqrt(v[i]) + epsilon)
 
 
-@jit.inlined
+@compiler.inlined
 def _lion(t, g, m, settings, eta):
     number = t.dtype.type
     beta1, beta2 = number(settings[FIRST]), number(settings[SECOND])
@@ -650,7 +653,7 @@ def _lion(t, g, m, settings, eta):
         m[i] = beta2 * m[i] + rest2 * g[i]
 
 
-@jit.inlined
+@compiler.inlined
 def _rprop(t, g, before, steps, settings, eta):
     """steps: in units of eta; 0 for the first, which is 1."""
     number = t.dtype.type
@@ -665,7 +668,7 @@ def _rprop(t, g, before, steps, settings, eta):
         before[i], steps[i] = slope, step
 
 
-@jit.inner
+@compiler.inner
 def check_update(theta, gradient, state, settings, threads):
     """Raise ValueError unless the gradient and the rule's moments are as long as theta."""
     rule = settings[RULE]
@@ -684,10 +687,10 @@ def _update(theta, gradient, state, settings, eta, step, threads):
     check_update(theta, gradient, state, settings, threads)
     factors = factors_of(settings, eta, step)
     for c in prange(threads):
-        lo, hi = jit.share(theta.size, c, threads, 16)
+        lo, hi = even_share(theta.size, c, threads, 16)
         for first in range(lo, hi, NEAR):
             n = min(NEAR, hi - first)
             update_block(theta, gradient, state, settings, factors, first, n, first, n)
 
 
-update, update_serial = jit.twins(_update)
+update, update_serial = compiler.twins(_update)

@@ -6,8 +6,9 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastbp.core import jit
-from fastbp.core.simd import (
+from fastbp.core import compiler
+from fastbp.core.compiler import out_of_line
+from fastbp.core.simd.cpu import (
     COMPARED,
     DEPTH,
     ROW_DEPTH,
@@ -21,27 +22,13 @@ from fastbp.core.simd import (
     TILE_ROWS,
     TILE_VECTORS,
     WORD,
-    ahead,
-    lanes_of,
-    nonzero_bits,
-    nonzero_steps,
-    nonzero_word,
-    number_of_ones,
-    numbers_per_line,
-    out_of_line,
-    pack_columns,
-    pack_columns_skipping,
-    pack_rows,
-    pack_rows_skipping,
-    panel_on_stack,
-    prefetch,
-    row_tile,
-    row_tile_turned,
-    steps_on_stack,
-    tile_skipping,
-    tiles,
-    zero_panel_row,
 )
+from fastbp.core.simd.memory import ahead, panel_on_stack, prefetch, steps_on_stack, zero_panel_row
+from fastbp.core.simd.packing import pack_columns, pack_columns_skipping, pack_rows, pack_rows_skipping
+from fastbp.core.simd.tile import row_tile, row_tile_turned, tile_skipping, tiles
+from fastbp.core.simd.vectors import lanes_of, numbers_per_line
+from fastbp.core.simd.zeros import nonzero_bits, nonzero_steps, nonzero_word, number_of_ones
+from fastbp.core.threads.board import even_share
 
 # A matrix in memory that lies elsewhere: pointer to its first number, strides of a row and a column in elements.
 # With a row stride of 0 it is one row for all; with both 0, one stretch of a tile's width for all.
@@ -64,31 +51,31 @@ LOOKED_AT = 8  # lines of A as it lies in memory
 WORTH_LOOKING, LEAST_DEPTH = 1 << 16, 16  # multiply-adds of a product; its steps
 
 
-@jit.inlined
+@compiler.inlined
 def transposed(m):
     return Matrix(m.data, m.column, m.row)
 
 
-@jit.inlined
+@compiler.inlined
 def element(m, i, j):
     """Pointer to m[i, j]."""
     return ahead(m.data, i * m.row + j * m.column)
 
 
-@jit.inlined
+@compiler.inlined
 def starting_at(m, i, j):
     """What of `m` lies from row i and column j on."""
     return Matrix(element(m, i, j), m.row, m.column)
 
 
-@jit.inlined
+@compiler.inlined
 def repeated_zero(m):
     """A matrix of zeros of any size, of the type of `m`."""
     return Matrix(zero_panel_row(m.data), np.int64(0), np.int64(0))
 
 
 def _packing(by_rows, by_columns):
-    @jit.inlined
+    @compiler.inlined
     def pack(panel, b, k, j, n_columns, depth, scale):
         """Copy B[k:k + depth, j:j + n_columns], scaled, into a panel whose rows lie side by side."""
         if b.column == 1:
@@ -102,7 +89,7 @@ def _packing(by_rows, by_columns):
 _pack, _pack_skipping = _packing(pack_rows, pack_columns), _packing(pack_rows_skipping, pack_columns_skipping)
 
 
-@jit.block
+@compiler.block
 def _next_panel(b, k, j, depth, n_columns, d, width):
     """The panel of B that follows the one at k, j, or that one itself if it is the last: where to ask for it.
 
@@ -121,7 +108,7 @@ def _next_panel(b, k, j, depth, n_columns, d, width):
     return Matrix(start, b.column, one), width, (d - 1) // line + 2
 
 
-@jit.inner
+@compiler.inner
 def _ask_for(m, first, end, lines):
     """Fetch so many lines of each of the rows first..end of `m` into the cache."""
     out_of_line()
@@ -131,7 +118,7 @@ def _ask_for(m, first, end, lines):
             prefetch(ahead(m.data, i * m.row + j * line))
 
 
-@jit.inlined
+@compiler.inlined
 def _number_of_tallest(n_rows):
     """How many of the tallest tiles cut so many rows; lower ones do the rest.
 
@@ -145,7 +132,7 @@ def _number_of_tallest(n_rows):
     return whole
 
 
-@jit.block
+@compiler.block
 def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
     width, line = TILE_VECTORS * lanes_of(c.data), numbers_per_line(c.data)
     n_depths = (depth + DEPTH - 1) // DEPTH
@@ -179,7 +166,7 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
                       b_panel, b_row, tallest, rows, w, d, soon, soon_k)
 
 
-@jit.block
+@compiler.block
 def _one_row(c, a, b, n_columns, depth, first):
     """The product for one row of A, of as many columns as there are in whole tiles; returns how many."""
     width = (ROW_VECTORS if b.column == 1 else ROW_SQUARES) * lanes_of(c.data)
@@ -196,7 +183,7 @@ def _one_row(c, a, b, n_columns, depth, first):
     return whole
 
 
-@jit.inlined
+@compiler.inlined
 def _nonzero_in_word(start, n):
     """Bits of the first `n` numbers, WORD at the most: whether each is not zero."""
     bits = np.int64(0)
@@ -208,7 +195,7 @@ def _nonzero_in_word(start, n):
     return bits
 
 
-@jit.block
+@compiler.block
 def _find_steps(steps, n_tiles, a, i, k, depth):
     """For each tile of A from row i on, bits of the steps k + 0, 1, ... at which its rows are not all zero.
 
@@ -228,7 +215,7 @@ def _find_steps(steps, n_tiles, a, i, k, depth):
                               a.column, (n_tiles - t) * SKIP_ROWS, min(depth - half * WORD // 2, WORD // 2))
 
 
-@jit.block
+@compiler.block
 def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
     """The product for `n_tiles` whole tiles of rows."""
     steps = steps_on_stack(c.data)
@@ -240,7 +227,7 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
     for i in range(0, n_tiles, SKIP_TILES):
         held = min(SKIP_TILES, n_tiles - i)
         for p in range(n_depths):
-            k, end = jit.share(depth, p, n_depths, COMPARED)
+            k, end = even_share(depth, p, n_depths, COMPARED)
             d = end - k
             start = first if p == 0 else c
             _find_steps(steps, held, a, i * SKIP_ROWS, k, d)
@@ -256,7 +243,7 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
                                   a.column, panel, width, w, ahead(steps, t * SKIP_WORDS), (d + WORD - 1) // WORD)
 
 
-@jit.block
+@compiler.block
 def _mostly_zeros(a, n_rows, n_columns, depth):
     """Whether leaving out steps pays, by some lines of A."""
     width = SKIP_VECTORS * lanes_of(a.data)
@@ -272,7 +259,7 @@ def _mostly_zeros(a, n_rows, n_columns, depth):
     return found <= (MOST_NONZERO if 2 * n_columns > width else MOST_NONZERO / 2) * LOOKED_AT * length
 
 
-@jit.piece
+@compiler.piece
 def product(c, a, b, n_rows, n_columns, depth, first, scale, zeros):
     """C = first + scale A B, with C (n_rows, n_columns), A (n_rows, depth), B (depth, n_columns).
 

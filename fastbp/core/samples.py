@@ -6,8 +6,9 @@ from collections import namedtuple
 
 import numpy as np
 
-from fastbp.core import jit
-from fastbp.core.simd import out_of_line, part, pointer_from, prefetch
+from fastbp.core import compiler
+from fastbp.core.compiler import out_of_line
+from fastbp.core.simd.memory import part, pointer_from, prefetch
 
 NONE, UINT8, FLOAT32, FLOAT64, LABELS = range(5)
 KINDS = {np.dtype("uint8"): UINT8, np.dtype("float32"): FLOAT32, np.dtype("float64"): FLOAT64}
@@ -26,13 +27,13 @@ def describe(array, kind=None, scale=1.0):
     return Samples(array.ctypes.data, array.strides[0], column, KINDS[array.dtype] if kind is None else kind, scale)
 
 
-@jit.inlined
+@compiler.inlined
 def _number_of(i, order):
     """Number of the i-th sample in `order`; an empty order is as they lie."""
     return order[i] if order.size else i
 
 
-@jit.inner
+@compiler.inner
 def gather(x, order, first, n_rows, rows, n, ld):
     """Rows 0, 1, ... = samples order[first], order[first + 1], ... of x, as floats, times x.scale; `n` numbers each,
     `ld` apart."""
@@ -48,7 +49,7 @@ def gather(x, order, first, n_rows, rows, n, ld):
             _copy(pointer_from(address, np.float64(0)), x.column, scale, row)
 
 
-@jit.inlined
+@compiler.inlined
 def _copy(source, stride, scale, row):
     if stride == 1:
         for j in range(row.size):
@@ -58,7 +59,7 @@ def _copy(source, stride, scale, row):
             row[j] = row.dtype.type(source[j * stride]) * scale
 
 
-@jit.inner
+@compiler.inner
 def gather_labels(t, order, first, n_rows, rows, n):
     """Rows 0, 1, ... without gaps: 1 at the label of sample order[first], ..., else 0; with a single output, the label
     itself."""
@@ -73,7 +74,7 @@ def gather_labels(t, order, first, n_rows, rows, n):
             row[label] = 1
 
 
-@jit.inner
+@compiler.inner
 def prefetch_row(x, i, n_columns):
     """Fetch sample i of x into the cache ahead of its use: rows drawn at random miss every cache and the TLB.
 

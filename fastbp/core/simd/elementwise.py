@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from fastbp.core.simd import I32, I64, Loop, Vectors, check_contiguous
+from fastbp.core.compiler.numba import TypingError
+from fastbp.core.simd.memory import check_contiguous
+from fastbp.core.simd.vectors import I32, I64, Loop, Vectors
 
 
 class Numbers:

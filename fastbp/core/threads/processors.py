@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numba
+
 _current: Callable[[], int] | None = None  # number of the processor that the caller is on
 if sys.platform == "linux":
     with contextlib.suppress(OSError, AttributeError):  # a C library that lacks it, or a Python without one
@@ -69,3 +71,12 @@ def _quota_of(folder: Path) -> float:
         limit, period = [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
         return int(limit) / int(period) if int(limit) > 0 else math.inf
     return math.inf
+
+
+def available_threads() -> int:
+    """Threads to use at most: NUMBA_NUM_THREADS if it is set, else the processors this process may run on, but no more
+    than its control group gives it time of."""
+    threads = int(numba.config.NUMBA_NUM_THREADS)
+    if "NUMBA_NUM_THREADS" in os.environ:
+        return threads
+    return max(1, math.ceil(min(quota(), threads)))

@@ -10,12 +10,11 @@ import pickle
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
-from numba.core.runtime import rtsys
+from fastbp.core.compiler.numba import FunctionCache, IndexDataCacheFile, NullCache, rtsys
 
 if sys.platform == "win32":
     import msvcrt
@@ -23,12 +22,13 @@ else:
     import fcntl
 
 LOG = logging.getLogger("fastbp")
+CORE = Path(__file__).parents[1]
 
 
 def _digest() -> str:
-    """Fingerprint of every kernel source: machine code compiled from other sources is never reused."""
+    """Fingerprint of every source of the core: machine code compiled from other sources is never reused."""
     total = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(CORE.rglob("*.py")):
         if source.name != "reference.py":
             total.update(source.read_bytes())
     return total.hexdigest()
@@ -136,14 +136,6 @@ def _warn_once(message: str) -> None:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def folder() -> str | None:
-    """Where the machine code of this package is kept; None where no folder can be written."""
-    try:
-        return str(Cache(folder, False).cache_path)
-    except RuntimeError:
-        return None
-
-
 def is_cached(dispatcher: Any, signature: tuple[Any, ...]) -> bool:
     """Whether machine code of a function for arguments of these types is on disk, undamaged."""
     cache = dispatcher._cache
@@ -201,3 +193,24 @@ def _unlock(file: int) -> None:
         else:
             fcntl.flock(file, fcntl.LOCK_UN)
     os.close(file)
+
+
+BESIDE = "FASTBPBESIDE"  # set for a process that helps another
+Made = tuple[Any, tuple[Any, ...]]  # a function and the types of its arguments
+
+
+def once(functions: Iterable[Made], what: str = "", duration: str = "") -> contextlib.AbstractContextManager[None]:
+    """A context for loading or compiling functions. If one is not on disk, it announces what is compiled (without
+    `what` only if nothing was announced before), and no other process compiles until the block ends."""
+    for function, signature in functions:
+        if not (signature in function.overloads or is_cached(function, signature)):
+            return _in_turn(function._cache, what, duration)
+    return contextlib.nullcontext()
+
+
+def _in_turn(cache: Any, what: str, duration: str) -> contextlib.AbstractContextManager[None]:
+    if not isinstance(cache, (Cache, NoCache)) or BESIDE in os.environ:  # the process that started this one has it
+        return contextlib.nullcontext()
+    if what or not announced():
+        announce(what or "its functions", duration or "1 to 20 s", cache.cache_path)
+    return turn(cache.cache_path) if cache.cache_path else contextlib.nullcontext()

@@ -19,8 +19,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core import jit
-from fastbp.core.simd import call_named
+from fastbp.core import compiler
+from fastbp.core.simd.vectors import call_named
 
 # A board: for each part the last phase in which it was taken, then a counter of all parts done, SLOT int64s apart: two
 # cache lines, so that no two threads wait for one line. Then the fields, each a number for every thread: where its work
@@ -118,13 +118,13 @@ def board_size(threads: int) -> int:
     return SLOT * (1 + PARTS_PER_THREAD * threads) + FIELDS * threads
 
 
-@jit.inlined
+@compiler.inlined
 def parts(rows, threads):
     """Parts of a phase whose work is so many rows of something: as many for each thread."""
     return threads * max(1, min(rows // (LEAST_ROWS * threads), PARTS_PER_THREAD)) if threads > 1 else 1
 
 
-@jit.inlined
+@compiler.inlined
 def _end(fields, thread, threads):
     """Where the work of a thread ends, in 1 / WHOLE of all."""
     if thread < 0:
@@ -132,7 +132,7 @@ def _end(fields, thread, threads):
     return WHOLE * (thread + 1) // threads + fields[MOVED * threads + thread]
 
 
-@jit.inner
+@compiler.inner
 def _cut(fields, grains, part, parts, threads, turn):
     """Grains before a part; which threads get those left over changes with `turn`."""
     each = parts // threads
@@ -143,7 +143,7 @@ def _cut(fields, grains, part, parts, threads, turn):
     return (grains * exact + rounding) // (each * WHOLE)
 
 
-@jit.inner
+@compiler.inner
 def share(fields, n, part, parts, threads, grain, turn):
     """Bounds lo, hi of a part of range(n), cut at multiples of `grain`; fields: those of the board.
 
@@ -151,10 +151,17 @@ def share(fields, n, part, parts, threads, grain, turn):
     to other threads.
     """
     if threads == 1:  # whose place on a board for more holds something else
-        return jit.share(n, part, parts, grain)
+        return even_share(n, part, parts, grain)
     grains = (n + grain - 1) // grain
     return (min(n, _cut(fields, grains, part, parts, threads, turn) * grain),
             min(n, _cut(fields, grains, part + 1, parts, threads, turn) * grain))
+
+
+@compiler.inner
+def even_share(n, c, shares, grain):
+    """Bounds lo, hi of the c-th of `shares` parts of range(n), cut at multiples of `grain`."""
+    grains = (n + grain - 1) // grain
+    return min(n, grains * c // shares * grain), min(n, grains * (c + 1) // shares * grain)
 
 
 def fields_of(board: np.ndarray, threads: int) -> np.ndarray:
@@ -181,20 +188,20 @@ def balance(board: np.ndarray, threads: int) -> None:
             fields[MOVED, i] = (wanted - even + moved[i]) / 2
 
 
-@jit.inlined
+@compiler.inlined
 def take(board, part, phase):
     """Whether this thread is to do `part` of the phase, counted from 1: true for one thread only."""
     last = read(board, part * SLOT)
     return last < phase and _replace(board, part * SLOT, last, phase)
 
 
-@jit.inlined
+@compiler.inlined
 def done(board):
     """A part that was taken is done."""
     add(board, len(board) - SLOT, 1)
 
 
-@jit.inlined
+@compiler.inlined
 def wait(board, parts):
     """Until so many parts, of all phases together, are done."""
     while read(board, len(board) - SLOT) < parts:

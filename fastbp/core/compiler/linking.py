@@ -1,0 +1,234 @@
+"""Machine code in pieces: each is compiled once, and others call it by a symbol or an address instead of holding it.
+
+    inner       for compiled callers only, part of their machine code: share, gather, factors_of, ...
+    block       for compiled callers only, as inner, and LLVM inlines it at every call site: blocks of the kernels
+    piece       for compiled callers only, as inner; for those made under `linking`, machine code of its own
+    rare        a piece that is loaded or compiled only before a call that needs it: kernels.address
+    apart       for compiled callers only, machine code of its own, which they call by its address
+    call        of machine code by its address, which `machine_code` gives: holds none of it
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.core.compiler.decorators import FLAGS, Dispatcher, compiled, uninterrupted
+from fastbp.core.compiler.numba import Compiler, JITCodeLibrary, TypingError, cgutils, global_compiler_lock
+
+_linking = False  # whether what is compiled now calls pieces by their symbols, instead of holding them
+
+
+class _Inner(Dispatcher):
+    """What compiled callers call; its `linked`, if it has one, stands in for it while linking."""
+
+    linked: Any = None
+
+    def _now(self) -> _Inner:
+        return self.linked if _linking and self.linked is not None else self
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        # Numba would compile once more for each argument that is a constant.
+        return super(_Inner, self._now()).get_call_template([types.unliteral(kind) for kind in args], kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        return super(_Inner, self._now()).get_overload(sig)
+
+    def __call__(self, *arguments: Any) -> Any:  # without an entry point for Python, Numba would crash
+        raise TypeError(f"{self.__name__} can be called from compiled code only")
+
+
+class _Part(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
+    """Code that is only ever linked into other code, and there optimised and turned into machine code.
+
+    Numba would do so here first, and for each function on the way to the outermost once more. Such a function has no
+    address and no environment: it cannot be passed as a value, nor print, nor raise with values known only as it runs.
+    """
+
+    class codegen:  # noqa: N801  # what Numba asks the library for, only to tell machine code that is not there
+        set_env = staticmethod(lambda *_: None)
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()
+        return 0
+
+
+class _PartCompiler(Compiler):  # type: ignore[misc]  # Numba has no types
+    def __init__(self, typing: Any, target: Any, library: Any, *rest: Any):
+        super().__init__(typing, target, library or _Part(target.codegen(), "part"), *rest)
+
+
+NO_ENTRY = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _part(function: Callable[..., Any], forceinline: bool = False) -> Any:
+    dispatcher = numba.njit(**FLAGS, **NO_ENTRY, forceinline=forceinline, pipeline_class=_PartCompiler)(function)
+    dispatcher.__class__ = _Inner
+    return dispatcher
+
+
+def inner(function: Callable[..., Any], forceinline: bool = False) -> Any:
+    """Compile for one thread and only for compiled callers: neither an entry point for Python nor anything on disk."""
+    dispatcher = _part(function, forceinline)
+    dispatcher.linked = _part(function, forceinline)
+    return dispatcher
+
+
+def block(function: Callable[..., Any]) -> Any:
+    """As `inner`, and LLVM puts its code in at each place where it is called."""
+    return inner(function, forceinline=True)  # which callees inherit that say nothing of it
+
+
+def apart(function: Callable[..., Any]) -> Any:
+    """Compile for one thread and for compiled callers that know it by its `machine_code` only."""
+    dispatcher = compiled(function, **NO_ENTRY)
+    dispatcher.__class__ = _Inner
+    return dispatcher
+
+
+def piece(function: Callable[..., Any], rare: bool = False) -> Any:
+    """As `inner`; but what is made under `linking` calls machine code of its own, given by `link`, by a symbol.
+
+    So the compilation falls into parts, of which two processes can make some each. To its callers a piece returns
+    nothing, and raises nothing.
+    """
+    name = function.__name__
+
+    @intrinsic
+    def by_symbol(typing, arguments):
+        kinds = tuple(arguments)
+        symbol = _symbol(name, kinds)
+        if symbol not in _linked:  # LLVM would end the process
+            raise TypingError(f"{name}{kinds} is called but was not linked")
+
+        def emit(context, builder, signature, values):
+            kind = context.call_conv.get_function_type(types.none, kinds)
+            if rare:
+                code = builder.inttoptr(_held(builder, symbol), kind.as_pointer())
+            else:
+                code = cgutils.get_or_insert_function(builder.module, kind, symbol)
+            return _call(context, builder, code, kinds, values[0])
+
+        return types.void(arguments), emit
+
+    def stub(*arguments):
+        by_symbol(arguments)
+
+    stub.__qualname__ = f"{name}_by_symbol"  # else two stubs of the same types would differ by a number only
+    dispatcher = _part(function)
+    dispatcher.linked, dispatcher.alone = _part(stub, forceinline=True), apart(function)
+    return dispatcher
+
+
+def rare(function: Callable[..., Any]) -> Any:
+    """A piece that few need. Its callers find its address in a cell, which `fill` must fill before they run."""
+    return piece(function, rare=True)
+
+
+def _held(builder: Any, symbol: str) -> Any:
+    """Emits the address of a rare piece's machine code: what its cell holds."""
+    module = builder.module
+    cell = module.globals.get(symbol) or ir.GlobalVariable(module, ir.IntType(64), symbol)
+    return builder.load(cell)
+
+
+_cells: dict[str, np.ndarray] = {}  # by symbol
+
+
+def reserve(piece: Any, signature: tuple[Any, ...]) -> None:
+    """As `link`, of a rare piece, for callers that run only after `fill`."""
+    symbol = _symbol(piece.__name__, signature)
+    if symbol not in _cells:  # callers know the one that was there first
+        _cells[symbol] = np.zeros(1, np.int64)
+        llvm.add_symbol(symbol, _cells[symbol].ctypes.data)
+        _linked.add(symbol)
+
+
+def is_filled(piece: Any, signature: tuple[Any, ...]) -> bool:
+    """Whether the callers of a rare piece can run."""
+    return bool(_cells[_symbol(piece.__name__, signature)][0])
+
+
+def fill(piece: Any, signature: tuple[Any, ...]) -> None:
+    """Load or compile a rare piece that is reserved."""
+    cell = _cells[_symbol(piece.__name__, signature)]
+    with linking():
+        cell[0] = cell[0] or machine_code(piece.alone, signature)
+
+
+_linked: set[str] = set()  # symbols of pieces whose addresses LLVM knows
+
+
+def _symbol(name: str, kinds: tuple[Any, ...]) -> str:
+    return f"fastbp {name}{kinds}"
+
+
+def link(piece: Any, signature: tuple[Any, ...], address: int | None = None) -> None:
+    """Load or compile a piece for arguments of these types, for the callers made under `linking`; itself calls those
+    linked before.
+
+    With another address the callers can be compiled and kept, but not run.
+    """
+    symbol = _symbol(piece.__name__, signature)
+    if address is None:
+        with linking():
+            address = machine_code(piece.alone, signature)
+    llvm.add_symbol(symbol, address)
+    _linked.add(symbol)
+
+
+@contextlib.contextmanager
+def linking() -> Iterator[None]:
+    """What is compiled in this block calls pieces by their symbols. No other thread compiles meanwhile."""
+    global _linking
+    with global_compiler_lock:
+        before, _linking = _linking, True
+        try:
+            yield
+        finally:
+            _linking = before
+
+
+def machine_code(dispatcher: Any, signature: tuple[Any, ...]) -> int:
+    """Address of a serial function's machine code for arguments of these types; loaded or compiled now.
+
+    A driver that calls its blocks by address (`call`) holds none of their code, which is then compiled once and not
+    again into every parallel loop: 0.3 s a driver instead of 4 to 8.
+    """
+    with uninterrupted():
+        dispatcher.compile(signature)
+        compiled = dispatcher.overloads[signature]
+        return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+@intrinsic
+def call(typing, address, arguments):
+    """Call the function at `address`, a `machine_code`, with a tuple of arguments of just its types; no result."""
+    kinds = tuple(arguments)
+
+    def emit(context, builder, signature, values):
+        function = context.call_conv.get_function_type(types.none, kinds).as_pointer()
+        return _call(context, builder, builder.inttoptr(values[0], function), kinds, values[1])
+
+    return types.void(types.int64, arguments), emit
+
+
+def _call(context: Any, builder: Any, function: Any, kinds: tuple[Any, ...], arguments: Any) -> Any:
+    context.call_conv.call_function(builder, function, types.none, kinds,
+                                    [builder.extract_value(arguments, i) for i in range(len(kinds))])
+    return context.get_dummy_value()

@@ -1,0 +1,40 @@
+"""What decides which machine code runs, and how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+
+from fastbp.core.compiler.cache import Cache
+from fastbp.core.threads.processors import available_threads
+from fastbp.core.threads.team import team
+
+
+def environment() -> dict[str, Any]:
+    """What decides which machine code runs, and how: versions, CPU, threads, threading layer, cache directory."""
+    features = llvm.get_host_cpu_features()
+    vectors = ("sse2", "sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")
+    with team((None, None), 2):  # the layer is known once it runs
+        pass
+    return {
+        "numba": numba.__version__,
+        "llvmlite": llvmlite.__version__,
+        "numpy": np.__version__,
+        "cpu": numba.config.CPU_NAME or llvm.get_host_cpu_name(),
+        "cpu_features": [name for name in vectors if features.get(name)],
+        "threads": available_threads(),
+        "threading_layer": numba.threading_layer(),
+        "cache_directory": folder(),
+    }
+
+
+def folder() -> str | None:
+    """Where the machine code of this package is kept; None where no folder can be written."""
+    try:
+        return str(Cache(folder, False).cache_path)
+    except RuntimeError:
+        return None

@@ -1,0 +1,133 @@
+"""Pointers and views: memory that compiled code knows by an address, and room on its stack."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.core.compiler.numba import TypingError, cgutils, populate_array
+from fastbp.core.simd.cpu import (
+    DEPTH,
+    ROW_SQUARES,
+    ROW_VECTORS,
+    SKIP_DEPTH,
+    SKIP_TILES,
+    SKIP_VECTORS,
+    SKIP_WORDS,
+    TILE_VECTORS,
+    VECTOR_BITS,
+)
+from fastbp.core.simd.vectors import emit_prefetch, room_on_stack
+
+
+@intrinsic
+def prefetch(typing, pointer):
+    """Ask for the cache line at a pointer; no fault if there is none."""
+    def emit(context, builder, signature, arguments):
+        emit_prefetch(builder, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(pointer), emit
+
+
+@intrinsic
+def pointer_from(typing, address, like):
+    """Pointer to elements of the type of `like` at an address that Python gave as an integer."""
+    def emit(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(types.int64, like), emit
+
+
+def check_contiguous(array):
+    if not (isinstance(array, types.Array) and array.layout == "C"):
+        raise TypingError(f"expected a contiguous array, got {array}")
+
+
+@intrinsic
+def at(typing, array, offset):
+    """Pointer to number `offset` of a contiguous array."""
+    check_contiguous(array)
+
+    def emit(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.gep(data, [arguments[1]])
+
+    return types.CPointer(array.dtype)(array, types.int64), emit
+
+
+@intrinsic
+def part(typing, array, offset, n):
+    """`array.ravel()[offset : offset + n]`, without the care for bounds out of range, which is a screen of code.
+
+    It borrows the memory of a contiguous array: use it while the array lives.
+    """
+    check_contiguous(array)
+    vector = array.copy(ndim=1)
+
+    def emit(context, builder, signature, arguments):
+        whole = context.make_array(array)(context, builder, arguments[0])
+        out = context.make_array(vector)(context, builder)
+        populate_array(out, builder.gep(whole.data, [arguments[1]]), [arguments[2]], [whole.itemsize], whole.itemsize,
+                       meminfo=None)
+        return out._getvalue()
+
+    return vector(array, types.int64, types.int64), emit
+
+
+@intrinsic
+def lent(typing, arrays):
+    """The same arrays, a tuple of them, without their owners: use them while those live.
+
+    Compiled code counts the users of an array that has an owner, by atomic additions wherever it takes it in hand.
+    """
+    def emit(context, builder, signature, arguments):
+        values = []
+        for i, kind in enumerate(arrays):
+            array = context.make_array(kind)(context, builder, builder.extract_value(arguments[0], i))
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)
+            array.parent = cgutils.get_null_value(array.parent.type)
+            values.append(array._getvalue())
+        return context.make_tuple(builder, arrays, values)
+
+    return arrays(arrays), emit
+
+
+@intrinsic
+def ahead(typing, pointer, offset):
+    """`pointer` moved on by `offset` elements."""
+    def emit(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, types.int64), emit
+
+
+@intrinsic
+def zero_panel_row(typing, like):
+    """Pointer to one row of zeros, as wide as the widest tile, a constant of the compiled module."""
+    def emit(context, builder, signature, arguments):
+        width = max(TILE_VECTORS, SKIP_VECTORS, ROW_VECTORS, ROW_SQUARES) * VECTOR_BITS // 8
+        row = ir.Constant(ir.ArrayType(ir.IntType(8), width), bytearray(width))
+        memory = cgutils.global_constant(builder.module, "zero_panel_row", row)
+        return builder.bitcast(memory, context.get_value_type(like))
+
+    return like(like), emit
+
+
+def _on_stack(n_bytes, pointer_of):
+    """An intrinsic that gives `n_bytes` of the caller's stack: private to the thread, and nothing is allocated."""
+    @intrinsic
+    def room(typing, like):
+        def emit(context, builder, signature, arguments):
+            return room_on_stack(builder, n_bytes, context.get_value_type(signature.return_type))
+
+        return pointer_of(like)(like), emit
+
+    return room
+
+
+panel_on_stack = _on_stack(max(DEPTH * TILE_VECTORS, SKIP_DEPTH * SKIP_VECTORS) * VECTOR_BITS // 8, lambda like: like)
+
+
+steps_on_stack = _on_stack(SKIP_TILES * SKIP_WORDS * 8, lambda like: types.CPointer(types.int64))
