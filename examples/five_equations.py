@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fastbp import SGD, Network
-from fastbp.core import kernels, losses, optimizers
+from fastbp import SGD, Network, losses
+from fastbp.core import kernels, optimizers
 
 net = Network([2, 2, 1], hidden="sigmoid", output="sigmoid", dtype="float64")
 net.W[0][:], net.b[0][:] = [[0.5, -0.5], [0.25, 1.0]], [0.0, 0.1]

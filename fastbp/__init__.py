@@ -1,8 +1,7 @@
 """fastbp: backpropagation, compiled. Trains dense neural networks on the CPU."""
 
-from fastbp import callbacks, data, metrics, schedules
+from fastbp import callbacks, data, losses, metrics, schedules
 from fastbp.callbacks import History
-from fastbp.core import losses
 from fastbp.core.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
 from fastbp.diagnosis import Diagnosis, TrainingWarning, diagnose
 from fastbp.network import Network, cost_and_gradient

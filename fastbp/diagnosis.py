@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.core import activations, losses
+from fastbp import losses
+from fastbp.core import activations
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, POISSON, QUADRATIC
 from fastbp.inputs import BLOCK, Inputs, Targets
 from fastbp.names import Names
 from fastbp.network import NO_WEIGHTS, Network, infer
@@ -203,19 +205,19 @@ def _rows(t: Targets, n_out: int) -> Array:
 def _constant_loss(loss: losses.Loss, t: Targets, n_out: int, weights: Array) -> float | None:
     """Mean loss of the best prediction that is the same for all samples, or for mean_absolute and huber of the better
     one of mean and median; None where the loss is the user's own."""
-    if t.array.ndim == 1 and loss.code in (losses.QUADRATIC, losses.BINARY_CROSS_ENTROPY, losses.CROSS_ENTROPY):
+    if t.array.ndim == 1 and loss.code in (QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY):
         shares = np.bincount(t.array, weights if len(weights) else None, max(2, n_out)) / (
             weights.sum() if len(weights) else len(t))
         mean = shares[1:] if n_out == 1 else shares
-        return float((mean * (1 - mean)).sum() / 2) if loss.code == losses.QUADRATIC else _entropy(loss, mean)
+        return float((mean * (1 - mean)).sum() / 2) if loss.code == QUADRATIC else _entropy(loss, mean)
     rows = _rows(t, n_out)
     w = weights if len(weights) else np.ones(len(rows))
     mean = np.average(rows, axis=0, weights=w)
-    if loss.code in (losses.BINARY_CROSS_ENTROPY, losses.CROSS_ENTROPY):
+    if loss.code in (BINARY_CROSS_ENTROPY, CROSS_ENTROPY):
         return _entropy(loss, mean)
-    if loss.code == losses.POISSON:
+    if loss.code == POISSON:
         return float((mean - _times_log(mean, mean)).sum())
-    constants = [mean] if loss.code == losses.QUADRATIC else [mean, np.median(rows, axis=0)]
+    constants = [mean] if loss.code == QUADRATIC else [mean, np.median(rows, axis=0)]
     costs = [_distances(loss, np.abs(rows - constant)) for constant in constants]
     return min((float(np.average(cost, weights=w)) for cost in costs if cost is not None), default=None)
 
@@ -224,7 +226,7 @@ def _entropy(loss: losses.Loss, mean: Array) -> float:
     """Cross-entropy of targets of this mean, predicted by their mean."""
     if isinstance(loss, losses.CrossEntropy):
         mean = (1 - loss.label_smoothing) * mean + loss.label_smoothing / len(mean)
-    rest = 0.0 if loss.code == losses.CROSS_ENTROPY else _times_log(1 - mean, 1 - mean)
+    rest = 0.0 if loss.code == CROSS_ENTROPY else _times_log(1 - mean, 1 - mean)
     return float(-np.sum(_times_log(mean, mean) + rest))
 
 
@@ -235,9 +237,9 @@ def _times_log(x: Array, y: Array) -> Array:
 
 def _distances(loss: losses.Loss, r: Array) -> Array | None:
     """Cost of each sample by its distances |a - t| (n, n_out)."""
-    if loss.code == losses.QUADRATIC:
+    if loss.code == QUADRATIC:
         return np.asarray(np.square(r).sum(1) / 2)
-    if loss.code == losses.MEAN_ABSOLUTE:
+    if loss.code == MEAN_ABSOLUTE:
         return np.asarray(r.sum(1))
     if isinstance(loss, losses.Huber):
         limit = loss.threshold
@@ -262,10 +264,10 @@ class Levels:
 
 def _least_loss(loss: losses.Loss, t: Targets, n_out: int) -> float:
     """Mean loss of a perfect prediction: 0 but for targets that are shares, or counts."""
-    if loss.code not in (losses.BINARY_CROSS_ENTROPY, losses.CROSS_ENTROPY, losses.POISSON):
+    if loss.code not in (BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON):
         return 0.0
     rows = _rows(t, n_out)
-    if loss.code == losses.POISSON:
+    if loss.code == POISSON:
         return float((rows - _times_log(rows, rows)).sum(1).mean())
     return sum(_entropy(loss, row) for row in np.clip(rows, 0, 1)) / len(rows)
 
@@ -336,7 +338,7 @@ def _look_at_columns(found: Diagnosis, x: Inputs, names: list[str]) -> None:
 def _unscaled_targets(columns: _Columns, loss: losses.Loss, word: str = "not scaled") -> str:
     k = columns.worst()
     name = "they have" if len(columns.mean) == 1 else f"those of output {k} have"
-    todo = ("divide them by a number near their mean, and multiply predictions by it" if loss.code == losses.POISSON
+    todo = ("divide them by a number near their mean, and multiply predictions by it" if loss.code == POISSON
             else "train on (y - y.mean(0)) / y.std(0), and turn predictions back")
     return (f"targets are {word}: {name} mean {columns.mean[k]:.3g} and standard deviation {columns.std[k]:.3g}; "
             f"{todo}")

@@ -14,9 +14,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import initialisation
+from fastbp import initialisation, losses
 from fastbp.checks import known_as, one_of, positive, truth, whole_number
-from fastbp.core import activations, jit, kernels, losses
+from fastbp.core import activations, jit, kernels
 from fastbp.core.phases import board_size
 from fastbp.files import read_tensors, write_tensors
 from fastbp.initialisation import INITIALISERS, MATCHING, Initialiser

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp import callbacks, data, initialisation, metrics
+from fastbp import callbacks, data, initialisation, losses, metrics
 from fastbp.callbacks import Callback
 from fastbp.checks import one_of
-from fastbp.core import activations, losses
-from fastbp.core.losses import LOSSES
+from fastbp.core import activations
 from fastbp.core.optimizers import OPTIMIZERS
 from fastbp.data.sources import is_table
 from fastbp.initialisation import INITIALISERS
+from fastbp.losses import LOSSES
 from fastbp.metrics import METRICS
 from fastbp.network import HIDDEN_ACTIVATIONS, Network
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp

@@ -23,10 +23,11 @@ import numpy.typing as npt
 
 import fastbp
 from fastbp import callbacks as calls
+from fastbp import losses
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import State, check_same, fingerprint, name_of_loss, name_of_schedule, without_address
 from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
-from fastbp.core import jit, kernels, losses
+from fastbp.core import jit, kernels
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.optimizers import (
     CLIP_NORM,

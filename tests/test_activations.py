@@ -11,8 +11,8 @@ from numba.extending import intrinsic
 
 from fastbp.core import activations, jit, reference
 from fastbp.core.activations import CODES, SIGMOID, SOFTMAX, activate, exp, multiply_by_prime, sigmoid, tanh
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, Cost, costs_and_errors
 from fastbp.core.elementwise import Numbers, each
-from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, Rule, costs_and_errors
 from fastbp.core.simd import I32, LINE, Vectors
 
 DTYPES = ["float32", "float64"]
@@ -68,7 +68,7 @@ def times_f_prime(code, z, a, delta):
 
 def cost_of(loss, activation, z, a, t, delta):
     rows, costs = with_room(z, a, delta), np.full(1, np.nan)
-    cost_of_row(Rule(loss), activation, rows[0], rows[1], t, rows[2], costs)
+    cost_of_row(Cost(loss), activation, rows[0], rows[1], t, rows[2], costs)
     delta[:] = rows[2][: z.size]
     return costs[0]
 

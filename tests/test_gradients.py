@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastbp import Network, cost_and_gradient
-from fastbp.core import activations, kernels, losses, optimizers, reference
+from fastbp import Network, cost_and_gradient, losses
+from fastbp.core import activations, kernels, optimizers, reference
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.core.optimizers import SGD
 from fastbp.network import CAPACITY, check_loss
 from fastbp.workspace import Workspace, parameter_offsets
@@ -32,11 +33,11 @@ class Net:
         self.theta = self.draw.normal(0, 0.7, parameter_offsets(sizes)[-1][0])
         self.workspace.a[0][:] = self.draw.normal(size=(n, sizes[0]))
         self.targets = self.draw.normal(size=(n, sizes[-1]))
-        if self.loss.code == losses.BINARY_CROSS_ENTROPY:
+        if self.loss.code == BINARY_CROSS_ENTROPY:
             self.targets = reference.sigmoid(self.targets)
-        elif self.loss.code == losses.CROSS_ENTROPY:
+        elif self.loss.code == CROSS_ENTROPY:
             self.targets = reference.softmax(self.targets)
-        elif self.loss.code == losses.POISSON:
+        elif self.loss.code == POISSON:
             self.targets = np.abs(self.targets)
 
     def cost(self, theta):

@@ -17,7 +17,8 @@ from numba.core import event
 from numba.core.errors import TypingError
 
 import fastbp.core
-from fastbp.core import activations, jit, kernels, losses, optimizers, processors
+from fastbp import losses
+from fastbp.core import activations, jit, kernels, optimizers, processors
 from fastbp.core.optimizers import SGD
 from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
@@ -49,7 +50,7 @@ import numba
 import numpy as np
 from fastbp.core import cache, kernels
 from fastbp.core.activations import TANH
-from fastbp.core.losses import Quadratic
+from fastbp.losses import Quadratic
 from fastbp.core.optimizers import N_SETTINGS, update, update_serial
 
 layers = np.zeros((1, kernels.N_COLUMNS), np.int64)
@@ -98,7 +99,7 @@ def edit(file, old, new):
 def test_cache(copied, tmp_path):
     """Compiled once, announced once, loaded by the next process, which need not read Numba's implementations for that
     but has them when it compiles something of its own; parallel and serial builds are kept apart; and an edit of a
-    callee in another file (kernels.py calls losses.py, which calls activations.py) is seen even if the clock does not
+    callee in another file (kernels.py calls costs.py, which calls activations.py) is seen even if the clock does not
     tell it."""
     (result, _, cached, *misses), error = copied()
     assert float(result) == 1 - 2 * 0.375  # two steps of delta = (a - t) (1 - a^2) = 0.5 (1 - 0.25)

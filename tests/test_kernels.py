@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_phases import moved
 
-from fastbp.core import jit, kernels, losses, optimizers, reference
+from fastbp import losses
+from fastbp.core import jit, kernels, optimizers, reference
 from fastbp.core.activations import SOFTMAX
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.product import MOST_NONZERO, NEVER, TILE_HEIGHT, Matrix, product, repeated_zero
 from fastbp.core.samples import LABELS, NONE, Samples, describe
@@ -54,11 +56,11 @@ PARALLEL = SimpleNamespace(forward=kernels.forward, output_error=kernels.output_
 
 def draw_targets(draw, loss, n, n_out):
     t = draw.normal(size=(n, n_out))
-    if loss == losses.BINARY_CROSS_ENTROPY:
+    if loss == BINARY_CROSS_ENTROPY:
         return (t > 0) * 1.0
-    if loss == losses.POISSON:
+    if loss == POISSON:
         return np.floor(np.abs(2 * t))
-    return reference.softmax(3 * t) if loss == losses.CROSS_ENTROPY else t
+    return reference.softmax(3 * t) if loss == CROSS_ENTROPY else t
 
 
 class Net:

@@ -4,7 +4,8 @@ import functools
 
 import numpy as np
 
-from fastbp.core import activations, jit, kernels, losses, optimizers, reference
+from fastbp import losses
+from fastbp.core import activations, jit, kernels, optimizers, reference
 from fastbp.workspace import aligned
 
 from .cases import DTYPES, THREADS, Batch, PerCall, only_with

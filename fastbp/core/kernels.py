@@ -31,7 +31,8 @@ from fastbp.core.activations import (
     multiply_by_rare_prime,
 )
 from fastbp.core.cache import is_cached
-from fastbp.core.losses import Rule, costs_and_errors
+from fastbp.core.costs import NONE as NO_COST
+from fastbp.core.costs import Cost, costs_and_errors
 from fastbp.core.noise import add_noise, drop
 from fastbp.core.optimizers import (
     ADAM_RULE,
@@ -368,7 +369,7 @@ weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
 # has phases of its own (`one_thread`).
 
 INFER, TRAIN, ACCUMULATE = range(3)  # what for
-NO_LOSS = Rule(0, 0.0, 0)
+NO_LOSS = Cost(NO_COST)
 
 
 @jit.inlined
@@ -773,7 +774,7 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
     numbers, reals, wholes = number[::1], real[::1], whole[::1]
     matrix, samples = number[:, ::1], types.NamedTuple((whole, whole, whole, whole, real), Samples)
     placed = types.NamedTuple((types.CPointer(number), whole, whole), Matrix)
-    loss = types.NamedTuple((whole, real, whole), Rule)
+    loss = types.NamedTuple((whole, real, real, whole), Cost)
     factors = types.UniTuple(real, 5)
     loop = (numbers, numbers, matrix, whole[:, ::1], numbers, matrix, reals, samples, samples, reals, wholes, whole,
             whole, whole, loss, reals, reals, wholes, whole, matrix, reals, wholes, whole, whole)

@@ -26,7 +26,7 @@ from fastbp.core.activations import (
     SOFTPLUS,
     TANH,
 )
-from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
 from fastbp.core.optimizers import (
     ADAM_RULE,
     CLIP_NORM,
@@ -177,8 +177,8 @@ def cost(loss, z, a, t):
     if loss.code == MEAN_ABSOLUTE:
         return np.abs(a - t).sum(axis=1)
     if loss.code == HUBER:
-        r = np.abs(a - t)
-        return np.where(r <= loss.number, r**2 / 2, loss.number * (r - loss.number / 2)).sum(axis=1)
+        r, threshold = np.abs(a - t), loss.threshold
+        return np.where(r <= threshold, r**2 / 2, threshold * (r - threshold / 2)).sum(axis=1)
     if loss.code == BINARY_CROSS_ENTROPY:  # -t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)
         return (np.logaddexp(0, z) - t * z).sum(axis=1)
     if loss.code == CROSS_ENTROPY:  # -sum t log(a) at a = softmax(z)
@@ -190,7 +190,7 @@ def cost(loss, z, a, t):
 
 def smoothed(t, loss):
     """Targets of the cross-entropy with label smoothing."""
-    return (1 - loss.number) * t + loss.number / t.shape[1]
+    return (1 - loss.label_smoothing) * t + loss.label_smoothing / t.shape[1]
 
 
 def slope(loss, a, t):
@@ -200,8 +200,10 @@ def slope(loss, a, t):
     if loss.code == MEAN_ABSOLUTE:
         return np.sign(a - t)
     if loss.code == HUBER:
-        return np.clip(a - t, -loss.number, loss.number)
-    return 1 - t / a
+        return np.clip(a - t, -loss.threshold, loss.threshold)
+    if loss.code == POISSON:
+        return 1 - t / a
+    raise ValueError(f"unknown loss {loss}")
 
 
 def parameters(vector, layer):
