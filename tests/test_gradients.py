@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastbp import Network, cost_and_gradient, losses
-from fastbp.core import activations, kernels, optimizers, reference
+from fastbp.core import activations, kernels, reference, rules
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
-from fastbp.core.optimizers import SGD
 from fastbp.network import CAPACITY, check_loss
+from fastbp.optimizers import SGD
 from fastbp.workspace import Workspace, parameter_offsets
 
 PAIRS = [
@@ -199,7 +199,7 @@ def test_a_network_worked_by_hand():
     assert_is(db_2, [-0.25])
     assert_is(dW_1, [[-0.09375, 0.3125], [-0.1875, 0.5]])
     assert_is(db_1, [-0.09375, 0.3125])
-    optimizers.update_serial(net.theta, gradient, np.zeros((0, 9)), SGD(0.1).settings(), 0.1, 1, 1)
+    rules.update_serial(net.theta, gradient, np.zeros((0, 9)), SGD(0.1).settings(), 0.1, 1, 1)
     assert_is(W_2, [[2.01875], [-3.98125]])
     assert_is(b_2, [0.525])
     assert_is(W_1, [[ln3 + 0.009375, -ln3 - 0.03125], [0.01875, ln3 - 0.05]])

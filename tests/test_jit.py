@@ -18,11 +18,11 @@ from numba.core.errors import TypingError
 
 import fastbp.core
 from fastbp import losses
-from fastbp.core import activations, jit, kernels, optimizers, processors
-from fastbp.core.optimizers import SGD
+from fastbp.core import activations, jit, kernels, processors, rules
 from fastbp.core.phases import board_size
 from fastbp.core.samples import LABELS, describe
 from fastbp.network import NO_MATRIX
+from fastbp.optimizers import SGD
 from fastbp.workspace import Workspace, parameter_offsets
 
 CORE = Path(fastbp.core.__path__[0])
@@ -51,7 +51,7 @@ import numpy as np
 from fastbp.core import cache, kernels
 from fastbp.core.activations import TANH
 from fastbp.losses import Quadratic
-from fastbp.core.optimizers import N_SETTINGS, update, update_serial
+from fastbp.core.rules import N_SETTINGS, update, update_serial
 
 layers = np.zeros((1, kernels.N_COLUMNS), np.int64)
 for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, LD=8).items():
@@ -307,7 +307,7 @@ def test_inner_functions_refuse_python():
     """They have no entry point for it, and Numba on its own would jump to nowhere."""
     for _ in range(2):
         with pytest.raises(TypeError, match="factors_of can be called from compiled code only"):
-            optimizers.factors_of(np.zeros(optimizers.N_SETTINGS), 0.1, 1)
+            rules.factors_of(np.zeros(rules.N_SETTINGS), 0.1, 1)
 
 
 # What a step costs beyond its arithmetic.
@@ -351,7 +351,7 @@ def use_all(sizes):
             "weight_gradients": (steps.gradient, w.layers, w.buffers, 10),
             "update": (steps.theta, steps.gradient, steps.state, steps.settings, 0.1, 1),
         }[name]
-        module = optimizers if name == "update" else kernels
+        module = rules if name == "update" else kernels
         getattr(module, name)(*arguments, 2)
         getattr(module, f"{name}_serial")(*arguments, 1)
 

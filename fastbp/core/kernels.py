@@ -34,22 +34,6 @@ from fastbp.core.cache import is_cached
 from fastbp.core.costs import NONE as NO_COST
 from fastbp.core.costs import Cost, costs_and_errors
 from fastbp.core.noise import add_noise, drop
-from fastbp.core.optimizers import (
-    ADAM_RULE,
-    CLIP_NORM,
-    DECAY_BIASES,
-    MAX_NORM,
-    MEAN_DECAY,
-    MOMENTUM_RULE,
-    NEAR,
-    NESTEROV_RULE,
-    RULE,
-    SGD_RULE,
-    factors_of,
-    move_mean,
-    update_block,
-    update_rarely,
-)
 from fastbp.core.phases import (
     FIELDS,
     NUMBER,
@@ -74,6 +58,19 @@ from fastbp.core.product import (
     product,
     repeated_zero,
     transposed,
+)
+from fastbp.core.rules import (
+    CLIP_NORM,
+    DECAY_BIASES,
+    EMA_DECAY,
+    MAX_NORM,
+    NEAR,
+    RULE,
+    factors_of,
+    move_mean,
+    row_of,
+    update_block,
+    update_rarely,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
 from fastbp.core.simd import DEPTH, add_rows, at, flush_denormals, fma, lent, part, pointer_from, restore_denormals
@@ -567,7 +564,7 @@ def limit_block(theta, factors, state, layers, l, settings, lo, hi):
         row = part(theta, w + i * n_out + lo, hi - lo)
         for j in range(hi - lo if i < n_in else 0):
             row[j] *= factors[j]
-        if settings[MEAN_DECAY] > 0:
+        if settings[EMA_DECAY] > 0:
             move_mean(part(state[len(state) - 1], w + i * n_out + lo, hi - lo), row, settings)
 
 
@@ -812,7 +809,6 @@ def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
 
 _loaded: dict[str, tuple[int, frozenset[Any]]] = {}  # by type: the address, and the rare pieces that are there
 COMMON_ACTIVATIONS = frozenset([SIGMOID, TANH, SOFTMAX, RELU, IDENTITY])
-COMMON_RULES = frozenset([SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE])
 
 
 def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
@@ -826,7 +822,7 @@ def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
     if any(columns[NOISE]):
         pieces.add(add_noise)
     if purpose == TRAIN:
-        if settings[RULE] not in COMMON_RULES:
+        if row_of(settings[RULE]).rare:
             pieces.add(update_rarely)
         if settings[CLIP_NORM] > 0 or settings[MAX_NORM] > 0:
             pieces.add(bound_part)

@@ -27,19 +27,32 @@ from fastbp.core.activations import (
     TANH,
 )
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
-from fastbp.core.optimizers import (
+from fastbp.core.rules import (
     ADAM_RULE,
+    BETA1,
+    BETA2,
     CLIP_NORM,
     CLIP_VALUE,
+    DECREASE,
+    EPSILON,
+    INCREASE,
     L1,
+    LEAST,
     LION_RULE,
     MAX_NORM,
+    MOMENTUM,
+    MOMENTUM_DECAY,
     MOMENTUM_RULE,
+    MOST,
     NADAM_RULE,
     NESTEROV_RULE,
+    NEW_SQUARES,
+    OLD_SQUARES,
     RMS_RULE,
     RPROP_RULE,
+    RULE,
     SGD_RULE,
+    WEIGHT_DECAY,
 )
 
 
@@ -296,39 +309,40 @@ def weight_gradients(gradient, layers, buffers, n, threads=1):
 
 def update(theta, gradient, state, settings, eta, step, threads=1):
     """theta ← theta − eta · dE/dtheta, or the step of the optimiser's rule; step counts from 1."""
-    rule, first, second, epsilon, momentum_decay, weight_decay, _, l1 = settings[: L1 + 1]
-    theta *= 1 - eta * weight_decay
+    rule, beta1, beta2, epsilon, l1 = settings[[RULE, BETA1, BETA2, EPSILON, L1]]
+    theta *= 1 - eta * settings[WEIGHT_DECAY]
     if rule == SGD_RULE:
         theta -= eta * gradient
     elif rule in (ADAM_RULE, NADAM_RULE):
         m, v = state
-        m[:] = first * m + (1 - first) * gradient
-        v[:] = second * v + (1 - second) * gradient**2
-        root = np.sqrt(v / (1 - second**step)) + epsilon
+        m[:] = beta1 * m + (1 - beta1) * gradient
+        v[:] = beta2 * v + (1 - beta2) * gradient**2
+        root = np.sqrt(v / (1 - beta2**step)) + epsilon
         if rule == ADAM_RULE:
-            theta -= eta * m / (1 - first**step) / root
+            theta -= eta * m / (1 - beta1**step) / root
         else:
-            mu = first * (1 - 0.5 * 0.96 ** (np.arange(1, step + 2) * momentum_decay))
+            mu = beta1 * (1 - 0.5 * 0.96 ** (np.arange(1, step + 2) * settings[MOMENTUM_DECAY]))
             theta -= eta * ((1 - mu[-2]) / (1 - mu[:-1].prod()) * gradient + mu[-1] / (1 - mu.prod()) * m) / root
     elif rule == RMS_RULE:
         (v,) = state
-        v[:] = first * v + second * gradient**2
+        v[:] = settings[OLD_SQUARES] * v + settings[NEW_SQUARES] * gradient**2
         theta -= eta * gradient / (np.sqrt(v) + epsilon)
     elif rule == LION_RULE:
         (m,) = state
-        theta -= eta * np.sign(first * m + (1 - first) * gradient)
-        m[:] = second * m + (1 - second) * gradient
-    elif rule == RPROP_RULE:  # epsilon and momentum_decay: the bounds of a step
+        theta -= eta * np.sign(beta1 * m + (1 - beta1) * gradient)
+        m[:] = beta2 * m + (1 - beta2) * gradient
+    elif rule == RPROP_RULE:
         before, steps = state
         turned, same = gradient * before < 0, gradient * before > 0
         steps[steps == 0] = 1
-        steps[:] = np.clip(steps * np.where(same, second, np.where(turned, first, 1)), epsilon, momentum_decay)
+        steps *= np.where(same, settings[INCREASE], np.where(turned, settings[DECREASE], 1))
+        steps[:] = np.clip(steps, settings[LEAST], settings[MOST])
         before[:] = np.where(turned, 0, gradient)
         theta -= eta * steps * np.sign(before)
     elif rule in (MOMENTUM_RULE, NESTEROV_RULE):
         (v,) = state
-        v[:] = first * v + gradient
-        theta -= eta * (v if rule == MOMENTUM_RULE else gradient + first * v)
+        v[:] = settings[MOMENTUM] * v + gradient
+        theta -= eta * (v if rule == MOMENTUM_RULE else gradient + settings[MOMENTUM] * v)
     else:
         raise ValueError(f"unknown rule {rule}")
     theta[:] = np.sign(theta) * np.maximum(np.abs(theta) - eta * l1, 0) if l1 else theta
