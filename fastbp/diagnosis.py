@@ -43,7 +43,7 @@ STEPS, LITTLE, CLEAR = 20, 1e-3, 1e-2  # mini-batches of a trial, and falls of t
 FEWEST_EPOCHS, FEWEST_STEPS, HOPELESS = 3, 100, 1_000.0
 MANY_STEPS, MANY_EPOCHS, FAR_WORSE = 1_000, 20, 10.0  # a loss that is hardly worse is a fault only after so many steps
 ASK = ": see fastbp.diagnose(trainer, X, y)"  # how a warning of a fit ends
-STANDARDISE = "standardise them, X = (X - X.mean(0)) / X.std(0), with the same two for all data"
+STANDARDIZE = "standardise them, X = (X - X.mean(0)) / X.std(0), with the same two for all data"
 
 
 class TrainingWarning(UserWarning):
@@ -301,7 +301,7 @@ def _unscaled_inputs(x: Inputs, columns: _Columns, names: list[str]) -> str:
                 f"{columns.mean.mean():.3g}; make the network with Network(..., input_scale=1/255), or in the command "
                 "give --input-scale 1/255")
     k = columns.worst()
-    return f"inputs{scaled} are not scaled: {_of(columns, k, names[k])}; {STANDARDISE}"
+    return f"inputs{scaled} are not scaled: {_of(columns, k, names[k])}; {STANDARDIZE}"
 
 
 def _look_at_inputs(found: Diagnosis, x: Inputs, names: list[str]) -> None:
@@ -314,7 +314,7 @@ def _look_at_inputs(found: Diagnosis, x: Inputs, names: list[str]) -> None:
     elif not columns.beyond(SMALL, SMALL) and largest > 0:
         k = columns.worst()
         found.notes.append(f"inputs are small: the largest mean and standard deviation are those of {names[k]}, "
-                           f"{columns.mean[k]:.3g} and {columns.std[k]:.3g}; {STANDARDISE}")
+                           f"{columns.mean[k]:.3g} and {columns.std[k]:.3g}; {STANDARDIZE}")
 
 
 def _look_at_columns(found: Diagnosis, x: Inputs, names: list[str]) -> None:
@@ -332,7 +332,7 @@ def _look_at_columns(found: Diagnosis, x: Inputs, names: list[str]) -> None:
     most, least = int(np.argmax(span)), int(np.argmin(np.where(span > 0, span, np.inf)))
     if span[most] > APART * span[least]:
         found.notes.append(f"columns have very different scales: {names[most]} spans {span[most]:.3g}, {names[least]} "
-                           f"{span[least]:.3g}, and the large ones drown the small ones; {STANDARDISE}")
+                           f"{span[least]:.3g}, and the large ones drown the small ones; {STANDARDIZE}")
 
 
 def _unscaled_targets(columns: _Columns, loss: losses.Loss, word: str = "not scaled") -> str:

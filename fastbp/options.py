@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp import callbacks, data, initialisation, losses, metrics
+from fastbp import callbacks, data, initialization, losses, metrics
 from fastbp.callbacks import Callback
 from fastbp.checks import one_of
 from fastbp.core import activations
 from fastbp.data.sources import is_table
-from fastbp.initialisation import INITIALISERS
+from fastbp.initialization import INITIALIZERS
 from fastbp.losses import LOSSES
 from fastbp.metrics import METRICS
 from fastbp.network import HIDDEN_ACTIVATIONS, Network
@@ -83,8 +83,8 @@ def _add_network(group: Any) -> None:
     group.add_argument("--activation", type=_names(HIDDEN_ACTIVATIONS, activations.ALIASES), default="relu",
                        metavar="NAME[,NAME,...]",
                        help=f"of all hidden layers or of each: {', '.join(HIDDEN_ACTIVATIONS)}")
-    group.add_argument("--weights", type=_name(INITIALISERS, initialisation.ALIASES), metavar="NAME",
-                       help=f"how they start: {', '.join(INITIALISERS)} (default: what each layer's activation wants)")
+    group.add_argument("--weights", type=_name(INITIALIZERS, initialization.ALIASES), metavar="NAME",
+                       help=f"how they start: {', '.join(INITIALIZERS)} (default: what each layer's activation wants)")
     group.add_argument("--input-scale", type=_fraction, metavar="X",
                        help="what inputs are multiplied by (default: 1/255 for images of bytes in IDX files, else 1)")
     group.add_argument("--init-from", metavar="MODEL",

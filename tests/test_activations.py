@@ -286,7 +286,7 @@ def test_far_ends(dtype, n):
 @pytest.mark.parametrize("f", [exp, sigmoid, tanh, activations.elu, activations.selu, activations.softplus,
                                activations.silu, activations.gelu, activations.gelu_tanh, activations.silu_prime,
                                activations.gelu_prime, activations.gelu_tanh_prime])
-def test_nan_survives_the_optimiser(f, dtype):
+def test_nan_survives_the_optimizer(f, dtype):
     """Where the compiler sees that the argument is NaN, it must not make a number of it either."""
     @intrinsic
     def of_nan(typing, like):
