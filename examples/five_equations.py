@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fastbp import SGD, Network
-from fastbp.core import kernels, losses, optimizers
+from fastbp import SGD, Network, losses
+from fastbp.core import kernels, rules
 
 net = Network([2, 2, 1], hidden="sigmoid", output="sigmoid", dtype="float64")
 net.W[0][:], net.b[0][:] = [[0.5, -0.5], [0.25, 1.0]], [0.0, 0.1]
@@ -33,6 +33,6 @@ print(f"weight gradients    dW[1] = a[0]ᵀ delta[1] =\n{dW[0]},  dW[2] = {dW[1]
 assert np.allclose(dW[0], np.outer(ws.a[0][0], ws.delta[0][0]))
 
 state = np.zeros((0, net.n_parameters))  # plain gradient descent remembers nothing
-optimizers.update_serial(net.theta, gradient, state, SGD(eta=1.0).settings(), 1.0, 1, 1)
+rules.update_serial(net.theta, gradient, state, SGD(eta=1.0).settings(), 1.0, 1, 1)
 kernels.forward_serial(net.theta, ws.layers, ws.buffers, 1, 1)
 print(f"update              theta = theta - eta dE/dtheta; the output moves towards 1: {ws.a[2][0]}")

@@ -1,11 +1,10 @@
 """fastbp: backpropagation, compiled. Trains dense neural networks on the CPU."""
 
-from fastbp import callbacks, data, metrics, schedules
+from fastbp import callbacks, data, losses, metrics, optimizers, schedules
 from fastbp.callbacks import History
-from fastbp.core import losses
-from fastbp.core.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
 from fastbp.diagnosis import Diagnosis, TrainingWarning, diagnose
 from fastbp.network import Network, cost_and_gradient
+from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
 from fastbp.range_finder import find_eta
 from fastbp.trainer import DivergenceError, Trainer
 from fastbp.workspace import Workspace
@@ -13,4 +12,4 @@ from fastbp.workspace import Workspace
 __version__ = "0.1.0"
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "History", "Lion", "NAdam", "Network",
            "RMSprop", "Rprop", "Trainer", "TrainingWarning", "Workspace", "callbacks", "cost_and_gradient", "data",
-           "diagnose", "find_eta", "losses", "metrics", "schedules"]
+           "diagnose", "find_eta", "losses", "metrics", "optimizers", "schedules"]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from fastbp import files as _files
-from fastbp.core.losses import Custom, Loss
 from fastbp.files import read_tensors, write_tensors
+from fastbp.losses import Custom, Loss
 from fastbp.schedules import Function, Schedule, factors_of
 from fastbp.workspace import Array
 

@@ -23,12 +23,12 @@ from fastbp import data, options, report
 from fastbp.callbacks import Callback, History
 from fastbp.core import kernels
 from fastbp.core.environment import environment
-from fastbp.core.losses import Quadratic
 from fastbp.core.simd import cpu
 from fastbp.data.sources import files
 from fastbp.diagnosis import ASK
 from fastbp.files import strict, write_whole
 from fastbp.inputs import as_targets, right
+from fastbp.losses import Quadratic
 from fastbp.names import classifies
 from fastbp.network import Network
 from fastbp.places import STANDARD_OUTPUT, check_places

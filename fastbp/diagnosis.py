@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.core import activations, losses
+from fastbp import losses
+from fastbp.core import activations
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, POISSON, QUADRATIC
 from fastbp.inputs import BLOCK, Inputs, Targets
 from fastbp.names import Names
 from fastbp.network import NO_WEIGHTS, Network, infer
@@ -41,7 +43,7 @@ STEPS, LITTLE, CLEAR = 20, 1e-3, 1e-2  # mini-batches of a trial, and falls of t
 FEWEST_EPOCHS, FEWEST_STEPS, HOPELESS = 3, 100, 1_000.0
 MANY_STEPS, MANY_EPOCHS, FAR_WORSE = 1_000, 20, 10.0  # a loss that is hardly worse is a fault only after so many steps
 ASK = ": see fastbp.diagnose(trainer, X, y)"  # how a warning of a fit ends
-STANDARDISE = "standardise them, X = (X - X.mean(0)) / X.std(0), with the same two for all data"
+STANDARDIZE = "standardise them, X = (X - X.mean(0)) / X.std(0), with the same two for all data"
 
 
 class TrainingWarning(UserWarning):
@@ -203,19 +205,19 @@ def _rows(t: Targets, n_out: int) -> Array:
 def _constant_loss(loss: losses.Loss, t: Targets, n_out: int, weights: Array) -> float | None:
     """Mean loss of the best prediction that is the same for all samples, or for mean_absolute and huber of the better
     one of mean and median; None where the loss is the user's own."""
-    if t.array.ndim == 1 and loss.code in (losses.QUADRATIC, losses.BINARY_CROSS_ENTROPY, losses.CROSS_ENTROPY):
+    if t.array.ndim == 1 and loss.code in (QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY):
         shares = np.bincount(t.array, weights if len(weights) else None, max(2, n_out)) / (
             weights.sum() if len(weights) else len(t))
         mean = shares[1:] if n_out == 1 else shares
-        return float((mean * (1 - mean)).sum() / 2) if loss.code == losses.QUADRATIC else _entropy(loss, mean)
+        return float((mean * (1 - mean)).sum() / 2) if loss.code == QUADRATIC else _entropy(loss, mean)
     rows = _rows(t, n_out)
     w = weights if len(weights) else np.ones(len(rows))
     mean = np.average(rows, axis=0, weights=w)
-    if loss.code in (losses.BINARY_CROSS_ENTROPY, losses.CROSS_ENTROPY):
+    if loss.code in (BINARY_CROSS_ENTROPY, CROSS_ENTROPY):
         return _entropy(loss, mean)
-    if loss.code == losses.POISSON:
+    if loss.code == POISSON:
         return float((mean - _times_log(mean, mean)).sum())
-    constants = [mean] if loss.code == losses.QUADRATIC else [mean, np.median(rows, axis=0)]
+    constants = [mean] if loss.code == QUADRATIC else [mean, np.median(rows, axis=0)]
     costs = [_distances(loss, np.abs(rows - constant)) for constant in constants]
     return min((float(np.average(cost, weights=w)) for cost in costs if cost is not None), default=None)
 
@@ -224,7 +226,7 @@ def _entropy(loss: losses.Loss, mean: Array) -> float:
     """Cross-entropy of targets of this mean, predicted by their mean."""
     if isinstance(loss, losses.CrossEntropy):
         mean = (1 - loss.label_smoothing) * mean + loss.label_smoothing / len(mean)
-    rest = 0.0 if loss.code == losses.CROSS_ENTROPY else _times_log(1 - mean, 1 - mean)
+    rest = 0.0 if loss.code == CROSS_ENTROPY else _times_log(1 - mean, 1 - mean)
     return float(-np.sum(_times_log(mean, mean) + rest))
 
 
@@ -235,9 +237,9 @@ def _times_log(x: Array, y: Array) -> Array:
 
 def _distances(loss: losses.Loss, r: Array) -> Array | None:
     """Cost of each sample by its distances |a - t| (n, n_out)."""
-    if loss.code == losses.QUADRATIC:
+    if loss.code == QUADRATIC:
         return np.asarray(np.square(r).sum(1) / 2)
-    if loss.code == losses.MEAN_ABSOLUTE:
+    if loss.code == MEAN_ABSOLUTE:
         return np.asarray(r.sum(1))
     if isinstance(loss, losses.Huber):
         limit = loss.threshold
@@ -262,10 +264,10 @@ class Levels:
 
 def _least_loss(loss: losses.Loss, t: Targets, n_out: int) -> float:
     """Mean loss of a perfect prediction: 0 but for targets that are shares, or counts."""
-    if loss.code not in (losses.BINARY_CROSS_ENTROPY, losses.CROSS_ENTROPY, losses.POISSON):
+    if loss.code not in (BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON):
         return 0.0
     rows = _rows(t, n_out)
-    if loss.code == losses.POISSON:
+    if loss.code == POISSON:
         return float((rows - _times_log(rows, rows)).sum(1).mean())
     return sum(_entropy(loss, row) for row in np.clip(rows, 0, 1)) / len(rows)
 
@@ -299,7 +301,7 @@ def _unscaled_inputs(x: Inputs, columns: _Columns, names: list[str]) -> str:
                 f"{columns.mean.mean():.3g}; make the network with Network(..., input_scale=1/255), or in the command "
                 "give --input-scale 1/255")
     k = columns.worst()
-    return f"inputs{scaled} are not scaled: {_of(columns, k, names[k])}; {STANDARDISE}"
+    return f"inputs{scaled} are not scaled: {_of(columns, k, names[k])}; {STANDARDIZE}"
 
 
 def _look_at_inputs(found: Diagnosis, x: Inputs, names: list[str]) -> None:
@@ -312,7 +314,7 @@ def _look_at_inputs(found: Diagnosis, x: Inputs, names: list[str]) -> None:
     elif not columns.beyond(SMALL, SMALL) and largest > 0:
         k = columns.worst()
         found.notes.append(f"inputs are small: the largest mean and standard deviation are those of {names[k]}, "
-                           f"{columns.mean[k]:.3g} and {columns.std[k]:.3g}; {STANDARDISE}")
+                           f"{columns.mean[k]:.3g} and {columns.std[k]:.3g}; {STANDARDIZE}")
 
 
 def _look_at_columns(found: Diagnosis, x: Inputs, names: list[str]) -> None:
@@ -330,13 +332,13 @@ def _look_at_columns(found: Diagnosis, x: Inputs, names: list[str]) -> None:
     most, least = int(np.argmax(span)), int(np.argmin(np.where(span > 0, span, np.inf)))
     if span[most] > APART * span[least]:
         found.notes.append(f"columns have very different scales: {names[most]} spans {span[most]:.3g}, {names[least]} "
-                           f"{span[least]:.3g}, and the large ones drown the small ones; {STANDARDISE}")
+                           f"{span[least]:.3g}, and the large ones drown the small ones; {STANDARDIZE}")
 
 
 def _unscaled_targets(columns: _Columns, loss: losses.Loss, word: str = "not scaled") -> str:
     k = columns.worst()
     name = "they have" if len(columns.mean) == 1 else f"those of output {k} have"
-    todo = ("divide them by a number near their mean, and multiply predictions by it" if loss.code == losses.POISSON
+    todo = ("divide them by a number near their mean, and multiply predictions by it" if loss.code == POISSON
             else "train on (y - y.mean(0)) / y.std(0), and turn predictions back")
     return (f"targets are {word}: {name} mean {columns.mean[k]:.3g} and standard deviation {columns.std[k]:.3g}; "
             f"{todo}")

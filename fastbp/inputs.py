@@ -9,8 +9,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import losses
 from fastbp.checks import not_negative, one_of, whole_number
-from fastbp.core import activations, losses
+from fastbp.core import activations
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.core.samples import KINDS, LABELS, NONE, Samples, describe
 from fastbp.frames import Frame, array_of, is_frame, labels_of, missing
 from fastbp.names import Named, Names, classifies, n_classes
@@ -257,13 +259,13 @@ def _check_finite(array: Array, dtype: np.dtype[Any], name: str, columns: tuple[
 
 
 def _check_range(rows: Array, loss: losses.Loss, name: str) -> None:
-    if loss.code == losses.POISSON and rows.min() < 0:
+    if loss.code == POISSON and rows.min() < 0:
         raise ValueError(f"{name} must be at least 0 for {loss}, found {rows.min()}")
-    if loss.code not in (losses.BINARY_CROSS_ENTROPY, losses.CROSS_ENTROPY):
+    if loss.code not in (BINARY_CROSS_ENTROPY, CROSS_ENTROPY):
         return
     if rows.min() < 0 or rows.max() > 1:
         raise ValueError(f"{name} must lie in [0, 1] for {loss}, found {rows.min()} to {rows.max()}")
-    if loss.code == losses.CROSS_ENTROPY:
+    if loss.code == CROSS_ENTROPY:
         sums = rows.sum(axis=1, dtype=np.float64)
         worst = int(np.argmax(np.abs(sums - 1)))
         if abs(sums[worst] - 1) > 1e-3:

@@ -14,13 +14,13 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import initialisation
+from fastbp import initialization, losses
 from fastbp.checks import known_as, one_of, positive, truth, whole_number
-from fastbp.core import activations, kernels, losses
+from fastbp.core import activations, kernels
 from fastbp.core.threads import processors, team
 from fastbp.core.threads.board import board_size
 from fastbp.files import read_tensors, write_tensors
-from fastbp.initialisation import INITIALISERS, MATCHING, Initialiser
+from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import (
     NO_TARGETS,
     Inputs,
@@ -114,7 +114,7 @@ class Network:
 
     @known_as({"activation": "there are hidden=... and output=..."})
     def __init__(self, layer_sizes: Sequence[int], hidden: str | Sequence[str] = "relu", output: str = "softmax",
-                 dtype: npt.DTypeLike = "float32", seed: int = 0, weights: str | Initialiser | None = None,
+                 dtype: npt.DTypeLike = "float32", seed: int = 0, weights: str | Initializer | None = None,
                  input_scale: float = 1.0):
         if not isinstance(layer_sizes, Iterable):
             raise TypeError(f"layer_sizes must be a sequence of whole numbers, got {layer_sizes!r}")
@@ -130,7 +130,7 @@ class Network:
         self._classes: Array | None = None
         self._allocate()
         self.input_scale = input_scale
-        self._initialise(whole_number("seed", seed, 0), weights)
+        self._initialize(whole_number("seed", seed, 0), weights)
 
     def _allocate(self) -> None:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
@@ -141,12 +141,12 @@ class Network:
         self._scale = np.ones(1)  # where compiled code reads it
         self._alone = threading.RLock()  # held by the thread that trains it
 
-    def _initialise(self, seed: int, weights: str | Initialiser | None) -> None:
+    def _initialize(self, seed: int, weights: str | Initializer | None) -> None:
         if weights is not None and not callable(weights):
-            weights = one_of("weights", weights, INITIALISERS, initialisation.ALIASES)
+            weights = one_of("weights", weights, INITIALIZERS, initialization.ALIASES)
         for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
             chosen = MATCHING.get(activation, "glorot_uniform") if weights is None else weights
-            make = INITIALISERS[chosen] if isinstance(chosen, str) else chosen
+            make = INITIALIZERS[chosen] if isinstance(chosen, str) else chosen
             made = np.asarray(make(generator(WEIGHTS, seed, l), *W.shape))
             if made.shape != W.shape:
                 raise ValueError(f"weights gave shape {made.shape} for a layer of {W.shape}")

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp import callbacks, data, initialisation, metrics
+from fastbp import callbacks, data, initialization, losses, metrics
 from fastbp.callbacks import Callback
 from fastbp.checks import one_of
-from fastbp.core import activations, losses
-from fastbp.core.losses import LOSSES
-from fastbp.core.optimizers import OPTIMIZERS
+from fastbp.core import activations
 from fastbp.data.sources import is_table
-from fastbp.initialisation import INITIALISERS
+from fastbp.initialization import INITIALIZERS
+from fastbp.losses import LOSSES
 from fastbp.metrics import METRICS
 from fastbp.network import HIDDEN_ACTIVATIONS, Network
+from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp
 from fastbp.task import CLASSES, VALUES, meaning, n_outputs
 from fastbp.trainer import Trainer, default_optimizer
@@ -68,7 +68,7 @@ def add(train: argparse.ArgumentParser, whole: bool = True) -> None:
     _add_network(train.add_argument_group("the network"))
     learning = train.add_argument_group("how it learns")
     _add_learning(learning)
-    _add_regularisation(train.add_argument_group("regularisation"))
+    _add_regularization(train.add_argument_group("regularisation"))
     if not whole:
         return
     learning.add_argument("--epochs", type=int, default=5, help="times through the training samples")
@@ -83,8 +83,8 @@ def _add_network(group: Any) -> None:
     group.add_argument("--activation", type=_names(HIDDEN_ACTIVATIONS, activations.ALIASES), default="relu",
                        metavar="NAME[,NAME,...]",
                        help=f"of all hidden layers or of each: {', '.join(HIDDEN_ACTIVATIONS)}")
-    group.add_argument("--weights", type=_name(INITIALISERS, initialisation.ALIASES), metavar="NAME",
-                       help=f"how they start: {', '.join(INITIALISERS)} (default: what each layer's activation wants)")
+    group.add_argument("--weights", type=_name(INITIALIZERS, initialization.ALIASES), metavar="NAME",
+                       help=f"how they start: {', '.join(INITIALIZERS)} (default: what each layer's activation wants)")
     group.add_argument("--input-scale", type=_fraction, metavar="X",
                        help="what inputs are multiplied by (default: 1/255 for images of bytes in IDX files, else 1)")
     group.add_argument("--init-from", metavar="MODEL",
@@ -119,7 +119,7 @@ def _add_learning(group: Any) -> None:
     group.add_argument("--threads", type=int, help="(default: as many as pay)")
 
 
-def _add_regularisation(group: Any) -> None:
+def _add_regularization(group: Any) -> None:
     group.add_argument("--weight-decay", type=float, help="share of each weight that decays, per unit of learning rate "
                                                           "and step (default: 0.01 for adamw, else 0)")
     group.add_argument("--l1", type=float,

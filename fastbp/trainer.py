@@ -23,21 +23,13 @@ import numpy.typing as npt
 
 import fastbp
 from fastbp import callbacks as calls
+from fastbp import losses
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import State, check_same, fingerprint, name_of_loss, name_of_schedule, without_address
 from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
-from fastbp.core import kernels, losses
+from fastbp.core import kernels
 from fastbp.core.noise import WHOLE, threshold
-from fastbp.core.optimizers import (
-    CLIP_NORM,
-    CLIP_VALUE,
-    MAX_NORM,
-    MEAN_DECAY,
-    OPTIMIZERS,
-    RULE,
-    SGD,
-    Optimizer,
-)
+from fastbp.core.rules import CLIP_NORM, CLIP_VALUE, EMA_DECAY, MAX_NORM, RULE
 from fastbp.core.threads import team
 from fastbp.core.threads.board import balance, board_size
 from fastbp.diagnosis import likely_cause, warn_of_no_learning, warn_of_scales
@@ -69,6 +61,7 @@ from fastbp.network import (
     infer,
     mean_cost,
 )
+from fastbp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastbp.pace import pace_of
 from fastbp.randomness import DROPOUT, ORDER, SPLIT, generator
 from fastbp.schedules import SCHEDULES, Function, Schedule, factors_of
@@ -249,7 +242,7 @@ class Trainer:
 
     def _settings(self) -> Array:
         settings = self.optimizer.settings()
-        settings[[CLIP_VALUE, CLIP_NORM, MEAN_DECAY, MAX_NORM]] = [
+        settings[[CLIP_VALUE, CLIP_NORM, EMA_DECAY, MAX_NORM]] = [
             value or 0.0 for value in (self.clip_value, self.clip_norm, self.ema, self.max_norm)]
         return settings
 

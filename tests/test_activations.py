@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from fastbp.core import activations, compiler, reference
 from fastbp.core.activations import CODES, SIGMOID, SOFTMAX, activate, exp, multiply_by_prime, sigmoid, tanh
-from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, Rule, costs_and_errors
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, Cost, costs_and_errors
 from fastbp.core.simd.cpu import LINE
 from fastbp.core.simd.elementwise import Numbers, each
 from fastbp.core.simd.vectors import I32, Vectors
@@ -69,7 +69,7 @@ def times_f_prime(code, z, a, delta):
 
 def cost_of(loss, activation, z, a, t, delta):
     rows, costs = with_room(z, a, delta), np.full(1, np.nan)
-    cost_of_row(Rule(loss), activation, rows[0], rows[1], t, rows[2], costs)
+    cost_of_row(Cost(loss), activation, rows[0], rows[1], t, rows[2], costs)
     delta[:] = rows[2][: z.size]
     return costs[0]
 
@@ -287,7 +287,7 @@ def test_far_ends(dtype, n):
 @pytest.mark.parametrize("f", [exp, sigmoid, tanh, activations.elu, activations.selu, activations.softplus,
                                activations.silu, activations.gelu, activations.gelu_tanh, activations.silu_prime,
                                activations.gelu_prime, activations.gelu_tanh_prime])
-def test_nan_survives_the_optimiser(f, dtype):
+def test_nan_survives_the_optimizer(f, dtype):
     """Where the compiler sees that the argument is NaN, it must not make a number of it either."""
     @intrinsic
     def of_nan(typing, like):

@@ -13,9 +13,9 @@ import pytest
 from fastbp import SGD, Adam, AdamW, Lion, Network, Trainer, data, find_eta, losses, options, schedules
 from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
 from fastbp.core import activations
-from fastbp.core.optimizers import OPTIMIZERS
-from fastbp.initialisation import INITIALISERS
+from fastbp.initialization import INITIALIZERS
 from fastbp.metrics import as_metrics
+from fastbp.optimizers import OPTIMIZERS
 
 X, Y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
 REAL = [2, 2.0, np.int8(2), np.uint64(2), np.float16(2), np.float32(2), np.float64(2), np.longdouble(2)]
@@ -98,7 +98,7 @@ def test_a_share_may_be_any_real_number():
 # Names.
 
 
-@pytest.mark.parametrize("valid", [OPTIMIZERS, losses.LOSSES, activations.CODES, INITIALISERS, schedules.SCHEDULES])
+@pytest.mark.parametrize("valid", [OPTIMIZERS, losses.LOSSES, activations.CODES, INITIALIZERS, schedules.SCHEDULES])
 def test_capitals_and_underscores_do_not_count(valid):
     for name in valid:
         for other in (name, name.upper(), name.title(), name.replace("_", ""), name.replace("_", "-"), f" {name}"):

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastbp import Network, cost_and_gradient
-from fastbp.core import activations, kernels, losses, optimizers, reference
-from fastbp.core.optimizers import SGD
+from fastbp import Network, cost_and_gradient, losses
+from fastbp.core import activations, kernels, reference, rules
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.network import CAPACITY, check_loss
+from fastbp.optimizers import SGD
 from fastbp.workspace import Workspace, parameter_offsets
 
 PAIRS = [
@@ -32,11 +33,11 @@ class Net:
         self.theta = self.draw.normal(0, 0.7, parameter_offsets(sizes)[-1][0])
         self.workspace.a[0][:] = self.draw.normal(size=(n, sizes[0]))
         self.targets = self.draw.normal(size=(n, sizes[-1]))
-        if self.loss.code == losses.BINARY_CROSS_ENTROPY:
+        if self.loss.code == BINARY_CROSS_ENTROPY:
             self.targets = reference.sigmoid(self.targets)
-        elif self.loss.code == losses.CROSS_ENTROPY:
+        elif self.loss.code == CROSS_ENTROPY:
             self.targets = reference.softmax(self.targets)
-        elif self.loss.code == losses.POISSON:
+        elif self.loss.code == POISSON:
             self.targets = np.abs(self.targets)
 
     def cost(self, theta):
@@ -198,7 +199,7 @@ def test_a_network_worked_by_hand():
     assert_is(db_2, [-0.25])
     assert_is(dW_1, [[-0.09375, 0.3125], [-0.1875, 0.5]])
     assert_is(db_1, [-0.09375, 0.3125])
-    optimizers.update_serial(net.theta, gradient, np.zeros((0, 9)), SGD(0.1).settings(), 0.1, 1, 1)
+    rules.update_serial(net.theta, gradient, np.zeros((0, 9)), SGD(0.1).settings(), 0.1, 1, 1)
     assert_is(W_2, [[2.01875], [-3.98125]])
     assert_is(b_2, [0.525])
     assert_is(W_1, [[ln3 + 0.009375, -ln3 - 0.03125], [0.01875, ln3 - 0.05]])

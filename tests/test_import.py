@@ -1,5 +1,6 @@
 """What `import fastbp` does beyond `import numba`: little, so that a program may import it and not use it."""
 
+import ast
 import json
 import os
 import subprocess
@@ -55,3 +56,14 @@ def test_the_import_starts_no_thread(imported):
 def test_the_import_needs_no_optional_package(imported):
     assert "fastbp.trainer" in imported["modules"]
     assert not OPTIONAL & {name.split(".")[0] for name in imported["modules"]}
+
+
+def test_the_core_imports_nothing_above_it():
+    core = Path(fastbp.__file__).parent / "core"
+    for file in core.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, file
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            assert all(name.startswith("fastbp.core.") for name in names if name.split(".")[0] == "fastbp"), file

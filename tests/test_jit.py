@@ -17,13 +17,14 @@ from numba.core import event
 from numba.core.errors import TypingError
 
 import fastbp.core
-from fastbp.core import activations, compiler, kernels, losses, optimizers
+from fastbp import losses
+from fastbp.core import activations, compiler, kernels, rules
 from fastbp.core.compiler import beside
-from fastbp.core.optimizers import SGD
 from fastbp.core.samples import LABELS, describe
 from fastbp.core.threads import processors, team
 from fastbp.core.threads.board import board_size
 from fastbp.network import NO_MATRIX
+from fastbp.optimizers import SGD
 from fastbp.workspace import Workspace, parameter_offsets
 
 CORE = Path(fastbp.core.__path__[0])
@@ -51,8 +52,8 @@ import numba
 import numpy as np
 from fastbp.core import cache, kernels
 from fastbp.core.activations import TANH
-from fastbp.core.losses import Quadratic
-from fastbp.core.optimizers import N_SETTINGS, update, update_serial
+from fastbp.losses import Quadratic
+from fastbp.core.rules import N_SETTINGS, update, update_serial
 
 layers = np.zeros((1, kernels.N_COLUMNS), np.int64)
 for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, LD=8).items():
@@ -100,7 +101,7 @@ def edit(file, old, new):
 def test_cache(copied, tmp_path):
     """Compiled once, announced once, loaded by the next process, which need not read Numba's implementations for that
     but has them when it compiles something of its own; parallel and serial builds are kept apart; and an edit of a
-    callee in another file (kernels.py calls losses.py, which calls activations.py) is seen even if the clock does not
+    callee in another file (kernels.py calls costs.py, which calls activations.py) is seen even if the clock does not
     tell it."""
     (result, _, cached, *misses), error = copied()
     assert float(result) == 1 - 2 * 0.375  # two steps of delta = (a - t) (1 - a^2) = 0.5 (1 - 0.25)
@@ -130,7 +131,7 @@ def twice(x):
 def test_no_folder_to_cache_in():
     """Then each process compiles for itself, and says so."""
     done = python("""
-from fastbp.core import jit
+from fastbp.core import compiler
 from fastbp.core.environment import folder
 
 assert folder() is None
@@ -309,7 +310,7 @@ def test_inner_functions_refuse_python():
     """They have no entry point for it, and Numba on its own would jump to nowhere."""
     for _ in range(2):
         with pytest.raises(TypeError, match="factors_of can be called from compiled code only"):
-            optimizers.factors_of(np.zeros(optimizers.N_SETTINGS), 0.1, 1)
+            rules.factors_of(np.zeros(rules.N_SETTINGS), 0.1, 1)
 
 
 # What a step costs beyond its arithmetic.
@@ -353,7 +354,7 @@ def use_all(sizes):
             "weight_gradients": (steps.gradient, w.layers, w.buffers, 10),
             "update": (steps.theta, steps.gradient, steps.state, steps.settings, 0.1, 1),
         }[name]
-        module = optimizers if name == "update" else kernels
+        module = rules if name == "update" else kernels
         getattr(module, name)(*arguments, 2)
         getattr(module, f"{name}_serial")(*arguments, 1)
 

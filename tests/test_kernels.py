@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_phases import moved
 
-from fastbp.core import compiler, kernels, losses, optimizers, reference
+from fastbp import losses
+from fastbp.core import compiler, kernels, reference, rules
 from fastbp.core.activations import SOFTMAX
-from fastbp.core.optimizers import SGD, Adam
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.core.product import MOST_NONZERO, NEVER, TILE_HEIGHT, Matrix, product, repeated_zero
 from fastbp.core.samples import LABELS, NONE, Samples, describe
 from fastbp.core.simd.memory import at
 from fastbp.network import check_loss
+from fastbp.optimizers import SGD, Adam
 from fastbp.workspace import Workspace, aligned, parameter_offsets
 
 DTYPES = ["float32", "float64"]
@@ -47,18 +49,18 @@ PAIRS = [
 OPTIMIZERS = [SGD(0.1), SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9, nesterov=True), Adam(0.01)]
 SERIAL = SimpleNamespace(forward=kernels.forward_serial, output_error=kernels.output_error_serial,
                          backward=kernels.backward_serial, weight_gradients=kernels.weight_gradients_serial,
-                         update=optimizers.update_serial)
+                         update=rules.update_serial)
 PARALLEL = SimpleNamespace(forward=kernels.forward, output_error=kernels.output_error, backward=kernels.backward,
-                           weight_gradients=kernels.weight_gradients, update=optimizers.update)
+                           weight_gradients=kernels.weight_gradients, update=rules.update)
 
 
 def draw_targets(draw, loss, n, n_out):
     t = draw.normal(size=(n, n_out))
-    if loss == losses.BINARY_CROSS_ENTROPY:
+    if loss == BINARY_CROSS_ENTROPY:
         return (t > 0) * 1.0
-    if loss == losses.POISSON:
+    if loss == POISSON:
         return np.floor(np.abs(2 * t))
-    return reference.softmax(3 * t) if loss == losses.CROSS_ENTROPY else t
+    return reference.softmax(3 * t) if loss == CROSS_ENTROPY else t
 
 
 class Net:
@@ -272,12 +274,12 @@ def test_update(size, dtype, optimizer):
     for step in range(1, 8):
         gradient = draw.normal(size=size).astype(dtype)
         arguments = optimizer.settings(), optimizer.eta / step, step
-        optimizers.update_serial(serial[0], gradient, serial[1], *arguments, 1)
+        rules.update_serial(serial[0], gradient, serial[1], *arguments, 1)
         reference.update(exact[0], gradient.astype(float), exact[1], *arguments)
         assert_within(serial[0], exact[0], 8 * step * eps * (1 + np.abs(exact[0])), f"theta, step {step}")
         assert_within(serial[1], exact[1], 8 * step * eps * 10, f"state, step {step}")
         for threads, (theta, state) in by_threads.items():
-            optimizers.update(theta, gradient, state, *arguments, threads)
+            rules.update(theta, gradient, state, *arguments, threads)
             assert theta.tobytes() == serial[0].tobytes()
             assert state.tobytes() == serial[1].tobytes()
 

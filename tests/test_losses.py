@@ -1,5 +1,6 @@
 """fastbp.losses: costs and errors worked by hand, at the far ends, settings and pairs that are refused, one's own."""
 
+import dataclasses
 import math
 import pickle
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, DivergenceError, Network, Trainer, cost_and_gradient, losses
+from fastbp.core import kernels, reference
 from fastbp.core.activations import CODES
+from fastbp.core.costs import COSTS, CUSTOM, NONE, Cost
 
 
 def cost_and_delta(loss, output, z, t, dtype="float64"):
@@ -97,6 +100,41 @@ def test_huber_between_the_two():
     assert (slope_of(losses.Huber(1e6), y) == slope_of("quadratic", y)).all()
     y[:10] += 100
     assert np.abs(slope_of("huber", y) - [1, 0, 0]).max() < 0.3 * np.abs(slope_of("quadratic", y) - [1, 0, 0]).max()
+
+
+@pytest.mark.parametrize("code", [NONE, len(COSTS), 99])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_code_of_no_loss_is_no_other_loss(code, dtype):
+    """In the kernel the cost is NaN, which stops a fit as divergence does; the oracle says that the loss is unknown."""
+    workspace = Network([1, 2], output="softplus", dtype=dtype).workspace(capacity=3)
+    workspace.z[0][:], workspace.a[1][:], workspace.targets[:], workspace.costs[:] = 0.0, math.log(2), 1.0, 0.0
+    given = workspace.layers, workspace.buffers, workspace.targets, workspace.costs
+    kernels.output_error_serial(*given, Cost(code), 3, 1)
+    assert np.isnan(workspace.costs).all()
+    with pytest.raises(ValueError, match=f"unknown loss .*{code}"):
+        reference.output_error(*given, Cost(code), 3)
+    with pytest.raises(ValueError, match=f"unknown loss .*{code}"):
+        reference.slope(Cost(code), workspace.a[1], workspace.targets)
+
+
+def test_a_loss_with_an_unknown_code_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Hinge(losses.Loss):
+        name = "hinge"
+        code = 99
+
+    with pytest.raises(ValueError, match="unknown loss code 99; valid: 0, 1, 2, 3, 4, 5, 6$"):
+        Trainer(Network([2, 2]), Hinge())
+
+
+def test_the_table_of_losses():
+    """One row a code, in their order; every code has its settings; what a loss has of its own is named in its Cost."""
+    kinds = {kind.code: kind for kind in losses.LOSSES.values()} | {CUSTOM: losses.Custom}
+    assert [row.code for row in COSTS] == list(range(len(COSTS))) == sorted(kinds)
+    assert losses.Huber(0.3).rule() == Cost(losses.Huber.code, threshold=0.3)
+    assert losses.CrossEntropy(0.1).rule() == Cost(losses.CrossEntropy.code, label_smoothing=0.1)
+    for code in set(kinds) - {CUSTOM, losses.Huber.code}:
+        assert kinds[code]().rule() == Cost(code)
 
 
 # One's own.

@@ -1,4 +1,4 @@
-"""fastbp.core.optimizers: rules against plain NumPy, PyTorch and numbers worked by hand; settings and their ranges.
+"""fastbp.optimizers and its rules: against plain NumPy, PyTorch and numbers worked by hand; settings and their ranges.
 
 `python tests/test_optimizers.py`, where PyTorch is installed, writes anew what it comes to: pytorch_steps.json.
 """
@@ -16,23 +16,10 @@ import numpy as np
 import pytest
 
 from fastbp import Network, Trainer, cost_and_gradient
-from fastbp.core import compiler, reference
-from fastbp.core.optimizers import (
-    OPTIMIZERS as KINDS,
-)
-from fastbp.core.optimizers import (
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    Lion,
-    NAdam,
-    RMSprop,
-    Rprop,
-    factors_of,
-    update_block,
-    update_serial,
-)
+from fastbp.core import compiler, kernels, reference, rules
+from fastbp.core.rules import factors_of, update, update_block, update_serial
+from fastbp.optimizers import OPTIMIZERS as KINDS
+from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
 
 DTYPES = ["float32", "float64"]
 OPTIMIZERS = [
@@ -271,6 +258,65 @@ def test_settings_are_frozen(optimizer):
     assert dataclasses.replace(optimizer, eta=0.5).eta == 0.5
     with pytest.raises(ValueError, match="eta"):
         dataclasses.replace(optimizer, eta=-1)
+
+
+SLOTS = [name for name, value in vars(rules).items() if name.isupper() and isinstance(value, int) and name not in (
+    "N_SETTINGS", "NEAR") and not name.endswith("_RULE")]
+ALL_SET = [SGD(0.1, 0.9, weight_decay=0.1, l1=0.2, decay_biases=True), Adam(0.3, 0.7, 0.8, 0.1), AdamW(0.2, 0.6),
+           NAdam(0.2, momentum_decay=0.3), RMSprop(0.1, 0.7, 0.2), Adagrad(0.1, 0.3), Lion(0.1, 0.7, 0.8),
+           Rprop(0.5, 0.25, 1.5, least=0.125, most=2.0)]
+
+
+@pytest.mark.parametrize("optimizer", ALL_SET, ids=repr)
+def test_a_slot_holds_what_it_is_named_for(optimizer):
+    """The setting of its name; beside them only weights of a mean, made of `decay`, and bounds in units of eta."""
+    settings = optimizer.settings()
+    assert sorted(getattr(rules, slot) for slot in SLOTS) == list(range(rules.N_SETTINGS)) == list(range(len(settings)))
+    expected = {slot: float(getattr(optimizer, slot.lower(), 0.0)) for slot in SLOTS}
+    if isinstance(optimizer, RMSprop):
+        expected |= {"OLD_SQUARES": 0.7, "NEW_SQUARES": 1 - 0.7}
+    if isinstance(optimizer, Adagrad):
+        expected |= {"OLD_SQUARES": 1.0, "NEW_SQUARES": 1.0}
+    if isinstance(optimizer, Rprop):
+        expected |= {"LEAST": 0.25, "MOST": 4.0}
+    del expected["RULE"]
+    assert {slot: settings[getattr(rules, slot)] for slot in expected} == expected
+
+
+def test_the_table_of_rules():
+    """One row a code, in their order; each rule has settings; each is compared with the oracle."""
+    assert [row.code for row in rules.RULES] == list(range(len(rules.RULES)))
+    assert {optimizer.settings()[rules.RULE] for optimizer in OPTIMIZERS} == {row.code for row in rules.RULES}
+    assert tuple(row.n_moments for row in rules.RULES) == rules.N_MOMENTS
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_compiled_code_wants_the_moments_of_the_table(optimizer):
+    for ema in (0.0, 0.9):
+        settings, n_moments = optimizer.settings(), optimizer.n_moments + (ema > 0)
+        settings[rules.EMA_DECAY] = ema
+        update_serial(np.ones(3), np.ones(3), np.zeros((n_moments, 3)), settings, 0.1, 1, 1)
+        if n_moments:
+            with pytest.raises(ValueError, match="state the rows that the rule needs"):
+                update_serial(np.ones(3), np.ones(3), np.zeros((n_moments - 1, 3)), settings, 0.1, 1, 1)
+
+
+@pytest.mark.parametrize("code", [-1, len(rules.RULES), 0.5, 99, math.nan])
+def test_a_code_of_no_rule_is_an_error(code):
+    """Where it is asked for, in the compiled update, the oracle, before compiled steps; else theta becomes NaN."""
+    settings, layers = SGD(0.1).settings(), Network([2, 2]).workspace(capacity=1).layers
+    settings[rules.RULE] = code
+    theta, gradient, state = np.ones(3), np.ones(3), np.zeros((3, 3))
+    for refused in (lambda: rules.row_of(code), lambda: update_serial(theta, gradient, state, settings, 0.1, 1, 1),
+                    lambda: update(theta, gradient, state, settings, 0.1, 1, 2),
+                    lambda: reference.update(theta.copy(), gradient, state, settings, 0.1, 1),
+                    lambda: kernels.address("float32", layers, settings, kernels.TRAIN)):
+        with pytest.raises(ValueError, match="unknown rule|settings must hold the code of a rule"):
+            refused()
+    assert (theta == 1).all()
+    kernels.address("float32", layers, settings, kernels.INFER)  # no rule is asked for
+    update_range(theta, gradient, state, settings, 0.1, 1, 0, 3)
+    assert np.isnan(theta).all()
 
 
 def test_moments():

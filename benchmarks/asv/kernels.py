@@ -4,7 +4,8 @@ import functools
 
 import numpy as np
 
-from fastbp.core import activations, compiler, kernels, losses, optimizers, reference
+from fastbp import losses, optimizers
+from fastbp.core import activations, compiler, kernels, reference, rules
 from fastbp.workspace import aligned
 
 from .cases import DTYPES, THREADS, Batch, PerCall, only_with
@@ -51,7 +52,7 @@ class Compiled(PerCall):
 
     def setup(self, equation, layers, n, dtype, threads):
         only_with(threads)
-        module = optimizers if equation == "update" else kernels
+        module = rules if equation == "update" else kernels
         function = getattr(module, equation if threads > 1 else f"{equation}_serial")
         self.ready(repeated(function, equation, batch(layers, n, dtype), threads))
 
@@ -145,7 +146,7 @@ class Update(PerCall):
                 if name == "stream":
                     stream(theta, gradient, *state)
                 else:
-                    optimizers.update_serial(theta, gradient, state, settings, optimizer.eta, step + 1, 1)
+                    rules.update_serial(theta, gradient, state, settings, optimizer.eta, step + 1, 1)
 
         self.ready(make)
 

@@ -5,7 +5,8 @@ import functools
 import numpy as np
 
 import fastbp
-from fastbp.core import kernels, losses
+from fastbp import losses
+from fastbp.core import kernels
 from fastbp.core.samples import LABELS, describe
 from fastbp.core.threads.board import board_size
 from fastbp.workspace import aligned

@@ -7,7 +7,8 @@ from machine import interleave
 from tile import SHAPES, peak, rate
 
 import fastbp
-from fastbp.core import losses, reference
+from fastbp import losses
+from fastbp.core import reference
 
 from .cases import DTYPES, LAYERS, Batch, network, only_with
 

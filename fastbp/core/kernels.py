@@ -30,24 +30,9 @@ from fastbp.core.activations import (
     multiply_by_rare_prime,
 )
 from fastbp.core.compiler import beside
-from fastbp.core.losses import Rule, costs_and_errors
+from fastbp.core.costs import NONE as NO_COST
+from fastbp.core.costs import Cost, costs_and_errors
 from fastbp.core.noise import add_noise, drop
-from fastbp.core.optimizers import (
-    ADAM_RULE,
-    CLIP_NORM,
-    DECAY_BIASES,
-    MAX_NORM,
-    MEAN_DECAY,
-    MOMENTUM_RULE,
-    NEAR,
-    NESTEROV_RULE,
-    RULE,
-    SGD_RULE,
-    factors_of,
-    move_mean,
-    update_block,
-    update_rarely,
-)
 from fastbp.core.product import (
     LOOK,
     NUMBERS_NEAR,
@@ -57,6 +42,19 @@ from fastbp.core.product import (
     product,
     repeated_zero,
     transposed,
+)
+from fastbp.core.rules import (
+    CLIP_NORM,
+    DECAY_BIASES,
+    EMA_DECAY,
+    MAX_NORM,
+    NEAR,
+    RULE,
+    factors_of,
+    move_mean,
+    row_of,
+    update_block,
+    update_rarely,
 )
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, Samples, gather, gather_labels, prefetch_row
 from fastbp.core.simd.cpu import DEPTH
@@ -373,7 +371,7 @@ weight_gradients, weight_gradients_serial = compiler.twins(_weight_gradients)
 # has phases of its own (`one_thread`).
 
 INFER, TRAIN, ACCUMULATE = range(3)  # what for
-NO_LOSS = Rule(0, 0.0, 0)
+NO_LOSS = Cost(NO_COST)
 
 
 @compiler.inlined
@@ -571,7 +569,7 @@ def limit_block(theta, factors, state, layers, l, settings, lo, hi):
         row = part(theta, w + i * n_out + lo, hi - lo)
         for j in range(hi - lo if i < n_in else 0):
             row[j] *= factors[j]
-        if settings[MEAN_DECAY] > 0:
+        if settings[EMA_DECAY] > 0:
             move_mean(part(state[len(state) - 1], w + i * n_out + lo, hi - lo), row, settings)
 
 
@@ -778,7 +776,7 @@ def _signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
     numbers, reals, wholes = number[::1], real[::1], whole[::1]
     matrix, samples = number[:, ::1], types.NamedTuple((whole, whole, whole, whole, real), Samples)
     placed = types.NamedTuple((types.CPointer(number), whole, whole), Matrix)
-    loss = types.NamedTuple((whole, real, whole), Rule)
+    loss = types.NamedTuple((whole, real, real, whole), Cost)
     factors = types.UniTuple(real, 5)
     loop = (numbers, numbers, matrix, whole[:, ::1], numbers, matrix, reals, samples, samples, reals, wholes, whole,
             whole, whole, loss, reals, reals, wholes, whole, matrix, reals, wholes, whole, whole)
@@ -816,7 +814,6 @@ def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
 
 _loaded: dict[str, tuple[int, frozenset[Any]]] = {}  # by type: the address, and the rare pieces that are there
 COMMON_ACTIVATIONS = frozenset([SIGMOID, TANH, SOFTMAX, RELU, IDENTITY])
-COMMON_RULES = frozenset([SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE])
 
 
 def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
@@ -830,7 +827,7 @@ def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
     if any(columns[NOISE]):
         pieces.add(add_noise)
     if purpose == TRAIN:
-        if settings[RULE] not in COMMON_RULES:
+        if row_of(settings[RULE]).rare:
             pieces.add(update_rarely)
         if settings[CLIP_NORM] > 0 or settings[MAX_NORM] > 0:
             pieces.add(bound_part)
@@ -962,6 +959,7 @@ def forward_few(places, X, outputs):
         counts[:] = 0
         none, board, clock = part(counts, 0, 0), part(counts, 0, len(counts) - 1), part(counts, len(counts) - 1, 1)
         compiler.call(places[0], (
-            theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE, 1.0), part(costs, 0, 0),
-            none, n, n, INFER, NO_LOSS, costs, costs, clock, 0, outputs, part(costs, 0, 1), board, 0, 1))
+            theta, theta, targets, layers, buffers, targets, costs, x, Samples(0, 0, 0, NONE, 1.0),
+            part(costs, 0, 0), none, n, n, INFER, NO_LOSS, costs, costs, clock, 0, outputs,
+                             part(costs, 0, 1), board, 0, 1))
     return finite

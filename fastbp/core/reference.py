@@ -26,20 +26,33 @@ from fastbp.core.activations import (
     SOFTPLUS,
     TANH,
 )
-from fastbp.core.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
-from fastbp.core.optimizers import (
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
+from fastbp.core.rules import (
     ADAM_RULE,
+    BETA1,
+    BETA2,
     CLIP_NORM,
     CLIP_VALUE,
+    DECREASE,
+    EPSILON,
+    INCREASE,
     L1,
+    LEAST,
     LION_RULE,
     MAX_NORM,
+    MOMENTUM,
+    MOMENTUM_DECAY,
     MOMENTUM_RULE,
+    MOST,
     NADAM_RULE,
     NESTEROV_RULE,
+    NEW_SQUARES,
+    OLD_SQUARES,
     RMS_RULE,
     RPROP_RULE,
+    RULE,
     SGD_RULE,
+    WEIGHT_DECAY,
 )
 
 
@@ -177,8 +190,8 @@ def cost(loss, z, a, t):
     if loss.code == MEAN_ABSOLUTE:
         return np.abs(a - t).sum(axis=1)
     if loss.code == HUBER:
-        r = np.abs(a - t)
-        return np.where(r <= loss.number, r**2 / 2, loss.number * (r - loss.number / 2)).sum(axis=1)
+        r, threshold = np.abs(a - t), loss.threshold
+        return np.where(r <= threshold, r**2 / 2, threshold * (r - threshold / 2)).sum(axis=1)
     if loss.code == BINARY_CROSS_ENTROPY:  # -t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)
         return (np.logaddexp(0, z) - t * z).sum(axis=1)
     if loss.code == CROSS_ENTROPY:  # -sum t log(a) at a = softmax(z)
@@ -190,7 +203,7 @@ def cost(loss, z, a, t):
 
 def smoothed(t, loss):
     """Targets of the cross-entropy with label smoothing."""
-    return (1 - loss.number) * t + loss.number / t.shape[1]
+    return (1 - loss.label_smoothing) * t + loss.label_smoothing / t.shape[1]
 
 
 def slope(loss, a, t):
@@ -200,8 +213,10 @@ def slope(loss, a, t):
     if loss.code == MEAN_ABSOLUTE:
         return np.sign(a - t)
     if loss.code == HUBER:
-        return np.clip(a - t, -loss.number, loss.number)
-    return 1 - t / a
+        return np.clip(a - t, -loss.threshold, loss.threshold)
+    if loss.code == POISSON:
+        return 1 - t / a
+    raise ValueError(f"unknown loss {loss}")
 
 
 def parameters(vector, layer):
@@ -294,39 +309,40 @@ def weight_gradients(gradient, layers, buffers, n, threads=1):
 
 def update(theta, gradient, state, settings, eta, step, threads=1):
     """theta ← theta − eta · dE/dtheta, or the step of the optimiser's rule; step counts from 1."""
-    rule, first, second, epsilon, momentum_decay, weight_decay, _, l1 = settings[: L1 + 1]
-    theta *= 1 - eta * weight_decay
+    rule, beta1, beta2, epsilon, l1 = settings[[RULE, BETA1, BETA2, EPSILON, L1]]
+    theta *= 1 - eta * settings[WEIGHT_DECAY]
     if rule == SGD_RULE:
         theta -= eta * gradient
     elif rule in (ADAM_RULE, NADAM_RULE):
         m, v = state
-        m[:] = first * m + (1 - first) * gradient
-        v[:] = second * v + (1 - second) * gradient**2
-        root = np.sqrt(v / (1 - second**step)) + epsilon
+        m[:] = beta1 * m + (1 - beta1) * gradient
+        v[:] = beta2 * v + (1 - beta2) * gradient**2
+        root = np.sqrt(v / (1 - beta2**step)) + epsilon
         if rule == ADAM_RULE:
-            theta -= eta * m / (1 - first**step) / root
+            theta -= eta * m / (1 - beta1**step) / root
         else:
-            mu = first * (1 - 0.5 * 0.96 ** (np.arange(1, step + 2) * momentum_decay))
+            mu = beta1 * (1 - 0.5 * 0.96 ** (np.arange(1, step + 2) * settings[MOMENTUM_DECAY]))
             theta -= eta * ((1 - mu[-2]) / (1 - mu[:-1].prod()) * gradient + mu[-1] / (1 - mu.prod()) * m) / root
     elif rule == RMS_RULE:
         (v,) = state
-        v[:] = first * v + second * gradient**2
+        v[:] = settings[OLD_SQUARES] * v + settings[NEW_SQUARES] * gradient**2
         theta -= eta * gradient / (np.sqrt(v) + epsilon)
     elif rule == LION_RULE:
         (m,) = state
-        theta -= eta * np.sign(first * m + (1 - first) * gradient)
-        m[:] = second * m + (1 - second) * gradient
-    elif rule == RPROP_RULE:  # epsilon and momentum_decay: the bounds of a step
+        theta -= eta * np.sign(beta1 * m + (1 - beta1) * gradient)
+        m[:] = beta2 * m + (1 - beta2) * gradient
+    elif rule == RPROP_RULE:
         before, steps = state
         turned, same = gradient * before < 0, gradient * before > 0
         steps[steps == 0] = 1
-        steps[:] = np.clip(steps * np.where(same, second, np.where(turned, first, 1)), epsilon, momentum_decay)
+        steps *= np.where(same, settings[INCREASE], np.where(turned, settings[DECREASE], 1))
+        steps[:] = np.clip(steps, settings[LEAST], settings[MOST])
         before[:] = np.where(turned, 0, gradient)
         theta -= eta * steps * np.sign(before)
     elif rule in (MOMENTUM_RULE, NESTEROV_RULE):
         (v,) = state
-        v[:] = first * v + gradient
-        theta -= eta * (v if rule == MOMENTUM_RULE else gradient + first * v)
+        v[:] = settings[MOMENTUM] * v + gradient
+        theta -= eta * (v if rule == MOMENTUM_RULE else gradient + settings[MOMENTUM] * v)
     else:
         raise ValueError(f"unknown rule {rule}")
     theta[:] = np.sign(theta) * np.maximum(np.abs(theta) - eta * l1, 0) if l1 else theta

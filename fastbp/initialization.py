@@ -8,17 +8,17 @@ import numpy as np
 
 from fastbp.workspace import Array
 
-Initialiser = Callable[[np.random.Generator, int, int], Array]
+Initializer = Callable[[np.random.Generator, int, int], Array]
 
 
 Variance = Callable[[int, int, int], float]  # of a weight, times a whole number
 
 
-def _normal(variance: Variance) -> Initialiser:
+def _normal(variance: Variance) -> Initializer:
     return lambda draw, n_in, n_out: draw.normal(0, np.sqrt(variance(n_in, n_out, 1)), (n_in, n_out))
 
 
-def _uniform(variance: Variance) -> Initialiser:
+def _uniform(variance: Variance) -> Initializer:
     def make(draw: np.random.Generator, n_in: int, n_out: int) -> Array:
         limit = np.sqrt(variance(n_in, n_out, 3))
         return draw.uniform(-limit, limit, (n_in, n_out))
@@ -50,7 +50,7 @@ def orthogonal(draw: np.random.Generator, n_in: int, n_out: int) -> Array:
     return q if n_in >= n_out else q.T
 
 
-INITIALISERS: dict[str, Initialiser] = {
+INITIALIZERS: dict[str, Initializer] = {
     "lecun_normal": _normal(_lecun), "lecun_uniform": _uniform(_lecun), "glorot_normal": _normal(_glorot),
     "glorot_uniform": _uniform(_glorot), "he_normal": _normal(_he), "he_uniform": _uniform(_he),
     "orthogonal": orthogonal, "zeros": lambda draw, n_in, n_out: np.zeros((n_in, n_out)),
