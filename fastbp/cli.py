@@ -21,7 +21,7 @@ import numpy as np
 import fastbp
 from fastbp import data, options, report
 from fastbp.callbacks import Callback, History
-from fastbp.core import kernels
+from fastbp.core import build
 from fastbp.core.environment import environment
 from fastbp.core.simd import cpu
 from fastbp.data.sources import files
@@ -418,7 +418,7 @@ def _info(given: dict[str, Any]) -> None:
         "vector_bits": cpu.VECTOR_BITS,
         "tile_float32": cpu.tile_shape("float32"),
         "tile_float64": cpu.tile_shape("float64"),
-        "cached": {dtype: kernels.cached(dtype) for dtype in ("float32", "float64")},
+        "cached": {dtype: build.cached(dtype) for dtype in ("float32", "float64")},
     }
     if given["json"]:
         _write_json(given["json"], result)
@@ -442,7 +442,7 @@ def _warmup(given: dict[str, Any]) -> None:
         for threads in (1, 2):
             Trainer(network, threads=threads).compile()
             fastbp.cost_and_gradient(network, np.zeros((1, 2)), [0], threads=threads)
-        kernels.fill_all(dtype)
+        build.fill_all(dtype)
     print(f"ready after {time.perf_counter() - started:.1f} s; machine code in {environment()['cache_directory']}")
 
 

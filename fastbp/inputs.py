@@ -13,7 +13,7 @@ from fastbp import losses
 from fastbp.checks import not_negative, one_of, whole_number
 from fastbp.core import activations
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
-from fastbp.core.samples import KINDS, LABELS, NONE, Samples, describe
+from fastbp.core.samples import KINDS, LABELS, Samples, describe
 from fastbp.frames import Frame, array_of, is_frame, labels_of, missing
 from fastbp.names import Named, Names, classifies, n_classes
 from fastbp.workspace import Array
@@ -59,9 +59,6 @@ class Targets(Inputs):
         if self.labels is None or chosen is None:
             return part
         return replace(part, labels=part.array if self.labels is self.array else self.labels[chosen])
-
-
-NO_TARGETS = Samples(0, 0, 0, NONE, 1.0)
 
 
 class Described(Named, Protocol):

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numba
-from numba import types
+from numba import carray, types
 
 from fastbp.checks import fraction, one_of, positive, settle
 from fastbp.core import activations, compiler, costs
 from fastbp.core.compiler.numba import Dispatcher, NumbaError
 from fastbp.core.costs import Cost
-from fastbp.core.simd.memory import part
+from fastbp.core.simd.memory import ahead
 
 
 @dataclass(frozen=True)
@@ -208,12 +208,14 @@ def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any
 
     @numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)
     def of_rows(z, a, t, delta, costs, n_rows, n, ld):  # type: ignore[no-untyped-def]
-        costs[:n_rows] = math.nan
         for i in range(n_rows):
-            costs[i] = of_one(part(z, i * ld, n), part(a, i * ld, n), part(t, i * n, n), part(delta, i * ld, n))
+            costs[i] = math.nan  # an exception leaves it
+        for i in range(n_rows):
+            costs[i] = of_one(carray(ahead(z, i * ld), (n,)), carray(ahead(a, i * ld), (n,)),
+                              carray(ahead(t, i * n), (n,)), carray(ahead(delta, i * ld), (n,)))
 
-    numbers, whole = getattr(types, dtype)[::1], types.int64
-    signature = (numbers, numbers, numbers, numbers, types.float64[::1], whole, whole, whole)
+    numbers, whole = types.CPointer(getattr(types, dtype)), types.int64
+    signature = (numbers, numbers, numbers, numbers, types.CPointer(types.float64), whole, whole, whole)
     try:
         with compiler.uninterrupted():
             of_rows.compile(signature)

@@ -16,13 +16,17 @@ import numpy.typing as npt
 
 from fastbp import initialization, losses
 from fastbp.checks import known_as, one_of, positive, truth, whole_number
-from fastbp.core import activations, kernels
+from fastbp.core import activations, build, engine
+from fastbp.core.call import ACCUMULATE, INFER
+from fastbp.core.costs import NONE as NO_COST
+from fastbp.core.costs import Cost
+from fastbp.core.plan import plan_for, scratch_size
+from fastbp.core.samples import NO_SAMPLES
 from fastbp.core.threads import processors, team
 from fastbp.core.threads.board import board_size
 from fastbp.files import read_tensors, write_tensors
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import (
-    NO_TARGETS,
     Inputs,
     Targets,
     as_inputs,
@@ -39,8 +43,7 @@ from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
 MOST_SAMPLES = 1 << 40  # in flight: beyond, sizes in bytes are no machine's
-NO_ORDER, NO_ETAS, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0)
-NO_MATRIX = {np.dtype(name): np.empty((0, 0), name) for name in ("float32", "float64")}
+NO_ORDER, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0)
 FORMAT, FIRST_FORMAT = "fastbp-network-2", "fastbp-network-1"
 HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
@@ -138,7 +141,6 @@ class Network:
         self.W, self.b = self.views(self._theta)
         self._few = min(CAPACITY, (team.WORTH_THREADS - 1) // self.n_parameters)  # samples that wake no thread
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
-        self._scale = np.ones(1)  # where compiled code reads it
         self._alone = threading.RLock()  # held by the thread that trains it
 
     def _initialize(self, seed: int, weights: str | Initializer | None) -> None:
@@ -165,11 +167,11 @@ class Network:
 
     @property
     def input_scale(self) -> float:
-        return float(self._scale[0])
+        return self._input_scale
 
     @input_scale.setter
     def input_scale(self, scale: float) -> None:
-        self._scale[0] = positive("input_scale", scale)
+        self._input_scale = positive("input_scale", scale)
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
@@ -264,12 +266,12 @@ class Network:
                 and X.dtype == self.dtype and X.flags.carray):
             return None
         workspace = self._take_workspace(shape[0])
-        if workspace.places is None:
-            address = kernels.address(self.dtype.name, workspace.layers, NO_SETTINGS, kernels.INFER)
-            workspace.places = kernels.places(address, self._theta, workspace.layers, workspace.buffers,
-                                              workspace.targets, workspace.costs, workspace.counts, self._scale)
+        slip = workspace.few
+        if slip is None:
+            address = build.address(self.dtype.name, workspace.layers, NO_SETTINGS, INFER)
+            slip = workspace.prepare_few(self._theta, address, plan_for(self.layer_sizes, 1, INFER, 1, errors=False))
         outputs = np.empty((shape[0], self.layer_sizes[-1]), self.dtype)
-        finite = kernels.forward_few(workspace.places, X, outputs)
+        finite = engine.forward_few(slip.vector, X, outputs, self._input_scale)
         self._idle.append(workspace)
         return outputs if finite else None
 
@@ -501,26 +503,33 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | No
     workspace = network._take_workspace(rows)
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
     work = len(x) * network.n_parameters
-    cost = _go_through(network, workspace, x, t, loss, weights, kernels.INFER, network.theta, outputs, threads, work)
+    cost = _go_through(network, workspace, x, t, loss, weights, INFER, None, outputs, threads, work)
     network._idle.append(workspace)
     return outputs, cost
 
 
 def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: losses.Loss | None,
-                weights: Array, purpose: int, gradient: Array, outputs: Array, threads: int | None,
+                weights: Array, purpose: int, gradient: Array | None, outputs: Array | None, threads: int | None,
                 work: float) -> float:
     """The compiled steps that change no parameter; returns the mean cost."""
-    steps = -(-len(x) // workspace.capacity)
-    costs, clock = np.full(steps, np.nan), np.zeros(1, np.int64)
+    steps, batch_size, slip = -(-len(x) // workspace.capacity), workspace.capacity, workspace.slip
+    costs = np.full(steps, np.nan)
     n_threads = choose_threads(threads, work)
     board = np.zeros(board_size(n_threads), np.int64)
-    with team.team((kernels.run, kernels.run_serial), n_threads, board=board) as (run, n_threads):
-        address = kernels.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose)
-        run(address, network.theta, gradient, NO_MATRIX[network.dtype],
-            workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
-            t.samples if t else NO_TARGETS, weights, NO_ORDER, len(x), workspace.capacity, purpose,
-            loss.rule(network.dtype.name) if loss else kernels.NO_LOSS, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
-            board, n_threads)
+    slip.point(theta=network.theta, clock=np.zeros(1, np.int64))
+    slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
+    slip.put_loss(loss.rule(network.dtype.name) if loss else Cost(NO_COST))
+    if gradient is not None:
+        slip.point(gradient=gradient)
+        slip.put(n_gradient=len(gradient))
+    if outputs is not None:
+        slip.point(outputs=outputs)
+    with team.team((engine.run, engine.run_serial), n_threads, board=board) as (run, n_threads):
+        plan = plan_for(network.layer_sizes, batch_size, purpose, n_threads, errors=t is not None)
+        slip.put_work(purpose, batch_size, plan, costs)
+        slip.put_threads(board, n_threads)
+        slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose))
+        run(slip.vector, n_threads)
     return mean_cost(costs, workspace.capacity, len(x), weights)
 
 
@@ -581,10 +590,10 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     workspace = network.workspace(min(len(x), CAPACITY))
     work = 3 * len(x) * network.n_parameters
     threads = choose_threads(threads, work)
-    size = max(network.n_parameters, kernels.scratch_size(network.layer_sizes, threads, len(x)))
+    size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(x)))
     gradient = aligned(size, network.dtype)
-    cost = _go_through(network, workspace, x, t, loss, weights, kernels.ACCUMULATE, gradient,
-                       NO_MATRIX[network.dtype], threads, work)
+    cost = _go_through(network, workspace, x, t, loss, weights, ACCUMULATE, gradient,
+                       None, threads, work)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made
     return cost, gradient[: network.n_parameters].copy()

@@ -27,8 +27,9 @@ from fastbp import losses
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import State, check_same, fingerprint, name_of_loss, name_of_schedule, without_address
 from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
-from fastbp.core import kernels
+from fastbp.core import build, call, engine
 from fastbp.core.noise import WHOLE, threshold
+from fastbp.core.plan import Plan, plan_for, samples_at_once, scratch_size
 from fastbp.core.rules import CLIP_NORM, CLIP_VALUE, EMA_DECAY, MAX_NORM, RULE
 from fastbp.core.threads import team
 from fastbp.core.threads.board import balance, board_size
@@ -50,7 +51,6 @@ from fastbp.metrics import Metric, as_metrics, measure
 from fastbp.metrics import check as check_metric
 from fastbp.names import Names, classifies, n_classes
 from fastbp.network import (
-    NO_MATRIX,
     NO_WEIGHTS,
     Network,
     all_finite,
@@ -230,8 +230,7 @@ class Trainer:
         return self.batch_size * (3 * self.network.n_parameters + OF_A_SAMPLE)
 
     def _scratch_size(self) -> int:
-        return kernels.scratch_size(self.network.layer_sizes, self.threads, self.batch_size,  # type: ignore[no-any-return]
-                                    self.clip_norm is not None)
+        return scratch_size(self.network.layer_sizes, self.threads, self.batch_size, self.clip_norm is not None)
 
     def _new_scratch(self) -> Array:
         return aligned(self._scratch_size(), self.network.dtype)
@@ -255,11 +254,11 @@ class Trainer:
         if len(self._board) != board_size(self.threads):
             self._board = np.zeros(board_size(self.threads), np.int64)
         for l, rate in enumerate(self.dropout):
-            layers[l, kernels.DROPOUT] = threshold(rate)
+            layers[l, call.DROPOUT] = threshold(rate)
             if rate or self.noise:  # a stream comes here with each batch, and a generator takes as long as small steps
-                layers[l, kernels.KEY] = generator(DROPOUT, self.seed, l).integers(1 << 62)
-        layers[0, kernels.NOISE] = round(self.noise * WHOLE)
-        layers[:, kernels.FROZEN] = [l in self.frozen for l in range(len(layers))]
+                layers[l, call.KEY] = generator(DROPOUT, self.seed, l).integers(1 << 62)
+        layers[0, call.NOISE] = round(self.noise * WHOLE)
+        layers[:, call.FROZEN] = [l in self.frozen for l in range(len(layers))]
         if self._clock[0] == 0 and self.ema is not None:
             self._state[-1] = self.network.theta
 
@@ -663,6 +662,24 @@ class Trainer:
         y = t.array if t.labels is None or kind != t.kind else t.labels
         return measure(metric, y, outputs, kind, weights if len(weights) else None)
 
+    def _plan(self, batch_size: int, threads: int) -> Plan:
+        return plan_for(self.network.layer_sizes, batch_size, call.TRAIN, threads, frozen=self.frozen,
+                        bounds=(self.clip_norm is not None, self.max_norm is not None))
+
+    def plan(self, batch_size: int | None = None) -> Plan:
+        """What a step of so many samples (None: of batch_size) does, stage by stage, on all of the trainer's threads;
+        print it.
+
+        Examples
+        --------
+        >>> print(Trainer(Network([784, 100, 10]), threads=1).plan())
+        pieces of 128 samples; each, stage by stage:
+          1. SAMPLES: input, layers 0 to 1 forward, output error, layers 0 to 0 backward; 1 part
+          2. WEIGHTS: gradients of layers 0 to 1, update; 1 part
+        """
+        return self._plan(self.batch_size if batch_size is None else whole_number("batch_size", batch_size, 1),
+                          self.threads)
+
     def _steps(self, x: Inputs, t: Targets, weights: Array, order: Array, batch_size: int, etas: Array, costs: Array,
                workspace: Workspace, threads: int) -> int:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
@@ -670,12 +687,17 @@ class Trainer:
         settings = self._settings()
         if not team.is_awake(threads):  # they may wake on other cores, and what was known of their speeds is old
             self._board[:] = 0
-        with team.team((kernels.run, kernels.run_serial), threads, self.threads, self._board) as (run, threads):
-            address = kernels.address(net.dtype.name, workspace.layers, settings, kernels.TRAIN)
-            made = run(address, net.theta, self._scratch, self._state, workspace.layers, workspace.buffers,
-                       workspace.targets, workspace.costs, x.samples, t.samples, weights, order, len(order),
-                       batch_size, kernels.TRAIN, self.loss.rule(net.dtype.name), settings, etas,
-                       self._clock, NO_MATRIX[net.dtype], costs, self._board, threads)
+        slip = workspace.slip
+        slip.point(theta=net.theta, gradient=self._scratch, state=self._state, clock=self._clock, rule=settings,
+                   etas=etas)
+        slip.put(n_gradient=len(self._scratch), n_state=len(self._state))
+        slip.put_data(x.samples, t.samples, weights, order, len(order))
+        slip.put_loss(self.loss.rule(net.dtype.name))
+        with team.team((engine.run, engine.run_serial), threads, self.threads, self._board) as (run, threads):
+            slip.put_work(call.TRAIN, batch_size, self._plan(batch_size, threads), costs)
+            slip.put_threads(self._board, threads)
+            slip.put(address=build.address(net.dtype.name, workspace.layers, settings, call.TRAIN))
+            made = run(slip.vector, threads)
         if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(self._board, threads)
         return int(made)
@@ -952,7 +974,7 @@ class _Run:
     def _report(self, costs: Array) -> dict[str, str]:
         """What the bar shows: mean loss of the last steps, accuracy on the last samples that went through at once."""
         shown = {"loss": f"{costs.mean():.4f}"}
-        n = kernels.samples_at_once.py_func(self.workspace.layers, self.batch_size, 1)
+        n = samples_at_once(self.trainer.network.layer_sizes, self.batch_size, 1)
         targets = self.workspace.targets[:n]
         shares = right(self.workspace.a[-1][:n], replace(self.t, array=targets, labels=decide(targets)))
         if shares is not None:

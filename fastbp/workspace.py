@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.core import activations, kernels
+from fastbp.core import activations
+from fastbp.core.call import DELTA, INFER, INPUT, LD, LD_INPUT, N_COLUMNS, N_IN, N_OUT, A, B, Slip, Z
+from fastbp.core.plan import Plan
+from fastbp.core.samples import NO_SAMPLES
 from fastbp.core.simd.cpu import LINE
 from fastbp.core.threads.board import board_size
 
@@ -54,7 +57,7 @@ class Workspace:
     Attributes
     ----------
     layers : ndarray (L, 15), int64
-        The table of layers that the kernels read (its columns are named in fastbp.core.kernels).
+        The table of layers that the kernels read (its columns are named in fastbp.core.call).
     buffers : ndarray, one flat vector
         All of a[0] and of z[l], a[l], delta[l].
     a : list of ndarray (capacity, n)
@@ -62,8 +65,10 @@ class Workspace:
     targets : ndarray (capacity, n_out)
     costs : ndarray (capacity,), float64
         Each sample's cost.
-    counts, places : ndarray, int64
-        What `kernels.forward_few` counts with, and `kernels.places` for it, once it was called.
+    slip : fastbp.core.call.Slip
+        Of calls that work in these buffers.
+    few : Slip, or None
+        Of `engine.forward_few`, once it was called.
 
     Examples
     --------
@@ -76,7 +81,7 @@ class Workspace:
                  capacity: int):
         self.capacity, self._made_of = capacity, (tuple(layer_sizes), tuple(activation_names), dtype)
         itemsize = np.dtype(dtype).itemsize
-        self.layers = np.zeros((len(layer_sizes) - 1, kernels.N_COLUMNS), np.int64)
+        self.layers = np.zeros((len(layer_sizes) - 1, N_COLUMNS), np.int64)
         end = capacity * row_length(layer_sizes[0], itemsize)
         sent, sent_length = 0, row_length(layer_sizes[0], itemsize)
         offsets = parameter_offsets(layer_sizes)
@@ -89,18 +94,34 @@ class Workspace:
         self.buffers = aligned(end, dtype)
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)
         self.costs = np.zeros(capacity)
-        self.counts = np.zeros(board_size(1) + 1, np.int64)
-        self.places: Array | None = None
-        self.a = [self._rows(0, kernels.INPUT, kernels.LD_INPUT, kernels.N_IN)]
-        self.a += [self._rows(l, kernels.A) for l in range(len(self.layers))]
-        self.z = [self._rows(l, kernels.Z) for l in range(len(self.layers))]
-        self.delta = [self._rows(l, kernels.DELTA) for l in range(len(self.layers))]
+        self.slip = self._new_slip()
+        self.few: Slip | None = None
+        self.a = [self._rows(0, INPUT, LD_INPUT, N_IN)]
+        self.a += [self._rows(l, A) for l in range(len(self.layers))]
+        self.z = [self._rows(l, Z) for l in range(len(self.layers))]
+        self.delta = [self._rows(l, DELTA) for l in range(len(self.layers))]
+
+    def _new_slip(self) -> Slip:
+        slip = Slip()
+        slip.point(layers=self.layers, buffers=self.buffers, targets=self.targets, costs=self.costs)
+        slip.put(n_layers=len(self.layers), n_parameters=int(self.layers[-1, B] + self.layers[-1, N_OUT]))
+        return slip
+
+    def prepare_few(self, theta: Array, address: int, plan: Plan) -> Slip:
+        """The slip of `engine.forward_few`, by the machine code at an address."""
+        self.few = slip = self._new_slip()
+        slip.point(theta=theta, clock=np.zeros(1, np.int64))
+        slip.put_data(NO_SAMPLES, NO_SAMPLES, np.empty(0), np.empty(0, np.int64), 0)
+        slip.put_work(INFER, 1, plan, np.zeros(1))
+        slip.put_threads(np.zeros(board_size(1), np.int64), 1)
+        slip.put(address=address)
+        return slip
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[Any, ...]]:
         """A copy has buffers of its own, and its views are into them."""
         return Workspace, (*self._made_of, self.capacity)
 
-    def _rows(self, l: int, offset: int, length: int = kernels.LD, n: int = kernels.N_OUT) -> Array:
+    def _rows(self, l: int, offset: int, length: int = LD, n: int = N_OUT) -> Array:
         row = self.layers[l]
         block = self.buffers[row[offset] : row[offset] + self.capacity * row[length]]
         return block.reshape(self.capacity, row[length])[:, : row[n]]

@@ -10,7 +10,7 @@ import math
 from fastbp.core import compiler
 from fastbp.core.compiler import out_of_line
 from fastbp.core.simd.elementwise import copysign, each, fma, polynomial, power_of_two, where
-from fastbp.core.simd.memory import part
+from fastbp.core.simd.memory import ahead, number
 
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX, LEAKY_RELU, ELU, SELU, GELU, GELU_TANH, SILU, SOFTPLUS = range(12)
 CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
@@ -240,7 +240,7 @@ def activate(code, z, a, n_rows, n, ld):
         _tanh_of(z, a, n_rows, n, ld, ())
     elif code == SOFTMAX:
         for i in range(n_rows):
-            _softmax(part(z, i * ld, n), part(a, i * ld, n))
+            _softmax(ahead(z, i * ld), ahead(a, i * ld), n)
     elif code == IDENTITY:
         _identity_of(z, a, n_rows, n, ld, ())
     else:
@@ -267,12 +267,12 @@ def activate_rarely(code, z, a, n_rows, n, ld):
 
 
 @compiler.inlined
-def _softmax(z, a):
-    n, highest = z.size, z[0]
+def _softmax(z, a, n):
+    highest = z[0]
     for j in range(1, n):
         highest = max(highest, z[j])
     _exp_of_difference(z, a, 1, n, n, (highest,))
-    total = a.dtype.type(0)
+    total = number(a, 0)
     for j in range(n):
         total += a[j]
     _quotient(z, a, 1, n, n, (total,))
@@ -306,7 +306,7 @@ def multiply_by_prime(code, z, a, delta, n_rows, n, ld):
         _times_tanh_prime(a, delta, n_rows, n, ld, ())
     elif code == SOFTMAX:
         for i in range(n_rows):
-            _multiply_by_jacobian(part(a, i * ld, n), part(delta, i * ld, n))
+            _multiply_by_jacobian(ahead(a, i * ld), ahead(delta, i * ld), n)
     elif code != IDENTITY:
         multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld)
 
@@ -331,9 +331,9 @@ def multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld):
 
 
 @compiler.inlined
-def _multiply_by_jacobian(a, delta):
-    mean = a.dtype.type(0)
-    for j in range(a.size):
+def _multiply_by_jacobian(a, delta, n):
+    mean = number(a, 0)
+    for j in range(n):
         mean += a[j] * delta[j]
-    for j in range(a.size):
+    for j in range(n):
         delta[j] = a[j] * (delta[j] - mean)

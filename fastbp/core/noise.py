@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from fastbp.core import compiler
 from fastbp.core.compiler import out_of_line
 from fastbp.core.simd.elementwise import Numbers, polynomial, sqrt, where
-from fastbp.core.simd.memory import check_contiguous, part
+from fastbp.core.simd.memory import ahead, check_contiguous, data_of, number
 from fastbp.core.simd.vectors import I32, I64, Loop, Vectors
 
 WHOLE = 1 << 32  # rates and deviations are given in so many parts of 1
@@ -53,7 +53,7 @@ def _for_each_hash(emit_number):
 
         def emit(context, builder, signature, arguments):
             vectors = Vectors(builder, types.CPointer(row.dtype))
-            data = context.make_array(row)(context, builder, arguments[0]).data
+            data = data_of(context, builder, row, arguments[0])
             whole = ir.VectorType(I32, vectors.lanes)
 
             def constant(number):
@@ -136,10 +136,10 @@ def drop(key, first_row, first, threshold, rows, n_rows, n, ld):
     whatever threads and however often, the same are dropped. Rows have the room that `activate` wants.
     """
     out_of_line()
-    scale = rows.dtype.type(1 / (1 - threshold / WHOLE))
+    scale = number(rows, 1 / (1 - threshold / WHOLE))
     for i in range(n_rows):
         own = mixed(np.uint64(key) + mixed(np.uint64(first_row + i)))
-        _drop_row(part(rows, i * ld, n), n, own, first, threshold, scale)
+        _drop_row(ahead(rows, i * ld), n, own, first, threshold, scale)
 
 
 @compiler.rare
@@ -149,4 +149,4 @@ def add_noise(key, first_row, deviation, rows, n_rows, n, ld):
     out_of_line()
     for i in range(n_rows):
         own = mixed(np.uint64(key) + mixed(np.uint64(-1 - first_row - i)))
-        _add_normal_row(part(rows, i * ld, n), n, own, 0, 0, rows.dtype.type(deviation / WHOLE))
+        _add_normal_row(ahead(rows, i * ld), n, own, 0, 0, number(rows, deviation / WHOLE))

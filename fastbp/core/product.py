@@ -33,6 +33,7 @@ from fastbp.core.threads.board import even_share
 # A matrix in memory that lies elsewhere: pointer to its first number, strides of a row and a column in elements.
 # With a row stride of 0 it is one row for all; with both 0, one stretch of a tile's width for all.
 Matrix = namedtuple("Matrix", ["data", "row", "column"])
+Shape = namedtuple("Shape", ["rows", "columns", "depth"])  # of a product: C has rows and columns, A depth columns
 TILE_HEIGHT = TILE_ROWS[0]
 ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by
 NUMBERS_NEAR = 1 << 17  # as many as surely stay in a core's own cache: half a megabyte of float32
@@ -133,7 +134,8 @@ def _number_of_tallest(n_rows):
 
 
 @compiler.block
-def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
+def _dense(panel, c, a, b, shape, first, scale):
+    n_rows, n_columns, depth = shape
     width, line = TILE_VECTORS * lanes_of(c.data), numbers_per_line(c.data)
     n_depths = (depth + DEPTH - 1) // DEPTH
     # A large B comes from afar, in panels that no processor foresees: each of the tallest tiles of one panel first asks
@@ -167,10 +169,10 @@ def _dense(panel, c, a, b, n_rows, n_columns, depth, first, scale):
 
 
 @compiler.block
-def _one_row(c, a, b, n_columns, depth, first):
+def _one_row(c, a, b, shape, first):
     """The product for one row of A, of as many columns as there are in whole tiles; returns how many."""
     width = (ROW_VECTORS if b.column == 1 else ROW_SQUARES) * lanes_of(c.data)
-    whole = n_columns // width * width
+    whole, depth = shape.columns // width * width, shape.depth
     if b.column == 1:
         for k in range(0, depth, ROW_DEPTH):
             start = first if k == 0 else c
@@ -216,8 +218,9 @@ def _find_steps(steps, n_tiles, a, i, k, depth):
 
 
 @compiler.block
-def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
-    """The product for `n_tiles` whole tiles of rows."""
+def _skipping(panel, c, a, b, shape, first, scale):
+    """The product for whole tiles of rows, without the steps at which those of A are zero."""
+    n_tiles, n_columns, depth = shape.rows // SKIP_ROWS, shape.columns, shape.depth
     steps = steps_on_stack(c.data)
     width = SKIP_VECTORS * lanes_of(c.data)
     n_depths = (depth + SKIP_DEPTH - 1) // SKIP_DEPTH
@@ -244,8 +247,9 @@ def _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale):
 
 
 @compiler.block
-def _mostly_zeros(a, n_rows, n_columns, depth):
+def _mostly_zeros(a, shape):
     """Whether leaving out steps pays, by some lines of A."""
+    n_rows, n_columns, depth = shape
     width = SKIP_VECTORS * lanes_of(a.data)
     too_few = n_rows < FEW_ROWS or depth < LEAST_DEPTH or 4 * n_columns <= width
     if too_few or n_rows * n_columns * depth < WORTH_LOOKING:
@@ -260,8 +264,8 @@ def _mostly_zeros(a, n_rows, n_columns, depth):
 
 
 @compiler.piece
-def product(c, a, b, n_rows, n_columns, depth, first, scale, zeros):
-    """C = first + scale A B, with C (n_rows, n_columns), A (n_rows, depth), B (depth, n_columns).
+def product(c, a, b, shape, first, scale, zeros):
+    """C = first + scale A B, with C (rows, columns), A (rows, depth), B (depth, columns) of the `shape`.
 
     Each number of C is one chain of fused multiply-adds that starts at `first` and runs through k in order; -0 is
     stored as 0. The steps at which all rows of a tile of A are zero can be left out, as `zeros` says: where B is
@@ -270,12 +274,12 @@ def product(c, a, b, n_rows, n_columns, depth, first, scale, zeros):
     out_of_line()
     panel = panel_on_stack(c.data)
     done, j = 0, np.int64(0)
-    if zeros == ALWAYS or (zeros == LOOK and _mostly_zeros(a, n_rows, n_columns, depth)):
-        n_tiles = n_rows // SKIP_ROWS
-        _skipping(panel, c, a, b, n_tiles, n_columns, depth, first, scale)
-        done = n_tiles * SKIP_ROWS
-    if done < n_rows == 1 and scale == 1 and (b.column == 1 or a.column == b.row == 1):
-        j = _one_row(c, a, b, n_columns, depth, first)
-    for i in range(done, n_rows, ROWS_AT_ONCE):
-        _dense(panel, starting_at(c, i, j), starting_at(a, i, 0), starting_at(b, 0, j), min(ROWS_AT_ONCE, n_rows - i),
-               n_columns - j, depth, starting_at(first, i, j), scale)
+    if zeros == ALWAYS or (zeros == LOOK and _mostly_zeros(a, shape)):
+        done = shape.rows // SKIP_ROWS * SKIP_ROWS
+        _skipping(panel, c, a, b, Shape(done, shape.columns, shape.depth), first, scale)
+    if done < shape.rows == 1 and scale == 1 and (b.column == 1 or a.column == b.row == 1):
+        j = _one_row(c, a, b, shape, first)
+    for i in range(done, shape.rows, ROWS_AT_ONCE):
+        _dense(panel, starting_at(c, i, j), starting_at(a, i, 0), starting_at(b, 0, j),
+               Shape(min(ROWS_AT_ONCE, shape.rows - i), shape.columns - j, shape.depth), starting_at(first, i, j),
+               scale)

@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from fastbp.core import kernels
+from fastbp.core import call
 from fastbp.core.activations import (
     ELU,
     GELU,
@@ -221,19 +221,19 @@ def slope(loss, a, t):
 
 def parameters(vector, layer):
     """W (n_in, n_out) and b (n_out,) of one layer, views into theta; into a gradient: dW and db."""
-    n_in, n_out, w, b = layer[[kernels.N_IN, kernels.N_OUT, kernels.W, kernels.B]]
+    n_in, n_out, w, b = layer[[call.N_IN, call.N_OUT, call.W, call.B]]
     return vector[w : w + n_in * n_out].reshape(n_in, n_out), vector[b : b + n_out]
 
 
 def neurons(buffers, layer, n):
     """a[l-1] (n, n_in) and z[l], a[l], delta[l] (n, n_out) of one layer: views into buffers."""
-    n_in, n_out, ld_input, ld = layer[[kernels.N_IN, kernels.N_OUT, kernels.LD_INPUT, kernels.LD]]
+    n_in, n_out, ld_input, ld = layer[[call.N_IN, call.N_OUT, call.LD_INPUT, call.LD]]
 
     def rows(offset, stride, size):
         return buffers[offset : offset + n * stride].reshape(n, stride)[:, :size]
 
-    return rows(layer[kernels.INPUT], ld_input, n_in), *(
-        rows(layer[column], ld, n_out) for column in (kernels.Z, kernels.A, kernels.DELTA))
+    return rows(layer[call.INPUT], ld_input, n_in), *(
+        rows(layer[column], ld, n_out) for column in (call.Z, call.A, call.DELTA))
 
 
 def mixed(x):
@@ -254,15 +254,15 @@ def hashes(key, rows, n_in):
 
 def dropout_factors(layer, at_row, n, n_in):
     """0 for what a layer's dropout leaves out of its input, else 1 / (1 - rate): (n, n_in)."""
-    threshold, key = int(layer[kernels.DROPOUT]), int(layer[kernels.KEY])
+    threshold, key = int(layer[call.DROPOUT]), int(layer[call.KEY])
     return (hashes(key, range(at_row, at_row + n), n_in) >= threshold) / (1 - threshold / 2**32)
 
 
 def noise(layer, at_row, n, n_in):
     """What is added to the input: (n, n_in)."""
-    bits = hashes(int(layer[kernels.KEY]), range(-1 - at_row, -1 - at_row - n, -1), n_in)
+    bits = hashes(int(layer[call.KEY]), range(-1 - at_row, -1 - at_row - n, -1), n_in)
     u = (bits >> np.uint32(8) | np.uint32(1)) / 2**24  # in (0, 1)
-    return layer[kernels.NOISE] / 2**32 * np.vectorize(NormalDist().inv_cdf)(u)
+    return layer[call.NOISE] / 2**32 * np.vectorize(NormalDist().inv_cdf)(u)
 
 
 def forward(theta, layers, buffers, n, threads=1, at_row=0):
@@ -272,7 +272,7 @@ def forward(theta, layers, buffers, n, threads=1, at_row=0):
         sent, z, a, _ = neurons(buffers, layer, n)
         sent[:] = sent * dropout_factors(layer, at_row, *sent.shape)
         z[:] = sent @ W + b
-        a[:] = F[layer[kernels.ACTIVATION]](z)
+        a[:] = F[layer[call.ACTIVATION]](z)
 
 
 def output_error(layers, buffers, targets, costs, loss, n, threads=1):
@@ -285,7 +285,7 @@ def output_error(layers, buffers, targets, costs, loss, n, threads=1):
     elif loss.code == CROSS_ENTROPY:
         delta[:] = a - smoothed(t, loss)
     else:
-        delta[:] = through_activation(layers[-1, kernels.ACTIVATION], z, slope(loss, a, t))
+        delta[:] = through_activation(layers[-1, call.ACTIVATION], z, slope(loss, a, t))
 
 
 def backward(theta, layers, buffers, n, threads=1, at_row=0):
@@ -295,7 +295,7 @@ def backward(theta, layers, buffers, n, threads=1, at_row=0):
         W_next, _ = parameters(theta, layers[l + 1])
         *_, delta_next = neurons(buffers, layers[l + 1], n)
         received = delta_next @ W_next.T * dropout_factors(layers[l + 1], at_row, *z.shape)
-        delta[:] = through_activation(layers[l, kernels.ACTIVATION], z, received)
+        delta[:] = through_activation(layers[l, call.ACTIVATION], z, received)
 
 
 def weight_gradients(gradient, layers, buffers, n, threads=1):

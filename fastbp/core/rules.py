@@ -7,14 +7,16 @@ lines in core/reference.py, and its settings in fastbp/optimizers.py, which name
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
 from fastbp.core import compiler
 from fastbp.core.compiler import out_of_line
-from fastbp.core.simd.memory import part
+from fastbp.core.compiler.view import View, seen_as
+from fastbp.core.simd.memory import ahead, at, number
 from fastbp.core.simd.vectors import fma
 from fastbp.core.threads.board import even_share
 
@@ -47,6 +49,11 @@ N_SETTINGS = 19
  EMA_DECAY,  # of the parameters' mean
  MAX_NORM,  # bound of the norm of each neuron's weights
  ) = range(N_SETTINGS)
+SLOTS = ("code", "momentum", "beta1", "beta2", "epsilon", "momentum_decay", "old_squares", "new_squares", "decrease",
+         "increase", "least", "most", "weight_decay", "decay_biases", "l1", "clip_value", "clip_norm", "ema_decay",
+         "max_norm")
+RULE_VIEW = View("Rule", dict.fromkeys(SLOTS, types.float64))  # the vector as compiled code reads it
+as_rule = seen_as(RULE_VIEW)
 NEAR = 1 << 12  # parameters that stay in the nearest cache, with what belongs to them, for all loops over them
 
 
@@ -57,21 +64,25 @@ def row_of(code: float) -> Row:
     return _BY_CODE[code]
 
 
+# What the rule's numbers depend on at a step: eta, and where means are corrected for beginning at 0 the rate of the
+# first, the factor of the second's root, and the rate of the gradient itself; and what the gradient is multiplied by.
+Rates = namedtuple("Rates", ["eta", "rate", "unbias", "rate_of_gradient", "clipping"])
+# What an update changes and by which rule, for callers without a slip. state: n_state rows, laid out like theta.
+Change = namedtuple("Change", ["theta", "state", "n_state", "n_parameters", "rule"])
+
+
 @compiler.inner
-def factors_of(settings, eta, step):
-    """What the rule's numbers depend on at a step, counted from 1: eta, and where means are corrected for beginning at
-    0 the rate of the first, the factor of the second's root, and the rate of the gradient itself. Last, 1: what the
-    gradient is multiplied by."""
-    rule, beta1 = settings[RULE], settings[BETA1]
-    if rule != ADAM_RULE and rule != NADAM_RULE:
-        return eta, eta, 1.0, 0.0, 1.0
-    unbias = 1 / math.sqrt(1 - settings[BETA2] ** step)
-    if rule == ADAM_RULE:
-        return eta, eta / (1 - beta1**step), unbias, 0.0, 1.0
-    log_q = settings[MOMENTUM_DECAY] * math.log(0.96)
+def rates_of(rule, eta, step):
+    """The Rates of a step, counted from 1, of a gradient that is not clipped."""
+    if rule.code != ADAM_RULE and rule.code != NADAM_RULE:
+        return Rates(eta, eta, 1.0, 0.0, 1.0)
+    beta1, unbias = rule.beta1, 1 / math.sqrt(1 - rule.beta2**step)
+    if rule.code == ADAM_RULE:
+        return Rates(eta, eta / (1 - beta1**step), unbias, 0.0, 1.0)
+    log_q = rule.momentum_decay * math.log(0.96)
     now, then = beta1 * (1 - 0.5 * math.exp(step * log_q)), beta1 * (1 - 0.5 * math.exp((step + 1) * log_q))
     product = _product_of_momenta(beta1, log_q, step)
-    return eta, eta * then / (1 - product * then), unbias, eta * (1 - now) / (1 - product), 1.0
+    return Rates(eta, eta * then / (1 - product * then), unbias, eta * (1 - now) / (1 - product), 1.0)
 
 
 @compiler.inner
@@ -88,127 +99,137 @@ def _product_of_momenta(beta1, log_q, n):
 
 
 @compiler.piece
-def update_block(theta, gradient, state, settings, factors, lo, n, first, n_decaying):
-    """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient begins at
-    gradient[first] and is clipped in place; `state` (n_moments, theta.size) moves along. Where the parameters' mean is
-    kept it is one more row, which moves here unless max-norm comes after. factors: `factors_of` the step. Weight decay
-    and L1 are for the first `n_decaying`."""
+def update_block(change, lo, g, n, n_decaying, rates):
+    """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient g is clipped in
+    place; their state moves along, and where the parameters' mean is kept its last row, unless max-norm comes after.
+
+    change: a call's slip, or a Change. Weight decay and L1 are for the first `n_decaying`.
+    """
     out_of_line()
-    t, g = part(theta, lo, n), part(gradient, first, n)  # offsets in the loops would stop the vectoriser
-    number, rule, decaying = theta.dtype.type, settings[RULE], part(theta, lo, n_decaying)
-    eta, rate = number(factors[0]), number(factors[1])
-    if settings[CLIP_VALUE] > 0:
-        bound = number(settings[CLIP_VALUE])
-        for i in range(g.size):
+    rule, t, like = change.rule, ahead(change.theta, lo), change.theta
+    if rule.clip_value > 0:
+        bound = number(like, rule.clip_value)
+        for i in range(n):
             g[i] = min(max(g[i], -bound), bound)
-    if factors[4] != 1:
-        clipping = number(factors[4])
-        for i in range(g.size):
+    if rates.clipping != 1:
+        clipping = number(like, rates.clipping)
+        for i in range(n):
             g[i] *= clipping
-    if settings[WEIGHT_DECAY] != 0:
-        kept = number(1 - factors[0] * settings[WEIGHT_DECAY])
-        for i in range(decaying.size):
-            decaying[i] *= kept
-    if rule == SGD_RULE:
-        for i in range(t.size):
+    if rule.weight_decay != 0:
+        kept = number(like, 1 - rates.eta * rule.weight_decay)
+        for i in range(n_decaying):
+            t[i] *= kept
+    if rule.code == SGD_RULE:
+        eta = number(like, rates.eta)
+        for i in range(n):
             t[i] -= eta * g[i]
-    elif rule == ADAM_RULE:
-        _adam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, rate, number(factors[2]))
-    elif rule != MOMENTUM_RULE and rule != NESTEROV_RULE:
-        update_rarely(t, g, state, settings, factors, lo)
+    elif rule.code == MOMENTUM_RULE or rule.code == NESTEROV_RULE:
+        _momentum(t, g, moment_of(change, 0, lo), n, rule, number(like, rates.eta))
+    elif rule.code == ADAM_RULE:
+        _adam(t, g, moment_of(change, 0, lo), moment_of(change, 1, lo), n, rule, rates)
     else:
-        v, momentum = part(state[0], lo, n), number(settings[MOMENTUM])
-        if rule == MOMENTUM_RULE:
-            for i in range(t.size):
-                v[i] = momentum * v[i] + g[i]
-                t[i] -= eta * v[i]
-        else:
-            for i in range(t.size):
-                v[i] = momentum * v[i] + g[i]
-                t[i] -= eta * (g[i] + momentum * v[i])
-    if settings[L1] != 0:
-        toll = number(factors[0] * settings[L1])
-        for i in range(decaying.size):
-            decaying[i] -= min(max(decaying[i], -toll), toll)
-    if settings[EMA_DECAY] > 0 and settings[MAX_NORM] == 0:
-        move_mean(part(state[len(state) - 1], lo, n), t, settings)
-
-
-@compiler.rare
-def update_rarely(t, g, state, settings, factors, lo):
-    """`update_block`, by rules that few use: t and g are its parameters and their gradient. A code of no rule makes
-    the parameters NaN, which is seen in the next cost."""
-    number, rule, n = t.dtype.type, settings[RULE], t.size
-    if rule == NADAM_RULE:
-        _nadam(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, number(factors[1]), number(factors[2]),
-               number(factors[3]))
-    elif rule == RMS_RULE:
-        _rmsprop(t, g, part(state[0], lo, n), settings, number(factors[0]))
-    elif rule == LION_RULE:
-        _lion(t, g, part(state[0], lo, n), settings, number(factors[0]))
-    elif rule == RPROP_RULE:
-        _rprop(t, g, part(state[0], lo, n), part(state[1], lo, n), settings, number(factors[0]))
-    else:
-        t[:] = math.nan
+        update_rarely(change, lo, g, n, rates)
+    if rule.l1 != 0:
+        toll = number(like, rates.eta * rule.l1)
+        for i in range(n_decaying):
+            t[i] -= min(max(t[i], -toll), toll)
+    if rule.ema_decay > 0 and rule.max_norm == 0:
+        move_mean(change, lo, n)
 
 
 @compiler.inlined
-def move_mean(mean, t, settings):
-    """mean ← decay mean + (1 − decay) t, as a step towards t, which leaves equal numbers what they are."""
-    rest = mean.dtype.type(1 - settings[EMA_DECAY])
-    for i in range(mean.size):
+def moment_of(change, i, lo):
+    """Row i of the state, from parameter lo on."""
+    return ahead(change.state, i * change.n_parameters + lo)
+
+
+@compiler.rare
+def update_rarely(change, lo, g, n, rates):
+    """`update_block`, by rules that few use. A code of no rule makes the parameters NaN, which is seen in the next
+    cost."""
+    rule, t, m, v = change.rule, ahead(change.theta, lo), moment_of(change, 0, lo), moment_of(change, 1, lo)
+    eta = number(g, rates.eta)
+    if rule.code == NADAM_RULE:
+        _nadam(t, g, m, v, n, rule, rates)
+    elif rule.code == RMS_RULE:
+        _rmsprop(t, g, m, n, rule, eta)
+    elif rule.code == LION_RULE:
+        _lion(t, g, m, n, rule, eta)
+    elif rule.code == RPROP_RULE:
+        _rprop(t, g, m, v, n, rule, eta)
+    else:
+        for i in range(n):
+            t[i] = math.nan
+
+
+@compiler.inlined
+def move_mean(change, lo, n):
+    """mean ← decay mean + (1 − decay) theta, as a step towards theta, which leaves equal numbers what they are."""
+    mean, t = moment_of(change, change.n_state - 1, lo), ahead(change.theta, lo)
+    rest = number(mean, 1 - change.rule.ema_decay)
+    for i in range(n):
         mean[i] += rest * (t[i] - mean[i])
 
 
 @compiler.inlined
-def _adam(t, g, m, v, settings, rate, unbias):
-    number = t.dtype.type
-    beta1, beta2, epsilon = number(settings[BETA1]), number(settings[BETA2]), number(settings[EPSILON])
-    rest1, rest2 = number(1 - settings[BETA1]), number(1 - settings[BETA2])
-    for i in range(t.size):
+def _momentum(t, g, v, n, rule, eta):
+    momentum = number(t, rule.momentum)
+    if rule.code == MOMENTUM_RULE:
+        for i in range(n):
+            v[i] = momentum * v[i] + g[i]
+            t[i] -= eta * v[i]
+    else:
+        for i in range(n):
+            v[i] = momentum * v[i] + g[i]
+            t[i] -= eta * (g[i] + momentum * v[i])
+
+
+@compiler.inlined
+def _adam(t, g, m, v, n, rule, rates):
+    beta1, beta2, epsilon = number(t, rule.beta1), number(t, rule.beta2), number(t, rule.epsilon)
+    rest1, rest2 = number(t, 1 - rule.beta1), number(t, 1 - rule.beta2)
+    rate, unbias = number(t, rates.rate), number(t, rates.unbias)
+    for i in range(n):
         mean, square = fma(beta1, m[i], rest1 * g[i]), fma(beta2, v[i], rest2 * g[i] * g[i])
         m[i], v[i] = mean, square
         t[i] -= rate * mean / fma(np.sqrt(square), unbias, epsilon)
 
 
 @compiler.inlined
-def _nadam(t, g, m, v, settings, rate, unbias, rate_of_gradient):
-    number = t.dtype.type
-    beta1, beta2, epsilon = number(settings[BETA1]), number(settings[BETA2]), number(settings[EPSILON])
-    rest1, rest2 = number(1 - settings[BETA1]), number(1 - settings[BETA2])
-    for i in range(t.size):
+def _nadam(t, g, m, v, n, rule, rates):
+    beta1, beta2, epsilon = number(t, rule.beta1), number(t, rule.beta2), number(t, rule.epsilon)
+    rest1, rest2 = number(t, 1 - rule.beta1), number(t, 1 - rule.beta2)
+    rate, unbias, rate_of_gradient = number(t, rates.rate), number(t, rates.unbias), number(t, rates.rate_of_gradient)
+    for i in range(n):
         mean, square = fma(beta1, m[i], rest1 * g[i]), fma(beta2, v[i], rest2 * g[i] * g[i])
         m[i], v[i] = mean, square
         t[i] -= fma(rate, mean, rate_of_gradient * g[i]) / fma(np.sqrt(square), unbias, epsilon)
 
 
 @compiler.inlined
-def _rmsprop(t, g, v, settings, eta):
-    number = t.dtype.type
-    old, new, epsilon = number(settings[OLD_SQUARES]), number(settings[NEW_SQUARES]), number(settings[EPSILON])
-    for i in range(t.size):
+def _rmsprop(t, g, v, n, rule, eta):
+    old, new, epsilon = number(t, rule.old_squares), number(t, rule.new_squares), number(t, rule.epsilon)
+    for i in range(n):
         v[i] = old * v[i] + new * g[i] * g[i]
         t[i] -= eta * g[i] / (np.sqrt(v[i]) + epsilon)
 
 
 @compiler.inlined
-def _lion(t, g, m, settings, eta):
-    number = t.dtype.type
-    beta1, beta2 = number(settings[BETA1]), number(settings[BETA2])
-    rest1, rest2 = number(1 - settings[BETA1]), number(1 - settings[BETA2])
-    for i in range(t.size):
+def _lion(t, g, m, n, rule, eta):
+    beta1, beta2, zero = number(t, rule.beta1), number(t, rule.beta2), number(t, 0)
+    rest1, rest2 = number(t, 1 - rule.beta1), number(t, 1 - rule.beta2)
+    for i in range(n):
         direction = beta1 * m[i] + rest1 * g[i]
-        t[i] -= (eta if direction > 0 else number(0)) - (eta if direction < 0 else number(0))
+        t[i] -= (eta if direction > 0 else zero) - (eta if direction < 0 else zero)
         m[i] = beta2 * m[i] + rest2 * g[i]
 
 
 @compiler.inlined
-def _rprop(t, g, before, steps, settings, eta):
+def _rprop(t, g, before, steps, n, rule, eta):
     """steps: in units of eta; 0 for the first, which is 1."""
-    number = t.dtype.type
-    decrease, increase = number(settings[DECREASE]), number(settings[INCREASE])
-    least, most, one, zero = number(settings[LEAST]), number(settings[MOST]), number(1), number(0)
-    for i in range(t.size):
+    decrease, increase, one, zero = number(t, rule.decrease), number(t, rule.increase), number(t, 1), number(t, 0)
+    least, most = number(t, rule.least), number(t, rule.most)
+    for i in range(n):
         same = g[i] * before[i]
         step = (steps[i] if steps[i] > 0 else one) * (increase if same > 0 else decrease if same < 0 else one)
         step = min(max(step, least), most)
@@ -235,12 +256,12 @@ def _update(theta, gradient, state, settings, eta, step, threads):
     """`update_block` for all of theta; weight decay and L1 are for all of it too. Raises ValueError, before anything is
     written, if threads is below 1, the rule unknown or an array too short."""
     check_update(theta, gradient, state, settings, threads)
-    factors = factors_of(settings, eta, step)
     for c in prange(threads):
         lo, hi = even_share(theta.size, c, threads, 16)
         for first in range(lo, hi, NEAR):
-            n = min(NEAR, hi - first)
-            update_block(theta, gradient, state, settings, factors, first, n, first, n)
+            n, rule = min(NEAR, hi - first), as_rule(at(settings, 0))
+            change = Change(at(theta, 0), at(state, 0), len(state), theta.size, rule)
+            update_block(change, first, at(gradient, first), n, n, rates_of(rule, eta, step))
 
 
 update, update_serial = compiler.twins(_update)

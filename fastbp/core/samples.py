@@ -8,7 +8,7 @@ import numpy as np
 
 from fastbp.core import compiler
 from fastbp.core.compiler import out_of_line
-from fastbp.core.simd.memory import part, pointer_from, prefetch
+from fastbp.core.simd.memory import ahead, number, pointer_from, prefetch
 
 NONE, UINT8, FLOAT32, FLOAT64, LABELS = range(5)
 KINDS = {np.dtype("uint8"): UINT8, np.dtype("float32"): FLOAT32, np.dtype("float64"): FLOAT64}
@@ -16,6 +16,9 @@ KINDS = {np.dtype("uint8"): UINT8, np.dtype("float32"): FLOAT32, np.dtype("float
 # Address of the first number; bytes from sample to sample; elements from column to column; one of the kinds above; what
 # each number is multiplied by. Plain numbers, so that one compiled kernel serves every type and layout.
 Samples = namedtuple("Samples", ["address", "row", "column", "kind", "scale"])
+
+
+NO_SAMPLES = Samples(0, 0, 0, NONE, 1.0)
 
 
 def describe(array, kind=None, scale=1.0):
@@ -28,49 +31,50 @@ def describe(array, kind=None, scale=1.0):
 
 
 @compiler.inlined
-def _number_of(i, order):
-    """Number of the i-th sample in `order`; an empty order is as they lie."""
-    return order[i] if order.size else i
+def number_of(call, i):
+    """Number of the i-th sample in order."""
+    return call.order[i] if call.n_order else i
 
 
 @compiler.inner
-def gather(x, order, first, n_rows, rows, n, ld):
-    """Rows 0, 1, ... = samples order[first], order[first + 1], ... of x, as floats, times x.scale; `n` numbers each,
-    `ld` apart."""
+def gather(call, x, first, rows, n_rows, n, ld):
+    """Rows 0, 1, ... = samples number first, first + 1, ... in order, of x (the call's inputs or targets), as floats,
+    times x.scale; `n` numbers each, `ld` apart."""
     out_of_line()
-    scale = rows.dtype.type(x.scale)
+    scale = number(rows, x.scale)
     for i in range(n_rows):
-        address, row = x.address + _number_of(first + i, order) * x.row, part(rows, i * ld, n)
+        address, row = x.address + number_of(call, first + i) * x.row, ahead(rows, i * ld)
         if x.kind == UINT8:
-            _copy(pointer_from(address, np.uint8(0)), x.column, scale, row)
+            _copy(pointer_from(address, np.uint8(0)), x.column, scale, row, n)
         elif x.kind == FLOAT32:
-            _copy(pointer_from(address, np.float32(0)), x.column, scale, row)
+            _copy(pointer_from(address, np.float32(0)), x.column, scale, row, n)
         else:
-            _copy(pointer_from(address, np.float64(0)), x.column, scale, row)
+            _copy(pointer_from(address, np.float64(0)), x.column, scale, row, n)
 
 
 @compiler.inlined
-def _copy(source, stride, scale, row):
+def _copy(source, stride, scale, row, n):
     if stride == 1:
-        for j in range(row.size):
-            row[j] = row.dtype.type(source[j]) * scale
+        for j in range(n):
+            row[j] = number(row, source[j]) * scale
     else:
-        for j in range(row.size):
-            row[j] = row.dtype.type(source[j * stride]) * scale
+        for j in range(n):
+            row[j] = number(row, source[j * stride]) * scale
 
 
 @compiler.inner
-def gather_labels(t, order, first, n_rows, rows, n):
-    """Rows 0, 1, ... without gaps: 1 at the label of sample order[first], ..., else 0; with a single output, the label
-    itself."""
+def gather_labels(call, first, rows, n_rows, n):
+    """Rows 0, 1, ... without gaps: 1 at the label of sample number first, ... in order, else 0; with a single output,
+    the label itself."""
     out_of_line()
     for i in range(n_rows):
-        label = pointer_from(t.address + _number_of(first + i, order) * t.row, np.int64(0))[0]
-        row = part(rows, i * n, n)
+        label = pointer_from(call.t.address + number_of(call, first + i) * call.t.row, np.int64(0))[0]
+        row = ahead(rows, i * n)
         if n == 1:
             row[0] = label
         else:
-            row[:] = 0
+            for j in range(n):
+                row[j] = 0
             row[label] = 1
 
 

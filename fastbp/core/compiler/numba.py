@@ -13,9 +13,10 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError, TypingError
 from numba.core.registry import CPUDispatcher
 from numba.core.runtime import rtsys
+from numba.core.typing.templates import AttributeTemplate
 
-__all__ = ["CPUDispatcher", "Compiler", "Dispatcher", "FunctionCache", "IndexDataCacheFile", "JITCodeLibrary",
-           "NullCache", "NumbaError", "ParallelOptions", "TypingError", "cgutils", "config", "get_host_cpu_features",
+__all__ = ["AttributeTemplate", "CPUDispatcher", "Compiler", "Dispatcher", "FunctionCache", "IndexDataCacheFile",
+           "JITCodeLibrary", "NullCache", "NumbaError", "ParallelOptions", "TypingError", "cgutils", "config", "get_host_cpu_features",
            "global_compiler_lock", "populate_array", "rtsys"]
 
 

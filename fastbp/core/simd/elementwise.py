@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core.compiler.numba import TypingError
-from fastbp.core.simd.memory import check_contiguous
+from fastbp.core.simd.memory import check_contiguous, data_of
 from fastbp.core.simd.vectors import I32, I64, Loop, Vectors
 
 
@@ -153,7 +153,7 @@ def each(compute: Callable[..., Numbers]) -> Any:
 
         def emit(context, builder, signature, arguments):
             vectors = Vectors(builder, types.CPointer(x.dtype))
-            places = [context.make_array(kind)(context, builder, argument).data
+            places = [data_of(context, builder, kind, argument)
                       for kind, argument in zip((x, y), arguments, strict=False)]
             n_rows, n, ld = arguments[2:5]
             constants = [Numbers(vectors, vectors.splat(builder.extract_value(arguments[5], i)))

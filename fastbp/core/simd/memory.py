@@ -18,7 +18,7 @@ from fastbp.core.simd.cpu import (
     TILE_VECTORS,
     VECTOR_BITS,
 )
-from fastbp.core.simd.vectors import emit_prefetch, room_on_stack
+from fastbp.core.simd.vectors import I64, emit_prefetch, room_on_stack
 
 
 @intrinsic
@@ -41,8 +41,13 @@ def pointer_from(typing, address, like):
 
 
 def check_contiguous(array):
-    if not (isinstance(array, types.Array) and array.layout == "C"):
-        raise TypingError(f"expected a contiguous array, got {array}")
+    if not (isinstance(array, types.CPointer) or isinstance(array, types.Array) and array.layout == "C"):
+        raise TypingError(f"expected a contiguous array or a pointer, got {array}")
+
+
+def data_of(context, builder, kind, value):
+    """Pointer to the first number of a contiguous array, or the pointer itself."""
+    return value if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value).data
 
 
 @intrinsic
@@ -51,10 +56,29 @@ def at(typing, array, offset):
     check_contiguous(array)
 
     def emit(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.gep(data, [arguments[1]])
+        return builder.gep(data_of(context, builder, array, arguments[0]), [arguments[1]])
 
     return types.CPointer(array.dtype)(array, types.int64), emit
+
+
+@intrinsic
+def address_of(typing, array):
+    """Address of the first number of a contiguous array, an int64."""
+    check_contiguous(array)
+
+    def emit(context, builder, signature, arguments):
+        return builder.ptrtoint(data_of(context, builder, array, arguments[0]), I64)
+
+    return types.int64(array), emit
+
+
+@intrinsic
+def number(typing, pointer, value):
+    """A number of the type that the pointer is to."""
+    def emit(context, builder, signature, arguments):
+        return context.cast(builder, arguments[1], signature.args[1], pointer.dtype)
+
+    return pointer.dtype(pointer, types.unliteral(value)), emit
 
 
 @intrinsic
@@ -74,24 +98,6 @@ def part(typing, array, offset, n):
         return out._getvalue()
 
     return vector(array, types.int64, types.int64), emit
-
-
-@intrinsic
-def lent(typing, arrays):
-    """The same arrays, a tuple of them, without their owners: use them while those live.
-
-    Compiled code counts the users of an array that has an owner, by atomic additions wherever it takes it in hand.
-    """
-    def emit(context, builder, signature, arguments):
-        values = []
-        for i, kind in enumerate(arrays):
-            array = context.make_array(kind)(context, builder, builder.extract_value(arguments[0], i))
-            array.meminfo = cgutils.get_null_value(array.meminfo.type)
-            array.parent = cgutils.get_null_value(array.parent.type)
-            values.append(array._getvalue())
-        return context.make_tuple(builder, arrays, values)
-
-    return arrays(arrays), emit
 
 
 @intrinsic

@@ -20,6 +20,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core import compiler
+from fastbp.core.simd.memory import data_of
 from fastbp.core.simd.vectors import call_named
 
 # A board: for each part the last phase in which it was taken, then a counter of all parts done, SLOT int64s apart: two
@@ -31,14 +32,13 @@ MOVED, WORKED, TICKS, NUMBER = range(4)
 FIELDS, WHOLE = 4, 1 << 20
 PARTS_PER_THREAD = 4
 EVENLY = 1 / 16  # of the work
-LEAST_ROWS = 128  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
 
 
 @intrinsic
 def _replace(typing, board, i, old, new):
     """board[i] = new if it is `old`, in one go; whether it was."""
     def emit(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = data_of(context, builder, board, arguments[0])
         pointer = builder.gep(data, [arguments[1]])
         return builder.extract_value(builder.cmpxchg(pointer, arguments[2], arguments[3], "acq_rel", "acquire"), 1)
 
@@ -49,7 +49,7 @@ def _replace(typing, board, i, old, new):
 def add(typing, board, i, amount):
     """board[i] += amount in one go, after all this thread wrote before."""
     def emit(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = data_of(context, builder, board, arguments[0])
         builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "acq_rel")
         return context.get_dummy_value()
 
@@ -60,7 +60,7 @@ def add(typing, board, i, amount):
 def read(typing, board, i):
     """board[i] as other threads have left it, and with it all that they wrote before."""
     def emit(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = data_of(context, builder, board, arguments[0])
         return builder.load_atomic(builder.gep(data, [arguments[1]]), "acquire", 8)
 
     return types.int64(board, types.int64), emit
@@ -116,12 +116,6 @@ def ticks(typing):
 def board_size(threads: int) -> int:
     """Length of the board (int64) for so many threads, or one: of zeros at first, and then of no other number."""
     return SLOT * (1 + PARTS_PER_THREAD * threads) + FIELDS * threads
-
-
-@compiler.inlined
-def parts(rows, threads):
-    """Parts of a phase whose work is so many rows of something: as many for each thread."""
-    return threads * max(1, min(rows // (LEAST_ROWS * threads), PARTS_PER_THREAD)) if threads > 1 else 1
 
 
 @compiler.inlined
@@ -196,13 +190,13 @@ def take(board, part, phase):
 
 
 @compiler.inlined
-def done(board):
-    """A part that was taken is done."""
-    add(board, len(board) - SLOT, 1)
+def done(board, n_board):
+    """A part that was taken is done; n_board: the length of the board without its fields."""
+    add(board, n_board - SLOT, 1)
 
 
 @compiler.inlined
-def wait(board, parts):
-    """Until so many parts, of all phases together, are done."""
-    while read(board, len(board) - SLOT) < parts:
+def wait(board, n_board, parts):
+    """Until so many parts, of all stages together, are done."""
+    while read(board, n_board - SLOT) < parts:
         _relax()

@@ -1,0 +1,77 @@
+"""Records in memory: numbers of 8 bytes side by side, which compiled code reads by name through one pointer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
+
+from fastbp.core.compiler.numba import AttributeTemplate
+
+SLOT = ir.IntType(64)
+
+
+def slots_of(kind: types.Type) -> int:
+    """Slots that a field takes: one, or of a named tuple one for each of its own."""
+    return sum(map(slots_of, kind)) if isinstance(kind, types.BaseTuple) else 1
+
+
+class View(types.Type):  # type: ignore[misc]  # Numba has no types
+    """The type of a pointer to a record: nothing is copied, nothing counted, and what is not used is not read.
+
+    fields: the Numba type of each, in their order: int64, float64, a pointer, or a named tuple of those.
+    """
+
+    def __init__(self, name: str, fields: dict[str, types.Type]):
+        self.fields: dict[str, tuple[int, types.Type]] = {}
+        self.size = 0
+        for field, kind in fields.items():
+            self.fields[field] = self.size, kind
+            self.size += slots_of(kind)
+        super().__init__(name)
+
+
+@register_model(View)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, view: View):
+        super().__init__(manager, view, SLOT.as_pointer())
+
+
+@infer_getattr
+class _Fields(AttributeTemplate):  # type: ignore[misc]
+    key = View
+
+    def generic_resolve(self, view: View, field: str) -> types.Type | None:
+        return view.fields[field][1] if field in view.fields else None
+
+
+@lower_getattr_generic(View)
+def _read(context: Any, builder: Any, view: View, pointer: Any, field: str) -> Any:
+    slot, kind = view.fields[field]
+    return _load(context, builder, pointer, slot, kind)
+
+
+def _load(context: Any, builder: Any, pointer: Any, slot: int, kind: types.Type) -> Any:
+    if isinstance(kind, types.BaseTuple):
+        values = []
+        for part in kind:
+            values.append(_load(context, builder, pointer, slot, part))
+            slot += slots_of(part)
+        return context.make_tuple(builder, kind, values)
+    number, wanted = builder.load(builder.gep(pointer, [SLOT(slot)])), context.get_value_type(kind)
+    to = builder.inttoptr if isinstance(kind, (types.CPointer, View)) else builder.bitcast
+    return to(number, wanted)
+
+
+def seen_as(view: View) -> Any:
+    """The intrinsic that takes a pointer for one to a record of that kind."""
+    @intrinsic
+    def see(typing, pointer):
+        def emit(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], SLOT.as_pointer())
+
+        return view(pointer), emit
+
+    return see

@@ -1,0 +1,158 @@
+"""What a step does, as data: a table of stages, which every thread goes through in this order.
+
+A stage is cut into parts, by samples, by neurons or by rows of W; threads share them out and wait for each other at its
+end. To add a kind: a number here, a row where steps have that stage, and its function in `engine.do_part`.
+
+    SAMPLES   all that samples need alone, by samples: their inputs and targets, layers begin..end forward, the output
+              error, and backward from a layer down to another
+    NEURONS   layer `begin` forward, by its neurons
+    WEIGHTS   of layers begin..end, by rows of W: gradients, and the update where nothing has to come before it; with
+              `backward`, before that the error of the neurons that send by these rows: W is then read once for both
+    NORMS     of the gradient, by rows of W
+    UPDATE    all parameters, by a gradient that is clipped
+    LIMIT     neurons whose incoming weights are longer than their bound: they become shorter
+    OUTPUTS   of the last layer, by samples, to where the caller wants them
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp.core.call import INFER, TRAIN
+from fastbp.core.equations import CHAIN, LEAST_AT_ONCE, ROW_GRAIN, rows_near
+from fastbp.core.product import NUMBERS_NEAR, TILE_HEIGHT
+from fastbp.core.simd.cpu import DEPTH
+from fastbp.core.threads.board import PARTS_PER_THREAD
+
+SAMPLES, NEURONS, WEIGHTS, NORMS, UPDATE, LIMIT, OUTPUTS = range(7)
+KINDS = ("SAMPLES", "NEURONS", "WEIGHTS", "NORMS", "UPDATE", "LIMIT", "OUTPUTS")
+# With at most so many samples for each thread, and more than so many weights, the hidden layers of a mini-batch are
+# shared out by neurons, else by samples. On two threads the step of 784-512-512-10 takes so 0.80 of the time with 32
+# samples, 0.96 with 128, and would take 1.06 with 512.
+FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
+LEAST_ROWS = 128  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
+
+
+class Stage(NamedTuple):
+    """A row of the table, whose columns these are; see above. takes_input, errors, updates: 0 or 1."""
+
+    kind: int
+    parts: int
+    begin: int = 0
+    end: int = 0
+    takes_input: int = 0
+    errors: int = 0
+    backward_from: int = -1  # none: less than backward_to
+    backward_to: int = 0
+    updates: int = 0
+
+
+class Plan:
+    """The stages of each piece of a mini-batch.
+
+    table : ndarray (stages, columns), int64
+        A row a Stage: first those of every piece, then those that only the last piece of a mini-batch has.
+    n_last : int
+        How many of the latter.
+    piece : int
+        Samples that go through together.
+    """
+
+    def __init__(self, stages: list[Stage], last: list[Stage], piece: int):
+        self.stages, self.n_last, self.piece = tuple(stages + last), len(last), piece
+        self.table: npt.NDArray[Any] = np.array(self.stages, np.int64)
+        self.table.flags.writeable = False
+
+    def __str__(self) -> str:
+        pieces = f"pieces of {self.piece} samples; each, stage by stage:"
+        last = len(self.stages) - self.n_last
+        return "\n".join([pieces, *(f"  {i + 1}. {_told(stage)}" + " (after the last piece)" * (i >= last)
+                                    for i, stage in enumerate(self.stages))])
+
+
+def _told(stage: Stage) -> str:
+    """A stage for people."""
+    layers = f"layers {stage.begin} to {stage.end - 1}" if stage.end > stage.begin + 1 else f"layer {stage.begin}"
+    told = [KINDS[stage.kind]]
+    if stage.kind == SAMPLES:
+        does = ["input"] * stage.takes_input + [f"{layers} forward"] * (stage.end > stage.begin)
+        does += ["output error"] * stage.errors
+        if stage.backward_from >= stage.backward_to:
+            does.append(f"layers {stage.backward_from} to {stage.backward_to} backward")
+        told.append(", ".join(does))
+    elif stage.kind == NEURONS:
+        told.append(f"{layers} forward")
+    elif stage.kind == WEIGHTS:
+        before = f"layer {stage.begin - 1} backward, " if stage.backward_from >= stage.backward_to else ""
+        told.append(f"{before}gradients of {layers}" + ", update" * stage.updates)
+    return f"{told[0]}{': ' if told[1:] else ''}{''.join(told[1:])}; {stage.parts} part{'s' * (stage.parts > 1)}"
+
+
+@functools.lru_cache(512)
+def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, threads: int, errors: bool = True,
+             frozen: tuple[int, ...] = (), bounds: tuple[bool, bool] = (False, False)) -> Plan:
+    """The plan of steps of batch_size samples.
+
+    errors: whether there are targets; frozen: layers that stay what they are; bounds: whether the norm of the gradient,
+    and of neurons' weights, is bounded.
+    """
+    n_layers = len(layer_sizes) - 1
+    clips, limits = bounds
+    lowest = next(l for l in range(n_layers) if l == n_layers - 1 or l not in frozen)
+    before_last = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes[:-2], layer_sizes[1:-1], strict=True))
+    many_weights = before_last + layer_sizes[-2] * layer_sizes[-1] > MANY_WEIGHTS  # up to the last layer's biases
+    by_neurons = threads > 1 and purpose != INFER and batch_size <= FEW_SAMPLES * threads and many_weights
+    whole = purpose != TRAIN or by_neurons
+    piece = batch_size if whole else samples_at_once(layer_sizes, batch_size, threads)
+    fine = threads * PARTS_PER_THREAD if by_neurons else 0
+    by_samples, by_rows = fine or parts(piece, threads), fine or parts(layer_sizes[0], threads)
+    updates = int(purpose == TRAIN and not clips)
+    if purpose == INFER:
+        stages = [Stage(SAMPLES, by_samples, 0, n_layers, 1, int(errors)), Stage(OUTPUTS, by_rows)]
+    elif by_neurons:
+        stages = [Stage(SAMPLES, fine, takes_input=1), *(Stage(NEURONS, fine, l, l + 1) for l in range(n_layers - 1)),
+                  Stage(SAMPLES, fine, n_layers - 1, n_layers, errors=1)]
+        stages += [Stage(WEIGHTS, fine, l, l + 1, backward_from=l - 1, backward_to=max(l - 1, lowest),
+                         updates=updates) for l in range(n_layers - 1, -1, -1)]
+    else:
+        stages = [Stage(SAMPLES, by_samples, 0, n_layers, 1, 1, n_layers - 2, lowest),
+                  Stage(WEIGHTS, by_rows, 0, n_layers, updates=updates)]
+    last = [Stage(NORMS, by_rows), Stage(UPDATE, by_rows)] if clips else []
+    last += [Stage(LIMIT, by_rows)] if limits else []
+    return Plan(stages, last if purpose == TRAIN else [], piece)
+
+
+def parts(rows: int, threads: int) -> int:
+    """Parts of a stage whose work is so many rows of something: as many for each thread."""
+    return threads * max(1, min(rows // (LEAST_ROWS * threads), PARTS_PER_THREAD)) if threads > 1 else 1
+
+
+def samples_at_once(layer_sizes: tuple[int, ...], batch_size: int, threads: int) -> int:
+    """Samples of a mini-batch that go through the network before the next ones do, whose share of the gradient is added
+    to theirs: of a large mini-batch as many as stay near the cores with their neurons, in pieces of nearly equal size,
+    which end where chains do."""
+    numbers = layer_sizes[0] + 3 * sum(layer_sizes[1:])
+    most = max(LEAST_AT_ONCE, DEPTH * threads, NUMBERS_NEAR * threads // numbers)
+    pieces = -(-batch_size // most)
+    least = -(-batch_size // pieces)
+    grain = CHAIN if batch_size > LEAST_AT_ONCE else TILE_HEIGHT
+    return min(batch_size, -(-least // grain) * grain)
+
+
+def scratch_size(layer_sizes: tuple[int, ...], threads: int, batch_size: int, clips: bool = False) -> int:
+    """Numbers that threads need to TRAIN, or to ACCUMULATE over `batch_size` samples: a gradient is applied block by
+    block and then forgotten, but that of a large mini-batch is kept for as long as it grows, and where its norm is to
+    be clipped, until that is known: the gradient, the norms of its parts; what sums of chains have rounded away, laid
+    out like it; and for each thread a block."""
+    of_layers = [(min(n_in, rows_near.py_func(n_out)) + 1) * n_out
+                 for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False)]
+    blocks = threads * -(-max(of_layers) // ROW_GRAIN) * ROW_GRAIN  # each begins on a cache line of its own
+    whole = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False))
+    norms = sum(-(-n_in // ROW_GRAIN) for n_in in layer_sizes[:-1])
+    if batch_size > LEAST_AT_ONCE:
+        return -(-(2 * whole + norms) // ROW_GRAIN) * ROW_GRAIN + blocks
+    return max(blocks, whole + norms if clips else 0)
