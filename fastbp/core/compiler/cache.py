@@ -195,7 +195,7 @@ def _unlock(file: int) -> None:
     os.close(file)
 
 
-BESIDE = "FASTBPBESIDE"  # set for a process that helps another
+BESIDE = "FASTBP_BESIDE"  # set for a process that helps another
 Made = tuple[Any, tuple[Any, ...]]  # a function and the types of its arguments
 
 
