@@ -17,6 +17,7 @@ import numpy.typing as npt
 from fastbp import initialization, losses
 from fastbp.checks import known_as, one_of, positive, truth, whole_number
 from fastbp.core import activations, jit, kernels
+from fastbp.core.costs import NO_LOSS
 from fastbp.core.phases import board_size
 from fastbp.files import read_tensors, write_tensors
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
@@ -518,7 +519,7 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
         run(address, network.theta, gradient, NO_MATRIX[network.dtype],
             workspace.layers, workspace.buffers, workspace.targets, workspace.costs, x.samples,
             t.samples if t else NO_TARGETS, weights, NO_ORDER, len(x), workspace.capacity, purpose,
-            loss.rule(network.dtype.name) if loss else kernels.NO_LOSS, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
+            loss.rule(network.dtype.name) if loss else NO_LOSS, NO_SETTINGS, NO_ETAS, clock, outputs, costs,
             board, n_threads)
     return mean_cost(costs, workspace.capacity, len(x), weights)
 

@@ -31,8 +31,7 @@ from fastbp.core.activations import (
     multiply_by_rare_prime,
 )
 from fastbp.core.cache import is_cached
-from fastbp.core.costs import NONE as NO_COST
-from fastbp.core.costs import Cost, costs_and_errors
+from fastbp.core.costs import NO_LOSS, Cost, costs_and_errors
 from fastbp.core.noise import add_noise, drop
 from fastbp.core.phases import (
     FIELDS,
@@ -366,7 +365,6 @@ weight_gradients, weight_gradients_serial = jit.twins(_weight_gradients)
 # has phases of its own (`one_thread`).
 
 INFER, TRAIN, ACCUMULATE = range(3)  # what for
-NO_LOSS = Cost(NO_COST)
 
 
 @jit.inlined
