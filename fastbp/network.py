@@ -18,8 +18,7 @@ from fastbp import initialization, losses
 from fastbp.checks import known_as, one_of, positive, truth, whole_number
 from fastbp.core import activations, build, engine
 from fastbp.core.call import ACCUMULATE, INFER
-from fastbp.core.costs import NONE as NO_COST
-from fastbp.core.costs import Cost
+from fastbp.core.costs import NO_LOSS
 from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.samples import NO_SAMPLES
 from fastbp.core.threads import processors, team
@@ -518,7 +517,7 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     board = np.zeros(board_size(n_threads), np.int64)
     slip.point(theta=network.theta, clock=np.zeros(1, np.int64))
     slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
-    slip.put_loss(loss.rule(network.dtype.name) if loss else Cost(NO_COST))
+    slip.put_loss(loss.rule(network.dtype.name) if loss else NO_LOSS)
     if gradient is not None:
         slip.point(gradient=gradient)
         slip.put(n_gradient=len(gradient))

@@ -71,6 +71,16 @@ def test_the_same_bits(settings, tmp_path):
     assert one._state.tobytes() == two._state.tobytes() and one.steps_done == two.steps_done == steps
 
 
+def test_settings_are_text_that_names_no_module(tmp_path):
+    """So that checkpoints written before a module was renamed or a class moved go on."""
+    trained(tmp_path, dict(optimizer=Adam(0.001), loss=losses.CrossEntropy(0.1)), epochs=1)
+    settings = checkpoint.read_newest(tmp_path)[1][1]["settings"]
+    assert settings["optimizer"] == ("Adam(eta=0.001, weight_decay=0.0, decay_biases=False, l1=0.0, beta1=0.9, "
+                                     "beta2=0.999, epsilon=1e-08)")
+    assert settings["loss"] == "CrossEntropy(label_smoothing=0.1)"
+    assert "fastbp." not in json.dumps(settings)
+
+
 @pytest.mark.parametrize("mean", [True, False])
 def test_callbacks_go_on(mean, tmp_path):
     """With what they knew: patience, the best, the mean, the learning rate; a log has each epoch once."""

@@ -11,7 +11,7 @@ import pytest
 from fastbp import SGD, DivergenceError, Network, Trainer, cost_and_gradient, losses
 from fastbp.core import kernels, reference
 from fastbp.core.activations import CODES
-from fastbp.core.costs import COSTS, CUSTOM, NONE, Cost
+from fastbp.core.costs import COSTS, CUSTOM, NO_LOSS, Cost
 
 
 def cost_and_delta(loss, output, z, t, dtype="float64"):
@@ -102,7 +102,7 @@ def test_huber_between_the_two():
     assert np.abs(slope_of("huber", y) - [1, 0, 0]).max() < 0.3 * np.abs(slope_of("quadratic", y) - [1, 0, 0]).max()
 
 
-@pytest.mark.parametrize("code", [NONE, len(COSTS), 99])
+@pytest.mark.parametrize("code", [NO_LOSS.code, len(COSTS), 99])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_code_of_no_loss_is_no_other_loss(code, dtype):
     """In the kernel the cost is NaN, which stops a fit as divergence does; the oracle says that the loss is unknown."""

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 import fastbp
-from fastbp.optimizers import SGD
+from fastbp import SGD
 from fastbp.workspace import aligned
 
 LAYERS = ["784-128-10", "784-512-512-10", "4-32-16-4", "10-46-46-10"]

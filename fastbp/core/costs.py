@@ -16,19 +16,18 @@ from fastbp.core.compiler import out_of_line
 from fastbp.core.simd.memory import ahead, number
 
 QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, HUBER, POISSON, CUSTOM = range(7)
-NONE = -1  # the code of no loss, for calls without targets; as of every code that is not in COSTS its cost is NaN
 
 
 class Row(NamedTuple):
     """A loss in the table of them."""
 
     code: int
-    in_a: bool  # whether it is written in a: what it writes into delta is dE/da, which f'(z) then multiplies
+    times_prime: bool  # whether it writes dE/da into delta, which f'(z) then multiplies
 
 
 COSTS = (Row(QUADRATIC, True), Row(BINARY_CROSS_ENTROPY, False), Row(CROSS_ENTROPY, False), Row(MEAN_ABSOLUTE, True),
          Row(HUBER, True), Row(POISSON, False), Row(CUSTOM, False))
-IN_A = tuple(row.code for row in COSTS if row.in_a)
+TIMES_PRIME = tuple(row.code for row in COSTS if row.times_prime)
 
 
 class Cost(NamedTuple):
@@ -38,6 +37,9 @@ class Cost(NamedTuple):
     threshold: float = 0.0
     label_smoothing: float = 0.0
     address: int = 0
+
+
+NO_LOSS = Cost(-1)  # for calls without targets; as of every code that is not in COSTS, its cost is NaN
 
 
 def check_code(code: int) -> None:
@@ -90,7 +92,7 @@ def costs_and_errors(loss, activation, outputs, t, costs):
             costs[i] = _poisson(a_row, t_row, error, n)
         else:
             costs[i] = math.nan
-    if loss.code == QUADRATIC or loss.code == MEAN_ABSOLUTE or loss.code == HUBER:
+    if loss.code in TIMES_PRIME:
         multiply_by_prime(activation, z, a, delta, n_rows, n, ld)
 
 

@@ -154,5 +154,5 @@ def scratch_size(layer_sizes: tuple[int, ...], threads: int, batch_size: int, cl
     whole = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False))
     norms = sum(-(-n_in // ROW_GRAIN) for n_in in layer_sizes[:-1])
     if batch_size > LEAST_AT_ONCE:
-        return -(-(2 * whole + norms) // ROW_GRAIN) * ROW_GRAIN + blocks
-    return max(blocks, whole + norms if clips else 0)
+        return int(-(-(2 * whole + norms) // ROW_GRAIN) * ROW_GRAIN + blocks)
+    return int(max(blocks, whole + norms if clips else 0))

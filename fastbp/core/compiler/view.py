@@ -47,7 +47,7 @@ class _Fields(AttributeTemplate):  # type: ignore[misc]
         return view.fields[field][1] if field in view.fields else None
 
 
-@lower_getattr_generic(View)
+@lower_getattr_generic(View)  # type: ignore[untyped-decorator]
 def _read(context: Any, builder: Any, view: View, pointer: Any, field: str) -> Any:
     slot, kind = view.fields[field]
     return _load(context, builder, pointer, slot, kind)
