@@ -16,8 +16,8 @@ from numba.core.runtime import rtsys
 from numba.core.typing.templates import AttributeTemplate
 
 __all__ = ["AttributeTemplate", "CPUDispatcher", "Compiler", "Dispatcher", "FunctionCache", "IndexDataCacheFile",
-           "JITCodeLibrary", "NullCache", "NumbaError", "ParallelOptions", "TypingError", "cgutils", "config", "get_host_cpu_features",
-           "global_compiler_lock", "populate_array", "rtsys"]
+           "JITCodeLibrary", "NullCache", "NumbaError", "ParallelOptions", "TypingError", "cgutils", "config",
+           "get_host_cpu_features", "global_compiler_lock", "populate_array", "rtsys"]
 
 
 def populate_array(*arguments, **keywords):
