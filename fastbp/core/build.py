@@ -25,8 +25,9 @@ from fastbp.core.compiler import beside
 from fastbp.core.costs import Outputs, costs_and_errors
 from fastbp.core.engine import bound_part, one_thread, run
 from fastbp.core.noise import add_noise, drop
-from fastbp.core.product import Matrix, Shape, product
+from fastbp.core.product import Shape, product
 from fastbp.core.rules import CLIP_NORM, MAX_NORM, RULE, Rates, row_of, update_block, update_rarely
+from fastbp.core.simd.matrix import matrix_of
 from fastbp.core.threads import team
 
 Pieces = list[compiler.Made]
@@ -37,7 +38,7 @@ def signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
     rare ones."""
     whole, real, number, call = types.int64, types.float64, getattr(types, dtype), CALL_VIEWS[dtype]
     numbers = types.CPointer(number)
-    matrix, shape = types.NamedTuple((numbers, whole, whole), Matrix), types.NamedUniTuple(whole, 3, Shape)
+    matrix, shape = matrix_of(numbers), types.NamedUniTuple(whole, 3, Shape)
     outputs = types.NamedTuple((numbers, numbers, numbers, whole, whole, whole), Outputs)
     rates, part = types.NamedUniTuple(real, 5, Rates), types.NamedUniTuple(whole, 2, Part)
     rows, update = (whole, numbers, numbers, whole, whole, whole), (call, whole, numbers, whole)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from numba import types
+from numba.extending import intrinsic
 
-from fastbp.core import compiler
-from fastbp.core.compiler.view import View, seen_as
+from fastbp.core.compiler.view import View
 from fastbp.core.costs import Cost
 from fastbp.core.rules import RULE_VIEW
 from fastbp.core.samples import Samples
-from fastbp.core.simd.memory import ahead
+from fastbp.core.simd.vectors import I64
 from fastbp.core.threads.board import FIELDS as FIELDS_OF_BOARD
 
 # A layer of the network, a row of the table of layers. w, b: offsets into theta; input, z, a, delta: offsets into
@@ -145,16 +145,21 @@ Part = namedtuple("Part", ["number", "of"])  # of a stage
 # -1: nowhere, the gradient is kept where theta has its parameter.
 Room = namedtuple("Room", ["scratch", "block"])
 
-_as_layer, _as_stage = seen_as(LAYER_VIEW), seen_as(STAGE_VIEW)
 
 
-@compiler.inlined
-def layer_of(net, l):
-    """Layer l of a call or a Net."""
-    return _as_layer(ahead(net.layers, l * N_COLUMNS))
+def _row(view, table, columns):
+    """The intrinsic that gives row i of a table that a record has in its field of that name, as a record."""
+    @intrinsic
+    def row_of(typing, record, i):
+        def emit(context, builder, signature, arguments):
+            read = context.get_getattr(record, table)
+            first = read(context, builder, record, arguments[0], table)
+            return builder.gep(first, [builder.mul(arguments[1], I64(columns))])
+
+        return view(record, types.int64), emit
+
+    return row_of
 
 
-@compiler.inlined
-def stage_of(call, i):
-    """Stage i of the plan."""
-    return _as_stage(ahead(call.plan, i * len(STAGE_FIELDS)))
+layer_of = _row(LAYER_VIEW, "layers", N_COLUMNS)  # layer l of a call or a Net
+stage_of = _row(STAGE_VIEW, "plan", len(STAGE_FIELDS))  # stage i of a call's plan

@@ -288,7 +288,7 @@ def neurons_part(call, stage, batch, part):
     return (hi - lo) / n_out
 
 
-@compiler.inlined
+@compiler.inner
 def neuron_grain(n, threads):
     """Neurons are shared out, of `n` in a layer, in whole panels of the tile that skips zeros; in less where that
     would leave a thread fewer than two."""
@@ -475,7 +475,7 @@ def scaled_norm(v, step, n):
     return most * math.sqrt(squares)
 
 
-@compiler.inlined
+@compiler.inner
 def norms_of(call, l):
     """Where the norms of layer l's gradient are, after all of the gradient and the layers before."""
     last = layer_of(call, call.n_layers - 1)

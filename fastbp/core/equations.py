@@ -9,7 +9,6 @@ that is always the same: so every thread count gives the same bits.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import prange
 
 from fastbp.core import compiler
@@ -17,8 +16,9 @@ from fastbp.core.activations import SIGMOID, SOFTMAX, TANH, activate, multiply_b
 from fastbp.core.call import DELTA, INPUT, LD, LD_INPUT, N_IN, N_OUT, A, B, Net, Neurons, Summed, W, Z, layer_of
 from fastbp.core.costs import Outputs, costs_and_errors
 from fastbp.core.noise import drop
-from fastbp.core.product import LOOK, NUMBERS_NEAR, TILE_HEIGHT, Matrix, Shape, product, repeated_zero, transposed
+from fastbp.core.product import LOOK, NUMBERS_NEAR, TILE_HEIGHT, Shape, product, repeated_zero
 from fastbp.core.simd.cpu import DEPTH
+from fastbp.core.simd.matrix import rows_of, transposed
 from fastbp.core.simd.memory import ahead, at, number
 from fastbp.core.simd.tile import add_rows
 from fastbp.core.simd.vectors import fma
@@ -35,12 +35,6 @@ WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
 def rows_near(n_out):
     """Rows of W that stay near a core while work goes on on them."""
     return max(1, NUMBERS_NEAR // n_out // WHOLE_PANELS) * WHOLE_PANELS
-
-
-@compiler.inlined
-def rows_of(buffers, offset, ld, lo):
-    """The matrix at `offset` of a flat vector, rows `ld` apart, from its row `lo` on."""
-    return Matrix(ahead(buffers, offset + lo * ld), ld, np.int64(1))
 
 
 @compiler.inlined
@@ -126,7 +120,7 @@ def weight_gradients_block(net, l, lo, hi, dW, samples):
     dW: where row lo begins. Returns how many numbers there are, with those of db.
     """
     layer, factor, first, n = layer_of(net, l), number(dW, samples.scale), samples.first, samples.n
-    n_out, to = layer.n_out, Matrix(dW, layer.n_out, np.int64(1))
+    n_out, to = layer.n_out, rows_of(dW, 0, layer.n_out, 0)
     sent = rows_of(net.buffers, layer.input + lo, layer.ld_input, first)
     error = rows_of(net.buffers, layer.delta, layer.ld, first)
     if is_outer_product(samples):

@@ -23,6 +23,7 @@ from fastbp.core.simd.cpu import (
     TILE_VECTORS,
     WORD,
 )
+from fastbp.core.simd.matrix import Matrix, element, starting_at
 from fastbp.core.simd.memory import ahead, panel_on_stack, prefetch, steps_on_stack, zero_panel_row
 from fastbp.core.simd.packing import pack_columns, pack_columns_skipping, pack_rows, pack_rows_skipping
 from fastbp.core.simd.tile import row_tile, row_tile_turned, tile_skipping, tiles
@@ -30,9 +31,6 @@ from fastbp.core.simd.vectors import lanes_of, numbers_per_line
 from fastbp.core.simd.zeros import nonzero_bits, nonzero_steps, nonzero_word, number_of_ones
 from fastbp.core.threads.board import even_share
 
-# A matrix in memory that lies elsewhere: pointer to its first number, strides of a row and a column in elements.
-# With a row stride of 0 it is one row for all; with both 0, one stretch of a tile's width for all.
-Matrix = namedtuple("Matrix", ["data", "row", "column"])
 Shape = namedtuple("Shape", ["rows", "columns", "depth"])  # of a product: C has rows and columns, A depth columns
 TILE_HEIGHT = TILE_ROWS[0]
 ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by
@@ -50,23 +48,6 @@ MOST_STEPS = 0.75 if SKIP_ROWS == 1 else 0.5  # of a tile, that may be left; 0.5
 MOST_NONZERO = 1 - (1 - MOST_STEPS) ** (1 / SKIP_ROWS)  # of A's numbers: then so many steps are left, on the average
 LOOKED_AT = 8  # lines of A as it lies in memory
 WORTH_LOOKING, LEAST_DEPTH = 1 << 16, 16  # multiply-adds of a product; its steps
-
-
-@compiler.inlined
-def transposed(m):
-    return Matrix(m.data, m.column, m.row)
-
-
-@compiler.inlined
-def element(m, i, j):
-    """Pointer to m[i, j]."""
-    return ahead(m.data, i * m.row + j * m.column)
-
-
-@compiler.inlined
-def starting_at(m, i, j):
-    """What of `m` lies from row i and column j on."""
-    return Matrix(element(m, i, j), m.row, m.column)
 
 
 @compiler.inlined

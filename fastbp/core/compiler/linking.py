@@ -22,7 +22,15 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core.compiler.decorators import FLAGS, Dispatcher, compiled, uninterrupted
-from fastbp.core.compiler.numba import Compiler, JITCodeLibrary, TypingError, cgutils, global_compiler_lock
+from fastbp.core.compiler.numba import (
+    PASSES,
+    Compiler,
+    JITCodeLibrary,
+    PassManager,
+    TypingError,
+    cgutils,
+    global_compiler_lock,
+)
 
 _linking = False  # whether what is compiled now calls pieces by their symbols, instead of holding them
 
@@ -56,6 +64,9 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
     class codegen:  # noqa: N801  # what Numba asks the library for, only to tell machine code that is not there
         set_env = staticmethod(lambda *_: None)
 
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
     def _optimize_final_module(self) -> None:
         pass
 
@@ -68,7 +79,18 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
         return 0
 
 
-class _PartCompiler(Compiler):  # type: ignore[misc]  # Numba has no types
+class _FewPasses(Compiler):  # type: ignore[misc]  # Numba has no types
+    """Of Numba's passes those that such code needs: it has no closures, literals, array expressions or `with`."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = PassManager("few")
+        for kind in PASSES:
+            passes.add_pass(kind, kind.name())
+        passes.finalize()
+        return [passes]
+
+
+class _PartCompiler(_FewPasses):
     def __init__(self, typing: Any, target: Any, library: Any, *rest: Any):
         super().__init__(typing, target, library or _Part(target.codegen(), "part"), *rest)
 
@@ -96,7 +118,7 @@ def block(function: Callable[..., Any]) -> Any:
 
 def apart(function: Callable[..., Any]) -> Any:
     """Compile for one thread and for compiled callers that know it by its `machine_code` only."""
-    dispatcher = compiled(function, **NO_ENTRY)
+    dispatcher = compiled(function, **NO_ENTRY, pipeline_class=_FewPasses)
     dispatcher.__class__ = _Inner
     return dispatcher
 

@@ -1,0 +1,71 @@
+"""A matrix in memory that lies elsewhere, and views of it; intrinsics, which Numba types at once: as functions that are
+put in at each of their 44 places they took a twentieth of the first compile."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.core.simd.vectors import I64
+
+# Pointer to its first number, strides of a row and a column in elements. With a row stride of 0 it is one row for all;
+# with both 0, one stretch of a tile's width for all.
+Matrix = namedtuple("Matrix", ["data", "row", "column"])
+
+
+def matrix_of(pointer):
+    """The type of a Matrix of what `pointer` is to."""
+    return types.NamedTuple((pointer, types.int64, types.int64), Matrix)
+
+
+def _fields(builder, m):
+    return [builder.extract_value(m, i) for i in range(3)]
+
+
+def _element(builder, m, i, j):
+    data, row, column = _fields(builder, m)
+    return builder.gep(data, [builder.add(builder.mul(i, row), builder.mul(j, column))])
+
+
+@intrinsic
+def element(typing, m, i, j):
+    """Pointer to m[i, j]."""
+    def emit(context, builder, signature, arguments):
+        return _element(builder, *arguments)
+
+    return m[0](m, types.int64, types.int64), emit
+
+
+@intrinsic
+def starting_at(typing, m, i, j):
+    """What of `m` lies from row i and column j on."""
+    def emit(context, builder, signature, arguments):
+        _, row, column = _fields(builder, arguments[0])
+        return context.make_tuple(builder, m, [_element(builder, *arguments), row, column])
+
+    return m(m, types.int64, types.int64), emit
+
+
+@intrinsic
+def transposed(typing, m):
+    """`m` with its rows as columns."""
+    def emit(context, builder, signature, arguments):
+        data, row, column = _fields(builder, arguments[0])
+        return context.make_tuple(builder, m, [data, column, row])
+
+    return m(m), emit
+
+
+@intrinsic
+def rows_of(typing, vector, offset, stride, lo):
+    """The matrix at `offset` of a flat vector (a pointer), rows `stride` apart, from its row `lo` on."""
+    kind = matrix_of(vector)
+
+    def emit(context, builder, signature, arguments):
+        data, offset, stride, lo = arguments
+        place = builder.gep(data, [builder.add(offset, builder.mul(lo, stride))])
+        return context.make_tuple(builder, kind, [place, stride, I64(1)])
+
+    return kind(vector, types.int64, types.int64, types.int64), emit
