@@ -22,7 +22,6 @@ from fastbp.core.costs import NO_LOSS
 from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.samples import NO_SAMPLES
 from fastbp.core.threads import processors, team
-from fastbp.core.threads.board import board_size
 from fastbp.files import read_tensors, write_tensors
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import (
@@ -514,8 +513,8 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
     steps, batch_size, slip = -(-len(x) // workspace.capacity), workspace.capacity, workspace.slip
     costs = np.full(steps, np.nan)
     n_threads = choose_threads(threads, work)
-    board = np.zeros(board_size(n_threads), np.int64)
-    slip.point(theta=network.theta, clock=np.zeros(1, np.int64))
+    board = workspace.board(n_threads)
+    slip.point(theta=network.theta, clock=workspace.clock)
     slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
     slip.put_loss(loss.rule(network.dtype.name) if loss else NO_LOSS)
     if gradient is not None:

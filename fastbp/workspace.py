@@ -66,7 +66,7 @@ class Workspace:
     costs : ndarray (capacity,), float64
         Each sample's cost.
     slip : fastbp.core.call.Slip
-        Of calls that work in these buffers.
+        Of calls that work in these buffers; `clock` and `board` are for those that change no parameter.
     few : Slip, or None
         Of `engine.forward_few`, once it was called.
 
@@ -95,6 +95,7 @@ class Workspace:
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)
         self.costs = np.zeros(capacity)
         self.slip = self._new_slip()
+        self.clock, self._board = np.zeros(1, np.int64), np.zeros(board_size(1), np.int64)
         self.few: Slip | None = None
         self.a = [self._rows(0, INPUT, LD_INPUT, N_IN)]
         self.a += [self._rows(l, A) for l in range(len(self.layers))]
@@ -106,6 +107,12 @@ class Workspace:
         slip.point(layers=self.layers, buffers=self.buffers, targets=self.targets, costs=self.costs)
         slip.put(n_layers=len(self.layers), n_parameters=int(self.layers[-1, B] + self.layers[-1, N_OUT]))
         return slip
+
+    def board(self, threads: int) -> Array:
+        """A board for so many threads."""
+        if len(self._board) != board_size(threads):
+            self._board = np.zeros(board_size(threads), np.int64)
+        return self._board
 
     def prepare_few(self, theta: Array, address: int, plan: Plan) -> Slip:
         """The slip of `engine.forward_few`, by the machine code at an address."""
