@@ -189,7 +189,7 @@ def bounds(call, n, part, grain, turn):
     return share(call.fields, n, part.number, part.of, call.threads, grain, turn)
 
 
-@compiler.inlined
+@compiler.block
 def do_part(call, stage, batch, part, room):
     """A part of a stage; returns which share of it that is."""
     kind = stage.kind
@@ -210,7 +210,7 @@ def do_part(call, stage, batch, part, room):
 
 # By samples.
 
-@compiler.inlined
+@compiler.block
 def samples_part(call, stage, batch, lo, hi):
     """SAMPLES: for as many of the samples lo..hi at a time as stay near the core with all their neurons."""
     numbers = layer_of(call, 0).ld_input
@@ -314,7 +314,7 @@ def weights_part(call, stage, batch, part, room):
     return weights / (layer_of(call, stage.end - 1).b - layer_of(call, stage.begin).w)
 
 
-@compiler.inlined
+@compiler.block
 def weights_block(call, stage, batch, l, lo, hi, room):
     """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, by as many rows as stay near the core with
     it; and, if it is whole, their update."""
