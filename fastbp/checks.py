@@ -8,6 +8,7 @@ import inspect
 import math
 import re
 import reprlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -105,6 +106,14 @@ def one_of(what: str, name: Any, valid: Iterable[str], aliases: Mapping[str, str
     near = difflib.get_close_matches(_plain(name), known, 1, CLOSE) if isinstance(name, str) else []
     advice = f" did you mean {known[near[0]]!r}?" if near else ""
     raise ValueError(f"unknown {what} {shown(name)};{advice} valid: {', '.join(valid)}")
+
+
+def level_of_caller() -> int:
+    """Return the stacklevel with which the caller of this warns of the line that called fastbp."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastbp":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def known_as(elsewhere: Mapping[str, str] | None = None, /,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import level_of_caller
 from fastbp.core import activations, losses
 from fastbp.inputs import BLOCK, Inputs, Targets
 from fastbp.names import Names
@@ -118,8 +118,7 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
     rows = _spread(len(x), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0])))
     x, t = x.taken(rows), t.taken(rows)
     found = Diagnosis(figures={"samples": len(x)})
-    names = _column_names(getattr(X, "columns", ()) if known.feature_names is None else known.feature_names,
-                          net.layer_sizes[0])
+    names = _column_names(known.feature_names or (), net.layer_sizes[0])
     rows = _spread(len(x), FORWARD)
     shown = x.taken(rows), t.taken(rows)
     levels = Levels.of(trainer.loss, shown[1], net.layer_sizes[-1])
@@ -582,7 +581,4 @@ def _warn(trainer: Trainer, kind: str, text: str) -> None:
     if kind in trainer.warned_of:
         return
     trainer.warned_of.add(kind)
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastbp":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text + ASK, TrainingWarning, stacklevel=level)
+    warnings.warn(text + ASK, TrainingWarning, stacklevel=level_of_caller())

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fastbp.checks import one_of, whole_number
 from fastbp.core import metrics as core
-from fastbp.inputs import BLOCK, check_some_weight, checked_weights
+from fastbp.inputs import BLOCK, check_some_weight, checked_weights, of_each_class
 from fastbp.pairs import as_pair, beside_outputs, decisions, has_nan, need_labels
 from fastbp.workspace import Array
 
@@ -122,7 +122,7 @@ def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: b
     if has_nan(a):
         return np.nan
     k = min(k, max(2, a.shape[1]))
-    hits = sum(core.count_top(targets[part], _floats(_columns(a[part])), weights[part], k) for part in _parts(a))
+    hits = sum(core.count_top(targets[part], _floats(of_each_class(a[part])), weights[part], k) for part in _parts(a))
     return float(hits / weights.sum())
 
 
@@ -353,11 +353,6 @@ def _parts(a: Array) -> Iterator[slice]:
 def _floats(rows: Array) -> Array:
     """As the compiled functions read them."""
     return np.require(rows, np.float64, ("C", "A", "W"))
-
-
-def _columns(a: Array) -> Array:
-    """Of a single output, that of label 0 beside it."""
-    return np.hstack([1 - a, a]) if a.shape[1] == 1 else a
 
 
 def _errors(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Array:
