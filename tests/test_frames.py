@@ -324,6 +324,12 @@ def test_weights_in_another_order_are_pointed_out():
     assert len(caught) == 1
     with pytest.warns(UserWarning, match="index of validation sample_weight has .* of validation X in another order"):
         trainer.fit(x, y, validation_data=(x, y, weights))
+    outputs, message = trainer.network.forward(x), "index of sample_weight has the labels of the index of y in another"
+    for metric in (metrics.accuracy, metrics.top_k, metrics.log_loss, metrics.confusion_matrix):
+        with pytest.warns(UserWarning, match=message):
+            metric(y, outputs, sample_weight=weights)
+    with pytest.warns(UserWarning, match=message):
+        metrics.rmse(y, outputs[:, :1], sample_weight=weights)
 
 
 def test_labels_of_rows_that_come_twice():
