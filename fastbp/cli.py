@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 import fastbp
-from fastbp import data, options, report
+from fastbp import data, options, report, task
 from fastbp.callbacks import Callback, History
 from fastbp.core import jit, kernels, simd
 from fastbp.core.losses import Quadratic
@@ -182,15 +182,15 @@ class Training:
         """Load, train, save and report; after Ctrl-C too, with what has been trained until then."""
         given, say = self.given, self.say
         started = time.perf_counter()
-        self.dataset = dataset = data.load(given["data"], given.get("target"))
+        dataset = data.load(given["data"], given.get("target"))
         self.load_seconds = time.perf_counter() - started
         if dataset.target is not None:
             given["target"] = dataset.target
         with options.blamed():
             self.network, self.trainer = options.network_and_trainer(given, dataset)
-        say(f"{given['data']}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
-            f"{'-'.join(map(str, self.network.layer_sizes))}, {self.network.n_parameters:,} parameters, "
-            f"{self.trainer.loss}")
+        self.dataset = dataset = task.named(dataset, self.network.classes)
+        for line in report.beginning(given["data"], dataset, self.trainer):
+            say(line)
         say.check()
         started = time.perf_counter()
         self.trainer.compile()
@@ -284,7 +284,8 @@ def _find_eta(given: dict[str, Any]) -> None:
         _check_places(given)
     dataset = data.load(given["data"], given.get("target"))
     with options.blamed():
-        _, trainer = options.network_and_trainer(given, dataset)
+        network, trainer = options.network_and_trainer(given, dataset)
+    dataset = task.named(dataset, network.classes)
     found = fastbp.find_eta(trainer, dataset.x_train, dataset.y_train)
     if "plot" in given:
         found.plot(given["plot"])
@@ -360,10 +361,6 @@ def _known(value: float | None) -> list[float]:
     return [] if value is None else [value]
 
 
-def _count(x: Array | None) -> str:
-    return "no" if x is None else f"{len(x):,}"
-
-
 def _predict(given: dict[str, Any]) -> None:
     out = given["out"] or (STANDARD_OUTPUT if given["proba"] else None)
     with options.blamed():
@@ -384,13 +381,13 @@ def _predict(given: dict[str, Any]) -> None:
     if given["json"]:
         _write_json(given["json"], result)
     if STANDARD_OUTPUT not in (given["json"], out):
-        print(", ".join([f"{len(x):,} samples", *(f"{name} {value:.4g}" for name, value in result.items()
+        print(", ".join([report.counted(len(x), "sample"), *(f"{name} {value:.4g}" for name, value in result.items()
                                                   if name in ("accuracy", "mean_squared_error"))]))
 
 
 def _score(network: Network, x: Array, y: Array) -> dict[str, float]:
     """What `Trainer.evaluate` gives as accuracy, or of values the mean squared error."""
-    outputs = network.forward(x)
+    outputs, y = network.forward(x), task.as_named(y, network.classes)
     targets = as_targets(y, len(outputs), network, Quadratic())  # whatever it was trained with, and of any range
     shares = right(outputs, targets)
     if shares is not None:

@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import fastbp
 from fastbp import callbacks, data, initialisation, metrics
 from fastbp.callbacks import Callback
@@ -27,7 +25,7 @@ from fastbp.initialisation import INITIALISERS
 from fastbp.metrics import METRICS
 from fastbp.network import HIDDEN_ACTIVATIONS, Network
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp
-from fastbp.task import CLASSES, VALUES, meaning, n_outputs
+from fastbp.task import CLASSES, VALUES, class_names, meaning, n_outputs
 from fastbp.trainer import Trainer, default_optimizer
 
 if sys.version_info >= (3, 11):
@@ -36,7 +34,7 @@ else:
     import tomli as tomllib
 
 DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; an .npz with x_train, y_train and "
-             "optionally x_test, y_test; or a table, .csv or .tsv, with a header line")
+             "optionally x_test, y_test; or a table, .csv or .tsv")
 TARGET_HELP = "of a table: the column that holds the targets (default: {})"
 # Of one run, not of what it computes; so they are not kept for another.
 OF_A_RUN = {"config", "save", "json", "log", "tensorboard", "checkpoint", "checkpoint_seconds", "resume", "quiet",
@@ -266,8 +264,7 @@ def network_and_trainer(given: dict[str, Any], dataset: data.Dataset) -> tuple[N
     network = Network(sizes, hidden, output, seed=given["seed"], weights=given.get("weights"),
                       input_scale=given.get("input_scale", dataset.input_scale))
     network.feature_names = dataset.features
-    if dataset.y_train.dtype.kind == "U":
-        network.classes = np.unique(dataset.y_train).tolist()
+    network.classes = class_names(dataset, task)
     if "init_from" in given:
         _take_over(network, given["init_from"])
     names = ("threads", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema")

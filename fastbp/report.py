@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastbp.callbacks import Fit, History
+from fastbp.data import Dataset
+from fastbp.names import listed
+from fastbp.trainer import Trainer
 from fastbp.workspace import Array
 
 Say = Callable[[str], None]
@@ -100,6 +103,35 @@ def ending(history: History, result: dict[str, Any]) -> list[str]:
                  f"{threads} thread{'s' if threads > 1 else ''}); "
                  f"loading took {result['load_seconds']:.2f} s, compiling {result['compile_seconds']:.2f} s")
     return lines
+
+
+def beginning(source: str, dataset: Dataset, trainer: Trainer) -> list[str]:
+    """What is trained, and on what; what was assumed of a table without a header line."""
+    network, lines = trainer.network, []
+    if not dataset.has_header:
+        last = len(dataset.features or ()) + 1
+        lines.append(f"{source}: the first line holds numbers, so it is a sample; the columns are called column1 to "
+                     f"column{last}, the target is {dataset.target}")
+    named = "" if network.classes is None else f", classes {listed(network.classes)}"
+    lines.append(f"{source}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
+                 f"{'-'.join(map(str, network.layer_sizes))}, {network.n_parameters:,} parameters, "
+                 f"{trainer.loss}{named}")
+    return lines
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> counted(1, "sample"), counted(2000, "sample")
+    ('1 sample', '2,000 samples')
+    """
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _count(x: Array | None) -> str:
+    return "no" if x is None else f"{len(x):,}"
 
 
 def table(columns: Sequence[str], predictions: Array) -> str:

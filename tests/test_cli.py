@@ -685,6 +685,44 @@ def test_target_of_a_table(table, call):
     refused(call("train", "named.csv", "--target", "a"), "line 2, column 'kind': '.*' is no number")
 
 
+@pytest.mark.parametrize("labels", ["1 2 3", "0 1 3", "-1 0 1", "3 20 100"])
+def test_integers_that_do_not_count_from_0_are_names_of_classes(table, call, labels):
+    """No output is for a label that does not occur, and predictions are the labels of the table."""
+    rows = (table / "table.csv").read_text().splitlines()
+    other = [f"{row.rpartition(';')[0]};{labels.split()[int(row[-1])]}" for row in rows[1:]]
+    (table / "other.csv").write_text("\n".join([rows[0], *other]))
+    options = [*QUICK, "--epochs", 40, "--task", "classes", "--save", "net", "--json", "result.json"]
+    shown = ", ".join(map(repr, labels.split()))
+    assert f"; 4-8-3, 67 parameters, cross_entropy, classes {shown}\n" in ok(call("train", "other.csv", *options))
+    score = json.loads((table / "result.json").read_text())["final_train_accuracy"]
+    assert score > 0.8
+    assert ok(call("predict", "net", "other.csv", "--out", "out.csv")) == f"80 samples, accuracy {score:.4g}\n"
+    with open("out.csv", newline="") as file:
+        predicted = [row["label"] for row in csv.DictReader(file)]
+    assert np.mean([a == b.rpartition(";")[2] for a, b in zip(predicted, other, strict=True)]) == pytest.approx(score)
+    assert ok(call("predict", "net", "other.csv", "--proba")).splitlines()[0] == "sample," + ",".join(
+        f"p_{label}" for label in labels.split())
+    ok(call("find-eta", "other.csv", *QUICK, "--task", "classes"))
+    ok(call("train", "table.csv", *QUICK, "--save", "net", "--quiet"))
+    assert Network.load("net").classes is None
+
+
+def test_a_table_without_a_header(table, call):
+    """No row is lost, and what the columns are called is said."""
+    rows = (table / "named.csv").read_text().splitlines()[1:]
+    (table / "named.csv").write_text("\n".join(rows))
+    (table / "new.csv").write_text("\n".join(row.rpartition(";")[0] for row in rows))
+    lines = ok(call("train", "named.csv", *QUICK, "--save", "net")).splitlines()
+    assert lines[0] == ("named.csv: the first line holds numbers, so it is a sample; the columns are called column1 to "
+                        "column5, the target is column5")
+    assert lines[1].startswith("named.csv: 80 training and no test samples; 4-8-3, ")
+    assert ok(call("predict", "net", "named.csv")).startswith("80 samples, accuracy ")
+    assert ok(call("predict", "net", "new.csv", "--out", "out.csv")) == "80 samples\n"
+    (table / "one.csv").write_text("1.5;2;3;4\n")
+    assert ok(call("predict", "net", "one.csv", "--out", "out.csv")) == "1 sample\n"
+    assert not any("column1 to" in line for line in ok(call("train", "table.csv", *QUICK)).splitlines())
+
+
 def test_names_of_classes(table, call):
     """Of a table and of an archive: predictions are these names."""
     x, y, _, _ = load("train-only.npz")
@@ -829,8 +867,6 @@ BAD_COMMANDS = {
     "bytes": (r"y_train has dtype \|S21; expected real numbers", "train bytes.npz"),
     "empty folder": ("empty: .*found 0 of the four IDX files", "train empty"),
     "damaged idx": (r"damaged-idx/.*: ", "train damaged-idx"),
-    "negative labels": ("classes count from 0, the targets hold -1; store names .* as texts", "train negative.npz"),
-    "classes for no memory": (".", "train many-classes.npz --task classes"),
     "NaN": (r"X\[0, 0\] is nan; every number must be finite", "train nan.npz"),
     "NaN to learn": (r"y\[0, 0\] is nan; every number must be finite", "train nan-values.npz"),
     "NaN to test": (r"validation y\[0\] is nan", "train nan-test.npz"),

@@ -46,6 +46,8 @@ class Dataset(_Arrays):
         Names of the columns of x_train, if the source has them.
     target : str or None
         Name of the column that became y_train, likewise.
+    has_header : bool
+        False of a table whose first line is a sample; its columns are then called column1, column2, ...
 
     Examples
     --------
@@ -59,6 +61,7 @@ class Dataset(_Arrays):
     input_scale = 1.0
     features: tuple[str, ...] | None = None
     target: str | None = None
+    has_header: bool = True
 
 
 def build_dataset(arrays: dict[str, npt.NDArray[Any]], source: os.PathLike[str]) -> Dataset:
