@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 import fastbp
-from fastbp import data, options, report, task
-from fastbp.callbacks import Callback, History
+from fastbp import data, options, report, startup, task
+from fastbp.callbacks import Callback, Checkpoint, History
 from fastbp.core import jit, kernels, simd
 from fastbp.core.losses import Quadratic
 from fastbp.data.sources import files
@@ -42,9 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0, or 2 with one line on standard error for what the user can mend, or 130 with a line if Ctrl-C ended it.
     """
-    parser, train = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        startup.over()
+        parser, train = _parser()
         if given[:1] in (["train"], ["find-eta"]):
             given = options.with_config(parser, train, given)
         _run(_parsed(parser, given))
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         print(f"fastbp: interrupted{stop}", file=sys.stderr)
-        return 130
+        return startup.INTERRUPTED
     return 0
 
 
@@ -175,7 +176,8 @@ class Training:
         self.given, self.watchers = given, watchers
         self.fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
         self.say = report.Printer(silent=given["quiet"] or given.get("json") == STANDARD_OUTPUT)
-        self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation")
+        self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation",
+                                    next((each for each in watchers if isinstance(each, Checkpoint)), None))
         self.load_seconds = self.compile_seconds = self.started = self.ended = 0.0
 
     def run(self) -> None:

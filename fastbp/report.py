@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastbp.callbacks import Fit, History
+from fastbp.callbacks import Checkpoint, Fit, History, _Own
 from fastbp.data import Dataset
 from fastbp.names import listed
 from fastbp.trainer import Trainer
@@ -51,14 +51,24 @@ def _print(line: str) -> None:
         print(line, flush=True)
 
 
-class Epochs:
+class Epochs(_Own):
     """A callback that says a line as each epoch ends, and keeps the history, also of a fit that is interrupted.
 
-    name: of the samples that the fit validates with.
+    name: of the samples that the fit validates with; checkpoint: what the fit may go on from, which is said, too.
     """
 
-    def __init__(self, tell: Say, name: str):
-        self.tell, self.name, self.history = tell, name, History()
+    def __init__(self, tell: Say, name: str, checkpoint: Checkpoint | None = None):
+        self.tell, self.name, self.checkpoint, self.history = tell, name, checkpoint, History()
+
+    def begin(self, fit: Fit) -> None:
+        self.history = fit.history
+        if self.checkpoint is None or not self.checkpoint.resume:
+            return
+        if self.checkpoint.resumed is None:
+            self.tell(f"nothing to resume in {self.checkpoint.folder}: the training begins with epoch 1")
+        else:
+            self.tell(f"resumed after epoch {fit.epoch} of {fit.epochs}, step {fit.step:,}, from "
+                      f"{self.checkpoint.resumed}")
 
     def __call__(self, fit: Fit) -> None:
         self.history = fit.history

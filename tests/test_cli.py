@@ -400,10 +400,23 @@ def test_resume(here, call):
     part = [*command, "--save", "part", "--checkpoint", "run", "--checkpoint-seconds", "0", "--resume"]
     ok(call(*part, "--max-seconds", "0.05", "--json", "first.json"))
     assert "seconds are over" in json.loads((here / "first.json").read_text())["stopped"]
-    ok(call(*part, "--max-seconds", "100"))
+    done = json.loads((here / "first.json").read_text())["epochs"]
+    lines = ok(call(*[word for word in part if word != "--quiet"], "--max-seconds", "100")).splitlines()
+    assert re.fullmatch(rf"resumed after epoch ({done - 1}|{done}) of 300, step [\d,]+, from run/step-\d+.safetensors",
+                        lines[1]) and lines[2].startswith("epoch ")
     assert Network.load("part").theta.tobytes() == Network.load("whole").theta.tobytes()
     assert refused(call(*command, "--checkpoint", "run"), "run holds checkpoints of a fit; go on from them") is not None
     refused(call(*part, "--seed", "1"), "run/step-.* is of another fit: seed is '0' there, '1' here")
+
+
+def test_nothing_to_resume(here, call):
+    """In a folder without checkpoints a training begins anew, and says so; without --resume there is nothing to say."""
+    options = ["train", "labels.npz", *QUICK, "--epochs", 2, "--checkpoint"]
+    lines = ok(call(*options, "run", "--resume")).splitlines()
+    assert lines[1] == "nothing to resume in run: the training begins with epoch 1"
+    again = ok(call(*options, "run", "--resume")).splitlines()
+    assert re.fullmatch(r"resumed after epoch 2 of 2, step 10, from run/step-0+10.safetensors", again[1])
+    assert "resume" not in ok(call(*options, "other"))
 
 
 @pytest.mark.parametrize("optimizer", [None, "sgd", "adam"])
@@ -1052,6 +1065,43 @@ def test_ctrl_c_at_once(here):
     saved = "the network is in net" in err
     assert child.returncode == 130 and (saved or err == "fastbp: interrupted\n")
     assert ((here / "net").read_bytes() == b"old") == (not saved)
+
+
+# Sends itself a Ctrl-C as a module is looked for.
+AT_IMPORT = """
+import os, signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+# What pip makes of an entry point.
+SCRIPT = "import sys\nfrom fastbp.cli import command\nif __name__ == '__main__':\n    sys.exit(command())\n"
+
+
+@POSIX
+@pytest.mark.parametrize("way", ["-m", "script"])
+@pytest.mark.parametrize("module", ["numpy", "numba", "fastbp.trainer", "fastbp.cli", "fastbp.options"])
+def test_ctrl_c_while_modules_load(tmp_path, module, way):
+    (tmp_path / "sitecustomize.py").write_text(AT_IMPORT.format(module=module))
+    (tmp_path / "fastbp").write_text(SCRIPT)
+    root = str(Path(fastbp.__file__).parents[1])
+    start = ["-m", "fastbp"] if way == "-m" else [str(tmp_path / "fastbp")]
+    done = subprocess.run([sys.executable, *start, "info"], capture_output=True, text=True, timeout=120,
+                          env=environment(PYTHONPATH=os.pathsep.join([str(tmp_path), root])))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@POSIX
+def test_programs_that_import_fastbp_keep_their_ctrl_c(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(AT_IMPORT.format(module="fastbp.trainer"))
+    root = str(Path(fastbp.__file__).parents[1])
+    program = "try:\n    import fastbp\nexcept KeyboardInterrupt:\n    print('theirs')"
+    done = subprocess.run([sys.executable, "-c", program, "-m", "fastbp"], capture_output=True, text=True, timeout=120,
+                          env=environment(PYTHONPATH=os.pathsep.join([str(tmp_path), root])))
+    assert ok(done) == "theirs\n"
 
 
 @POSIX
