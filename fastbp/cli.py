@@ -21,16 +21,17 @@ import numpy as np
 import fastbp
 from fastbp import data, options, report, startup, task
 from fastbp.callbacks import Callback, Checkpoint, History
+from fastbp.checks import counted
 from fastbp.core import jit, kernels, simd
 from fastbp.core.losses import Quadratic
 from fastbp.data.sources import files
-from fastbp.diagnosis import ASK
 from fastbp.files import strict, write_whole
 from fastbp.inputs import as_targets, right
 from fastbp.names import classifies
 from fastbp.network import Network
-from fastbp.places import STANDARD_OUTPUT, check_places
+from fastbp.places import STANDARD_OUTPUT, check_folder_to_make, check_places
 from fastbp.trainer import Trainer
+from fastbp.wording import of_command
 from fastbp.workspace import Array
 
 CLOSE = 0.75  # how like the option that was meant another must be, to be spoken of
@@ -78,7 +79,8 @@ def _run(given: dict[str, Any]) -> None:
     """Run, and write out what standard output holds back, so that a full disk is noticed here and not at exit."""
     run: Callable[[dict[str, Any]], None] = given["run"]
     try:
-        run(given)
+        with _hushed(given.get("quiet", False)):
+            run(given)
     finally:
         try:
             if sys.stdout is not None:
@@ -90,7 +92,10 @@ def _run(given: dict[str, Any]) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # of the system: without its number
+        text = error.strerror + (f": {error.filename!r}" if error.filename else "")
+    text = of_command(text) or type(error).__name__
     return f"{text}; what was trained before that is in {error.kept}" if hasattr(error, "kept") else text
 
 
@@ -165,8 +170,7 @@ def _train(given: dict[str, Any]) -> None:
     with options.blamed():
         _check_places(given)
         watchers = options.watchers(given)
-    with _hushed(given["quiet"]):
-        Training(given, watchers).run()
+    Training(given, watchers).run()
 
 
 class Training:
@@ -310,6 +314,8 @@ def _check_places(given: dict[str, Any]) -> None:
     check_places({"DATA": files(given["data"]), "--config": given.get("config"),
                   "--init-from": given.get("init_from")} | folders,
                  named | {"the options beside --save,": config}, folders["--checkpoint"])
+    for what, folder in folders.items():
+        check_folder_to_make(what, folder)
 
 
 @contextlib.contextmanager
@@ -341,7 +347,7 @@ class _Notes:
         self.said: set[str] = set()
 
     def __call__(self, message: Warning | str, *_: object) -> None:
-        text = " ".join(str(message).split()).removesuffix(ASK)
+        text = of_command(str(message))
         if text not in self.said and sys.stderr is not None:
             self.said.add(text)
             with contextlib.suppress(OSError):  # a note is not worth a training
@@ -383,7 +389,7 @@ def _predict(given: dict[str, Any]) -> None:
     if given["json"]:
         _write_json(given["json"], result)
     if STANDARD_OUTPUT not in (given["json"], out):
-        print(", ".join([report.counted(len(x), "sample"), *(f"{name} {value:.4g}" for name, value in result.items()
+        print(", ".join([counted(len(x), "sample"), *(f"{name} {value:.4g}" for name, value in result.items()
                                                   if name in ("accuracy", "mean_squared_error"))]))
 
 

@@ -123,21 +123,11 @@ def beginning(source: str, dataset: Dataset, trainer: Trainer) -> list[str]:
         lines.append(f"{source}: the first line holds numbers, so it is a sample; the columns are called column1 to "
                      f"column{last}, the target is {dataset.target}")
     named = "" if network.classes is None else f", classes {listed(network.classes)}"
-    lines.append(f"{source}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
+    samples = "sample" if dataset.x_test is not None and len(dataset.x_test) == 1 else "samples"
+    lines.append(f"{source}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test {samples}; "
                  f"{'-'.join(map(str, network.layer_sizes))}, {network.n_parameters:,} parameters, "
                  f"{trainer.loss}{named}")
     return lines
-
-
-def counted(n: int, what: str) -> str:
-    """A number of things.
-
-    Examples
-    --------
-    >>> counted(1, "sample"), counted(2000, "sample")
-    ('1 sample', '2,000 samples')
-    """
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _count(x: Array | None) -> str:

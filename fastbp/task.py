@@ -59,11 +59,12 @@ def _ask_if_unclear(y: Array) -> None:
         return
     different = np.unique(y)
     n, highest = len(different), different[-1].item()
+    several = f"{n} different ones" if n > 1 else "one"
     examples = ", ".join(f"{value:.17g}" for value in different[:3].tolist()) + (", ..." if n > 3 else "")
     if y.dtype.kind == "f":
-        found = f"whole numbers stored as floats, {n} different ones ({examples})" if n <= min(FEW, len(y) / 2) else ""
+        found = f"whole numbers stored as floats, {several} ({examples})" if n <= min(FEW, len(y) / 2) else ""
     else:
-        found = f"integers up to {highest:,}, but only {n} different ones ({examples})" if n < (highest + 1) / 2 else ""
+        found = f"integers up to {highest:,}, but only {several} ({examples})" if n < (highest + 1) / 2 else ""
         if different[0] < -1:
             found = f"integers from {different[0]:,} to {highest:,}"
     if found:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import counted
+
 
 class DataError(ValueError):
     """Raised when data are missing, damaged or of a wrong shape; the message says where, what was found and expected.
@@ -106,7 +108,8 @@ def checked_samples(
     if y is not None and y.ndim not in (1, 2):
         raise DataError(f"{source}: {y_name} has shape {y.shape}; expected (n_samples,) or (n_samples, n_outputs)")
     if y is not None and len(x) != len(y):
-        raise DataError(f"{source}: {x_name} has {len(x)} samples, {y_name} {len(y)}; expected as many of each")
+        raise DataError(f"{source}: {x_name} has {counted(len(x), 'sample')}, {y_name} {len(y)}; expected as many "
+                        "of each")
     for name, array in ((x_name, x), (y_name, y)):
         if array is not None and array.size == 0:
             raise DataError(f"{source}: {name} is empty, of shape {array.shape}; expected at least one sample")

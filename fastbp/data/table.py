@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import counted
 from fastbp.data.dataset import DataError, Dataset
 
 DELIMITERS = ",;\t"
@@ -202,7 +203,7 @@ class _Table:
         while block := list(islice(rows, BLOCK)):
             if set(map(len, block)) != {self.width}:
                 i = next(i for i, row in enumerate(block) if len(row) != self.width)
-                raise DataError(f"{self.path}, line {self.line(first + i)}: has {_counted(len(block[i]), 'cell')}, the "
+                raise DataError(f"{self.path}, line {self.line(first + i)}: has {counted(len(block[i]), 'cell')}, the "
                                 f"{'header' if self.has_header else 'first'} line has {self.width}; expected as many "
                                 "in each line (quote cells that hold the delimiter)")
             columns = list(zip(*block, strict=True))
@@ -216,10 +217,6 @@ class _Table:
         lines: list[int] = []
         next(islice(self._rows(self.delimiter, lines), row + self.has_header, None))
         return lines[-1]
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _numbers(cells: Sequence[str], table: _Table, column: int, first: int) -> Array:
