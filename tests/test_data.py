@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp.data
-from fastbp.data import DataError, Dataset, load, load_samples, mnist, read_idx, table
+from fastbp.data import DataError, Dataset, dataset, load, load_samples, mnist, read_idx, table
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -574,6 +574,7 @@ ROWS = "width,height,kind\n1.5,-2,0\n3,4e1,1\n\n.5,6,2\n"
 
 @pytest.mark.parametrize("text", [
     ROWS, ROWS.replace("\n", "\r\n"), ROWS.replace(",", ";"), ROWS.replace(",", "\t"), ROWS.strip(), "\ufeff" + ROWS,
+    ROWS.replace("\n\n", "\n \n") + " \t\n",
     ROWS.replace("width", '" width"').replace("1.5", ' "1.5"'.strip()), ROWS.replace(",kind", " , kind"),
     ROWS.replace("kind", '"kind;of,\nthing"'),
 ], ids=repr)  # fmt: skip
@@ -655,7 +656,7 @@ def test_bad_table(tmp_path, text, message):
         load(write_table(tmp_path, text))
 
 
-@pytest.mark.parametrize("marker", sorted(table.MISSING))
+@pytest.mark.parametrize("marker", sorted(dataset.MISSING))
 def test_missing_values_are_the_same_among_numbers_and_names(tmp_path, marker):
     """And none is a class; where they are is said, and how many."""
     rows = f"a,b,kind\n1,2,red\n1,{{}},{marker}\n1,2,{marker}\n1,2,blue\n"
@@ -663,6 +664,9 @@ def test_missing_values_are_the_same_among_numbers_and_names(tmp_path, marker):
         load(write_table(tmp_path, rows.format("5")))
     with pytest.raises(DataError, match="line 3, column 'b': the cell is missing"):
         load(write_table(tmp_path, rows.format(marker)))
+    np.savez(tmp_path / "named.npz", x_train=np.zeros((4, 2)), y_train=np.array(["a", marker, "b", marker]))
+    with pytest.raises(DataError, match="named.npz: y_train lacks 2 names of a class, the first in row 1 "):
+        load(tmp_path / "named.npz")
 
 
 HEADERS = {
@@ -707,6 +711,8 @@ def test_samples_without_a_header(tmp_path):
         assert x.tolist() == [[1, 2], [3, 4]] and (found is None if y is None else found.tolist() == y)
     with pytest.raises(DataError, match="its first line holds numbers and so is no header line; .*: 'u', 'v'"):
         load_samples(bare, 2, ["u", "v"])
+    with pytest.raises(DataError, match="found 'u', 'v'; that table had no header line, so leave it out here, too"):
+        load_samples(write_table(tmp_path, "u,v\n1,2\n"), 2, features)
 
 
 def test_decimal_commas_are_not_taken_for_delimiters(tmp_path):

@@ -8,6 +8,10 @@ import numpy.typing as npt
 
 from fastbp.checks import counted
 
+# What others write where there is no value, for numbers and for names of classes; none in small letters is a word.
+MISSING = frozenset(["", "?", "NA", "na", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN", "NULL",
+                     "null", "Null", "None"])
+
 
 class DataError(ValueError):
     """Raised when data are missing, damaged or of a wrong shape; the message says where, what was found and expected.
@@ -113,6 +117,12 @@ def checked_samples(
     for name, array in ((x_name, x), (y_name, y)):
         if array is not None and array.size == 0:
             raise DataError(f"{source}: {name} is empty, of shape {array.shape}; expected at least one sample")
+    if y is not None and y.dtype.kind == "U":
+        missing = np.flatnonzero([name.strip() in MISSING for name in y.ravel().tolist()])
+        if len(missing):
+            raise DataError(f"{source}: {y_name} lacks {counted(len(missing), 'name')} of a class, the first in row "
+                            f"{missing[0] // (y.size // len(y))} ({y.ravel()[missing[0]]!s}); leave those samples out; "
+                            "a class of that name needs another one")
     if y is not None and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     return x.reshape(len(x), -1), y

@@ -17,13 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.checks import counted
-from fastbp.data.dataset import DataError, Dataset
+from fastbp.data.dataset import MISSING, DataError, Dataset
 
 DELIMITERS = ",;\t"
 BLOCK = 1000  # rows read in one go; 10,000 took twice the time, as they left the cache
-# What others write where there is no value, for numbers and for names of classes; none in small letters is a word.
-MISSING = frozenset(["", "?", "NA", "na", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN", "NULL",
-                     "null", "Null", "None"])
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 FEWEST_NUMBERED = 4  # columns called 0, 1, 2, ..., as pandas does: fewer numbers in a row may be a sample
 TRUTH = {"true": 1.0, "false": 0.0}
@@ -69,14 +66,16 @@ def read_table_samples(
         chosen = target if target in names else None
         if features is not None:
             missing = [name for name in features if name not in names]
-            if not has_header and set(features) <= set(_numbered(len(features) + 1)) and len(names) == len(features):
+            without = set(features) <= set(_numbered(len(features) + 1))  # the table it was trained on had none
+            if without and not has_header and len(names) == len(features):
                 return names, None
             if missing and not has_header:
                 raise DataError(f"{path}: its first line holds numbers and so is no header line; expected one with "
                                 f"the columns that the network was trained with: {_listed(features)}")
             if missing:
                 raise DataError(f"{path}: has no column {', '.join(map(repr, missing))}, which the network was "
-                                f"trained with; found {_listed(names)}")
+                                f"trained with; found {_listed(names)}"
+                                + ("; that table had no header line, so leave it out here, too" if without else ""))
             others = [name for name in names if name not in features]
             return list(features), others[0] if target is None and len(others) == 1 else chosen
         if target is None and n_features is not None and len(names) > n_features:
@@ -129,9 +128,9 @@ def _read(path: Path, choose: Choice, other: str = "") -> tuple["_Table", list[s
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8 ({error.reason}); expected a table, saved as UTF-8") from None
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected a table with a header line") from None
+        raise DataError(f"{path}: no such file; expected a table") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a table with a header line") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a table") from error
     return table, features, target, np.concatenate(blocks), y
 
 
@@ -185,12 +184,12 @@ class _Table:
         return any(cells and None not in map(_number, cells) for cells in below)
 
     def _rows(self, delimiter: str, lines: list[int] | None = None, strict: bool = True) -> Iterator[list[str]]:
-        """All rows that are not empty, from the first line on; the number of each one's line, if asked for."""
+        """All rows that are not blank, from the first line on; the number of each one's line, if asked for."""
         self.file.seek(0)
         rows = csv.reader(self.file, delimiter=delimiter, strict=strict)
         try:
             for row in rows:
-                if row:
+                if row and (len(row) > 1 or row[0].strip()):
                     if lines is not None:
                         lines.append(rows.line_num)
                     yield row
