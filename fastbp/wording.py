@@ -36,7 +36,9 @@ WORDS = [(re.compile(pattern), ours) for pattern, ours in (
     (r'hidden="leaky_relu"', "--activation leaky_relu"), (r"see find_eta", "see fastbp find-eta"),
     (r"\bema=([0-9.e-]+) is", r"--ema \1 is"), (r"a smaller eta\b", "a smaller --eta"),
 )]
-PYTHON = r"(?:\bnumpy\.|\bpandas\.|\bnetwork\.[a-z]|\bfastbp\.[a-z]|\bNetwork\(|\bTrainer\(|\bfit\(|\.astype\()"
+# Names of files may look like attributes: network.safetensors.
+PYTHON = (r"(?:\b(?:numpy|pandas|fastbp)\.\w+\(|\bnetwork\.(?:classes|feature_names|input_scale)\b|\bNetwork\(|"
+          r"\bTrainer\(|\bfit\(|\.astype\()")
 CODE = re.compile(rf"(?:[;:,] (?:or |and |e\.g\. )*)[^;:,]*?{PYTHON}[^;:]*")
 
 

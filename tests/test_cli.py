@@ -25,6 +25,7 @@ from fastbp.cli import main
 from fastbp.data import load
 from fastbp.schedules import Cosine, Linear, WarmUp
 from fastbp.trainer import _split
+from fastbp.wording import of_command
 
 try:
     import resource
@@ -1242,6 +1243,13 @@ def test_quotients_and_other_names_in_a_configuration(here, call):
     refused(call("train", "labels.npz", "--input-scale", "1/0"), "expected a number or a quotient such as 1/255, got")
     Path("t.csv").write_text(IRIS.replace("y\n", "x\n").replace("z\n", "x\n"))
     refused(call("train", "t.csv"), "the targets have one class only, x: there is nothing to tell apart")
+
+
+@pytest.mark.parametrize("text", [
+    "No space left on device: 'network.safetensors'", "--save a is the same file as DATA a; name fastbp.csv",
+    "numpy.csv: has no column 'fit', found 'a', 'network.x'"])
+def test_names_of_files_are_no_code(text):
+    assert of_command(text) == text
 
 
 def test_notes_are_in_the_words_of_the_command(here, call):
