@@ -190,5 +190,16 @@ def shown(value: object) -> str:
     return text if len(text) <= LONG or not isinstance(value, (int, str)) else reprlib.repr(value)
 
 
+def counted(n: int, what: str) -> str:
+    """A number of things, for a message.
+
+    Examples
+    --------
+    >>> counted(1, "sample"), counted(2000, "sample")
+    ('1 sample', '2,000 samples')
+    """
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).lower()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.checks import level_of_caller
+from fastbp.checks import counted, level_of_caller
 from fastbp.core import activations, losses
 from fastbp.inputs import BLOCK, Inputs, Targets
 from fastbp.names import Names
@@ -510,7 +510,8 @@ def warn_of_no_learning(trainer: Trainer, history: list[float], steps: int, x: I
     first = 0.0 if trainer.ema is None else trainer.ema**trainer.steps_done
     if first > MANY:
         _warn(trainer, "ema", f"the network holds the mean of its parameters, {100 * first:.0f} % of which is still "
-                              f"the first ones: ema={trainer.ema:g} is too slow for {trainer.steps_done:,} steps")
+                              f"the first ones: ema={trainer.ema:g} is too slow for "
+                              f"{counted(trainer.steps_done, 'step')}")
     constant = _constant_loss_of(trainer, t, _trained_on(len(x), FEW_SAMPLES, chosen, weights), weights)
     if not (constant and history) or history[-1] < constant - 0.1 * abs(constant):
         return

@@ -463,7 +463,8 @@ def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tup
         hidden = [one_of("hidden activation", hidden, HIDDEN_ACTIVATIONS, activations.ALIASES)] * n_hidden
     names = [one_of("hidden activation", name, HIDDEN_ACTIVATIONS, activations.ALIASES) for name in hidden]
     if len(names) != n_hidden:
-        raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden layers")
+        raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden "
+                         f"layer{'' if n_hidden == 1 else 's'}")
     return (*names, one_of("output activation", output, activations.CODES, activations.ALIASES))
 
 

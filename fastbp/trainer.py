@@ -702,7 +702,8 @@ def _rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]
         return (0.0,) + (fraction("dropout", dropout),) * n_hidden
     rates = list(dropout)  # type: ignore[arg-type]
     if len(rates) != n_hidden + 1:
-        raise ValueError(f"dropout names {len(rates)} rates; there are the input and {n_hidden} hidden layers")
+        raise ValueError(f"dropout names {len(rates)} rates; there are the input and {n_hidden} hidden "
+                         f"layer{'' if n_hidden == 1 else 's'}")
     return tuple(fraction("dropout", rate) for rate in rates)
 
 
