@@ -1,5 +1,7 @@
 """fastbp: backpropagation, compiled. Trains dense neural networks on the CPU."""
 
+from fastbp import startup as startup  # isort: skip  # before all others, which take half a second
+
 from fastbp import callbacks, data, losses, metrics, optimizers, schedules
 from fastbp.callbacks import History
 from fastbp.diagnosis import Diagnosis, TrainingWarning, diagnose

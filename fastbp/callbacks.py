@@ -23,7 +23,7 @@ import numpy as np
 
 from fastbp import checkpoint
 from fastbp.checkpoint import State
-from fastbp.checks import number, positive, truth, whole_number
+from fastbp.checks import counted, number, positive, truth, whole_number
 from fastbp.files import PREFIX, check_folder, naming, strict
 from fastbp.history import WATCHED
 from fastbp.history import History as History
@@ -205,7 +205,7 @@ class EarlyStopping(_Own):
         if self.better(fit):
             self.theta = fit.network.theta.copy() if self.restore_best else None
         elif self.better.waited >= self.patience:
-            fit.stop(f"{self.better.watch} has not got better for {self.patience} epochs")
+            fit.stop(f"{self.better.watch} has not got better for {counted(self.patience, 'epoch')}")
 
     def end(self, fit: Fit) -> None:
         if self.theta is not None:
@@ -348,7 +348,7 @@ class TimeBudget(_Own):
 
     def __call__(self, fit: Fit) -> None:
         if not fit.epoch_ends and time.monotonic() - self.started > self.seconds:
-            fit.stop(f"its {self.seconds:g} seconds are over")
+            fit.stop(f"its {self.seconds:g} second{' is' if self.seconds == 1 else 's are'} over")
 
 
 class Checkpoint(_Own):

@@ -8,6 +8,7 @@ import inspect
 import math
 import re
 import reprlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -107,6 +108,14 @@ def one_of(what: str, name: Any, valid: Iterable[str], aliases: Mapping[str, str
     raise ValueError(f"unknown {what} {shown(name)};{advice} valid: {', '.join(valid)}")
 
 
+def level_of_caller() -> int:
+    """Return the stacklevel with which the caller of this warns of the line that called fastbp."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastbp":
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def known_as(elsewhere: Mapping[str, str] | None = None, /,
              **others: str | tuple[str, Callable[[Any], Any]]) -> Callable[[AnyFunction], AnyFunction]:
     """Decorate a function so that it takes keywords by other names too, and helps with those that it does not know.
@@ -179,6 +188,17 @@ def shown(value: object) -> str:
     except ValueError:  # Python does not print an int of more than 4,300 digits
         return f"a whole number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
     return text if len(text) <= LONG or not isinstance(value, (int, str)) else reprlib.repr(value)
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things, for a message.
+
+    Examples
+    --------
+    >>> counted(1, "sample"), counted(2000, "sample")
+    ('1 sample', '2,000 samples')
+    """
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _plain(name: str) -> str:

@@ -19,20 +19,21 @@ from typing import Any, NoReturn
 import numpy as np
 
 import fastbp
-from fastbp import data, options, report
-from fastbp.callbacks import Callback, History
+from fastbp import data, options, report, startup, task
+from fastbp.callbacks import Callback, Checkpoint, History
+from fastbp.checks import counted
 from fastbp.core import build
 from fastbp.core.environment import environment
 from fastbp.core.simd import cpu
 from fastbp.data.sources import files
-from fastbp.diagnosis import ASK
 from fastbp.files import strict, write_whole
 from fastbp.inputs import as_targets, right
 from fastbp.losses import Quadratic
 from fastbp.names import classifies
 from fastbp.network import Network
-from fastbp.places import STANDARD_OUTPUT, check_places
+from fastbp.places import STANDARD_OUTPUT, check_folder_to_make, check_places
 from fastbp.trainer import Trainer
+from fastbp.wording import of_command
 from fastbp.workspace import Array
 
 CLOSE = 0.75  # how like the option that was meant another must be, to be spoken of
@@ -44,9 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0, or 2 with one line on standard error for what the user can mend, or 130 with a line if Ctrl-C ended it.
     """
-    parser, train = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        startup.over()
+        parser, train = _parser()
         if given[:1] in (["train"], ["find-eta"]):
             given = options.with_config(parser, train, given)
         _run(_parsed(parser, given))
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         print(f"fastbp: interrupted{stop}", file=sys.stderr)
-        return 130
+        return startup.INTERRUPTED
     return 0
 
 
@@ -79,7 +81,8 @@ def _run(given: dict[str, Any]) -> None:
     """Run, and write out what standard output holds back, so that a full disk is noticed here and not at exit."""
     run: Callable[[dict[str, Any]], None] = given["run"]
     try:
-        run(given)
+        with _hushed(given.get("quiet", False)):
+            run(given)
     finally:
         try:
             if sys.stdout is not None:
@@ -91,7 +94,10 @@ def _run(given: dict[str, Any]) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # of the system: without its number
+        text = error.strerror + (f": {error.filename!r}" if error.filename else "")
+    text = of_command(text) or type(error).__name__
     return f"{text}; what was trained before that is in {error.kept}" if hasattr(error, "kept") else text
 
 
@@ -166,8 +172,7 @@ def _train(given: dict[str, Any]) -> None:
     with options.blamed():
         _check_places(given)
         watchers = options.watchers(given)
-    with _hushed(given["quiet"]):
-        Training(given, watchers).run()
+    Training(given, watchers).run()
 
 
 class Training:
@@ -177,22 +182,23 @@ class Training:
         self.given, self.watchers = given, watchers
         self.fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
         self.say = report.Printer(silent=given["quiet"] or given.get("json") == STANDARD_OUTPUT)
-        self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation")
+        self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation",
+                                    next((each for each in watchers if isinstance(each, Checkpoint)), None))
         self.load_seconds = self.compile_seconds = self.started = self.ended = 0.0
 
     def run(self) -> None:
         """Load, train, save and report; after Ctrl-C too, with what has been trained until then."""
         given, say = self.given, self.say
         started = time.perf_counter()
-        self.dataset = dataset = data.load(given["data"], given.get("target"))
+        dataset = data.load(given["data"], given.get("target"))
         self.load_seconds = time.perf_counter() - started
         if dataset.target is not None:
             given["target"] = dataset.target
         with options.blamed():
             self.network, self.trainer = options.network_and_trainer(given, dataset)
-        say(f"{given['data']}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test samples; "
-            f"{'-'.join(map(str, self.network.layer_sizes))}, {self.network.n_parameters:,} parameters, "
-            f"{self.trainer.loss}")
+        self.dataset = dataset = task.named(dataset, self.network.classes)
+        for line in report.beginning(given["data"], dataset, self.trainer):
+            say(line)
         say.check()
         started = time.perf_counter()
         self.trainer.compile()
@@ -286,7 +292,8 @@ def _find_eta(given: dict[str, Any]) -> None:
         _check_places(given)
     dataset = data.load(given["data"], given.get("target"))
     with options.blamed():
-        _, trainer = options.network_and_trainer(given, dataset)
+        network, trainer = options.network_and_trainer(given, dataset)
+    dataset = task.named(dataset, network.classes)
     found = fastbp.find_eta(trainer, dataset.x_train, dataset.y_train)
     if "plot" in given:
         found.plot(given["plot"])
@@ -309,6 +316,8 @@ def _check_places(given: dict[str, Any]) -> None:
     check_places({"DATA": files(given["data"]), "--config": given.get("config"),
                   "--init-from": given.get("init_from")} | folders,
                  named | {"the options beside --save,": config}, folders["--checkpoint"])
+    for what, folder in folders.items():
+        check_folder_to_make(what, folder)
 
 
 @contextlib.contextmanager
@@ -340,7 +349,7 @@ class _Notes:
         self.said: set[str] = set()
 
     def __call__(self, message: Warning | str, *_: object) -> None:
-        text = " ".join(str(message).split()).removesuffix(ASK)
+        text = of_command(str(message))
         if text not in self.said and sys.stderr is not None:
             self.said.add(text)
             with contextlib.suppress(OSError):  # a note is not worth a training
@@ -360,10 +369,6 @@ def _test_samples(dataset: data.Dataset) -> tuple[Array, Array] | None:
 
 def _known(value: float | None) -> list[float]:
     return [] if value is None else [value]
-
-
-def _count(x: Array | None) -> str:
-    return "no" if x is None else f"{len(x):,}"
 
 
 def _predict(given: dict[str, Any]) -> None:
@@ -386,13 +391,13 @@ def _predict(given: dict[str, Any]) -> None:
     if given["json"]:
         _write_json(given["json"], result)
     if STANDARD_OUTPUT not in (given["json"], out):
-        print(", ".join([f"{len(x):,} samples", *(f"{name} {value:.4g}" for name, value in result.items()
+        print(", ".join([counted(len(x), "sample"), *(f"{name} {value:.4g}" for name, value in result.items()
                                                   if name in ("accuracy", "mean_squared_error"))]))
 
 
 def _score(network: Network, x: Array, y: Array) -> dict[str, float]:
     """What `Trainer.evaluate` gives as accuracy, or of values the mean squared error."""
-    outputs = network.forward(x)
+    outputs, y = network.forward(x), task.as_named(y, network.classes)
     targets = as_targets(y, len(outputs), network, Quadratic())  # whatever it was trained with, and of any range
     shares = right(outputs, targets)
     if shares is not None:

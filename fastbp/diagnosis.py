@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import losses
+from fastbp.checks import counted, level_of_caller
 from fastbp.core import activations
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, POISSON, QUADRATIC
 from fastbp.inputs import BLOCK, Inputs, Targets
@@ -120,8 +120,7 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
     rows = _spread(len(x), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0])))
     x, t = x.taken(rows), t.taken(rows)
     found = Diagnosis(figures={"samples": len(x)})
-    names = _column_names(getattr(X, "columns", ()) if known.feature_names is None else known.feature_names,
-                          net.layer_sizes[0])
+    names = _column_names(known.feature_names or (), net.layer_sizes[0])
     rows = _spread(len(x), FORWARD)
     shown = x.taken(rows), t.taken(rows)
     levels = Levels.of(trainer.loss, shown[1], net.layer_sizes[-1])
@@ -513,7 +512,8 @@ def warn_of_no_learning(trainer: Trainer, history: list[float], steps: int, x: I
     first = 0.0 if trainer.ema is None else trainer.ema**trainer.steps_done
     if first > MANY:
         _warn(trainer, "ema", f"the network holds the mean of its parameters, {100 * first:.0f} % of which is still "
-                              f"the first ones: ema={trainer.ema:g} is too slow for {trainer.steps_done:,} steps")
+                              f"the first ones: ema={trainer.ema:g} is too slow for "
+                              f"{counted(trainer.steps_done, 'step')}")
     constant = _constant_loss_of(trainer, t, _trained_on(len(x), FEW_SAMPLES, chosen, weights), weights)
     if not (constant and history) or history[-1] < constant - 0.1 * abs(constant):
         return
@@ -584,7 +584,4 @@ def _warn(trainer: Trainer, kind: str, text: str) -> None:
     if kind in trainer.warned_of:
         return
     trainer.warned_of.add(kind)
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastbp":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text + ASK, TrainingWarning, stacklevel=level)
+    warnings.warn(text + ASK, TrainingWarning, stacklevel=level_of_caller())

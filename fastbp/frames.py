@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import datetime
 import numbers
+import warnings
+from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from fastbp.checks import level_of_caller
 
 Array = npt.NDArray[Any]
 REAL = "buif"  # kinds of dtypes that are real numbers
@@ -27,11 +32,25 @@ class Frame:
         given = tuple(frame.column_names if hasattr(frame, "column_names") else frame.columns)
         self.labels: tuple[Any, ...] = given if order is None else tuple(given[j] for j in order)
 
+    def names(self, name: str) -> tuple[str, ...]:
+        """The labels as texts, those of several levels joined by "_"; a ValueError if two are the same."""
+        texts = tuple("_".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in self.labels)
+        if len(set(texts)) < len(texts):
+            twice = next(one for one, count in Counter(texts).items() if count > 1)
+            same = [label for label, text in zip(self.labels, texts, strict=True) if text == twice]
+            what = (f"{len(same)} columns {same[0]!r}" if len(set(same)) == 1 else
+                    f"columns {' and '.join(map(repr, dict.fromkeys(same)))}, which are the same as texts")
+            raise ValueError(f"{name} has {what}: give each column a name of its own")
+        return texts
+
     @property
-    def names(self) -> tuple[str, ...] | None:
-        """The labels, if they are texts and no two are the same."""
-        texts = all(isinstance(label, str) for label in self.labels)
-        return tuple(map(str, self.labels)) if texts and 0 < len(set(self.labels)) == len(self.labels) else None
+    def places(self) -> list[int] | None:
+        """Where the columns labelled 0, 1, ... are, if the labels are just these numbers; otherwise None."""
+        if not all(isinstance(label, (numbers.Real, np.bool_)) for label in self.labels):
+            return None
+        if sorted(self.labels) != list(range(len(self.labels))):
+            return None
+        return sorted(range(len(self.labels)), key=self.labels.__getitem__)
 
     def numbers(self, name: str) -> Array:
         """Numbers (n, columns): where they lie if all have one type of NumPy's, else in one array of the type that
@@ -84,6 +103,33 @@ def array_of(x: Any, name: str, text: bool = False) -> Array:
         return frame.only_column(name, text) if len(frame.labels) == 1 else frame.numbers(name)
     labels = labels_of(x)
     return _numbers(x, name, None if labels is None else labels[0], text, x)
+
+
+def warn_of_other_rows(given: Mapping[str, Any]) -> None:
+    """Warn if the index of the first of some data of pandas, by their names in messages, has the labels of another's
+    index in another order.
+
+    Rows are paired by position all the same: labels may be no more than the places where rows once stood.
+    """
+    indexed = {name: x for name, x in given.items() if hasattr(getattr(x, "index", None), "equals")}
+    if len(indexed) < 2:
+        return
+    (first, x), *others = indexed.items()
+    differ = [name for name, other in others if _in_another_order(x.index, other.index)]
+    if differ:
+        own, theirs = _variable(first), list(map(_variable, differ))
+        how = (", ".join(f"{one} = {one}.loc[{own}.index]" for one in theirs) if x.index.is_unique
+               else "bring them into one order")
+        warnings.warn(f"the index of {' and of '.join(differ)} has the labels of the index of {first} in another "
+                      f"order, and rows are paired by position: {how}; or, if they are in one order, "
+                      "reset_index(drop=True) for each", stacklevel=level_of_caller())
+
+
+def _in_another_order(one: Any, other: Any) -> bool:
+    """Whether two indexes hold the same labels, but not one beside the other. Only if they differ, they are hashed."""
+    if one is other or len(one) != len(other) or one.equals(other) or one.nlevels != other.nlevels:
+        return False
+    return bool(one.isin(other).all() and other.isin(one).all())
 
 
 def missing(name: str, label: Any, count: int, given: Any = None, where: str = "") -> ValueError:

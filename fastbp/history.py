@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fastbp.checks import counted
 from fastbp.files import check_folder
 from fastbp.metrics import METRICS
 
@@ -142,7 +143,7 @@ class History:
 
     def _title(self) -> str:
         n = len(self.loss)
-        return (f"History of {n} epoch{'' if n == 1 else 's'}: {sum(self.samples):,} samples in "
+        return (f"History of {n} epoch{'' if n == 1 else 's'}: {counted(sum(self.samples), 'sample')} in "
                 f"{sum(self.seconds):.3g} s of training")
 
     def _ending(self) -> list[str]:

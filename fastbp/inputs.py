@@ -81,7 +81,7 @@ def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X", names: Name
     n_features, dtype = network.layer_sizes[0], network.dtype
     columns: tuple[Any, ...] | None = None
     if is_frame(x):
-        frame = Frame(x, (names or Names(network)).order(Frame(x).names, name))
+        frame = Frame(x, (names or Names(network)).order(Frame(x), name))
         array, columns = frame.numbers(name), frame.labels
     else:
         array = array_of(x, name)
@@ -103,16 +103,17 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
                names: Names | None = None) -> Targets:
     """Check targets: labels or names of classes (n,) or (n, 1), or rows (n, n_out); for one output also values (n,).
 
-    names: of classes, that are known or learned; None: the network's.
+    names: of classes or outputs, that are known or learned; None: the network's.
     """
     names, n_out, output = names or Names(network), network.layer_sizes[-1], network.activations[-1]
+    columns = labels_of(y)
     if is_frame(y) and len(Frame(y).labels) > 1:
-        array = Frame(y, names.order_of_targets(Frame(y).names, name)).numbers(name)
+        frame = Frame(y, names.order_of_targets(Frame(y), network, name))
+        array, columns = frame.numbers(name), frame.labels
     else:
         array = array_of(y, name, text=True)
     if len(array.shape) == 0 or len(array) != n_samples:
         raise ValueError(f"{name} has shape {array.shape}, but there are {n_samples} samples")
-    columns = labels_of(y)
     if columns is not None:
         _check_finite(array.reshape(n_samples, -1), network.dtype, name, columns, y)
     if array.ndim == 2 and array.shape[1] == 1:
@@ -123,7 +124,7 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
                              f"got shape {array.shape}")
         return _labels(names.numbers(array, network, name), n_out, name)
     if array.ndim == 1 and _means_labels(array, n_out, output):
-        names.check_no_numbers(name)
+        names.check_no_numbers(array, name)
         return _labels(array, n_out, name)
     if array.ndim == 1 and n_out == 1:
         array = array[:, np.newaxis]
@@ -297,6 +298,11 @@ def decide(outputs: Array) -> Array:
     if outputs.shape[1] == 1:
         return (outputs[:, 0] >= 0.5).astype(np.int64)
     return np.asarray(np.argmax(outputs, axis=1))
+
+
+def of_each_class(outputs: Array) -> Array:
+    """Outputs (n, classes): of a single output (n, 1) also that of label 0."""
+    return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
 
 def several_decisions(n_out: int, output: str) -> bool:

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from fastbp.checks import one_of, whole_number
 from fastbp.core import metrics as core
-from fastbp.inputs import BLOCK, check_some_weight, checked_weights
+from fastbp.frames import warn_of_other_rows
+from fastbp.inputs import BLOCK, check_some_weight, checked_weights, of_each_class
 from fastbp.pairs import as_pair, beside_outputs, decisions, has_nan, need_labels
 from fastbp.workspace import Array
 
@@ -118,11 +119,11 @@ def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: b
     k = whole_number("k", k, 1)
     targets, a = beside_outputs("top_k", y, outputs, multilabel)
     need_labels("top_k", targets)
-    weights = _weights(sample_weight, len(a))
+    weights = _weights(sample_weight, len(a), y)
     if has_nan(a):
         return np.nan
     k = min(k, max(2, a.shape[1]))
-    hits = sum(core.count_top(targets[part], _floats(_columns(a[part])), weights[part], k) for part in _parts(a))
+    hits = sum(core.count_top(targets[part], _floats(of_each_class(a[part])), weights[part], k) for part in _parts(a))
     return float(hits / weights.sum())
 
 
@@ -145,6 +146,7 @@ def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bo
         raise ValueError("confusion_matrix needs a decision for each sample, but an output is NaN")
     counts = np.zeros((n_classes, n_classes))
     weights = np.ones(len(targets)) if sample_weight is None else checked_weights(sample_weight, len(targets))
+    warn_of_other_rows({"y": y, "sample_weight": sample_weight})
     core.count_pairs(targets, decided, weights, counts)
     return counts.astype(np.int64) if sample_weight is None else counts
 
@@ -195,7 +197,7 @@ def log_loss(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | Non
     1.0397
     """
     targets, a = beside_outputs("log_loss", y, outputs, multilabel)
-    weights = _weights(sample_weight, len(a))
+    weights = _weights(sample_weight, len(a), y)
     if has_nan(a):
         return np.nan
     own = np.finfo(a.dtype if a.dtype.kind == "f" else np.float64)
@@ -321,7 +323,7 @@ class _Counts(NamedTuple):
 def _counts(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: bool | None,
             sample_weight: npt.ArrayLike | None) -> _Counts:
     targets, decided, n_classes = decisions(name, y, outputs, multilabel)
-    weights = _weights(sample_weight, len(targets))
+    weights = _weights(sample_weight, len(targets), y)
     several = targets.ndim == 2
     if has_nan(decided):
         right = taken = there = np.full(n_classes, np.nan)
@@ -336,10 +338,11 @@ def _counts(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: boo
     return _Counts(right, taken, there, float(weights.sum()), several)
 
 
-def _weights(sample_weight: npt.ArrayLike | None, n: int) -> Array:
-    """Of each sample (n,), in units of the largest."""
+def _weights(sample_weight: npt.ArrayLike | None, n: int, y: npt.ArrayLike) -> Array:
+    """Of each sample (n,), in units of the largest; y: what they stand beside."""
     if sample_weight is None:
         return np.ones(n)
+    warn_of_other_rows({"y": y, "sample_weight": sample_weight})
     weights = check_some_weight(checked_weights(sample_weight, n))
     return np.asarray(weights / weights.max())
 
@@ -355,11 +358,6 @@ def _floats(rows: Array) -> Array:
     return np.require(rows, np.float64, ("C", "A", "W"))
 
 
-def _columns(a: Array) -> Array:
-    """Of a single output, that of label 0 beside it."""
-    return np.hstack([1 - a, a]) if a.shape[1] == 1 else a
-
-
 def _errors(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Array:
     """(5, n_out): sums of weights, |error|, error², (t − mean)² of each output, and the mean."""
     targets, a = as_pair(name, y, outputs)
@@ -369,7 +367,7 @@ def _errors(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, sample_weight: 
     if targets.shape != a.shape:
         raise ValueError(f"{name} needs a value for each output: y has shape {np.shape(y)}, outputs "
                          f"{np.shape(outputs)}")
-    weights, sums = _weights(sample_weight, len(a)), np.zeros((5, a.shape[1]))
+    weights, sums = _weights(sample_weight, len(a), y), np.zeros((5, a.shape[1]))
     for part in _parts(a):
         core.sum_errors(_floats(targets[part]), _floats(a[part]), weights[part], sums)
     return sums

@@ -1,4 +1,4 @@
-"""What features and classes are called: learned from the first data that say it, then asked of all others."""
+"""What features, classes and targets are called: learned from the first data that say it, then asked of all others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from fastbp.checks import shown
 from fastbp.core import activations
+from fastbp.frames import Frame, is_frame
 
 Array = npt.NDArray[Any]
 LISTED = 6  # names in a message, at the most
 
 
 class Named(Protocol):
-    """What of a network says what its features and classes are called."""
+    """What of a network says what its features, classes and targets are called."""
 
     layer_sizes: tuple[int, ...]
     activations: tuple[str, ...]
@@ -33,6 +34,12 @@ class Named(Protocol):
     @classes.setter
     def classes(self, names: Iterable[str] | None) -> None: ...
 
+    @property
+    def target_names(self) -> tuple[str, ...] | None: ...
+
+    @target_names.setter
+    def target_names(self, names: Iterable[str] | None) -> None: ...
+
 
 class Names:
     """The names that a network has; where `learning`, those that it lacks are taken from the first data that have
@@ -40,29 +47,49 @@ class Names:
 
     def __init__(self, network: Named, learning: bool = False):
         self.feature_names, self.classes = network.feature_names, network.classes
-        self.targets: tuple[str, ...] | None = None  # columns of rows of targets, of the frames of one fit
-        self.learning, self.known = learning, network.feature_names is not None
+        self.target_names = network.target_names
+        self.learning = learning
+        self.known = [name for name in ("feature_names", "classes", "target_names") if getattr(self, name) is not None]
 
-    def order(self, given: tuple[str, ...] | None, name: str) -> list[int] | None:
-        """Where in a frame with the columns `given` each feature is; None: as they are."""
+    def order(self, frame: Frame, name: str) -> list[int] | None:
+        """Where in a frame each feature is; None: as they are."""
+        given, places = _labels(frame, self.feature_names, name)
         if given is None:
-            return None
+            return places
         if self.feature_names is None:
             self.feature_names = given if self.learning else None
             return None
-        advice = "; network.feature_names = None lets it train on others" if self.learning and self.known else ""
+        advice = self._advice("feature_names")
         return _places(self.feature_names, given, name, "that the network was not trained on" + advice, advice)
 
-    def order_of_targets(self, given: tuple[str, ...] | None, name: str) -> list[int] | None:
-        """Where in a frame of targets with the columns `given` each class or output is; None: as they are."""
+    def order_of_targets(self, frame: Frame, network: Named, name: str) -> list[int] | None:
+        """Where in a frame of targets each class or output is; None: as they are."""
+        if classifies(network.activations[-1]):
+            return self._order_of_classes(frame, name)
+        given, places = _labels(frame, self.target_names, name)
         if given is None:
+            return places
+        if self.target_names is None:
+            self.target_names = given if self.learning else None
             return None
-        if self.classes is not None:
-            return _places(tuple(map(str, self.classes)), given, name, "that is none of the network's classes", "")
-        if self.targets is None:
-            self.targets = given
+        advice = self._advice("target_names")
+        return _places(self.target_names, given, name, "that the targets of the training lack" + advice, advice)
+
+    def _order_of_classes(self, frame: Frame, name: str) -> list[int] | None:
+        known = None if self.classes is None else tuple(map(str, self.classes))
+        given, places = _labels(frame, known, name)
+        if given is None:
+            return places
+        if known is None:
+            self.classes = np.array(given, str) if self.learning else None
             return None
-        return _places(self.targets, given, name, "that the targets of the training lack", "")
+        own = name.split()[-1]
+        return _places(known, given, name, "that is none of the network's classes" + self._advice("classes"),
+                       f"; in pandas {own}.reindex(columns=network.classes, fill_value=0) adds columns of zeros")
+
+    def _advice(self, what: str) -> str:
+        """How to have a network trained on data with other names, if it knew some before these data."""
+        return f"; network.{what} = None lets it train on others" if self.learning and what in self.known else ""
 
     def numbers(self, words: Array, network: Named, name: str) -> Array:
         """The number of each name's class (n,)."""
@@ -104,12 +131,19 @@ class Names:
         if network.classes is not self.classes:
             network.classes = self.classes
             self.classes = network.classes
+        if network.target_names is not self.target_names:
+            network.target_names = self.target_names
+            self.target_names = network.target_names
 
-    def check_no_numbers(self, name: str) -> None:
+    def check_no_numbers(self, labels: Array, name: str) -> None:
         """Raise ValueError where classes have names: labels may mean another order."""
         if self.classes is not None:
+            own = name.split()[-1]
+            how = f"network.classes[{own}]"
+            if set(map(str, np.unique(labels))) <= set(map(str, self.classes)):  # their names are numbers
+                how = f"numpy.array({own}).astype(str)"
             raise ValueError(f"{name} holds numbers, and the network's classes have names ({listed(self.classes)}): "
-                             f"give those, e.g. network.classes[{name.split()[-1]}], or set network.classes = None")
+                             f"give those, e.g. {how}, or set network.classes = None")
 
     def weights(self, class_weight: Mapping[Any, Any]) -> Mapping[Any, Any]:
         """Weights of classes by their numbers, of a mapping that may have their names."""
@@ -121,6 +155,21 @@ class Names:
                 raise ValueError(f"class_weight has {label!r}, which is none of the network's classes: "
                                  f"{listed(self.classes)}")
         return {places[label]: weight for label, weight in class_weight.items()}
+
+
+def _labels(frame: Frame, known: Sequence[str] | None, name: str) -> tuple[tuple[str, ...] | None, list[int] | None]:
+    """What the columns of a frame are called; or where they are numbered 0, 1, ..., None and where each of these
+    places is, which is None too if they are as they should be.
+
+    These numbers are those of pandas for an array without names, and of classes without names. Names that are read
+    from a file may be their texts.
+    """
+    if known is None and frame.labels == tuple(range(len(frame.labels))):  # the usual ones, in a tenth of the time
+        return None, None
+    names, places = frame.names(name), frame.places
+    if places is None or not names or set(known or ()) == set(names):
+        return names or None, None
+    return None, None if places == list(range(len(places))) else places
 
 
 def _places(known: tuple[str, ...], given: tuple[str, ...], name: str, of_more: str, advice: str) -> list[int] | None:
@@ -136,6 +185,23 @@ def _places(known: tuple[str, ...], given: tuple[str, ...], name: str, of_more: 
         raise ValueError(f"{name} lacks column{'s' * (len(lacks) > 1)} {listed(lacks)}{advice}")
     places = {one: j for j, one in enumerate(given)}
     return [places[one] for one in known]
+
+
+def order_beside(one: Any, name: str, other: Any, other_name: str) -> list[int] | None:
+    """Where in one frame of several columns each column of another is; None: as they are, or not both are such
+    frames or have names."""
+    if not (is_frame(one) and is_frame(other)):
+        return None
+    own, frame = Frame(one), Frame(other)
+    if min(len(own.labels), len(frame.labels)) < 2:
+        return None
+    known = frame.names(other_name)
+    given, places = _labels(own, known, name)
+    if given is None:
+        return places
+    if frame.places is not None and set(given) != set(known):
+        return None
+    return _places(known, given, name, f"that {other_name} lacks", "")
 
 
 def classifies(output: str) -> bool:
@@ -157,6 +223,15 @@ def listed(names: Sequence[Any] | Array) -> str:
 def as_feature_names(names: Iterable[str] | None, n_features: int) -> tuple[str, ...] | None:
     """Distinct texts, one a feature, or None; otherwise a TypeError or ValueError."""
     return None if names is None else tuple(_distinct("feature_names", names, n_features, f"{n_features} features"))
+
+
+def as_target_names(names: Iterable[str] | None, n_out: int, output: str) -> tuple[str, ...] | None:
+    """Distinct texts, one an output that takes values, or None; otherwise a TypeError or ValueError."""
+    if names is None:
+        return None
+    if classifies(output):
+        raise ValueError(f"{output} outputs have classes: set network.classes, not target_names")
+    return tuple(_distinct("target_names", names, n_out, f"{n_out} output{'' if n_out == 1 else 's'}"))
 
 
 def as_classes(names: Iterable[str] | None, n_out: int, output: str) -> Array | None:

@@ -23,6 +23,7 @@ from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.samples import NO_SAMPLES
 from fastbp.core.threads import processors, team
 from fastbp.files import read_tensors, write_tensors
+from fastbp.frames import warn_of_other_rows
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import (
     Inputs,
@@ -32,9 +33,10 @@ from fastbp.inputs import (
     as_weights,
     check_some_weight,
     decide,
+    of_each_class,
     several_decisions,
 )
-from fastbp.names import as_classes, as_feature_names, classifies, listed
+from fastbp.names import as_classes, as_feature_names, as_target_names, classifies, listed
 from fastbp.randomness import WEIGHTS, generator
 from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
@@ -82,12 +84,18 @@ class Network:
         Whether `predict` says yes or no to each of several sigmoid outputs, or else names the largest one. True at
         first; a Trainer sets it by its targets: False for labels (n,), True for rows (n, n_out). The file keeps it.
     feature_names : tuple of str, or None
-        The columns of the frame (of pandas, Polars or PyArrow) that it was first trained on. In later frames they may
-        come in another order, but none may be missing or added; arrays have no names and are taken as they are. Can be
-        set; None forgets them. The file keeps them.
+        The columns of the frame (of pandas, Polars or PyArrow) that it was first trained on, as texts. In later frames
+        they may come in another order, but none may be missing or added. Arrays have no names and are taken as they
+        are; so are frames whose columns are the numbers 0, 1, ..., n_in - 1, in the order of these. Can be set; None
+        forgets them. The file keeps them.
     classes : ndarray (classes,) of str, or None
-        Names of the classes, where it was first trained on those: sorted, or as they are set. `predict` gives them. Set
-        it before training where the data lack some. The file keeps them.
+        Names of the classes, where it was first trained on those: sorted, or the columns of a frame of rows as they
+        were (of pandas.get_dummies, say), or as they are set. `predict` gives them, and columns of later frames of
+        targets may come in another order, as for feature_names. Set it before training where the data lack some. The
+        file keeps them.
+    target_names : tuple of str, or None
+        Of several outputs that take values: the columns of the frame of targets that it was first trained on; as
+        feature_names.
 
     Raises
     ------
@@ -129,6 +137,7 @@ class Network:
         self.multilabel = several_decisions(self.layer_sizes[-1], self.activations[-1])
         self._feature_names: tuple[str, ...] | None = None
         self._classes: Array | None = None
+        self._target_names: tuple[str, ...] | None = None
         self._allocate()
         self.input_scale = input_scale
         self._initialize(whole_number("seed", seed, 0), weights)
@@ -187,6 +196,14 @@ class Network:
     def classes(self, names: Iterable[str] | None) -> None:
         self._classes = as_classes(names, self.layer_sizes[-1], self.activations[-1])
 
+    @property
+    def target_names(self) -> tuple[str, ...] | None:
+        return self._target_names
+
+    @target_names.setter
+    def target_names(self, names: Iterable[str] | None) -> None:
+        self._target_names = as_target_names(names, self.layer_sizes[-1], self.activations[-1])
+
     def views(self, vector: Array) -> tuple[list[Array], list[Array]]:
         """Weights (n_in, n_out) and biases (n_out,) of each layer, as views into a vector laid out like theta.
 
@@ -210,7 +227,7 @@ class Network:
         """Copy W[l] and b[l] of another network, for some of the layers l; None: for all.
 
         Raises ValueError where a layer's shape there is another, or for layer 0 input_scale or the names of features,
-        or for the last the names of classes; then nothing is copied. Names are not.
+        or for the last the names of classes or targets; then nothing is copied. Names are not.
 
         Examples
         --------
@@ -235,6 +252,10 @@ class Network:
                                    or np.array_equal(self.classes, other.classes)):
             raise ValueError(f"classes are {listed(self.classes)} here, {listed(other.classes)} in the other network, "
                              "whose last layer is made for them")
+        targets = (self.target_names, other.target_names)
+        if last in chosen and None not in targets and targets[0] != targets[1]:
+            raise ValueError(f"target_names are {listed(targets[0] or ())} here, {listed(targets[1] or ())} in the "
+                             "other network, whose last layer is made for them")
         if 0 in chosen and self.input_scale != other.input_scale:
             raise ValueError(f"input_scale is {self.input_scale} here, {other.input_scale} in the other network, whose "
                              "layer 0 is made for it")
@@ -317,8 +338,7 @@ class Network:
         """
         if not classifies(self.activations[-1]):
             raise ValueError(f"predict_proba needs sigmoid or softmax outputs, the network has {self.activations[-1]}")
-        outputs = self.forward(X, threads)
-        return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+        return of_each_class(self.forward(X, threads))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: W1, b1, W2, ... and its description.
@@ -334,6 +354,7 @@ class Network:
                        "activations": json.dumps(self.activations), "dtype": self.dtype.name,
                        "input_scale": json.dumps(self.input_scale), "multilabel": json.dumps(self.multilabel),
                        "feature_names": json.dumps(self.feature_names),
+                       "target_names": json.dumps(self.target_names),
                        "classes": json.dumps(None if self._classes is None else self._classes.tolist())}
         write_tensors(path, tensors, description)
 
@@ -359,6 +380,7 @@ class Network:
             network.multilabel = not first and truth("multilabel", json.loads(description["multilabel"]))
             network.feature_names = json.loads(description.get("feature_names", "null"))
             network.classes = json.loads(description.get("classes", "null"))
+            network.target_names = json.loads(description.get("target_names", "null"))
             network._fill(tensors)
         except KeyError as error:
             raise ValueError(f"{os.fspath(path)} holds no valid fastbp network: it lacks {error}") from None
@@ -381,12 +403,14 @@ class Network:
     def __getstate__(self) -> dict[str, Any]:
         return {"layer_sizes": self.layer_sizes, "activations": self.activations, "dtype": self.dtype,
                 "theta": self._theta, "input_scale": self.input_scale, "multilabel": self.multilabel,
-                "feature_names": self._feature_names, "classes": self._classes}
+                "feature_names": self._feature_names, "classes": self._classes,
+                "target_names": self._target_names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.layer_sizes, self.activations, self.dtype = state["layer_sizes"], state["activations"], state["dtype"]
         self.multilabel = state["multilabel"]
         self._feature_names, self._classes = state.get("feature_names"), state.get("classes")
+        self._target_names = state.get("target_names")
         self._allocate()
         self._theta[:], self.input_scale = state["theta"], state["input_scale"]
 
@@ -440,7 +464,8 @@ def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tup
         hidden = [one_of("hidden activation", hidden, HIDDEN_ACTIVATIONS, activations.ALIASES)] * n_hidden
     names = [one_of("hidden activation", name, HIDDEN_ACTIVATIONS, activations.ALIASES) for name in hidden]
     if len(names) != n_hidden:
-        raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden layers")
+        raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden "
+                         f"layer{'' if n_hidden == 1 else 's'}")
     return (*names, one_of("output activation", output, activations.CODES, activations.ALIASES))
 
 
@@ -584,6 +609,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     loss = check_loss(loss, check_network(network).activations[-1])
     x = as_inputs(X, network)
     t = as_targets(y, len(x), network, loss)
+    warn_of_other_rows({"X": X, "y": y, "sample_weight": sample_weight})
     weights = check_some_weight(as_weights(sample_weight, None, None, len(x)))
     workspace = network.workspace(min(len(x), CAPACITY))
     work = 3 * len(x) * network.n_parameters

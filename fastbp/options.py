@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import fastbp
 from fastbp import callbacks, data, initialization, losses, metrics
 from fastbp.callbacks import Callback
@@ -27,7 +25,7 @@ from fastbp.metrics import METRICS
 from fastbp.network import HIDDEN_ACTIVATIONS, Network
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp
-from fastbp.task import CLASSES, VALUES, meaning, n_outputs
+from fastbp.task import CLASSES, VALUES, class_names, meaning, n_outputs
 from fastbp.trainer import Trainer, default_optimizer
 
 if sys.version_info >= (3, 11):
@@ -36,7 +34,7 @@ else:
     import tomli as tomllib
 
 DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; an .npz with x_train, y_train and "
-             "optionally x_test, y_test; or a table, .csv or .tsv, with a header line")
+             "optionally x_test, y_test; or a table, .csv or .tsv")
 TARGET_HELP = "of a table: the column that holds the targets (default: {})"
 # Of one run, not of what it computes; so they are not kept for another.
 OF_A_RUN = {"config", "save", "json", "log", "tensorboard", "checkpoint", "checkpoint_seconds", "resume", "quiet",
@@ -71,7 +69,7 @@ def add(train: argparse.ArgumentParser, whole: bool = True) -> None:
     _add_regularization(train.add_argument_group("regularisation"))
     if not whole:
         return
-    learning.add_argument("--epochs", type=int, default=5, help="times through the training samples")
+    learning.add_argument("--epochs", type=_whole_number, default=5, help="times through the training samples")
     learning.add_argument("--class-weight", choices=["balanced"], help="as if all classes had as many samples")
     _add_validation(train.add_argument_group("validation and the end"))
     _add_files(train.add_argument_group("what is written"))
@@ -91,7 +89,7 @@ def _add_network(group: Any) -> None:
                        help="take over the first layers of a saved network, as far as their shapes agree")
     group.add_argument("--freeze", type=_whole_numbers, metavar="L,L,...",
                        help="layers that stay what they are, counted from 0")
-    group.add_argument("--seed", type=int, default=0, help="of the initial weights and the order of samples")
+    group.add_argument("--seed", type=_whole_number, default=0, help="of the initial weights and the order of samples")
 
 
 def _add_learning(group: Any) -> None:
@@ -99,46 +97,47 @@ def _add_learning(group: Any) -> None:
                        help=f"{', '.join(LOSSES)} (default: cross_entropy for classes, quadratic for values), with "
                             "settings after a colon, as in huber:threshold=2; it decides about the output: sigmoid, "
                             "softmax or softplus where it needs one, else softmax for classes, identity for values")
-    group.add_argument("--label-smoothing", type=float, metavar="SHARE",
+    group.add_argument("--label-smoothing", type=_number, metavar="SHARE",
                        help="of cross_entropy: targets are that much less sure (default: 0)")
-    group.add_argument("--batch-size", type=int, default=128, help="samples of a mini-batch")
+    group.add_argument("--batch-size", type=_whole_number, default=128, help="samples of a mini-batch")
     group.add_argument("--optimizer", type=_chosen(OPTIMIZERS), default="sgd", metavar="NAME[:...]",
                        help=f"{', '.join(OPTIMIZERS)}, with settings after a colon, as in adam:beta2=0.99; sgd is with "
                             "Nesterov's momentum")
-    group.add_argument("--eta", "--lr", "--learning-rate", type=float,
+    group.add_argument("--eta", "--lr", "--learning-rate", type=_number,
                        help="learning rate (default: for sgd 0.2 with sigmoid or softmax outputs, 0.01 with others; "
                             "other optimisers have their own, such as 0.001 for adam)")
-    group.add_argument("--momentum", type=float, help="of sgd (default: 0.9)")
+    group.add_argument("--momentum", type=_number, help="of sgd (default: 0.9)")
     group.add_argument("--schedule", type=_chosen(SCHEDULES), metavar="NAME[:...]",
                        help=f"of the learning rate: {', '.join(SCHEDULES)}, with settings after a colon, as in "
                             "cosine:cycles=3; linear: warm-up over 15%% of the steps of all epochs, then decay to 0 "
                             "(default: linear for sgd, constant for others)")
-    group.add_argument("--warm-up", type=float, metavar="SHARE",
+    group.add_argument("--warm-up", type=_number, metavar="SHARE",
                        help="share of the steps in which the learning rate rises, before the schedule (default: 0, but "
                             "for linear)")
-    group.add_argument("--threads", type=int, help="(default: as many as pay)")
+    group.add_argument("--threads", type=_whole_number, help="(default: as many as pay)")
 
 
 def _add_regularization(group: Any) -> None:
-    group.add_argument("--weight-decay", type=float, help="share of each weight that decays, per unit of learning rate "
-                                                          "and step (default: 0.01 for adamw, else 0)")
-    group.add_argument("--l1", type=float,
+    group.add_argument("--weight-decay", type=_number,
+                       help="share of each weight that decays, per unit of learning rate and step (default: 0.01 for "
+                            "adamw, else 0)")
+    group.add_argument("--l1", type=_number,
                        help="how far each weight moves towards 0, per unit of learning rate and step (default: 0)")
     group.add_argument("--dropout", type=_numbers, metavar="P[,P,...]",
                        help="share of activations left out in training: of each hidden layer, or of the input and of "
                             "each hidden layer (default: 0)")
-    group.add_argument("--noise", type=float, help="standard deviation of Gaussian noise on the inputs (default: 0)")
-    group.add_argument("--clip-norm", type=float, help="longest gradient, over all parameters")
-    group.add_argument("--clip-value", type=float, help="largest number of a gradient")
-    group.add_argument("--max-norm", type=float, help="longest vector of a neuron's incoming weights")
-    group.add_argument("--ema", type=float, metavar="DECAY",
+    group.add_argument("--noise", type=_number, help="standard deviation of Gaussian noise on the inputs (default: 0)")
+    group.add_argument("--clip-norm", type=_number, help="longest gradient, over all parameters")
+    group.add_argument("--clip-value", type=_number, help="largest number of a gradient")
+    group.add_argument("--max-norm", type=_number, help="longest vector of a neuron's incoming weights")
+    group.add_argument("--ema", type=_number, metavar="DECAY",
                        help="validate and end with an exponential moving mean of the parameters")
-    group.add_argument("--swa", type=float, metavar="SHARE",
+    group.add_argument("--swa", type=_number, metavar="SHARE",
                        help="end with the mean of the parameters at the epochs' ends after this share of them")
 
 
 def _add_validation(group: Any) -> None:
-    group.add_argument("--validation-fraction", type=float, metavar="SHARE",
+    group.add_argument("--validation-fraction", type=_number, metavar="SHARE",
                        help="of the training samples, to validate with after each epoch; the test samples are then "
                             "looked at once, at the end")
     group.add_argument("--metrics", type=_names(METRICS, metrics.ALIASES), metavar="NAME,NAME,...",
@@ -146,13 +145,13 @@ def _add_validation(group: Any) -> None:
     group.add_argument("--watch", metavar="NAME",
                        help="what the next three go by: loss, validation_loss, validation_accuracy or one of --metrics "
                             "(default: validation_loss)")
-    group.add_argument("--early-stopping", type=int, metavar="EPOCHS",
+    group.add_argument("--early-stopping", type=_whole_number, metavar="EPOCHS",
                        help="stop when it has not got better for so many, keep the best network; implies "
                             "--validation-fraction 0.1")
-    group.add_argument("--reduce-on-plateau", type=int, metavar="EPOCHS",
+    group.add_argument("--reduce-on-plateau", type=_whole_number, metavar="EPOCHS",
                        help="divide the learning rate by ten when it has not got better for so many")
-    group.add_argument("--stop-at", type=float, metavar="VALUE", help="stop when it has come to this")
-    group.add_argument("--max-seconds", type=float, metavar="S", help="stop training after so many seconds")
+    group.add_argument("--stop-at", type=_number, metavar="VALUE", help="stop when it has come to this")
+    group.add_argument("--max-seconds", type=_number, metavar="S", help="stop training after so many seconds")
 
 
 def _add_files(group: Any) -> None:
@@ -164,10 +163,24 @@ def _add_files(group: Any) -> None:
     group.add_argument("--tensorboard", metavar="DIR", help="write what TensorBoard shows (needs tensorboardX)")
     group.add_argument("--checkpoint", metavar="DIR",
                        help="keep there what the training needs to go on, were the process killed")
-    group.add_argument("--checkpoint-seconds", type=float, metavar="S", help="from one to the next (default: 60)")
+    group.add_argument("--checkpoint-seconds", type=_number, metavar="S", help="from one to the next (default: 60)")
     group.add_argument("--resume", action="store_true", default=False,
                        help="go on from --checkpoint DIR, if it holds one")
     group.add_argument("--quiet", action="store_true", default=False, help="print nothing but errors")
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
 
 
 def _whole_numbers(text: str) -> list[int]:
@@ -239,9 +252,19 @@ def _with(make: Callable[..., Any], option: str, choice: Chosen, **settings: Any
     try:
         return make(**settings | choice.settings)
     except TypeError as error:
-        if "unexpected keyword" not in str(error):
+        _, unknown, name = str(error).partition("unexpected keyword argument ")
+        if not unknown:
             raise
-        raise ValueError(f"--{option} {choice}: {str(error).split('() ')[-1].split('__ ')[-1]}") from None
+        raise ValueError(f"--{option} {choice}: there is no setting {name}") from None
+
+
+def _of(option: str, make: Callable[..., Any], *values: Any, **settings: Any) -> Any:
+    """What `make` gives; what it refuses is refused by the option's name."""
+    try:
+        return make(*values, **settings)
+    except (ValueError, TypeError) as error:
+        _, _, what = str(error).partition(" must ")
+        raise ValueError(f"--{option} must {what}" if what else f"--{option}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -266,8 +289,7 @@ def network_and_trainer(given: dict[str, Any], dataset: data.Dataset) -> tuple[N
     network = Network(sizes, hidden, output, seed=given["seed"], weights=given.get("weights"),
                       input_scale=given.get("input_scale", dataset.input_scale))
     network.feature_names = dataset.features
-    if dataset.y_train.dtype.kind == "U":
-        network.classes = np.unique(dataset.y_train).tolist()
+    network.classes = class_names(dataset, task)
     if "init_from" in given:
         _take_over(network, given["init_from"])
     names = ("threads", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema")
@@ -325,7 +347,8 @@ def _schedule(given: dict[str, Any]) -> Schedule:
     known = SCHEDULES[choice.name]
     schedule: Schedule = _with(lambda **settings: replace(known, **settings), "schedule", choice)
     if "warm_up" in given:
-        return WarmUp(given["warm_up"], schedule.then if isinstance(schedule, WarmUp) else schedule)
+        then = schedule.then if isinstance(schedule, WarmUp) else schedule
+        schedule = _of("warm-up", WarmUp, given["warm_up"], then)
     return schedule
 
 
@@ -339,15 +362,15 @@ def watchers(given: dict[str, Any]) -> list[Callback]:
     if "watch" in given and not {"early_stopping", "reduce_on_plateau", "stop_at"} & given.keys():
         raise ValueError("--watch belongs to --early-stopping, --reduce-on-plateau or --stop-at")
     if "reduce_on_plateau" in given:
-        chosen.append(callbacks.ReduceOnPlateau(watch, given["reduce_on_plateau"]))
+        chosen.append(_of("reduce-on-plateau", callbacks.ReduceOnPlateau, watch, given["reduce_on_plateau"]))
     if "early_stopping" in given:
-        chosen.append(callbacks.EarlyStopping(watch, given["early_stopping"]))
+        chosen.append(_of("early-stopping", callbacks.EarlyStopping, watch, given["early_stopping"]))
     if "stop_at" in given:
-        chosen.append(callbacks.StopAt(watch, given["stop_at"]))
+        chosen.append(_of("stop-at", callbacks.StopAt, watch, given["stop_at"]))
     if "swa" in given:
-        chosen.append(callbacks.SWA(given["swa"]))
+        chosen.append(_of("swa", callbacks.SWA, given["swa"]))
     if "max_seconds" in given:
-        chosen.append(callbacks.TimeBudget(given["max_seconds"]))
+        chosen.append(_of("max-seconds", callbacks.TimeBudget, given["max_seconds"]))
     if "log" in given:
         kind = callbacks.CSVLog if given["log"].endswith(".csv") else callbacks.JSONLog
         chosen.append(kind(given["log"]))
@@ -355,7 +378,8 @@ def watchers(given: dict[str, Any]) -> list[Callback]:
         chosen.append(callbacks.TensorBoardLog(given["tensorboard"]))
     if "checkpoint" in given:
         seconds = given.get("checkpoint_seconds", 60.0)
-        chosen.append(callbacks.Checkpoint(given["checkpoint"], seconds, resume=given["resume"]))
+        chosen.append(_of("checkpoint-seconds", callbacks.Checkpoint, given["checkpoint"], seconds,
+                          resume=given["resume"]))
     elif given["resume"] or "checkpoint_seconds" in given:
         raise ValueError("--resume and --checkpoint-seconds belong to --checkpoint DIR")
     return chosen
@@ -370,6 +394,10 @@ def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser,
     try:
         with open(path, "rb") as file:
             read = tomllib.load(file)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path} for --config") from None
+    except OSError as error:
+        raise ValueError(f"--config {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML: {error}") from None
     actions = [action for action in train._actions if action.dest not in ("help", "config")]

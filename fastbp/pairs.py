@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.checks import truth
+from fastbp.frames import warn_of_other_rows
 from fastbp.inputs import decide
+from fastbp.names import order_beside
 from fastbp.workspace import Array
 
 
@@ -54,8 +56,12 @@ def beside_outputs(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilab
 
 
 def as_pair(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Array, Array]:
-    """Both as arrays of as many samples, of one or two dimensions."""
+    """Both as arrays of as many samples, of one or two dimensions; where both are frames, y's columns in the order of
+    those of outputs."""
     targets, a = _array("y", y), _array("outputs", outputs)
+    order = order_beside(y, "y", outputs, "outputs")
+    targets = targets if order is None else targets[:, order]
+    warn_of_other_rows({"y": y, "outputs": outputs})
     if targets.ndim not in (1, 2) or a.ndim not in (1, 2) or len(targets) != len(a) or 0 in targets.shape + a.shape:
         raise ValueError(f"{name} needs y and outputs of as many samples, at least one, (n,) or (n, n_out); "
                          f"y has shape {targets.shape}, outputs {a.shape}")

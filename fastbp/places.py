@@ -49,6 +49,21 @@ def check_places(inputs: Mapping[str, str | os.PathLike[str] | Iterable[Path] | 
         taken.append((what, target))
 
 
+def check_folder_to_make(what: str, path: str | None) -> None:
+    """Refuse a folder that cannot be made, if it is not there.
+
+    Raises NotADirectoryError where it, or what it would be made in, is a file; PermissionError where it may not be
+    written to.
+    """
+    if not path:
+        return
+    there = next(place for place in (Path(path), *Path(path).absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{what} {path}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{what} {path}: the folder {there} may not be written to")
+
+
 def _same(path: Path, other: Path) -> bool:
     try:
         return os.path.samefile(path, other)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.checks import positive, whole_number
-from fastbp.diagnosis import Levels
+from fastbp.diagnosis import ASK, Levels, diagnose
 from fastbp.files import check_folder
 from fastbp.names import Names
 from fastbp.randomness import RANGE_TEST, generator
@@ -39,7 +39,7 @@ class EtaRange:
         A tenth of the largest eta with which the smoothed loss is least, as far as its noise lets that be seen; or a
         tenth of that, and so on, until the network learns with it. NaN if no eta helped.
     note : str
-        What was seen if no eta helped, else empty.
+        What was seen if no eta helped, and the likely cause as `diagnose` sees it; else empty.
     """
 
     etas: Array
@@ -113,6 +113,7 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     >>> bool(1e-4 < found.suggestion < 0.3)
     True
     """
+    given, original = (X, y), trainer
     low, high, steps = positive("low", low), positive("high", high), whole_number("steps", steps, 10, MOST_STEPS)
     if low >= high:
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
@@ -129,7 +130,8 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
         if not failed:
             return EtaRange(etas, losses, smoothed, eta)
         note, eta = note or failed, eta / 10
-    return EtaRange(etas, losses, smoothed, np.nan, note)
+    causes = [cause for cause in diagnose(original, *given).notes if not cause.startswith("eta ")]  # all are tried here
+    return EtaRange(etas, losses, smoothed, np.nan, note + (f"; {causes[0]}" if causes else ASK))
 
 
 def _sweep(trainer: Trainer, x: Array, targets: Array, etas: Array) -> tuple[Array, Array, Array]:
@@ -195,7 +197,7 @@ class _Trial:
             return f"the loss never fell: {what} it goes from {self.before:.4g} to {after:.4g}"
         if constant is not None and after - least > (1 - LEAST_KNOWN) * (constant - least):
             return (f"no eta helped: {what} the loss falls from {self.before:.4g} to {after:.4g}, which is hardly "
-                    f"better than the {constant:.4g} of a constant prediction: see fastbp.diagnose(trainer, X, y)")
+                    f"better than the {constant:.4g} of a constant prediction")
         return ""
 
 

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastbp.callbacks import Fit, History
+from fastbp.callbacks import Checkpoint, Fit, History, _Own
+from fastbp.data import Dataset
+from fastbp.names import listed
+from fastbp.trainer import Trainer
 from fastbp.workspace import Array
 
 Say = Callable[[str], None]
@@ -48,14 +51,24 @@ def _print(line: str) -> None:
         print(line, flush=True)
 
 
-class Epochs:
+class Epochs(_Own):
     """A callback that says a line as each epoch ends, and keeps the history, also of a fit that is interrupted.
 
-    name: of the samples that the fit validates with.
+    name: of the samples that the fit validates with; checkpoint: what the fit may go on from, which is said, too.
     """
 
-    def __init__(self, tell: Say, name: str):
-        self.tell, self.name, self.history = tell, name, History()
+    def __init__(self, tell: Say, name: str, checkpoint: Checkpoint | None = None):
+        self.tell, self.name, self.checkpoint, self.history = tell, name, checkpoint, History()
+
+    def begin(self, fit: Fit) -> None:
+        self.history = fit.history
+        if self.checkpoint is None or not self.checkpoint.resume:
+            return
+        if self.checkpoint.resumed is None:
+            self.tell(f"nothing to resume in {self.checkpoint.folder}: the training begins with epoch 1")
+        else:
+            self.tell(f"resumed after epoch {fit.epoch} of {fit.epochs}, step {fit.step:,}, from "
+                      f"{self.checkpoint.resumed}")
 
     def __call__(self, fit: Fit) -> None:
         self.history = fit.history
@@ -100,6 +113,25 @@ def ending(history: History, result: dict[str, Any]) -> list[str]:
                  f"{threads} thread{'s' if threads > 1 else ''}); "
                  f"loading took {result['load_seconds']:.2f} s, compiling {result['compile_seconds']:.2f} s")
     return lines
+
+
+def beginning(source: str, dataset: Dataset, trainer: Trainer) -> list[str]:
+    """What is trained, and on what; what was assumed of a table without a header line."""
+    network, lines = trainer.network, []
+    if not dataset.has_header:
+        last = len(dataset.features or ()) + 1
+        lines.append(f"{source}: the first line holds numbers, so it is a sample; the columns are called column1 to "
+                     f"column{last}, the target is {dataset.target}")
+    named = "" if network.classes is None else f", classes {listed(network.classes)}"
+    samples = "sample" if dataset.x_test is not None and len(dataset.x_test) == 1 else "samples"
+    lines.append(f"{source}: {_count(dataset.x_train)} training and {_count(dataset.x_test)} test {samples}; "
+                 f"{'-'.join(map(str, network.layer_sizes))}, {network.n_parameters:,} parameters, "
+                 f"{trainer.loss}{named}")
+    return lines
+
+
+def _count(x: Array | None) -> str:
+    return "no" if x is None else f"{len(x):,}"
 
 
 def table(columns: Sequence[str], predictions: Array) -> str:

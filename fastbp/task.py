@@ -3,7 +3,9 @@
 In this order: what --task says; text means classes; what the loss says (cross-entropies are of classes, the other
 losses of values); then integers and truth values mean classes, numbers with fractions and rows mean values. Targets of
 which neither is plain are a question to the user: whole floats of few different values, and integers that leave out
-most labels from 0 to their largest.
+most labels from 0 to their largest, or begin below -1.
+
+Integers that are not the labels 0, 1, 2, ... with none left out are names of classes, as texts are.
 """
 
 from __future__ import annotations
@@ -57,17 +59,20 @@ def _ask_if_unclear(y: Array) -> None:
         return
     different = np.unique(y)
     n, highest = len(different), different[-1].item()
+    several = f"{n} different ones" if n > 1 else "one"
     examples = ", ".join(f"{value:.17g}" for value in different[:3].tolist()) + (", ..." if n > 3 else "")
     if y.dtype.kind == "f":
-        found = f"whole numbers stored as floats, {n} different ones ({examples})" if n <= min(FEW, len(y) / 2) else ""
+        found = f"whole numbers stored as floats, {several} ({examples})" if n <= min(FEW, len(y) / 2) else ""
     else:
-        found = f"integers up to {highest:,}, but only {n} different ones ({examples})" if n < (highest + 1) / 2 else ""
+        found = f"integers up to {highest:,}, but only {several} ({examples})" if n < (highest + 1) / 2 else ""
+        if different[0] < -1:
+            found = f"integers from {different[0]:,} to {highest:,}"
     if found:
         raise ValueError(f"the targets are {found}: say what they are by --task classes or --task values")
 
 
 def n_outputs(dataset: Dataset, task: str, loss: str | None = None) -> int:
-    """How many outputs the targets need: one a class, from label 0 to the highest, or one a value.
+    """How many outputs the targets need: one a class, or one a value.
 
     Of binary_cross_entropy, fractions are the targets of a single output.
     """
@@ -79,26 +84,77 @@ def n_outputs(dataset: Dataset, task: str, loss: str | None = None) -> int:
     if not _whole(y):
         raise ValueError(f"classes need whole labels or texts, the targets hold {y[y != np.floor(y)][0]}; give --task "
                          "values if they are values")
-    parts = [part for part in (y, dataset.y_test) if part is not None]
+    names = class_names(dataset, task)
+    return max(2, len(_labels(dataset)) if names is None else len(names))
+
+
+def class_names(dataset: Dataset, task: str) -> list[str] | None:
+    """What the classes are called, in order: texts, or integers that are not 0, 1, 2, ...; None if they are labels.
+
+    Texts must be among those of the training samples.
+
+    Examples
+    --------
+    >>> class_names(Dataset(np.zeros((3, 1)), np.array([1, 10, 2]), None, None), CLASSES)
+    ['1', '2', '10']
+    """
+    y = dataset.y_train
+    if y.ndim > 1 or task == VALUES:
+        return None
     if y.dtype.kind == "U":
-        return max(2, len(_classes(*parts)))
-    finite = [part[np.isfinite(part)] for part in parts]
-    least = min((part.min(initial=0) for part in finite), default=0)
-    if least < 0:
-        raise ValueError(f"classes count from 0, the targets hold {least:g}; store names of classes as texts, or give "
-                         "--task values if they are values")
-    return max(2, *(int(part.max(initial=0)) + 1 for part in finite))
+        return _classes(y, dataset.y_test)
+    labels = _labels(dataset)
+    if not _whole(y) or y.dtype.kind == "b" or (labels == np.arange(len(labels))).all():
+        return None
+    if len(labels) == 1:
+        raise _one_class(labels[0])
+    return by_name(labels).tolist()  # type: ignore[no-any-return]
 
 
-def _classes(y: Array, y_test: Array | None = None) -> Array:
+def by_name(y: Array) -> Array:
+    """Whole numbers as the texts that name classes.
+
+    Examples
+    --------
+    >>> by_name(np.array([1.0, -1.0])).tolist()
+    ['1', '-1']
+    """
+    return np.array([str(int(label)) for label in y.tolist()])
+
+
+def as_named(y: Array, classes: Array | None) -> Array:
+    """Targets as a network with such classes takes them: labels by name, if its classes have names."""
+    whole = y.ndim == 1 and y.dtype.kind in "iuf" and bool(np.isfinite(y).all()) and _whole(y)
+    return by_name(y) if classes is not None and whole else y
+
+
+def named(dataset: Dataset, classes: Array | None) -> Dataset:
+    """The data set with targets as a network with such classes takes them."""
+    y_test = dataset.y_test if dataset.y_test is None else as_named(dataset.y_test, classes)
+    made = Dataset(dataset.x_train, as_named(dataset.y_train, classes), dataset.x_test, y_test)
+    made.__dict__.update(dataset.__dict__)
+    return made
+
+
+def _labels(dataset: Dataset) -> Array:
+    """All different labels of the training and the test samples."""
+    parts = [part for part in (dataset.y_train, dataset.y_test) if part is not None]
+    return np.unique(np.concatenate([part[np.isfinite(part)] for part in parts]))
+
+
+def _classes(y: Array, y_test: Array | None = None) -> list[str]:
     """The names of the classes, which are those of the training samples."""
     names = np.unique(y)
     if len(names) == 1:
-        raise ValueError(f"the targets have one class only, {names[0]!s}: there is nothing to tell apart")
+        raise _one_class(names[0])
     unknown = np.setdiff1d(names if y_test is None else y_test, names)
     if len(unknown):
         raise ValueError(f"the test samples have the class {unknown[0]!s}, which no training sample has")
-    return names
+    return names.tolist()  # type: ignore[no-any-return]
+
+
+def _one_class(name: object) -> ValueError:
+    return ValueError(f"the targets have one class only, {name!s}: there is nothing to tell apart")
 
 
 def _whole(y: Array) -> bool:

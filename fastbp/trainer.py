@@ -34,6 +34,7 @@ from fastbp.core.rules import CLIP_NORM, CLIP_VALUE, EMA_DECAY, MAX_NORM, RULE
 from fastbp.core.threads import team
 from fastbp.core.threads.board import balance, board_size
 from fastbp.diagnosis import likely_cause, warn_of_no_learning, warn_of_scales
+from fastbp.frames import warn_of_other_rows
 from fastbp.history import joined
 from fastbp.inputs import (
     MULTILABEL,
@@ -346,7 +347,9 @@ class Trainer:
             keeps the names of a frame's columns, see `Network.feature_names`.
         y : array_like or frame
             Labels (n,), or rows of targets (n, n_out); of one output values (n,) too. Labels are numbers from 0, or
-            names (texts), which the network keeps, sorted, see `Network.classes`.
+            names (texts), which the network keeps, sorted, see `Network.classes`. It keeps the names of the columns
+            of a frame of rows, too, as classes or as `Network.target_names`. X, y and sample_weight are paired by
+            position, whatever their index.
         epochs : int
             >= 1.
         validation_data : (X, y) or (X, y, sample_weight), optional
@@ -384,11 +387,13 @@ class Trainer:
             Inputs or targets are absurdly large; the loss is no better than that of a constant prediction, after 20
             epochs or 1,000 steps or by far; the network holds a mean (ema) that is still mostly the first parameters.
             Each once for a trainer. `diagnose` says more.
+        UserWarning
+            X, y or sample_weight of pandas have the same index labels in another order.
         """
         epochs = whole_number("epochs", epochs, 1)
         watchers = self._callbacks(callbacks)
         names = Names(self.network, learning=True)
-        x, t = self._check(X, y, "X", "y", names)
+        x, t = self._check(X, y, "X", "y", names, sample_weight)
         chosen = None
         if truth("stratify", stratify) and validation_fraction is None:
             raise ValueError("stratify=True belongs to validation_fraction")
@@ -462,8 +467,9 @@ class Trainer:
             return None
         if not (isinstance(data, (tuple, list)) and len(data) in (2, 3)):
             raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {_kind(data)}")
-        x, t = self._check(data[0], data[1], "validation X", "validation y", names)
-        weights = as_weights(data[2] if len(data) == 3 else None, None, None, len(x))
+        given = data[2] if len(data) == 3 else None
+        x, t = self._check(data[0], data[1], "validation X", "validation y", names, given)
+        weights = as_weights(given, None, None, len(x))
         return x, t, check_some_weight(weights, "validation ")
 
     def _metrics(self, metrics: Iterable[str | Metric], validation: Validation | None) -> list[Metric]:
@@ -514,7 +520,7 @@ class Trainer:
         the network goes back by up to 2 s.
         """
         names = Names(self.network, learning=True)
-        x, t = self._check(X, y, "X", "y", names)
+        x, t = self._check(X, y, "X", "y", names, sample_weight)
         check_theta(self.network)
         weights = as_weights(sample_weight, None, None, len(x))
         if len(weights) and not weights.any():
@@ -619,9 +625,10 @@ class Trainer:
     def _check_batch(self, names: Names, batch: Sequence[npt.ArrayLike]) -> tuple[Inputs, Targets, Array]:
         if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
             raise TypeError(f"a batch must be (X, y) or (X, y, sample_weight), got {_kind(batch)}")
-        x, t = self._check(batch[0], batch[1], "X", "y", names)
+        given = batch[2] if len(batch) == 3 else None
+        x, t = self._check(batch[0], batch[1], "X", "y", names, given)
         # Copied, while it is read ahead: who fills the same arrays again and again gives others than those trained on.
-        return x.taken(), t.taken(), as_weights(batch[2] if len(batch) == 3 else None, None, None, len(x))
+        return x.taken(), t.taken(), as_weights(given, None, None, len(x))
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike, *,
                  sample_weight: npt.ArrayLike | None = None) -> tuple[float, float | None]:
@@ -630,7 +637,7 @@ class Trainer:
 
         Of several sigmoid outputs beside rows of targets: the share of all yes (from 1/2 on) and no that are right.
         """
-        x, t = self._check(X, y, "X", "y")
+        x, t = self._check(X, y, "X", "y", None, sample_weight)
         weights = check_some_weight(as_weights(sample_weight, None, None, len(x)))
         _, cost, accuracy = self._outputs(x, t, weights)
         return cost, accuracy
@@ -645,9 +652,11 @@ class Trainer:
         trial._steps(x, t, NO_WEIGHTS, one.astype(np.int64), 1, one, one.copy(), workspace, self.threads)
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str,
-               names: Names | None = None) -> tuple[Inputs, Targets]:
+               names: Names | None = None, sample_weight: npt.ArrayLike | None = None) -> tuple[Inputs, Targets]:
         x = as_inputs(X, self.network, x_name, names)
-        return x, as_targets(y, len(x), self.network, self.loss, y_name, names)
+        t = as_targets(y, len(x), self.network, self.loss, y_name, names)
+        warn_of_other_rows({x_name: X, y_name: y, x_name[:-1] + "sample_weight": sample_weight})
+        return x, t
 
     def _outputs(self, x: Inputs, t: Targets, weights: Array = NO_WEIGHTS) -> tuple[Array, float, float | None]:
         """Outputs, mean cost and accuracy."""
@@ -709,7 +718,8 @@ def _rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]
         return (0.0,) + (fraction("dropout", dropout),) * n_hidden
     rates = list(dropout)  # type: ignore[arg-type]
     if len(rates) != n_hidden + 1:
-        raise ValueError(f"dropout names {len(rates)} rates; there are the input and {n_hidden} hidden layers")
+        raise ValueError(f"dropout names {len(rates)} rates; there are the input and {n_hidden} hidden "
+                         f"layer{'' if n_hidden == 1 else 's'}")
     return tuple(fraction("dropout", rate) for rate in rates)
 
 
@@ -752,14 +762,13 @@ def _progress(verbose: Any) -> bool | None:
 def _split(n: int, labels: Array | None, share: float, stratify: bool, seed: int) -> tuple[Array, Array]:
     """Numbers of the samples to train on and of those to validate with."""
     share = number("validation_fraction", share, 0, 1, low_open=True, high_open=True)
-    if stratify and labels is None:
-        raise ValueError("stratify=True needs labels, y holds values")
     order = generator(SPLIT, seed).permutation(n)
-    if stratify and labels is not None:
-        order = order[np.argsort(labels[order], kind="stable")]
     # As many as the fraction says, evenly spread: so of each class, once they are sorted by it, to within one sample.
     kept = np.diff(np.floor(np.arange(n + 1) * share + 0.5)).astype(bool)
-    if stratify and labels is not None:
+    if stratify:
+        if labels is None:
+            raise ValueError("stratify=True needs labels, y holds values")
+        order = order[np.argsort(labels[order], kind="stable")]
         _, first, of = np.unique(labels[order], return_index=True, return_inverse=True)
         kept[first[np.bincount(of, ~kept) == 0]] = False  # a class of which nothing is left to train on
     if kept.all() or not kept.any():

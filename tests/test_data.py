@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp.data
-from fastbp.data import DataError, Dataset, load, load_samples, mnist, read_idx, table
+from fastbp.data import DataError, Dataset, dataset, load, load_samples, mnist, read_idx, table
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -574,6 +574,7 @@ ROWS = "width,height,kind\n1.5,-2,0\n3,4e1,1\n\n.5,6,2\n"
 
 @pytest.mark.parametrize("text", [
     ROWS, ROWS.replace("\n", "\r\n"), ROWS.replace(",", ";"), ROWS.replace(",", "\t"), ROWS.strip(), "\ufeff" + ROWS,
+    ROWS.replace("\n\n", "\n \n") + " \t\n",
     ROWS.replace("width", '" width"').replace("1.5", ' "1.5"'.strip()), ROWS.replace(",kind", " , kind"),
     ROWS.replace("kind", '"kind;of,\nthing"'),
 ], ids=repr)  # fmt: skip
@@ -598,7 +599,8 @@ def test_table_in_several_blocks(tmp_path):
     ("0 1 -2 3", np.array([0, 1, -2, 3])), ("1.0 2.0 3.0 4.5", np.array([1.0, 2, 3, 4.5])),
     ("1 2.0 3 4", np.array([1.0, 2, 3, 4])), ("cat dog cat dog", np.array(["cat", "dog", "cat", "dog"])),
     ("True False True True", np.array(["True", "False", "True", "True"])),
-    ("1 2 3a 4b", np.array(["1", "2", "3a", "4b"])), ("NA EU NA EU", np.array(["NA", "EU", "NA", "EU"])),
+    ("1 2 3a 4b", np.array(["1", "2", "3a", "4b"])), ("none EU none EU", np.array(["none", "EU", "none", "EU"])),
+    ("1_000 1_001 1 2", np.array(["1_000", "1_001", "1", "2"])),
     ("99999999999999999999 1 2 3", np.array([1e20, 1, 2, 3])),
 ])  # fmt: skip
 def test_targets_of_a_table(tmp_path, cells, y):
@@ -620,16 +622,26 @@ BAD_TABLES = {
     "empty cell": ("a,b,y\n1,,0\n", "line 2, column 'b': the cell is missing .''.; fill it with a number, or leave"),
     "nan": ("a,b,y\n1,2,0\n1,nan,0\n", "line 3, column 'b': the cell is missing .'nan'."),
     "NA": ("a,b,y\nNA,2,0\n", "line 2, column 'a': the cell is missing .'NA'."),
-    "infinity": ("a,b,y\ninf,2,0\n", "line 2, column 'a': the cell is missing .'inf'."),
+    "infinity": ("a,b,y\ninf,2,0\n", "line 2, column 'a': 'inf' is not finite; expected a number"),
+    "too large": ("a,b,y\n1,2,0\n1,1e400,0\n", "line 3, column 'b': '1e400' is not finite; expected a number"),
+    "an infinite target": ("a,y\n1,2\n1,3\n1,-inf\n", "line 4, column 'y': '-inf' is not finite"),
+    "underscores": ("a,b,y\n1_000,2,0\n", "line 2, column 'a': '1_000' is no number"),
+    "an underscore in a target": ("a,y\n1,2\n1,1_0\n1,3\n", "line 3, column 'y': '1_0' is no number"),
     "line of quoted lines": ('a,y\n1,"o\nne"\n\nx,"two"\n', "line 5, column 'a': 'x' is no number"),
-    "no target": ("a,y\n1,0\n2, \n3,1\n", "line 3, column 'y': the cell is missing .' '."),
+    "no target": ("a,y\n1,0\n2, \n3,1\n", "line 3, column 'y': the target is missing .' '.; fill it, or leave out"),
     "no targets": ("a,y\n1,\n2,\n", "the column 'y' is empty; expected targets"),
     "a text among numbers": ("a,y\n1,2.5\n1,x\n1,3\n1,4\n", "line 3, column 'y': 'x' is no number"),
-    "a missing number": ("a,y\n1,2.5\n1,?\n1,3\n1,4\n", "line 3, column 'y': the cell is missing .'.'."),
+    "a missing number": ("a,y\n1,2.5\n1,?\n1,3\n1,4\n", "line 3, column 'y': the target is missing .'.'."),
+    "only missing targets": ("a,y\n1,NA\n2,?\n", "the column 'y' is empty; expected targets"),
     "short row": ("a,b,y\n1,2,3\n1,2\n", "line 3: has 2 cells, the header line has 3; expected as many"),
+    "one cell": ("1,2,3\n1\n", "line 2: has 1 cell, the first line has 3; expected as many in each line"),
+    "text before the target": ("a,kind,y\n1,red,0\n", "column 'kind': 'red' is no number .*; or, if it is what to "
+                               r"predict, name it as the target \(in the command: --target 'kind'\)"),
     "long row": ("a,b,y\n1,2,3,\n", "line 2: has 4 cells, the header line has 3"),
-    "no header": ("1,2,0\n3,4,1\n", "its first line holds numbers, '1', '2', '0'; expected a header line"),
     "index": (",a,y\n0,1,0\n", r"column 1 has no name in the header line; .* \(pandas: to_csv\(index=False\)\)"),
+    "index of numbers": (",0,1,2,3,y\n0,1,0,1,0,1\n", "column 1 has no name in the header line"),
+    "more than a delimiter at the end": ("a,y,\n0,1,2\n", "column 3 has no name in the header line"),
+    "an empty cell at the end of the first": ("1,2,\n0,1,2\n", "its first line ends with an empty cell, others do no"),
     "names": ("a,a,y\n0,1,0\n", "two columns have the name 'a'; expected a name of its own"),
     "nothing": ("", "its first line is empty; expected the names of the columns"),
     "no rows": ("a,b,y\n\n", "has a header line and no rows; expected at least one sample"),
@@ -642,6 +654,70 @@ BAD_TABLES = {
 def test_bad_table(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         load(write_table(tmp_path, text))
+
+
+@pytest.mark.parametrize("marker", sorted(dataset.MISSING))
+def test_missing_values_are_the_same_among_numbers_and_names(tmp_path, marker):
+    """And none is a class; where they are is said, and how many."""
+    rows = f"a,b,kind\n1,2,red\n1,{{}},{marker}\n1,2,{marker}\n1,2,blue\n"
+    with pytest.raises(DataError, match=r"line 3, column 'kind': the target is missing .*, the first of 2 in this col"):
+        load(write_table(tmp_path, rows.format("5")))
+    with pytest.raises(DataError, match="line 3, column 'b': the cell is missing"):
+        load(write_table(tmp_path, rows.format(marker)))
+    np.savez(tmp_path / "named.npz", x_train=np.zeros((4, 2)), y_train=np.array(["a", marker, "b", marker]))
+    with pytest.raises(DataError, match="named.npz: y_train lacks 2 names of a class, the first in row 1 "):
+        load(tmp_path / "named.npz")
+
+
+HEADERS = {
+    # Samples from the first line on
+    "texts at the end": ("5.1,3.5,setosa\n4.9,3.0,setosa\n6,2,virginica\n", 3, 3), "numbers": ("1,2,0\n3,4,1\n", 2, 3),
+    "a text first": ("red;1.5;2\nblue;1.5;3\n", 2, 3), "one line": ("1.5,2.5,a\n", 1, 3),
+    "a missing cell": ("1.5,3,NA\n2,3,1\n", None, 3), "truth values": ("True,False,yes\nFalse,True,no\n", 2, 3),
+    "0 and 1": ("0,1,1\n1,0,1\n", 2, 3), "0 to 2 and a class": ("0,1,2,a\n3,4,5,b\n", 2, 4),
+    "a delimiter at the end": ("1.5,2,a,\n2.5,3,b,\n", 2, 3),
+    # A header line
+    "no number": ("a,b,y\n1,2,red\n", 1, 3), "years": ("2019,2020,growth\n1.5,2.5,3\n", 1, 3),
+    "numbers of columns": ("0,1,2,3,kind\n5.1,3.5,1.4,0.2,setosa\n", 1, 5), "all of them": ("0,1,2,3\n5,6,7,1\n", 1, 4),
+    "over a gap": ("7,8,y\n1,2,NA\n1,2,1\n", None, 3), "a delimiter behind it": ("a,b,y,\n1,2,0,\n", 1, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_whether_the_first_line_is_a_header(tmp_path, case):
+    text, n, width = HEADERS[case]
+    path = write_table(tmp_path, text)
+    if n is None:
+        with pytest.raises(DataError, match="is missing"):
+            load(path)
+        return
+    target = "column1" if text.startswith("red") else None
+    data = load(path, target=target)
+    assert data.x_train.shape == (n, width - 1) and len(data.y_train) == n
+    assert data.has_header == (n < text.count("\n"))
+    if not data.has_header:
+        names = [f"column{j + 1}" for j in range(width)]
+        target = target or names[-1]
+        assert (data.target, data.features) == (target, tuple(name for name in names if name != target))
+
+
+def test_samples_without_a_header(tmp_path):
+    """As many columns as features are these; of more, those of the same numbers."""
+    whole = write_table(tmp_path, "a,1,2\nb,3,4\n", "whole.csv")
+    bare = write_table(tmp_path, "1,2\n3,4\n", "bare.csv")
+    features = load(whole, target="column1").features
+    for path, y in ((whole, ["a", "b"]), (bare, None)):
+        x, found = load_samples(path, 2, features, "column1")
+        assert x.tolist() == [[1, 2], [3, 4]] and (found is None if y is None else found.tolist() == y)
+    with pytest.raises(DataError, match="its first line holds numbers and so is no header line; .*: 'u', 'v'"):
+        load_samples(bare, 2, ["u", "v"])
+    with pytest.raises(DataError, match="found 'u', 'v'; that table had no header line, so leave it out here, too"):
+        load_samples(write_table(tmp_path, "u,v\n1,2\n"), 2, features)
+
+
+def test_decimal_commas_are_not_taken_for_delimiters(tmp_path):
+    with pytest.raises(DataError, match="'1,5' is no number .with a point before decimals."):
+        load(write_table(tmp_path, "1,5;2,5;3,5\n1,5;2,5;3,5\n"))
 
 
 def test_table_that_is_none(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastbp import Adam, Network, Trainer, cost_and_gradient, find_eta
+from fastbp import Adam, Network, Trainer, cost_and_gradient, diagnose, find_eta, metrics
 from fastbp.inputs import as_inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # that they want scaling
@@ -118,6 +118,7 @@ def test_a_frame_of_one_type_is_read_where_it_lies():
     array = as_inputs(whole, network()).array
     assert np.shares_memory(array, numbers)
     assert array.flags.f_contiguous and not array.flags.writeable
+    assert np.shares_memory(as_inputs(pd.DataFrame(numbers, copy=False), network()).array, numbers)
     assert network().forward(whole).tobytes() == network().forward(numbers).tobytes()
     assert trained_by(lambda trainer: trainer.fit(whole, LABELS, 2)) == trained_by(
         lambda trainer: trainer.fit(numbers, LABELS, 2))
@@ -260,3 +261,87 @@ def test_text_in_one_of_several_columns_of_targets():
 def test_weights_that_are_refused(weights, error, message):
     with pytest.raises(error, match=message):
         Trainer(network()).fit(frame(), LABELS, sample_weight=pd.Series(weights))
+
+
+# The same rows in another order
+
+PAIRED = {
+    "fit": lambda trainer, X, y, w: trainer.fit(X, y, sample_weight=w),
+    "validation": lambda trainer, X, y, w: trainer.fit(NUMBERS, LABELS, validation_data=(X, y, w)),
+    "partial_fit": lambda trainer, X, y, w: trainer.partial_fit(X, y, sample_weight=w),
+    "fit_batches": lambda trainer, X, y, w: trainer.fit_batches([(X, y, w)]),
+    "evaluate": lambda trainer, X, y, w: trainer.evaluate(X, y, sample_weight=w),
+    "gradient": lambda trainer, X, y, w: cost_and_gradient(trainer.network, X, y, sample_weight=w),
+    "find_eta": lambda trainer, X, y, w: find_eta(trainer, X, y, steps=20),
+    "diagnose": lambda trainer, X, y, w: diagnose(trainer, X, y),
+    "metrics": lambda trainer, X, y, w: metrics.accuracy(y, pd.Series(trainer.network.predict(X), X.index)),
+}  # fmt: skip
+INDEXES = {
+    "texts": [f"r{i}" for i in range(N)],
+    "numbers of the rows": range(N),
+    "mixed": [*range(N - 1), "last"],
+    "levels": pd.MultiIndex.from_product([["a", "b"], range(N // 2)]),
+    "times": pd.date_range("2020-01-01", periods=N),
+}
+
+
+@pytest.mark.parametrize("call", PAIRED.values(), ids=PAIRED)
+def test_rows_in_another_order_are_pointed_out(call):
+    x, y = frame().set_axis(INDEXES["texts"]), pd.Series(LABELS, INDEXES["texts"])[::-1]
+    own, first, other = "validation " * (call is PAIRED["validation"]), "X", "y"
+    if call is PAIRED["metrics"]:
+        first, other = "y", "outputs"
+    with pytest.warns(UserWarning, match="in another order") as caught:
+        call(Trainer(network()), x, y, WEIGHTS)
+    caught = [one for one in caught if one.category is UserWarning]
+    assert [str(one.message) for one in caught] == [
+        f"the index of {own}{other} has the labels of the index of {own}{first} in another order, and rows are paired "
+        f"by position: {other} = {other}.loc[{first}.index]; or, if they are in one order, reset_index(drop=True) for "
+        "each"]
+    if call is not PAIRED["fit_batches"]:  # which reads ahead in a thread
+        assert caught[0].filename == __file__
+    call(Trainer(network()), x.reset_index(drop=True), y.reset_index(drop=True), WEIGHTS)
+
+
+@pytest.mark.parametrize("labels", INDEXES.values(), ids=INDEXES)
+def test_any_labels_of_rows(labels):
+    x, y, trainer = frame().set_axis(labels), pd.Series(LABELS, labels), Trainer(network())
+    expected = trainer.evaluate(x, y)
+    with pytest.warns(UserWarning, match="index of y has the labels of the index of X in another order"):
+        assert trainer.evaluate(x, y[::-1]) == trainer.evaluate(NUMBERS, LABELS[::-1])
+    assert trainer.evaluate(x, y[::-1].loc[x.index]) == expected
+
+
+def test_weights_in_another_order_are_pointed_out():
+    x, y = frame(), pd.Series(LABELS)
+    weights, trainer = pd.DataFrame({"w": WEIGHTS})[::-1], Trainer(network())
+    with pytest.warns(UserWarning, match=r"index of sample_weight has .* sample_weight\.loc\[X\.index\]"):
+        trainer.fit(x, y, sample_weight=weights)
+    with pytest.warns(UserWarning, match=r"index of sample_weight has the labels of the index of y in .*\[y\.index\]"):
+        trainer.fit(NUMBERS, y, sample_weight=weights)
+    with pytest.warns(UserWarning, match="index of y and of sample_weight has the labels of") as caught:
+        trainer.evaluate(x, y[::-1], sample_weight=weights)
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="index of validation sample_weight has .* of validation X in another order"):
+        trainer.fit(x, y, validation_data=(x, y, weights))
+    outputs, message = trainer.network.forward(x), "index of sample_weight has the labels of the index of y in another"
+    for metric in (metrics.accuracy, metrics.top_k, metrics.log_loss, metrics.confusion_matrix):
+        with pytest.warns(UserWarning, match=message):
+            metric(y, outputs, sample_weight=weights)
+    with pytest.warns(UserWarning, match=message):
+        metrics.rmse(y, outputs[:, :1], sample_weight=weights)
+
+
+def test_labels_of_rows_that_come_twice():
+    twice = [*range(N // 2)] * 2
+    with pytest.warns(UserWarning, match="rows are paired by position: bring them into one order; or, if"):
+        Trainer(network()).evaluate(frame().set_axis(twice), pd.Series(LABELS, sorted(twice)))
+
+
+def test_rows_that_have_nothing_in_common_are_as_they_are():
+    trainer, y = Trainer(network()), pd.Series(LABELS)
+    for index in (range(1, N + 1), INDEXES["texts"], INDEXES["levels"], INDEXES["times"], [0] * N):
+        trainer.fit(frame().set_axis(index), y, sample_weight=pd.Series(WEIGHTS, index))
+    trainer.fit(frame(), LABELS[::-1].tolist())
+    with pytest.raises(ValueError, match=r"y has shape \(39,\), but there are 40 samples"):
+        trainer.fit(frame(), y[1:])

@@ -1,6 +1,7 @@
 """Metrics beside scikit-learn's, and as a fit computes and watches them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.metrics as theirs
 
@@ -415,3 +416,22 @@ def test_shares_of_classes_are_values_to_metrics_of_values():
         history = Trainer(net, "quadratic").fit(X, y, 1, validation_data=(X, y), metrics=["r2", "mae", "accuracy"])
         assert history.metrics["mae"][0] == pytest.approx(np.abs(net.forward(X) - y).mean())
         assert 0 <= history.metrics["accuracy"][0] <= 1
+
+
+def test_columns_of_two_frames_are_matched_by_name():
+    draw = np.random.default_rng(0)
+    y, outputs = (pd.DataFrame(draw.random((50, 3)), columns=["a", "b", "c"]) for _ in range(2))
+    other = y[["c", "a", "b"]]
+    assert metrics.rmse(other, outputs) == metrics.rmse(y, outputs) == metrics.rmse(y.values, outputs.values)
+    rows = pd.get_dummies(y.idxmax(axis=1))
+    expected = metrics.accuracy(rows.values, outputs.values)
+    assert metrics.accuracy(rows[["b", "c", "a"]], outputs) == metrics.accuracy(rows, outputs.values) == expected
+    assert metrics.accuracy(rows, outputs.set_axis(range(3), axis=1)) == expected
+    assert metrics.log_loss(other > 0.5, outputs) == metrics.log_loss(y > 0.5, outputs.values)
+    numbered = rows.set_axis(range(3), axis=1)
+    assert metrics.accuracy(numbered[[2, 0, 1]], outputs) == expected
+    assert metrics.accuracy(numbered[[2, 0, 1]], outputs.set_axis(range(3), axis=1)) == expected
+    with pytest.raises(ValueError, match="y lacks column 'a' and has column 'd' that outputs lacks"):
+        metrics.accuracy(rows.rename(columns={"a": "d"}), outputs)
+    with pytest.raises(ValueError, match="y has 2 columns 'a': give"):
+        metrics.accuracy(rows.rename(columns={"b": "a"}), outputs)

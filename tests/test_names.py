@@ -1,6 +1,7 @@
 """Names of features and classes: learned when training begins, kept in files and copies, asked of all later data."""
 
 import copy
+import functools
 import json
 import pickle
 
@@ -10,8 +11,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from fastbp import Network, Trainer, cost_and_gradient, find_eta
-from fastbp.callbacks import EarlyStopping
+from fastbp import Network, Trainer, cost_and_gradient, diagnose, find_eta
+from fastbp.callbacks import Checkpoint, EarlyStopping
 
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 3)).astype("f4")
@@ -58,8 +59,9 @@ def test_nothing_else_learns_them():
     with pytest.raises(ValueError, match="validation y"):
         begun.fit(FRAME, LABELS, validation_data=(FRAME, LABELS + 1))
     begun.fit(X, LABELS)
-    begun.fit(pd.DataFrame(X), LABELS)  # whose columns are numbers
-    begun.fit(pd.DataFrame(X, columns=["a", "a", "b"]), LABELS)
+    begun.fit(pd.DataFrame(X), LABELS)  # whose columns are places
+    with pytest.raises(ValueError, match="X has 2 columns 'a': give each column a name of its own"):
+        begun.fit(pd.DataFrame(X, columns=["a", "a", "b"]), LABELS)
     assert begun.network.feature_names is None
 
 
@@ -326,11 +328,11 @@ def test_a_file_without_names_is_read(tmp_path):
     with safe_open(path, framework="numpy") as file:
         description = json.loads(file.metadata()["fastbp"])
     tensors = load_file(path)
-    del description["feature_names"], description["classes"]
+    del description["feature_names"], description["classes"], description["target_names"]
     save_file(tensors, path, {"fastbp": json.dumps(description)})
     net = Network.load(path)
-    assert (net.feature_names, net.classes) == (None, None)
-    for name, bad in (("feature_names", ["a"]), ("classes", [1, 2, 3]), ("classes", "abc")):
+    assert (net.feature_names, net.classes, net.target_names) == (None, None, None)
+    for name, bad in (("feature_names", ["a"]), ("classes", [1, 2, 3]), ("classes", "abc"), ("classes", ["a"])):
         save_file(tensors, path, {"fastbp": json.dumps(description | {name: json.dumps(bad)})})
         with pytest.raises(ValueError, match=f"holds no valid fastbp network: {name} must be "):
             Network.load(path)
@@ -386,3 +388,229 @@ def test_labels_of_bytes_are_texts():
     net = Network([3, 2], seed=1)
     Trainer(net).fit(X, names, 1)
     assert net.classes.tolist() == ["no", "yes"]
+
+
+# Columns of targets
+
+ROWS = {
+    "softmax": pd.get_dummies(pd.Series(WORDS), dtype=float)[["cat", "fish", "ant"]],
+    "sigmoid": pd.DataFrame(X > 0, columns=["p", "q", "r"]).astype(float),
+    "identity": pd.DataFrame(X * [1, 5, 25], columns=["p", "q", "r"]),
+}
+
+
+def trained_on_rows(output="softmax"):
+    begun = trainer(output=output)
+    begun.fit(X, ROWS[output], 2)
+    return begun
+
+
+USES_OF_TARGETS = {
+    "evaluate": lambda trainer, y: trainer.evaluate(X, y),
+    "gradient": lambda trainer, y: cost_and_gradient(trainer.network, X, y)[1],
+    "fit": lambda trainer, y: trainer.fit(X, y).loss,
+    "partial_fit": lambda trainer, y: trainer.partial_fit(X, y),
+    "fit_batches": lambda trainer, y: trainer.fit_batches([(X, y)]).loss,
+    "find_eta": lambda trainer, y: find_eta(trainer, X, y, steps=10).losses,
+    "diagnose": lambda trainer, y: list(diagnose(trainer, X, y).figures.values()),
+    "validation": lambda trainer, y: trainer.fit(X, y.iloc[:, ::-1], validation_data=(X, y)).validation_loss,
+    "metrics": lambda trainer, y: trainer.fit(X, y.iloc[:, ::-1], validation_data=(X, y), metrics=[
+        "r2" if trainer.network.classes is None else "precision"]).metrics.popitem()[1],
+}
+
+
+@pytest.mark.parametrize("output", ROWS)
+@pytest.mark.parametrize("use", USES_OF_TARGETS.values(), ids=USES_OF_TARGETS)
+def test_another_order_of_targets_is_put_right(use, output):
+    rows = ROWS[output]
+    expected = np.asarray(use(trained_on_rows(output), rows), float)
+    other = rows.iloc[:, [2, 0, 1]]
+    assert np.asarray(use(trained_on_rows(output), other), float).tobytes() == expected.tobytes()
+    loaded = pickle.loads(pickle.dumps(trained_on_rows(output)))
+    assert np.asarray(use(loaded, other), float).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("output", ROWS)
+@pytest.mark.parametrize("use", USES_OF_TARGETS.values(), ids=USES_OF_TARGETS)
+def test_other_columns_of_targets_are_refused(use, output):
+    begun, rows = trained_on_rows(output), ROWS[output]
+    first = rows.columns[0]
+    whose = "the targets of the training lack" if output == "identity" else "is none of the network's classes"
+    with pytest.raises(ValueError, match=f"y lacks column '{first}' and has column 'other' that {whose}"):
+        use(begun, rows.rename(columns={first: "other"}))
+    advice = "" if output == "identity" else r"; in pandas y\.reindex\(columns=network\.classes, fill_value=0\)"
+    with pytest.raises(ValueError, match=f"y lacks column '{first}'{advice}"):
+        use(begun, rows.drop(columns=first))
+
+
+def test_columns_of_rows_name_the_classes():
+    begun = trained_on_rows()
+    begun.fit(X, ROWS["softmax"], 200)
+    net = begun.network
+    assert net.classes.tolist() == ["cat", "fish", "ant"]  # as the columns are
+    assert net.target_names is None
+    assert np.mean(net.predict(X) == WORDS) > 0.9
+    assert (net.classes[np.argmax(net.predict_proba(X), axis=1)] == net.predict(X)).all()
+    assert begun.evaluate(X, WORDS) == begun.evaluate(X, ROWS["softmax"]) == begun.evaluate(X, ROWS["softmax"].values)
+    with pytest.raises(ValueError, match=r"y holds numbers, .* names \('cat', 'fish', 'ant'\): .*classes\[y\]"):
+        begun.evaluate(X, SORTED)
+
+
+def test_columns_of_yes_and_no_name_the_classes():
+    net = trained_on_rows("sigmoid").network
+    assert (net.multilabel, net.classes.tolist()) == (True, ["p", "q", "r"])
+    assert net.predict(X).shape == (N, 3)
+
+
+def test_one_label_a_column_of_numbers_is_the_number_of_the_column():
+    """As pandas.get_dummies makes them of labels; then labels are numbers as ever."""
+    expected = trainer()
+    expected.fit(X, LABELS, 2)
+    for rows in (pd.get_dummies(LABELS), pd.get_dummies(LABELS)[[2, 0, 1]], pd.get_dummies(LABELS.astype(float))):
+        begun = trainer()
+        begun.fit(X, rows, 2)
+        assert begun.network.classes is None
+        assert begun.network.theta.tobytes() == expected.network.theta.tobytes()
+        assert begun.evaluate(X, LABELS) == begun.evaluate(X, rows)
+    assert begun.network.predict(X).dtype.kind == "i"
+
+
+def test_other_numbers_of_columns_are_names_of_classes():
+    begun = trainer()
+    begun.fit(X, pd.get_dummies(LABELS * 10), 60)
+    assert begun.network.classes.tolist() == ["0", "10", "20"]
+    with pytest.raises(ValueError, match=r"give those, e\.g\. numpy\.array\(y\)\.astype\(str\), or set"):
+        begun.evaluate(X, LABELS * 10)
+    assert begun.evaluate(X, (LABELS * 10).astype(str)) == begun.evaluate(X, pd.get_dummies(LABELS * 10)[[20, 0, 10]])
+
+
+def test_nothing_but_training_learns_the_names_of_targets():
+    for output, rows in ROWS.items():
+        begun = trainer(output=output)
+        begun.evaluate(X, rows), cost_and_gradient(begun.network, X, rows), find_eta(begun, X, rows, steps=10)
+        diagnose(begun, X, rows)
+        with pytest.raises(ValueError, match="validation y"):
+            begun.fit(X, rows, validation_data=(X, rows * np.inf))
+        begun.fit(X, rows.values)
+        assert (begun.network.classes, begun.network.target_names) == (None, None)
+    begun = trainer(1, "identity")
+    begun.fit(X, pd.DataFrame({"price": X[:, 0]}))
+    begun.evaluate(X, pd.Series(X[:, 0], name="cost"))  # a single column is what it is
+    assert begun.network.target_names is None
+
+
+def test_names_of_targets_are_kept(tmp_path):
+    net = trained_on_rows("identity").network
+    assert (net.target_names, net.classes) == (("p", "q", "r"), None)
+    for kept in (through_file(net, tmp_path / "net.safetensors"), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert kept.target_names == ("p", "q", "r")
+        assert Trainer(kept).evaluate(X, ROWS["identity"][["r", "p", "q"]]) == Trainer(net).evaluate(
+            X, ROWS["identity"])
+
+
+def test_a_fit_that_goes_on_knows_the_names_of_targets(tmp_path):
+    expected = trainer(output="identity")
+    expected.fit(X, ROWS["identity"], 4)
+
+    def stop(fit):
+        if fit.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(output="identity").fit(X, ROWS["identity"], 4, callbacks=[Checkpoint(tmp_path, seconds=0), stop])
+    begun = trainer(output="identity")
+    begun.fit(X, ROWS["identity"], 4, callbacks=[Checkpoint(tmp_path, seconds=0, resume=True)])
+    assert begun.network.target_names == ("p", "q", "r")
+    assert begun.network.theta.tobytes() == expected.network.theta.tobytes()
+
+
+def test_names_of_targets_can_be_set_and_forgotten():
+    begun = trained_on_rows("identity")
+    other = ROWS["identity"].rename(columns={"p": "P"})
+    with pytest.raises(ValueError, match="has column 'P' .*; network.target_names = None lets it train on others"):
+        begun.fit(X, other)
+    begun.network.target_names = None
+    begun.fit(X, other)
+    assert begun.network.target_names == ("P", "q", "r")
+    begun = trained_on_rows()
+    with pytest.raises(ValueError, match="has column 'P' .*; network.classes = None lets it train on others"):
+        begun.fit(X, ROWS["softmax"].rename(columns={"ant": "P"}))
+    with pytest.raises(ValueError, match="target_names must be 3 different texts for 3 outputs, got 2: 'a', 'b'"):
+        trainer(output="identity").network.target_names = ["a", "b"]
+    with pytest.raises(ValueError, match="softmax outputs have classes: set network.classes, not target_names"):
+        trainer().network.target_names = ["a", "b", "c"]
+
+
+def test_layers_of_other_targets_are_not_taken():
+    one, other = (Network([3, 2], output="identity", seed=seed) for seed in (1, 2))
+    one.target_names, other.target_names = ["a", "b"], ["b", "a"]
+    with pytest.raises(ValueError, match="target_names are 'b', 'a' here, 'a', 'b' in the other network"):
+        other.take_layers(one)
+
+
+def test_a_bad_number_is_named_by_its_own_column():
+    begun = trained_on_rows("identity")
+    bad = ROWS["identity"][["r", "p", "q"]].copy()
+    bad.loc[7, "q"] = np.nan
+    with pytest.raises(ValueError, match="y: column 'q' has 1 missing value"):
+        begun.evaluate(X, bad)
+
+
+# Columns that are called something else than different texts
+
+OTHER_LABELS = {
+    "numbers": ([3, 5, 8], ("3", "5", "8")),
+    "shifted": ([1, 2, 3], ("1", "2", "3")),
+    "mixed": (["a", 0, 1.5], ("a", "0", "1.5")),
+    "levels": (pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)]), ("a_1", "a_2", "b_1")),
+    "times": (pd.date_range("2020-01-01", periods=3), tuple(f"2020-01-0{i} 00:00:00" for i in (1, 2, 3))),
+}
+
+
+@pytest.mark.parametrize("labels, names", OTHER_LABELS.values(), ids=OTHER_LABELS)
+def test_labels_that_are_no_texts_are_names_too(labels, names):
+    rows = pd.DataFrame(X, columns=labels)
+    begun, expected = trainer(output="identity"), trainer(output="identity")
+    begun.fit(rows, rows, 2)
+    expected.fit(X, X, 2)
+    assert (begun.network.feature_names, begun.network.target_names) == (names, names)
+    other = rows.iloc[:, [1, 2, 0]]
+    assert begun.evaluate(other, other) == begun.evaluate(X, X) == expected.evaluate(X, X)
+    with pytest.raises(ValueError, match="X lacks columns .* and has columns 'x', 'y', 'z' that the network was not"):
+        begun.network.predict(pd.DataFrame(X, columns=["x", "y", "z"]))
+
+
+def test_numbers_from_0_are_places():
+    rows = pd.DataFrame(X)
+    for begun in (trained(), trained_on_rows("identity"), trainer(output="identity")):
+        expected = begun.network.forward(X).tobytes()
+        assert begun.network.forward(rows).tobytes() == expected
+        assert begun.network.forward(rows[[2, 0, 1]]).tobytes() == expected
+    expected = begun.evaluate(X, X)
+    begun.fit(rows[[1, 0, 2]], rows[[2, 1, 0]])
+    assert (begun.network.feature_names, begun.network.target_names) == (None, None)
+    assert begun.evaluate(rows, rows[[1, 2, 0]]) == begun.evaluate(X, X) != expected
+
+
+def test_texts_of_places_are_those_places():
+    """A table that went through a CSV file has texts for numbers."""
+    begun = trainer()
+    begun.network.feature_names = ["2", "0", "1"]
+    assert begun.network.forward(pd.DataFrame(X[:, [1, 2, 0]])).tobytes() == begun.network.forward(X).tobytes()
+
+
+@pytest.mark.parametrize("labels, message", [
+    (["a", "b", "a"], "2 columns 'a'"),
+    ([1, 1, 1], "3 columns 1"),
+    ([0, 1, "1"], "columns 1 and '1', which are the same as texts"),
+    (pd.MultiIndex.from_tuples([("a", 1), ("b", 1), ("a", 1)]), r"2 columns \('a', 1\)"),
+])
+def test_columns_of_one_name_are_refused(labels, message):
+    rows = pd.DataFrame(X, columns=labels)
+    for begun in (trainer(output="identity"), trained_on_rows("identity"), trained()):
+        for call in (begun.network.predict, functools.partial(begun.evaluate, y=X), functools.partial(begun.fit, y=X)):
+            with pytest.raises(ValueError, match=f"^X has {message}: give each column a name of its own$"):
+                call(rows)
+        for call in (begun.evaluate, begun.fit, functools.partial(cost_and_gradient, begun.network)):
+            with pytest.raises(ValueError, match=f"^y has {message}"):
+                call(X, rows)

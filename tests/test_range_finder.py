@@ -90,8 +90,8 @@ def test_unscaled_inputs(seed, optimizer):
     found = find_eta(trainer, 100 * X + 1e4, Y)
     assert math.isnan(found.suggestion)
     assert re.fullmatch(r"no eta helped: in 200 steps with eta \S+ the loss falls from \d\S* to 0.\S*, which is hardly "
-                        r"better than the 0.\S* of a constant prediction: see fastbp.diagnose\(trainer, X, y\)",
-                        found.note)
+                        r"better than the 0.\S* of a constant prediction; inputs are not scaled: column \d+ has mean "
+                        r"1e\+04 and standard deviation \S+; standardise them, .*", found.note)
     assert (trainer.network.theta == before).all() and trainer.steps_done == 0
 
 
@@ -133,6 +133,16 @@ def test_targets_that_say_nothing_and_four_samples():
         part[:] = 0
     found = find_eta(perfect, X, np.tile([0, 1], 450))  # W is 0 and the shares are equal: only noise to learn from
     assert math.isnan(found.suggestion) and found.note.startswith("the loss never fell: in 200 steps")
+    assert "; hidden layer 0 is dead" in found.note
+
+
+def test_bytes_are_named_as_the_cause():
+    """And what to do, here and in the command."""
+    draw = np.random.default_rng(0)
+    images, labels = draw.integers(0, 256, size=(600, 64)).astype(np.uint8), draw.integers(0, 2, 600)
+    found = find_eta(Trainer(Network([64, 32, 2], seed=0), optimizer=SGD(0.1), batch_size=20), images, labels)
+    assert "inputs are not scaled: they are bytes from 0 to 255" in found.note
+    assert found.note.endswith("in the command give --input-scale 1/255")
 
 
 @pytest.mark.parametrize("name", ["range.png", "range.svg"])

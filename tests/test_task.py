@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastbp.data import Dataset
-from fastbp.task import CLASSES, VALUES, meaning, n_outputs
+from fastbp.task import CLASSES, VALUES, as_named, class_names, meaning, n_outputs, named
 
 LABELS = np.arange(60) % 3
 NAMES = np.array(["a", "b", "c"])[LABELS]
@@ -17,7 +17,8 @@ MEANINGS = {
     "fractions": (FRACTIONS, None, None, VALUES, 1), "float16": (FRACTIONS.astype("f2"), None, None, VALUES, 1),
     "rows": (np.eye(3)[LABELS], None, None, VALUES, 3), "integer rows": (np.eye(3, dtype=int), None, None, VALUES, 3),
     "whole floats": (np.arange(500.0), None, None, VALUES, 1), "few samples": (np.arange(3.0), None, None, VALUES, 1),
-    "a label that lacks": (LABELS * 2 // 2 + (LABELS > 1), None, None, CLASSES, 4),
+    "a label that lacks": (LABELS * 2 // 2 + (LABELS > 1), None, None, CLASSES, 3),
+    "from 1": (LABELS + 1, None, None, CLASSES, 3), "-1 and 1": (2 * (LABELS > 0) - 1, None, None, CLASSES, 2),
     "NaN": (np.array([0, 1, np.nan, 1]), None, None, VALUES, 1),
     # By the loss
     "poisson": (LABELS, "poisson", None, VALUES, 1), "quadratic": (LABELS, "quadratic", None, VALUES, 1),
@@ -31,7 +32,8 @@ MEANINGS = {
     "said classes": (LABELS.astype(float), None, CLASSES, CLASSES, 3),
     "said values": (LABELS, None, VALUES, VALUES, 1), "said classes, huber": (LABELS, "huber", CLASSES, CLASSES, 3),
     "said values of floats": (LABELS.astype(float), None, VALUES, VALUES, 1),
-    "said classes of prices": (np.array([7, 250, 3]), None, CLASSES, CLASSES, 251),
+    "said classes of prices": (np.array([7, 250, 3]), None, CLASSES, CLASSES, 3),
+    "said classes of any numbers": (np.array([-7, 2**60, 3]), None, CLASSES, CLASSES, 3),
 }  # fmt: skip
 
 
@@ -43,6 +45,7 @@ def test_meaning(case):
 
 
 QUESTIONS = {
+    "degrees": (np.arange(-20, 31), "integers from -20 to 30"),
     "floats": (np.array([0.0, 1, 2] * 4), r"stored as floats, 3 different ones \(0, 1, 2\)"),
     "two": (np.array([-1.0, 1] * 2), r"stored as floats, 2 different ones \(-1, 1\)"),
     "a hundred": (np.arange(500.0) % 100, r"stored as floats, 100 different ones \(0, 1, 2, ...\)"),
@@ -72,8 +75,33 @@ def test_contradictions(y, loss, task, message):
 def test_labels_of_the_test_samples():
     """They count; names must be those of the training samples."""
     x = np.zeros((2, 2))
-    assert n_outputs(Dataset(x, np.array([0, 1]), x, np.array([0, 4])), CLASSES) == 5
+    assert n_outputs(Dataset(x, np.array([0, 1]), x, np.array([0, 2])), CLASSES) == 3
+    assert class_names(Dataset(x, np.array([0, 1]), x, np.array([0, 4])), CLASSES) == ["0", "1", "4"]
     with pytest.raises(ValueError, match="the test samples have the class c, which no training sample has"):
         n_outputs(Dataset(x, NAMES[:2], x, NAMES[1:3]), CLASSES)
     with pytest.raises(ValueError, match=r"classes need whole labels or texts, the targets hold 0\.5"):
         n_outputs(Dataset(x, np.array([0, 0.5]), None, None), CLASSES)
+
+
+@pytest.mark.parametrize(("labels", "names"), [
+    ([0, 1, 2], None), ([1, 2, 10], ["1", "2", "10"]), ([0, 2, 0], ["0", "2"]), ([-1, 1, 1], ["-1", "1"]),
+    ([1.0, 2.0, 2.0], ["1", "2"]), ([True, False, True], None), ([3, 3, 2**63 - 1], ["3", "9223372036854775807"]),
+])  # fmt: skip
+def test_integers_that_do_not_count_from_0_are_names(labels, names):
+    """In the order of their numbers, for the training and for the test samples."""
+    y, x = np.array(labels), np.zeros((3, 2))
+    dataset = Dataset(x, y, x[:1], y[:1])
+    dataset.features = ("a", "b")
+    assert class_names(dataset, CLASSES) == names
+    made = named(dataset, None if names is None else np.array(names))
+    expected = labels if names is None else [str(int(label)) for label in labels]
+    assert (made.y_train.tolist(), made.y_test.tolist(), made.features) == (expected, expected[:1], ("a", "b"))
+
+
+def test_values_and_one_class_have_no_names():
+    x = np.zeros((3, 2))
+    assert class_names(Dataset(x, np.array([1, 2, 3]), None, None), VALUES) is None
+    assert class_names(Dataset(x, np.eye(3), None, None), CLASSES) is None
+    assert as_named(FRACTIONS, NAMES) is FRACTIONS
+    with pytest.raises(ValueError, match="the targets have one class only, 7: there is nothing to tell apart"):
+        class_names(Dataset(x, np.array([7, 7, 7]), None, None), CLASSES)

@@ -6,6 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import counted
+
+# What others write where there is no value, for numbers and for names of classes; none in small letters is a word.
+MISSING = frozenset(["", "?", "NA", "na", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN", "NULL",
+                     "null", "Null", "None"])
+
 
 class DataError(ValueError):
     """Raised when data are missing, damaged or of a wrong shape; the message says where, what was found and expected.
@@ -46,6 +52,8 @@ class Dataset(_Arrays):
         Names of the columns of x_train, if the source has them.
     target : str or None
         Name of the column that became y_train, likewise.
+    has_header : bool
+        False of a table whose first line is a sample; its columns are then called column1, column2, ...
 
     Examples
     --------
@@ -59,6 +67,7 @@ class Dataset(_Arrays):
     input_scale = 1.0
     features: tuple[str, ...] | None = None
     target: str | None = None
+    has_header: bool = True
 
 
 def build_dataset(arrays: dict[str, npt.NDArray[Any]], source: os.PathLike[str]) -> Dataset:
@@ -103,10 +112,17 @@ def checked_samples(
     if y is not None and y.ndim not in (1, 2):
         raise DataError(f"{source}: {y_name} has shape {y.shape}; expected (n_samples,) or (n_samples, n_outputs)")
     if y is not None and len(x) != len(y):
-        raise DataError(f"{source}: {x_name} has {len(x)} samples, {y_name} {len(y)}; expected as many of each")
+        raise DataError(f"{source}: {x_name} has {counted(len(x), 'sample')}, {y_name} {len(y)}; expected as many "
+                        "of each")
     for name, array in ((x_name, x), (y_name, y)):
         if array is not None and array.size == 0:
             raise DataError(f"{source}: {name} is empty, of shape {array.shape}; expected at least one sample")
+    if y is not None and y.dtype.kind == "U":
+        missing = np.flatnonzero([name.strip() in MISSING for name in y.ravel().tolist()])
+        if len(missing):
+            raise DataError(f"{source}: {y_name} lacks {counted(len(missing), 'name')} of a class, the first in row "
+                            f"{missing[0] // (y.size // len(y))} ({y.ravel()[missing[0]]!s}); leave those samples out; "
+                            "a class of that name needs another one")
     if y is not None and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     return x.reshape(len(x), -1), y

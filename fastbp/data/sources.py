@@ -61,7 +61,8 @@ def load(source: str | os.PathLike[str], target: str | None = None) -> Dataset:
           ``y_test``.
         - A table ``*.csv`` or ``*.tsv`` in UTF-8: a header line with the names of the columns, then a line a sample,
           with commas, semicolons or tabs between the cells. Features are numbers (true and false are 1 and 0); targets
-          are whole numbers, numbers, or texts, which are names of classes.
+          are whole numbers, numbers, or texts, which are names of classes. If the first line holds numbers it is a
+          sample, and the columns are called column1, column2, ...; unless a text in it stands over a column of numbers.
     target : str, optional
         Of a table: the column that holds the targets; None: the last one.
 

@@ -1,11 +1,13 @@
 """Tables: text files of a header line and rows, with commas, semicolons or tabs between the cells (CSV).
 
-A column of numbers is a feature; the targets are a column of numbers, or of texts, which are names of classes.
+A column of numbers is a feature; the targets are a column of numbers, or of texts, which are names of classes. A first
+line with numbers in it is no header line but a sample, unless what is below it says otherwise: see `_is_header`.
 """
 
 import csv
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,14 +16,16 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.data.dataset import DataError, Dataset
+from fastbp.checks import counted
+from fastbp.data.dataset import MISSING, DataError, Dataset
 
 DELIMITERS = ",;\t"
 BLOCK = 1000  # rows read in one go; 10,000 took twice the time, as they left the cache
-MISSING = ("", "?", "na", "n/a", "nan", "null", "none")  # what others write, in small letters
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+FEWEST_NUMBERED = 4  # columns called 0, 1, 2, ..., as pandas does: fewer numbers in a row may be a sample
 TRUTH = {"true": 1.0, "false": 0.0}
-# Which columns are features, and which, if any, the target; of all names in the header.
-Choice = Callable[[list[str]], tuple[list[str], str | None]]
+# Which columns are features, and which, if any, the target; of all names, and whether a header line says them.
+Choice = Callable[[list[str], bool], tuple[list[str], str | None]]
 Array = npt.NDArray[Any]
 
 
@@ -31,18 +35,20 @@ def read_table(path: Path, target: str | None = None) -> Dataset:
     A million rows of ten features and a text took 7 s, on a processor that others used too; the csv module alone, 1 s.
     """
 
-    def choose(names: list[str]) -> tuple[list[str], str | None]:
+    def choose(names: list[str], has_header: bool) -> tuple[list[str], str | None]:
         chosen = names[-1] if target is None else _known(target, names, path)
         if len(names) == 1:
             raise DataError(f"{path}: has the column {names[0]!r} alone; expected features and a target in columns of "
                             "their own, with commas, semicolons or tabs between them")
         return [name for name in names if name != chosen], chosen
 
-    features, chosen, x, y = _read(path, choose)
+    other = "" if target is not None else ("; or, if it is what to predict, name it as the target (in the command: "
+                                           "--target {!r})")
+    table, features, chosen, x, y = _read(path, choose, other)
     if y is None:
         raise DataError(f"{path}: the column {chosen!r} is empty; expected targets")
     dataset = Dataset(x, y, None, None)
-    dataset.features, dataset.target = tuple(features), chosen
+    dataset.features, dataset.target, dataset.has_header = tuple(features), chosen, table.has_header
     return dataset
 
 
@@ -53,24 +59,36 @@ def read_table_samples(
 
     The columns are those named by `features`, in their order; others are left out, but the only other one is the target
     if none is named. If `features` is None, they are all but the target, which is then the last one if there are more
-    than `n_features` and none is named.
+    than `n_features` and none is named. Without a header line as many columns as features are the features.
     """
 
-    def choose(names: list[str]) -> tuple[list[str], str | None]:
+    def choose(names: list[str], has_header: bool) -> tuple[list[str], str | None]:
         chosen = target if target in names else None
         if features is not None:
             missing = [name for name in features if name not in names]
+            without = set(features) <= set(_numbered(len(features) + 1))  # the table it was trained on had none
+            if without and not has_header and len(names) == len(features):
+                return names, None
+            if missing and not has_header:
+                raise DataError(f"{path}: its first line holds numbers and so is no header line; expected one with "
+                                f"the columns that the network was trained with: {_listed(features)}")
             if missing:
                 raise DataError(f"{path}: has no column {', '.join(map(repr, missing))}, which the network was "
-                                f"trained with; found {_listed(names)}")
+                                f"trained with; found {_listed(names)}"
+                                + ("; that table had no header line, so leave it out here, too" if without else ""))
             others = [name for name in names if name not in features]
             return list(features), others[0] if target is None and len(others) == 1 else chosen
         if target is None and n_features is not None and len(names) > n_features:
             chosen = names[-1]
         return [name for name in names if name != chosen], chosen
 
-    _, _, x, y = _read(path, choose)
+    _, _, _, x, y = _read(path, choose)
     return x, y
+
+
+def _numbered(n: int) -> list[str]:
+    """What the columns are called where no header line says it."""
+    return [f"column{j + 1}" for j in range(n)]
 
 
 def _known(target: str, names: list[str], path: Path) -> str:
@@ -85,12 +103,15 @@ def _listed(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _read(path: Path, choose: Choice) -> tuple[list[str], str | None, Array, Array | None]:
-    """Return the names of features and target, the features (n, n_features) as float64, and the targets."""
+def _read(path: Path, choose: Choice, other: str = "") -> tuple["_Table", list[str], str | None, Array, Array | None]:
+    """Return the table, the names of features and target, the features (n, n_features) as float64, and the targets.
+
+    other: what else to do about a text among the features, with {!r} for the name of its column.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            table = _Table(path, file)
-            features, target = choose(table.names)
+            table = _Table(path, file, other)
+            features, target = choose(table.names, table.has_header)
             where = [table.names.index(name) for name in features]
             blocks: list[Array] = []
             cells: list[str] = []
@@ -107,38 +128,68 @@ def _read(path: Path, choose: Choice) -> tuple[list[str], str | None, Array, Arr
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8 ({error.reason}); expected a table, saved as UTF-8") from None
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected a table with a header line") from None
+        raise DataError(f"{path}: no such file; expected a table") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a table with a header line") from error
-    return features, target, np.concatenate(blocks), y
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a table") from error
+    return table, features, target, np.concatenate(blocks), y
 
 
 class _Table:
-    """A file with a header line: the names of its columns, the cells of its rows, and where they are."""
+    """A file of rows: the names of its columns, the cells below the header line if there is one, and where they are."""
 
-    def __init__(self, path: Path, file: TextIO):
-        self.path, self.file = path, file
-        self.delimiter = max(DELIMITERS, key=lambda delimiter: len(next(self._rows(delimiter, strict=False), [])))
-        self.names = [name.strip() for name in next(self._rows(self.delimiter), [])]
-        if not self.names:
+    def __init__(self, path: Path, file: TextIO, other: str = ""):
+        self.path, self.file, self.other = path, file, other
+        self.delimiter = max(DELIMITERS, key=self._splits)
+        first = [name.strip() for name in next(self._rows(self.delimiter), [])]
+        if not first:
             raise DataError(f"{path}: its first line is empty; expected the names of the columns")
+        self.width = len(first)
+        self.ends_with_delimiter = len(first) > 2 and first[-1] == ""
+        if self.ends_with_delimiter:  # its column must be empty all the way: see `blocks`
+            first.pop()
+        self.has_header = self._is_header(first)
+        self.names = first if self.has_header else _numbered(len(first))
         for i, name in enumerate(self.names):
             if name == "":
-                raise DataError(f"{path}: column {i + 1} has no name in the header line; name it, or leave it out if "
-                                "it only counts the rows (pandas: to_csv(index=False))")
+                raise self._no_name(i)
             if name in self.names[:i]:
                 raise DataError(f"{path}: two columns have the name {name!r}; expected a name of its own for each")
-        if all(_number(name) is not None for name in self.names):
-            raise DataError(f"{path}: its first line holds numbers, {_listed(self.names, 3)}; expected a header line "
-                            "with the names of the columns")
+
+    def _splits(self, delimiter: str) -> tuple[bool, int]:
+        """Whether it splits the first line into numbers with decimal commas, and into how many cells."""
+        cells = next(self._rows(delimiter, strict=False), [])
+        return len(cells) > 1 and any(DECIMAL_COMMA.fullmatch(cell.strip()) for cell in cells), len(cells)
+
+    def _no_name(self, column: int) -> DataError:
+        if not self.has_header:
+            return DataError(f"{self.path}: its first line ends with an empty cell, others do not; fill it, or leave "
+                             "out the line")
+        return DataError(f"{self.path}: column {column + 1} has no name in the header line; name it, or leave it out "
+                         "if it only counts the rows (pandas: to_csv(index=False))")
+
+    def _is_header(self, first: list[str]) -> bool:
+        """Whether the first line holds names.
+
+        Without a number in it, it does. With one it does if a text stands over a column of numbers, or if its numbers
+        are those of their columns, counted from 0.
+        """
+        numbers = [j for j, cell in enumerate(first) if _is_number(cell) or cell.lower() in TRUTH]
+        if not numbers:
+            return True
+        if len(numbers) >= FEWEST_NUMBERED and all(first[j] == str(j) for j in numbers):
+            return True
+        texts = [j for j, cell in enumerate(first) if _number(cell) is None and cell not in MISSING]
+        rows = [row for row in islice(self._rows(self.delimiter), 1, BLOCK if texts else 1) if len(row) == self.width]
+        below = [[row[j] for row in rows if row[j].strip() not in MISSING] for j in texts]
+        return any(cells and None not in map(_number, cells) for cells in below)
 
     def _rows(self, delimiter: str, lines: list[int] | None = None, strict: bool = True) -> Iterator[list[str]]:
-        """All rows that are not empty, from the first line on; the number of each one's line, if asked for."""
+        """All rows that are not blank, from the first line on; the number of each one's line, if asked for."""
         self.file.seek(0)
         rows = csv.reader(self.file, delimiter=delimiter, strict=strict)
         try:
             for row in rows:
-                if row:
+                if row and (len(row) > 1 or row[0].strip()):
                     if lines is not None:
                         lines.append(rows.line_num)
                     yield row
@@ -147,20 +198,23 @@ class _Table:
 
     def blocks(self) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
         """The number of the first row, counted from 0 below the header line, and the columns of cells."""
-        rows, width, first = self._rows(self.delimiter), len(self.names), 0
-        next(rows)
+        rows, first = islice(self._rows(self.delimiter), int(self.has_header), None), 0
         while block := list(islice(rows, BLOCK)):
-            if set(map(len, block)) != {width}:
-                i = next(i for i, row in enumerate(block) if len(row) != width)
-                raise DataError(f"{self.path}, line {self.line(first + i)}: has {len(block[i])} cells, the header line "
-                                f"has {width}; expected as many in each line (quote cells that hold the delimiter)")
-            yield first, list(zip(*block, strict=True))
+            if set(map(len, block)) != {self.width}:
+                i = next(i for i, row in enumerate(block) if len(row) != self.width)
+                raise DataError(f"{self.path}, line {self.line(first + i)}: has {counted(len(block[i]), 'cell')}, the "
+                                f"{'header' if self.has_header else 'first'} line has {self.width}; expected as many "
+                                "in each line (quote cells that hold the delimiter)")
+            columns = list(zip(*block, strict=True))
+            if self.ends_with_delimiter and any(map(str.strip, columns.pop())):
+                raise self._no_name(self.width - 1)
+            yield first, columns
             first += len(block)
 
     def line(self, row: int) -> int:
         """The number of a row's (last) line, counted from 1; found by reading the file again."""
         lines: list[int] = []
-        next(islice(self._rows(self.delimiter, lines), row + 1, None))
+        next(islice(self._rows(self.delimiter, lines), row + self.has_header, None))
         return lines[-1]
 
 
@@ -171,6 +225,8 @@ def _numbers(cells: Sequence[str], table: _Table, column: int, first: int) -> Ar
     except ValueError:
         numbers = np.array([math.nan if (number := _number(cell)) is None else number for cell in cells])
     good = np.isfinite(numbers)
+    if "_" in "".join(cells):  # float reads 1_000
+        good &= ["_" not in cell for cell in cells]
     if not good.all():
         i = int(np.argmin(good))
         raise _no_number(cells[i], table, column, first + i)
@@ -178,30 +234,42 @@ def _numbers(cells: Sequence[str], table: _Table, column: int, first: int) -> Ar
 
 
 def _number(cell: str) -> float | None:
+    """What a cell says, if it is a number or a truth value."""
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)
     except ValueError:
         return TRUTH.get(cell.strip().lower())
 
 
+def _place(table: _Table, column: int, row: int) -> str:
+    return f"{table.path}, line {table.line(row)}, column {table.names[column]!r}"
+
+
 def _no_number(cell: str, table: _Table, column: int, row: int) -> DataError:
-    place = f"{table.path}, line {table.line(row)}, column {table.names[column]!r}"
-    if cell.strip().lower() in MISSING or _number(cell) is not None:
+    """What is wrong with a cell."""
+    name, place = table.names[column], _place(table, column, row)
+    if cell.strip() in MISSING:
         return DataError(f"{place}: the cell is missing ({cell!r}); fill it with a number, or leave out the line or "
                          "the column")
+    if _number(cell) is not None:
+        return DataError(f"{place}: {cell!r} is not finite; expected a number of at most 1.8e308, or leave out the "
+                         "line or the column")
     return DataError(f"{place}: {cell!r} is no number (with a point before decimals); write the column as numbers, a "
-                     "column of 0 and 1 for each of several texts, or leave it out")
+                     "column of 0 and 1 for each of several texts, or leave it out" + table.other.format(name))
 
 
 def _targets(cells: list[str], table: _Table, column: int) -> Array | None:
     """Whole numbers, numbers, or if most cells are none of these, texts without the blanks around them; None if all
-    are empty."""
+    are missing."""
     kinds = {cell: _is_number(cell) for cell in set(cells)}
-    if all(cell.strip() == "" for cell in kinds):
+    missing = {cell for cell in kinds if cell.strip() in MISSING}
+    if len(missing) == len(kinds):
         return None
-    for i, cell in enumerate(cells):
-        if cell.strip() == "":
-            raise _no_number(cell, table, column, i)
+    if missing:
+        rows = [i for i, cell in enumerate(cells) if cell in missing]
+        several = f", the first of {len(rows):,} in this column" if len(rows) > 1 else ""
+        raise DataError(f"{_place(table, column, rows[0])}: the target is missing ({cells[rows[0]]!r}){several}; fill "
+                        "it, or leave out the line; a class of that name needs another one")
     if not any(kinds.values()) or 2 * sum(map(kinds.__getitem__, cells)) <= len(cells):
         return np.array([cell.strip() for cell in cells])
     return _whole(cells) if all(kinds.values()) else _numbers(cells, table, column, 0)
@@ -216,7 +284,8 @@ def _whole(cells: list[str]) -> Array:
 
 
 def _is_number(cell: str) -> bool:
+    """Whether it is a finite one; truth values are texts here."""
     try:
-        return math.isfinite(float(cell))
+        return "_" not in cell and math.isfinite(float(cell))
     except ValueError:
         return False
