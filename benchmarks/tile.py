@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core import compiler
-from fastbp.core.product import NEVER, Matrix, product, repeated_zero, transposed
+from fastbp.core.product import NEVER, Matrix, Shape, product, repeated_zero, transposed
 from fastbp.core.simd.cpu import VECTOR_BITS
 from fastbp.core.simd.memory import at
 from fastbp.core.simd.vectors import I64, Loop, Vectors
@@ -70,10 +70,11 @@ def multiply(c, c_row, a, a_row, b, b_row, n_rows, depth, n_columns, a_transpose
     """C = A B, `times` over."""
     one = np.int64(1)
     target, left, right = Matrix(at(c, 0), c_row, one), Matrix(at(a, 0), a_row, one), Matrix(at(b, 0), b_row, one)
+    shape = Shape(n_rows, n_columns, depth)
     if a_transposed:
         left = transposed(left)
     for _ in range(times):
-        product(target, left, right, n_rows, n_columns, depth, repeated_zero(target), c.dtype.type(1), NEVER)
+        product(target, left, right, shape, repeated_zero(target), c.dtype.type(1), NEVER)
 
 
 def peak(dtype: str, seconds: float):

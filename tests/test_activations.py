@@ -11,9 +11,10 @@ from numba.extending import intrinsic
 
 from fastbp.core import activations, compiler, reference
 from fastbp.core.activations import CODES, SIGMOID, SOFTMAX, activate, exp, multiply_by_prime, sigmoid, tanh
-from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, Cost, costs_and_errors
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, Cost, Outputs, costs_and_errors
 from fastbp.core.simd.cpu import LINE
 from fastbp.core.simd.elementwise import Numbers, each
+from fastbp.core.simd.memory import at
 from fastbp.core.simd.vectors import I32, Vectors
 
 DTYPES = ["float32", "float64"]
@@ -26,24 +27,25 @@ def compiled(f):
 
     @numba.njit(**compiler.FLAGS)
     def run(x, out, n):
-        apply(x, out, 1, n, len(x), ())
+        apply(at(x, 0), at(out, 0), 1, n, len(x), ())
 
     return run
 
 
 @compiler.serial
 def activate_row(code, z, a, n):
-    activate(code, z, a, 1, n, len(z))
+    activate(code, at(z, 0), at(a, 0), 1, n, len(z))
 
 
 @compiler.serial
 def multiply_row(code, z, a, delta, n):
-    multiply_by_prime(code, z, a, delta, 1, n, len(a))
+    multiply_by_prime(code, at(z, 0), at(a, 0), at(delta, 0), 1, n, len(a))
 
 
 @compiler.serial
 def cost_of_row(loss, activation, z, a, t, delta, costs):
-    costs_and_errors(loss, activation, z, a, t, delta, costs, 1, len(t), len(z))
+    outputs = Outputs(at(z, 0), at(a, 0), at(delta, 0), 1, len(t), len(z))
+    costs_and_errors(loss, activation, outputs, at(t, 0), at(costs, 0))
 
 
 def with_room(*rows):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, Network, Trainer, data
-from fastbp.core import compiler, kernels, reference
+from fastbp.core import call, compiler, reference
 from fastbp.core.noise import drop, threshold
+from fastbp.core.simd.memory import at
 from fastbp.randomness import ORDER, generator
 from fastbp.workspace import aligned
 
@@ -18,7 +19,7 @@ CASES = {"samples": ([6, 40, 30, 3], 50), "neurons": ([6, 700, 600, 3], 50), "pi
 
 @compiler.serial
 def drop_rows(key, first_row, first, limit, rows, n_rows, n, ld):
-    drop(key, first_row, first, limit, rows, n_rows, n, ld)
+    drop(key, first_row, first, limit, at(rows, 0), n_rows, n, ld)
 
 
 def dropped(rate, n_rows=64, n=200, key=12345, first_row=0, first=0, dtype="float32", ld=None):
@@ -32,10 +33,10 @@ def dropped(rate, n_rows=64, n=200, key=12345, first_row=0, first=0, dtype="floa
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 3, 16, 100])
 def test_as_the_reference(n, dtype):
-    layer = np.zeros(kernels.N_COLUMNS, np.int64)
+    layer = np.zeros(call.N_COLUMNS, np.int64)
     for rate in (0.0, 0.2, 0.9, 1 - 2.0**-32):
         for key, row in ((0, 0), ((1 << 62) - 1, (77 << 32) + 5)):
-            layer[kernels.DROPOUT], layer[kernels.KEY] = threshold(rate), key
+            layer[call.DROPOUT], layer[call.KEY] = threshold(rate), key
             expected = reference.dropout_factors(layer, row, 10, n)
             np.testing.assert_allclose(dropped(rate, 10, n, key, row, 0, dtype), expected, rtol=1e-6)
 

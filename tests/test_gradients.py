@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastbp import Network, cost_and_gradient, losses
-from fastbp.core import activations, kernels, reference, rules
+from fastbp.core import activations, equations, reference, rules
+from fastbp.core.call import ACTIVATION
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.network import CAPACITY, check_loss
 from fastbp.optimizers import SGD
@@ -22,7 +23,7 @@ MATCHING = [("quadratic", "identity"), ("binary_cross_entropy", "sigmoid"), ("cr
 
 
 class Net:
-    """A network in float64 with random parameters, and its cost and gradient by the compiled kernels."""
+    """A network in float64 with random parameters, and its cost and gradient by the compiled equations."""
 
     def __init__(self, sizes, hidden, output, loss, n, seed=0):
         self.draw = np.random.default_rng(seed)
@@ -41,15 +42,16 @@ class Net:
             self.targets = np.abs(self.targets)
 
     def cost(self, theta):
-        kernels.forward_serial(theta, self.layers, self.buffers, self.n, 1)
-        kernels.output_error_serial(self.layers, self.buffers, self.targets, self.workspace.costs, self.loss, self.n, 1)
-        return self.workspace.costs.mean()
+        equations.forward_serial(theta, self.layers, self.buffers, self.n, 1)
+        network, costs = (self.layers, self.buffers), self.workspace.costs
+        equations.output_error_serial(*network, self.targets, costs, self.loss, self.n, 1)
+        return costs.mean()
 
     def gradient(self):
         gradient = np.full_like(self.theta, np.nan)
         self.cost(self.theta)
-        kernels.backward_serial(self.theta, self.layers, self.buffers, self.n, 1)
-        kernels.weight_gradients_serial(gradient, self.layers, self.buffers, self.n, 1)
+        equations.backward_serial(self.theta, self.layers, self.buffers, self.n, 1)
+        equations.weight_gradients_serial(gradient, self.layers, self.buffers, self.n, 1)
         return gradient
 
 
@@ -81,7 +83,7 @@ def away_from_kinks(sizes, hidden, output, loss, n):
         net = Net(sizes, hidden, output, loss, n, seed)
         net.cost(net.theta)
         kinked = [z for z, layer in zip(net.workspace.z, net.layers, strict=True)
-                  if layer[kernels.ACTIVATION] in (activations.RELU, activations.LEAKY_RELU, activations.SELU)]
+                  if layer[ACTIVATION] in (activations.RELU, activations.LEAKY_RELU, activations.SELU)]
         if all(np.abs(z).min() > 1e-3 for z in kinked):
             return net
     raise AssertionError("every network drawn has a z too near to 0")
@@ -248,7 +250,7 @@ def test_repeating_every_sample_does_not_matter(net, times):
 def test_no_error_where_the_output_is_the_target(net, pair):
     """For the matching pairs delta[L] = a[L] - t, and with it every gradient, is 0 to the bit."""
     loss, output = pair
-    net.loss, net.layers[-1, kernels.ACTIVATION] = losses.LOSSES[loss]().rule(), activations.CODES[output]
+    net.loss, net.layers[-1, ACTIVATION] = losses.LOSSES[loss]().rule(), activations.CODES[output]
     net.cost(net.theta)
     net.targets[:] = net.workspace.a[-1]
     assert (net.gradient() == 0).all()

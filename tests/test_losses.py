@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, DivergenceError, Network, Trainer, cost_and_gradient, losses
-from fastbp.core import kernels, reference
+from fastbp.core import equations, reference
 from fastbp.core.activations import CODES
 from fastbp.core.costs import COSTS, CUSTOM, NO_LOSS, Cost
 
@@ -105,11 +105,11 @@ def test_huber_between_the_two():
 @pytest.mark.parametrize("code", [NO_LOSS.code, len(COSTS), 99])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_code_of_no_loss_is_no_other_loss(code, dtype):
-    """In the kernel the cost is NaN, which stops a fit as divergence does; the oracle says that the loss is unknown."""
+    """In compiled code the cost is NaN, which stops a fit as divergence does; the oracle says the loss is unknown."""
     workspace = Network([1, 2], output="softplus", dtype=dtype).workspace(capacity=3)
     workspace.z[0][:], workspace.a[1][:], workspace.targets[:], workspace.costs[:] = 0.0, math.log(2), 1.0, 0.0
     given = workspace.layers, workspace.buffers, workspace.targets, workspace.costs
-    kernels.output_error_serial(*given, Cost(code), 3, 1)
+    equations.output_error_serial(*given, Cost(code), 3, 1)
     assert np.isnan(workspace.costs).all()
     with pytest.raises(ValueError, match=f"unknown loss .*{code}"):
         reference.output_error(*given, Cost(code), 3)

@@ -22,7 +22,7 @@ from numba import types
 
 from fastbp.core import compiler
 from fastbp.core.activations import activate, multiply_by_prime
-from fastbp.core.product import Matrix, product, repeated_zero
+from fastbp.core.product import Matrix, Shape, product, repeated_zero
 from fastbp.core.simd import cpu, tile, vectors
 from fastbp.core.simd.memory import at
 from fastbp.core.threads import board
@@ -91,7 +91,7 @@ def compiled_here(dtype):
     def multiply(c, a, b, n_rows, n_columns, depth, scale, zeros):
         one = np.int64(1)
         C, A, B = Matrix(at(c, 0), n_columns, one), Matrix(at(a, 0), depth, one), Matrix(at(b, 0), n_columns, one)
-        product(C, A, B, n_rows, n_columns, depth, repeated_zero(C), scale, zeros)
+        product(C, A, B, Shape(n_rows, n_columns, depth), repeated_zero(C), scale, zeros)
 
     vector, size = DTYPES[dtype][::1], types.int64
     multiply.compile((vector, vector, vector, size, size, size, DTYPES[dtype], size))
@@ -273,8 +273,8 @@ def test_activations_store_whole_vectors(dtype):
     """Where a result is stored in place of one of the numbers it is selected from, LLVM stores the others only."""
     @numba.njit(**compiler.FLAGS)
     def run(code, z, a, delta, n):
-        activate(code, z, a, 1, n, n)
-        multiply_by_prime(code, z, a, delta, 1, n, n)
+        activate(code, at(z, 0), at(a, 0), 1, n, n)
+        multiply_by_prime(code, at(z, 0), at(a, 0), at(delta, 0), 1, n, n)
 
     vector, size = DTYPES[dtype][::1], types.int64
     run.compile((size, vector, vector, vector, size))

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 from fastbp import Network, Trainer, cost_and_gradient
-from fastbp.core import compiler, kernels, reference, rules
-from fastbp.core.rules import factors_of, update, update_block, update_serial
+from fastbp.core import build, compiler, reference, rules
+from fastbp.core.call import INFER, TRAIN
+from fastbp.core.rules import Change, as_rule, rates_of, update, update_block, update_serial
+from fastbp.core.simd.memory import at
 from fastbp.optimizers import OPTIMIZERS as KINDS
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
 
@@ -35,7 +37,9 @@ CURVATURES = np.array([0.1, 0.5, 1.0, 2.0, 5.0])
 
 @compiler.serial
 def update_range(theta, gradient, state, settings, eta, step, lo, hi):
-    update_block(theta, gradient, state, settings, factors_of(settings, eta, step), lo, hi - lo, lo, hi - lo)
+    rule, n = as_rule(at(settings, 0)), hi - lo
+    change = Change(at(theta, 0), at(state, 0), len(state), theta.size, rule)
+    update_block(change, lo, at(gradient, lo), n, n, rates_of(rule, eta, step))
 
 
 def descend(update, optimizer, dtype, steps, kernel_threads=()):
@@ -283,6 +287,12 @@ def test_a_slot_holds_what_it_is_named_for(optimizer):
     assert {slot: settings[getattr(rules, slot)] for slot in expected} == expected
 
 
+def test_compiled_code_reads_each_slot_by_its_name():
+    """The view has the slots in their order; only that of the rule is named for what it holds, its code."""
+    assert ["RULE", *(name.upper() for name in rules.SLOTS[1:])] == sorted(SLOTS, key=vars(rules).get)
+    assert (rules.SLOTS[rules.RULE], rules.RULE_VIEW.size) == ("code", rules.N_SETTINGS)
+
+
 def test_the_table_of_rules():
     """One row a code, in their order; each rule has settings; each is compared with the oracle."""
     assert [row.code for row in rules.RULES] == list(range(len(rules.RULES)))
@@ -310,11 +320,11 @@ def test_a_code_of_no_rule_is_an_error(code):
     for refused in (lambda: rules.row_of(code), lambda: update_serial(theta, gradient, state, settings, 0.1, 1, 1),
                     lambda: update(theta, gradient, state, settings, 0.1, 1, 2),
                     lambda: reference.update(theta.copy(), gradient, state, settings, 0.1, 1),
-                    lambda: kernels.address("float32", layers, settings, kernels.TRAIN)):
+                    lambda: build.address("float32", layers, settings, TRAIN)):
         with pytest.raises(ValueError, match="unknown rule|settings must hold the code of a rule"):
             refused()
     assert (theta == 1).all()
-    kernels.address("float32", layers, settings, kernels.INFER)  # no rule is asked for
+    build.address("float32", layers, settings, INFER)  # no rule is asked for
     update_range(theta, gradient, state, settings, 0.1, 1, 0, 3)
     assert np.isnan(theta).all()
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, AdamW, Network, Trainer
-from fastbp.core import compiler, kernels, noise, reference
+from fastbp.core import call, compiler, noise, reference
+from fastbp.core.simd.memory import at
 from fastbp.randomness import ORDER, generator
 from fastbp.workspace import aligned
 
@@ -42,7 +43,7 @@ def by_reference(trainer, X, y, epochs):
     state, costs, step = np.zeros((trainer.optimizer.n_moments, theta.size)), np.empty(len(X)), 0
     trained = np.ones(theta.size, bool)
     for l in trainer.frozen:
-        trained[w.layers[l, kernels.W] : w.layers[l, kernels.B] + w.layers[l, kernels.N_OUT]] = False
+        trained[w.layers[l, call.W] : w.layers[l, call.B] + w.layers[l, call.N_OUT]] = False
     for epoch in range(epochs):
         order = generator(ORDER, trainer.seed, epoch).permutation(len(X))
         for i in range(0, len(X), trainer.batch_size):
@@ -100,7 +101,7 @@ def test_the_same_bits(case, option, dtype):
 
 @compiler.serial
 def add_noise(key, first_row, deviation, rows, n_rows, n, ld):
-    noise.add_noise(key, first_row, deviation, rows, n_rows, n, ld)
+    noise.add_noise(key, first_row, deviation, at(rows, 0), n_rows, n, ld)
 
 
 def noise_rows(key, first_row, n_rows, n, dtype="float32", deviation=noise.WHOLE):
@@ -112,9 +113,9 @@ def noise_rows(key, first_row, n_rows, n, dtype="float32", deviation=noise.WHOLE
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_noise_is_the_inverse_of_the_normal_distribution(dtype):
-    layer = np.zeros(kernels.N_COLUMNS, np.int64)
+    layer = np.zeros(call.N_COLUMNS, np.int64)
     for key, row in ((0, 0), ((1 << 62) - 1, (77 << 32) + 5)):
-        layer[kernels.KEY], layer[kernels.NOISE] = key, 3 * noise.WHOLE
+        layer[call.KEY], layer[call.NOISE] = key, 3 * noise.WHOLE
         expected = reference.noise(layer, row, 40, 301)
         np.testing.assert_allclose(noise_rows(key, row, 40, 301, dtype, 3 * noise.WHOLE), expected, rtol=3e-6)
 

@@ -24,6 +24,7 @@ from fastbp.core.product import (
     NUMBERS_NEAR,
     TILE_HEIGHT,
     Matrix,
+    Shape,
     product,
     repeated_zero,
 )
@@ -58,7 +59,7 @@ def multiply(memory, c, first, zero, a, b, n_rows, n_columns, depth, scale, zero
     A = Matrix(at(memory, a[0]), a[1], a[2])
     B = Matrix(at(memory, b[0]), b[1], b[2])
     start = repeated_zero(C) if zero else Matrix(at(memory, first[0]), first[1], first[2])
-    product(C, A, B, n_rows, n_columns, depth, start, memory.dtype.type(scale), zeros)
+    product(C, A, B, Shape(n_rows, n_columns, depth), start, memory.dtype.type(scale), zeros)
 
 
 class Case:

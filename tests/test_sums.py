@@ -5,7 +5,7 @@ import pytest
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, cost_and_gradient
 from fastbp.callbacks import Every
-from fastbp.core import kernels
+from fastbp.core.plan import scratch_size
 from fastbp.inputs import as_weights
 from fastbp.randomness import ORDER, generator
 from fastbp.trainer import _split
@@ -59,8 +59,8 @@ def test_sums_of_chains_need_no_more_than_they_are_given():
     for sizes in ([8, 16, 3], [14, 512, 520, 5]):
         whole = sum((n_in + 1) * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
         for threads in (1, 2, 8):
-            assert kernels.scratch_size(sizes, threads, 513) >= 2 * whole + threads * 16
-            assert kernels.scratch_size(sizes, threads, 512) < 2 * whole + threads * whole
+            assert scratch_size(sizes, threads, 513) >= 2 * whole + threads * 16
+            assert scratch_size(sizes, threads, 512) < 2 * whole + threads * whole
 
 
 FACTORS = [1e-300, 1e-42, 1e-38, 1e38, 1e300, 1.7e308]

@@ -100,6 +100,12 @@ class Slip:
             if self._held.get(name) is not array:
                 self.vector[SLOTS[name]], self._held[name] = address_of_array(array), array
 
+    def forget(self, *names: str) -> None:
+        """Hold these arrays no longer: after a call, those that are as long as there are samples."""
+        for name in names:
+            self.vector[SLOTS[name]] = 0
+            self._held.pop(name, None)
+
     def put(self, **numbers: int) -> None:
         """Write whole numbers."""
         for name, number in numbers.items():
