@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -24,8 +25,16 @@ import numpy.typing as npt
 import fastbp
 from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit, History
-from fastbp.checkpoint import State, check_same, fingerprint, name_of_loss, name_of_schedule, without_address
-from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
+from fastbp.checkpoint import (
+    State,
+    check_same,
+    check_start,
+    fingerprint,
+    name_of_loss,
+    name_of_schedule,
+    without_address,
+)
+from fastbp.checks import counted, fraction, known_as, number, one_of, positive, truth, whole_number
 from fastbp.core import jit, kernels, losses
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.optimizers import (
@@ -642,10 +651,11 @@ class Trainer:
     def _epoch_of_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], fit: Fit, watchers: list[Callback],
                           names: Names) -> None:
         """Go through all batches once, unless a callback stops the fit."""
-        started, total, total_weight, samples = time.perf_counter(), 0.0, 0.0, 0
+        started, total, total_weight, samples, given = time.perf_counter(), 0.0, 0.0, 0, False
         fit.epoch += 1
         with contextlib.closing(read_ahead(batches, functools.partial(self._check_batch, names))) as checked:
             for x, t, weights in checked:
+                given = True
                 if len(weights) and not weights.any():
                     continue
                 run = _Run(self, x, t, weights, 1, None, [], partial=True)
@@ -659,9 +669,7 @@ class Trainer:
                 if fit.history.stopped:
                     break
         if samples == 0:
-            raise ValueError("there are no batches with a weight above 0" if fit.epoch == 1 else
-                             f"there are no batches in epoch {fit.epoch}; an iterator gives its own once, so give "
-                             "an object that can be iterated over again")
+            raise ValueError(_why_no_batches(given, fit.epoch))
         fit.history.seconds.append(time.perf_counter() - started)
         fit.history.loss.append(total / total_weight)
         fit.history.samples.append(samples)
@@ -731,6 +739,14 @@ class Trainer:
         if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(self._board, threads)
         return int(made)
+
+
+def _why_no_batches(given: bool, epoch: int) -> str:
+    """What to say of an epoch in which nothing was trained on; whether there were batches."""
+    if given:
+        return "there are no batches with a weight above 0"
+    where = "there are no batches" if epoch == 1 else f"there are no batches in epoch {epoch}"
+    return where + "; an iterator gives its own once, so give a list or an object that can be iterated over again"
 
 
 def _loss(trainer: Trainer, loss: str | losses.Loss | None) -> losses.Loss:
@@ -871,6 +887,7 @@ class _Run:
         self.total = epochs * self.steps
         self.fit = Fit(trainer.network, epochs=epochs) if fit is None else fit
         self.fit.state = self.state
+        self.start = ""  # the first parameters' fingerprint, if there are checkpoints
         self.partial = partial  # of a stream: without its schedule, and what has gone by cannot be gone over again
         self.first_epoch = trainer.epochs_done
         self._named: tuple[losses.Loss, Schedule | Function, dict[str, str]] | None = None
@@ -937,7 +954,8 @@ class _Run:
         tensors, known = calls.states(self.callbacks)
         tensors |= {"theta": trainer.network.theta, "state": trainer._state, "costs": self.costs[: self.at]}
         return tensors, {
-            "settings": self._identity(), "history": vars(fit.history) | ({} if fit.epoch_ends else {"stopped": ""}),
+            "settings": self._identity(), "start": self.start,
+            "history": vars(fit.history) | ({} if fit.epoch_ends else {"stopped": ""}),
             "callbacks": known, "steps_done": trainer.steps_done, "epochs_done": trainer.epochs_done,
             "epoch": fit.epoch if fit.epoch_ends else fit.epoch - 1, "step": fit.step, "at": self.at,
             "seconds": time.perf_counter() - self.started, "eta_factor": float(fit.eta_factor),
@@ -947,21 +965,38 @@ class _Run:
     def saved(self) -> State | None:
         """What the checkpoint of most steps holds, if a callback has one to go on from and it is of this fit: first its
         history. From here on no other fit writes to their folders."""
-        newest: State | None = None
+        found: dict[Path, State] = {}
         with contextlib.ExitStack() as undo:
             for callback in self.callbacks:
                 if isinstance(callback, calls.Checkpoint):
+                    self.start = fingerprint(self.trainer.network.theta)
                     saved = callback.saved()
                     undo.callback(callback.end, self.fit)
                     if callback.resumed is not None and saved is not None:
-                        check_same(callback.resumed, saved[1]["settings"], self._identity())
-                        newest = saved if newest is None or saved[1]["step"] > newest[1]["step"] else newest
+                        found[callback.resumed] = saved
+            for path, (_, there) in found.items():
+                check_same(path, there["settings"], self._identity())
+            if found:
+                newest = max(found, key=lambda path: found[path][1]["step"])
+                self._check_starts(newest, found)
             undo.pop_all()
-        if newest is not None:
-            there, fit = newest[1], self.fit
-            fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
-            fit.eta_factor = there["eta_factor"]
-        return newest
+        if not found:
+            return None
+        there, fit = found[newest][1], self.fit
+        fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
+        fit.eta_factor = there["eta_factor"]
+        LOG.info("resumed from %s: %d of %s were done", newest, fit.epoch, counted(fit.epochs, "epoch"))
+        return found[newest]
+
+    def _check_starts(self, newest: Path, found: dict[Path, State]) -> None:
+        """Refuse checkpoints of a network that began elsewhere; one that is where the newest ended goes on, too, as in
+        a further call after Ctrl-C. What goes on has begun where the first fit did."""
+        tensors, there = found[newest]
+        ends = {fingerprint(theta) for theta in (tensors["theta"], *tensors["state"][-1:])}
+        if self.start in ends:
+            self.start = there.get("start", "")
+        for path, (_, there) in found.items():
+            check_start(path, there.get("start", ""), self.start)
 
     def resume(self, tensors: dict[str, Array], there: dict[str, Any]) -> dict[str, Any]:
         """Go back to where a checkpoint was written; what the callbacks knew then."""
