@@ -365,7 +365,8 @@ class Checkpoint(_Own):
         >= 1: how many of the newest stay.
     resume : bool
         Go on from the newest whole one, if there is any: a fit of the same settings and data then ends with the same
-        parameters, to the bit, as one never interrupted. A fit that a time budget stopped goes on, too.
+        parameters, to the bit, as one never interrupted. A fit that a time budget stopped goes on, too. The network
+        is made as it was for the first fit, with the same seed, or holds what it ended with.
 
     Raises
     ------
@@ -377,9 +378,9 @@ class Checkpoint(_Own):
         A checkpoint cannot be written, on a full disk say. The fit ends, the older checkpoints stay, and the network
         holds the parameters of the last step.
     ValueError
-        When a fit begins: its settings, its data or the version are not those of the checkpoint, or a setting is out of
-        its range. Functions are compared by what they give: a schedule by its factors, a loss of your own by its costs
-        and errors; metrics by their names.
+        When a fit begins: its settings, its data, the parameters that the network begins with or the version are not
+        those of the checkpoint, or a setting is out of its range. Functions are compared by what they give: a schedule
+        by its factors, a loss of your own by its costs and errors; metrics by their names.
 
     Examples
     --------

@@ -148,3 +148,11 @@ def check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) ->
     if differ:
         what = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differ)
         raise ValueError(f"{path} is of another fit: {what}")
+
+
+def check_start(path: Path, there: str, here: str) -> None:
+    """Raise ValueError where a checkpoint's fit began with other parameters; older ones do not say with which."""
+    if there and there != here:
+        raise ValueError(f"{path} is of another fit: the start of the network, its first parameters, is {there!r} "
+                         f"there, {here!r} here; to go on, make the network anew as it was then, with its first seed; "
+                         "to train this one, name another folder")

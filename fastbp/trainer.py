@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
@@ -25,8 +26,16 @@ import fastbp
 from fastbp import callbacks as calls
 from fastbp import losses
 from fastbp.callbacks import Callback, Fit, History
-from fastbp.checkpoint import State, check_same, fingerprint, name_of_loss, name_of_schedule, without_address
-from fastbp.checks import fraction, known_as, number, one_of, positive, truth, whole_number
+from fastbp.checkpoint import (
+    State,
+    check_same,
+    check_start,
+    fingerprint,
+    name_of_loss,
+    name_of_schedule,
+    without_address,
+)
+from fastbp.checks import counted, fraction, known_as, number, one_of, positive, truth, whole_number
 from fastbp.core import build, call, engine
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.plan import Plan, plan_for, samples_at_once, scratch_size
@@ -74,6 +83,7 @@ OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and ou
 LEAST_SAMPLES = 24  # for each thread: of fewer a phase is a few grains, and who has more of cheap ones seems fast
 MOST_NOISE = 1e9  # what the table of layers holds, which counts in 2**-32
 LOG = logging.getLogger("fastbp")
+READ_ONCE = {"batch_size", "seed", "threads", "dropout", "noise", "frozen"}  # by a fit, when it begins
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 Validation = tuple[Inputs, Targets, Array]  # the last, weights: see `as_weights`
 
@@ -97,6 +107,10 @@ class DivergenceError(ArithmeticError):
 
 class Trainer:
     """Trains a network by gradient descent on shuffled mini-batches.
+
+    Each parameter but the network is an attribute, too, and may be assigned between fits, by the same rules:
+    `trainer.batch_size = 64`. During a fit callbacks may assign loss, optimizer, schedule, clip_norm, clip_value,
+    max_norm and ema. Once steps have been made, an optimizer or ema that needs another state needs a new Trainer.
 
     Defaults, the same as of `fastbp train`: SGD with Nesterov's momentum of 0.9, a learning rate of 0.2 for sigmoid and
     softmax outputs or 0.01 for others, and the linear schedule; mini-batches of 128; the loss that matches the output;
@@ -176,6 +190,22 @@ class Trainer:
     True
     """
 
+    if TYPE_CHECKING:  # what the settings are once they have been checked
+        loss: losses.Loss
+        optimizer: Optimizer
+        batch_size: int
+        seed: int
+        threads: int
+        schedule: Schedule | Function | None
+        dropout: tuple[float, ...]
+        noise: float
+        clip_norm: float | None
+        clip_value: float | None
+        max_norm: float | None
+        ema: float | None
+        frozen: tuple[int, ...]
+        _chooses_threads: bool
+
     @known_as(OF_FIT | OF_OPTIMIZER)
     def __init__(self, network: Network, loss: str | losses.Loss | None = None,
                  optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
@@ -184,47 +214,66 @@ class Trainer:
                  clip_value: float | None = None, max_norm: float | None = None, ema: float | None = None,
                  frozen: Sequence[int] = ()):
         self._network = check_network(network)
-        self.loss = check_loss(loss, network.activations[-1])
-        self.loss.rule(network.dtype.name)  # compiles what is the user's own
         self._default_optimizer = default_optimizer(network.activations[-1])
-        self.optimizer = _optimizer(optimizer, self._default_optimizer)
-        self.batch_size = whole_number("batch_size", batch_size, 1)
-        self.seed = whole_number("seed", seed, 0)
-        self.threads = choose_threads(threads, self._work(), WORTH_TRYING)
-        counts = sorted({1 if threads is None else self.threads, self.threads})
-        self._pace = pace_of(tuple(counts), network.layer_sizes, network.activations, network.dtype.name,
-                             self.batch_size, str(type(self.optimizer)), os.getpid())
-        if isinstance(schedule, str):
-            schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
-        if not (schedule is None or callable(schedule)) or isinstance(schedule, type):
-            made = f"; make one: {schedule.__name__}(...)" if isinstance(schedule, type) else ""
-            raise TypeError("schedule must be None, a name or a function (step, steps) -> factor, got "
-                            f"{schedule!r}{made}")
-        self.schedule = schedule
-        self.dropout = _rates(dropout, len(network.layer_sizes) - 2)
-        self.noise = number("noise", noise, 0, MOST_NOISE)
-        if 0 < self.noise < 1 / MOST_NOISE:
-            raise ValueError(f"noise must be 0 or at least {1 / MOST_NOISE:g}, got {noise!r}")
-        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
-        self.clip_value = None if clip_value is None else positive("clip_value", clip_value)
-        if clip_norm is not None and clip_value is not None:
-            raise ValueError("give clip_norm or clip_value, not both")
-        self.max_norm = None if max_norm is None else positive("max_norm", max_norm)
-        self.ema = None if ema is None else number("ema", ema, 0, 1, low_open=True, high_open=True)
-        self.frozen = _frozen(frozen, len(network.W))
+        settings = {"loss": loss, "optimizer": optimizer, "batch_size": batch_size, "seed": seed, "threads": threads,
+                    "schedule": schedule, "dropout": dropout, "noise": noise, "clip_norm": clip_norm,
+                    "clip_value": clip_value, "max_norm": max_norm, "ema": ema, "frozen": frozen}
+        for name, value in settings.items():
+            setattr(self, name, value)
         self.epochs_done = 0
         self.history = History()
         self._alone = threading.RLock()
         self._clock = np.zeros(1, np.int64)  # updates so far; the kernel counts on, so Ctrl-C cannot lose one
+        self._new_room()
+        self._new_state()
+        self.warned_of: set[str] = set()  # kinds of notes: each comes once
+        self._is_training = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check a setting by its rule, in the constructor and later, and renew what depends on it."""
+        if name in OF_OPTIMIZER:
+            raise AttributeError(f"a trainer has no {name}: {OF_OPTIMIZER[name]}")
+        if name not in SETTINGS:
+            return super().__setattr__(name, value)
+        chosen, made = SETTINGS[name](self, value), "_is_training" in vars(self)
+        if made:
+            self._check_change(name, chosen)
+        super().__setattr__(name, chosen)
+        if made and name == "batch_size" and self._chooses_threads:
+            self.threads = None  # type: ignore[assignment]  # chosen anew, by its rule
+        elif made and name in ("batch_size", "threads", "clip_norm", "optimizer"):
+            self._new_room()
+        if made and self._state_kind != self._kind_of_state(self.optimizer, self.ema):
+            self._new_state()
+
+    def _check_change(self, name: str, chosen: Any) -> None:
+        """Refuse what a fit reads once, while one is under way, and what the state of earlier steps is not for."""
+        if self._is_training and name in READ_ONCE:
+            raise RuntimeError(f"{name} cannot be changed during a fit, which reads it when it begins; change it "
+                               "before or after")
+        kind = self._kind_of_state(chosen if name == "optimizer" else self.optimizer,
+                                   chosen if name == "ema" else self.ema)
+        if kind != self._state_kind and (self.steps_done or self._is_training):
+            raise ValueError(f"{name} cannot be changed to {chosen!r}: the steps made so far have left a state of "
+                             "another kind; make a new Trainer")
+
+    def _new_room(self) -> None:
+        """What goes by the number of threads and the size of a mini-batch."""
+        net = self.network
+        counts = sorted({1 if self._chooses_threads else self.threads, self.threads})
+        self._pace = pace_of(tuple(counts), net.layer_sizes, net.activations, net.dtype.name, self.batch_size,
+                             str(type(self.optimizer)), os.getpid())
         self._board = np.zeros(board_size(self.threads), np.int64)
-        self._scratch = self._new_scratch()
-        # The moments, then the mean of the parameters, or while that is in their place they themselves.
-        rows = self.optimizer.n_moments + (self.ema is not None)
-        self._state_kind = self._kind_of_state()
-        self._state = aligned(rows * network.n_parameters, network.dtype).reshape(rows, network.n_parameters)
+        if len(vars(self).get("_scratch", ())) != self._scratch_size():
+            self._scratch = self._new_scratch()
+
+    def _new_state(self) -> None:
+        """The moments, then the mean of the parameters, or while that is in their place they themselves."""
+        net, rows = self.network, self.optimizer.n_moments + (self.ema is not None)
+        self._state_kind = self._kind_of_state(self.optimizer, self.ema)
+        self._state = aligned(rows * net.n_parameters, net.dtype).reshape(rows, net.n_parameters)
         self._holds_mean, self._mean_held = False, 0  # whether the network does, and the mean's checksum
         self._kept: tuple[Workspace, _Snapshot] | None = None  # of the last fit: memory is slow when it is new
-        self.warned_of: set[str] = set()  # kinds of notes: each comes once
 
     def _work(self) -> int:
         """Multiply-adds of a step."""
@@ -236,9 +285,10 @@ class Trainer:
     def _new_scratch(self) -> Array:
         return aligned(self._scratch_size(), self.network.dtype)
 
-    def _kind_of_state(self) -> tuple[float, bool]:
+    @staticmethod
+    def _kind_of_state(optimizer: Optimizer, ema: float | None) -> tuple[float, bool]:
         """What the rows of the state mean depends on the optimiser's rule, and whether the mean is among them."""
-        return self.optimizer.settings()[RULE], self.ema is not None
+        return optimizer.settings()[RULE], ema is not None
 
     def _settings(self) -> Array:
         settings = self.optimizer.settings()
@@ -248,12 +298,6 @@ class Trainer:
 
     def _prepare(self, layers: Array) -> None:
         """Write what only training does into a table of layers; called before each fit, as settings may be changed."""
-        if self._state_kind != self._kind_of_state():
-            raise ValueError("optimizer or ema was changed to one with another state; make a new Trainer")
-        if len(self._scratch) != self._scratch_size():
-            self._scratch = self._new_scratch()
-        if len(self._board) != board_size(self.threads):
-            self._board = np.zeros(board_size(self.threads), np.int64)
         for l, rate in enumerate(self.dropout):
             layers[l, call.DROPOUT] = threshold(rate)
             if rate or self.noise:  # a stream comes here with each batch, and a generator takes as long as small steps
@@ -276,7 +320,7 @@ class Trainer:
             self._mean_held = _checksum(self.network.theta)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_kept": None, "_scratch": None, "_alone": None}
+        return self.__dict__ | {"_kept": None, "_scratch": None, "_alone": None, "_is_training": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copy all that a step writes to: what a pickle hands over may be read-only, as joblib's memory maps are."""
@@ -296,6 +340,8 @@ class Trainer:
                     raise RuntimeError(f"this {what} is being trained by another thread; give each thread its own "
                                        "(copy.deepcopy of the trainer copies its network, too), or wait for the other")
                 held.callback(lock.release)
+            held.callback(setattr, self, "_is_training", self._is_training)  # a callback may train, too
+            self._is_training = True
             yield
 
     @property
@@ -598,10 +644,11 @@ class Trainer:
     def _epoch_of_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], fit: Fit, watchers: list[Callback],
                           names: Names) -> None:
         """Go through all batches once, unless a callback stops the fit."""
-        started, total, total_weight, samples = time.perf_counter(), 0.0, 0.0, 0
+        started, total, total_weight, samples, given = time.perf_counter(), 0.0, 0.0, 0, False
         fit.epoch += 1
         with contextlib.closing(read_ahead(batches, functools.partial(self._check_batch, names))) as checked:
             for x, t, weights in checked:
+                given = True
                 if len(weights) and not weights.any():
                     continue
                 run = _Run(self, x, t, weights, 1, None, [], partial=True)
@@ -615,9 +662,7 @@ class Trainer:
                 if fit.history.stopped:
                     break
         if samples == 0:
-            raise ValueError("there are no batches with a weight above 0" if fit.epoch == 1 else
-                             f"there are no batches in epoch {fit.epoch}; an iterator gives its own once, so give "
-                             "an object that can be iterated over again")
+            raise ValueError(_why_no_batches(given, fit.epoch))
         fit.history.seconds.append(time.perf_counter() - started)
         fit.history.loss.append(total / total_weight)
         fit.history.samples.append(samples)
@@ -712,6 +757,55 @@ class Trainer:
         return int(made)
 
 
+def _why_no_batches(given: bool, epoch: int) -> str:
+    """What to say of an epoch in which nothing was trained on; whether there were batches."""
+    if given:
+        return "there are no batches with a weight above 0"
+    where = "there are no batches" if epoch == 1 else f"there are no batches in epoch {epoch}"
+    return where + "; an iterator gives its own once, so give a list or an object that can be iterated over again"
+
+
+def _loss(trainer: Trainer, loss: str | losses.Loss | None) -> losses.Loss:
+    network = trainer.network
+    chosen = check_loss(loss, network.activations[-1])
+    chosen.rule(network.dtype.name)  # compiles what is the user's own
+    return chosen
+
+
+def _threads(trainer: Trainer, threads: int | None) -> int:
+    chosen = choose_threads(threads, trainer._work(), WORTH_TRYING)
+    trainer._chooses_threads = threads is None
+    return chosen
+
+
+def _schedule(schedule: str | Schedule | Function | None) -> Schedule | Function | None:
+    if isinstance(schedule, str):
+        return SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
+    if not (schedule is None or callable(schedule)) or isinstance(schedule, type):
+        made = f"; make one: {schedule.__name__}(...)" if isinstance(schedule, type) else ""
+        raise TypeError(f"schedule must be None, a name or a function (step, steps) -> factor, got {schedule!r}{made}")
+    return schedule
+
+
+def _noise(noise: float) -> float:
+    chosen = number("noise", noise, 0, MOST_NOISE)
+    if 0 < chosen < 1 / MOST_NOISE:
+        raise ValueError(f"noise must be 0 or at least {1 / MOST_NOISE:g}, got {noise!r}")
+    return chosen
+
+
+def _clip(trainer: Trainer, name: str, value: float | None) -> float | None:
+    chosen = _none_or_positive(name, value)
+    other = "clip_value" if name == "clip_norm" else "clip_norm"
+    if chosen is not None and vars(trainer).get(other) is not None:
+        raise ValueError("give clip_norm or clip_value, not both")
+    return chosen
+
+
+def _none_or_positive(name: str, value: float | None) -> float | None:
+    return None if value is None else positive(name, value)
+
+
 def _rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]:
     """Of the input and of each hidden layer."""
     if np.ndim(dropout) == 0:
@@ -749,6 +843,24 @@ def _optimizer(chosen: Optimizer | str | None, default: SGD) -> Optimizer:
         kinds = ", ".join(kind.__name__ for kind in OPTIMIZERS.values())
         raise TypeError(f"optimizer must be a name or one of {kinds}, got {chosen!r}")
     return chosen
+
+
+# The rule of each setting: of a trainer and what was given, what counts.
+SETTINGS: dict[str, Callable[[Trainer, Any], Any]] = {
+    "loss": _loss,
+    "optimizer": lambda trainer, value: _optimizer(value, trainer._default_optimizer),
+    "batch_size": lambda trainer, value: whole_number("batch_size", value, 1),
+    "seed": lambda trainer, value: whole_number("seed", value, 0),
+    "threads": _threads,
+    "schedule": lambda trainer, value: _schedule(value),
+    "dropout": lambda trainer, value: _rates(value, len(trainer.network.layer_sizes) - 2),
+    "noise": lambda trainer, value: _noise(value),
+    "clip_norm": lambda trainer, value: _clip(trainer, "clip_norm", value),
+    "clip_value": lambda trainer, value: _clip(trainer, "clip_value", value),
+    "max_norm": lambda trainer, value: _none_or_positive("max_norm", value),
+    "ema": lambda trainer, value: None if value is None else number("ema", value, 0, 1, low_open=True, high_open=True),
+    "frozen": lambda trainer, value: _frozen(value, len(trainer.network.W)),
+}
 
 
 def _progress(verbose: Any) -> bool | None:
@@ -791,6 +903,7 @@ class _Run:
         self.total = epochs * self.steps
         self.fit = Fit(trainer.network, epochs=epochs) if fit is None else fit
         self.fit.state = self.state
+        self.start = ""  # the first parameters' fingerprint, if there are checkpoints
         self.partial = partial  # of a stream: without its schedule, and what has gone by cannot be gone over again
         self.first_epoch = trainer.epochs_done
         self._named: tuple[losses.Loss, Schedule | Function, dict[str, str]] | None = None
@@ -858,7 +971,8 @@ class _Run:
         tensors, known = calls.states(self.callbacks)
         tensors |= {"theta": trainer.network.theta, "state": trainer._state, "costs": self.costs[: self.at]}
         return tensors, {
-            "settings": self._identity(), "history": vars(fit.history) | ({} if fit.epoch_ends else {"stopped": ""}),
+            "settings": self._identity(), "start": self.start,
+            "history": vars(fit.history) | ({} if fit.epoch_ends else {"stopped": ""}),
             "callbacks": known, "steps_done": trainer.steps_done, "epochs_done": trainer.epochs_done,
             "epoch": fit.epoch if fit.epoch_ends else fit.epoch - 1, "step": fit.step, "at": self.at,
             "seconds": time.perf_counter() - self.started, "eta_factor": float(fit.eta_factor),
@@ -868,21 +982,38 @@ class _Run:
     def saved(self) -> State | None:
         """What the checkpoint of most steps holds, if a callback has one to go on from and it is of this fit: first its
         history. From here on no other fit writes to their folders."""
-        newest: State | None = None
+        found: dict[Path, State] = {}
         with contextlib.ExitStack() as undo:
             for callback in self.callbacks:
                 if isinstance(callback, calls.Checkpoint):
+                    self.start = fingerprint(self.trainer.network.theta)
                     saved = callback.saved()
                     undo.callback(callback.end, self.fit)
                     if callback.resumed is not None and saved is not None:
-                        check_same(callback.resumed, saved[1]["settings"], self._identity())
-                        newest = saved if newest is None or saved[1]["step"] > newest[1]["step"] else newest
+                        found[callback.resumed] = saved
+            for path, (_, there) in found.items():
+                check_same(path, there["settings"], self._identity())
+            if found:
+                newest = max(found, key=lambda path: found[path][1]["step"])
+                self._check_starts(newest, found)
             undo.pop_all()
-        if newest is not None:
-            there, fit = newest[1], self.fit
-            fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
-            fit.eta_factor = there["eta_factor"]
-        return newest
+        if not found:
+            return None
+        there, fit = found[newest][1], self.fit
+        fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
+        fit.eta_factor = there["eta_factor"]
+        LOG.info("resumed from %s: %d of %s were done", newest, fit.epoch, counted(fit.epochs, "epoch"))
+        return found[newest]
+
+    def _check_starts(self, newest: Path, found: dict[Path, State]) -> None:
+        """Refuse checkpoints of a network that began elsewhere; one that is where the newest ended goes on, too, as in
+        a further call after Ctrl-C. What goes on has begun where the first fit did."""
+        tensors, there = found[newest]
+        ends = {fingerprint(theta) for theta in (tensors["theta"], *tensors["state"][-1:])}
+        if self.start in ends:
+            self.start = there.get("start", "")
+        for path, (_, there) in found.items():
+            check_start(path, there.get("start", ""), self.start)
 
     def resume(self, tensors: dict[str, Array], there: dict[str, Any]) -> dict[str, Any]:
         """Go back to where a checkpoint was written; what the callbacks knew then."""

@@ -194,6 +194,77 @@ def test_another_fit_is_refused(changes, message, tmp_path):
     assert checkpoint.files(tmp_path) == files
 
 
+def run_of(network, folder, stop=None, **settings):
+    """A fit by a new trainer; returns what the network ends with."""
+    trainer = Trainer(network, optimizer=Adam(0.01), batch_size=20, seed=3, **settings)
+    trainer.fit(X, Y, EPOCHS, callbacks=[Checkpoint(folder, 0, resume=True), Every(1, stop_at(stop))])
+    return network.theta.tobytes()
+
+
+@pytest.mark.parametrize("stop", [30, None])
+def test_a_network_that_begins_elsewhere_is_refused(stop, tmp_path):
+    """It would get the parameters of the other one unasked; and it stays what it is, as the checkpoints do."""
+    with contextlib.suppress(KilledError):
+        run_of(Network([5, 12, 3], seed=1), tmp_path, stop)
+    files, other = checkpoint.files(tmp_path), Network([5, 12, 3], seed=2)
+    start = other.theta.copy()
+    with pytest.raises(ValueError, match="of another fit: the start of the network.* first seed; .* another folder"):
+        run_of(other, tmp_path)
+    assert (other.theta == start).all() and checkpoint.files(tmp_path) == files
+    assert run_of(Network([5, 12, 3], seed=1), tmp_path) == run_of(Network([5, 12, 3], seed=1), tmp_path / "whole")
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9}], ids=str)
+def test_a_network_goes_on_from_where_it_is(settings, tmp_path):
+    """As it does in a further call after a budget is over, in the same process; a later one begins with the seed."""
+    network = Network([5, 12, 3], seed=1)
+    for stop in (30, 60):
+        trainer = Trainer(network, optimizer=Adam(0.01), batch_size=20, seed=3, **settings)
+        trainer.fit(X, Y, EPOCHS, callbacks=[
+            Checkpoint(tmp_path / "run", 0, resume=True),
+            Every(1, lambda fit, stop=stop: fit.stop("enough") if fit.step == stop else None)])
+        assert trainer.steps_done == stop
+    for stop in (70, None):
+        with contextlib.suppress(KilledError):
+            theta = run_of(Network([5, 12, 3], seed=1), tmp_path / "run", stop, **settings)
+    assert theta == run_of(Network([5, 12, 3], seed=1), tmp_path / "whole", **settings)
+    assert run_of(network, tmp_path / "another") != theta
+    with pytest.raises(ValueError, match="the start of the network"):
+        run_of(Network([5, 12, 3], seed=2), tmp_path / "run", **settings)
+
+
+def test_folders_whose_networks_began_apart_are_refused(tmp_path):
+    for seed in (1, 2):
+        with pytest.raises(KilledError):
+            run_of(Network([5, 12, 3], seed=seed), tmp_path / str(seed), 30 * seed)
+    for seed in (1, 2):
+        with pytest.raises(ValueError, match="the start of the network"):
+            Trainer(Network([5, 12, 3], seed=seed), optimizer=Adam(0.01), batch_size=20, seed=3).fit(
+                X, Y, EPOCHS, callbacks=[Checkpoint(tmp_path / "1", 0, resume=True),
+                                         Checkpoint(tmp_path / "2", 0, resume=True), Every(1, never)])
+
+
+def test_a_checkpoint_that_does_not_say_where_its_network_began(tmp_path):
+    """As older ones do not: it is gone on from."""
+    with pytest.raises(KilledError):
+        run_of(Network([5, 12, 3], seed=1), tmp_path / "run", 30)
+    path, (tensors, known) = checkpoint.read_newest(tmp_path / "run")
+    del known["start"]
+    checkpoint.write(tmp_path / "run", known["step"], (tensors, known), 1)
+    assert run_of(Network([5, 12, 3], seed=1), tmp_path / "run") == run_of(Network([5, 12, 3], seed=1),
+                                                                          tmp_path / "whole")
+
+
+def test_that_a_fit_is_resumed_is_logged(tmp_path, caplog):
+    with caplog.at_level("INFO", "fastbp"):
+        with pytest.raises(KilledError):
+            run_of(Network([5, 12, 3], seed=1), tmp_path, 30)
+        assert caplog.messages == []
+        [*_, path] = checkpoint.files(tmp_path)
+        run_of(Network([5, 12, 3], seed=1), tmp_path)
+    assert caplog.messages == [f"resumed from {path}: 1 of 6 epochs were done"]
+
+
 @pytest.mark.parametrize(("watchers", "fit", "message"), [
     ([EarlyStopping("validation_accuracy", 3)], {}, r"callbacks is \[\['EarlyStopping', 'loss', 3, 0.0, True\]\]"),
     ([EarlyStopping("loss", 4)], {}, "callbacks is "), ([], {}, "callbacks is "),

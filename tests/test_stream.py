@@ -120,7 +120,10 @@ def test_weights_in_batches():
 @pytest.mark.parametrize(("batches", "kind", "message"), [
     (Batches(fail_at=180), OSError, "the disk is gone"), ([(X, Y), (X[:, :5], Y)], ValueError, "X has 5 features"),
     ([X], TypeError, r"a batch must be \(X, y\) or \(X, y, sample_weight\), got ndarray of length 400"),
-    ([], ValueError, "there are no batches"), (iter([(X, Y)]), ValueError, "no batches in epoch 2; an iterator gives"),
+    ([], ValueError, "^there are no batches; an iterator gives its own once"),
+    (iter([]), ValueError, "^there are no batches; an iterator gives its own once"),
+    ([(X, Y, np.zeros(400))], ValueError, "^there are no batches with a weight above 0$"),
+    (iter([(X, Y)]), ValueError, "no batches in epoch 2; an iterator gives"),
 ])
 def test_what_is_wrong_with_batches(batches, kind, message):
     with pytest.raises(kind, match=message):

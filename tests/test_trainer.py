@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import inspect
 import itertools
 import math
 import os
@@ -273,6 +274,134 @@ def test_streams_go_without_the_default_schedule():
     assert len(set(thetas)) == 1
 
 
+# Settings that are assigned
+
+
+WRONG = {
+    "loss": ["msee", "mse2", len, "binary_cross_entropy"], "optimizer": ["adma", 0.1, Adam],
+    "batch_size": [0, 1.5, True, "8"], "seed": [-1, 0.5, None], "threads": [0, 1.5, 10**9, "2"],
+    "schedule": ["cosin", 0.1, type(SCHEDULES["cosine"])], "dropout": [1.0, -0.1, [0.1], "x", None],
+    "noise": [-1, math.nan, 1e-12, 1e12, None], "clip_norm": [-1, 0, math.inf, "x"], "clip_value": [-1, 0, "x"],
+    "max_norm": [-1, 0, "x"], "ema": [0, 1, 2, "x"], "frozen": [0, [2], [-1], [0, 1], "x"],
+}
+
+
+def refusal(function):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        function()
+    return caught.type, str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in WRONG for value in WRONG[name]])
+def test_a_wrong_setting_is_refused_alike_when_it_is_assigned(name, value):
+    trainer = Trainer(Network([6, 4, 3], output="softmax"))
+    before = getattr(trainer, name)
+    assert refusal(lambda: setattr(trainer, name, value)) == refusal(
+        lambda: Trainer(Network([6, 4, 3], output="softmax"), **{name: value}))
+    assert getattr(trainer, name) is before
+
+
+RIGHT = {
+    "loss": "mse", "optimizer": "adam", "batch_size": np.int64(17), "seed": np.int64(5), "threads": 2,
+    "schedule": "cosine", "dropout": 0.5, "noise": 1, "clip_norm": 1, "clip_value": 1, "max_norm": 1, "ema": 0.5,
+    "frozen": [0, 0],
+}
+
+
+def test_every_setting_is_in_the_table():
+    assert set(RIGHT) == set(WRONG) == set(trainer_module.SETTINGS)
+    assert list(inspect.signature(Trainer).parameters)[1:] == list(trainer_module.SETTINGS)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("copied", [lambda trainer: trainer, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))],
+                         ids=["itself", "deepcopy", "pickle"])
+def test_an_assigned_setting_is_as_one_of_the_constructor(name, copied):
+    """Of the same plain value, with the same bits; also assigned to a copy."""
+    X, y = dense()
+    given, assigned = (Trainer(Network([6, 8, 3], seed=1), **{"batch_size": 20} | settings)
+                       for settings in ({name: RIGHT[name]}, {}))
+    assigned = copied(assigned)
+    setattr(assigned, name, RIGHT[name])
+    assert repr(getattr(given, name)) == repr(getattr(assigned, name)) and repr(given) == repr(assigned)
+    assert list(given._pace.recent) == list(assigned._pace.recent) and len(given._board) == len(assigned._board)
+    assert len(given._scratch) == len(assigned._scratch) and given._state.shape == assigned._state.shape
+    for trainer in (given, assigned):
+        trainer.fit(X, y, 2)
+    assert same(given.network.theta, assigned.network.theta) and same(given._state, assigned._state)
+
+
+def test_threads_are_chosen_anew_for_another_batch_size(monkeypatch):
+    """Unless their number was given."""
+    monkeypatch.setattr(jit, "available_threads", lambda: 2)
+    free, fixed = Trainer(Network([64, 64, 10]), batch_size=1), Trainer(Network([64, 64, 10]), batch_size=1, threads=1)
+    for trainer in (free, fixed):
+        trainer.batch_size = 1000
+    assert (free.threads, fixed.threads) == (2, 1) and list(free._pace.recent) == [1, 2]
+    fixed.threads = None
+    assert fixed.threads == 2 and fixed._pace is free._pace
+
+
+@pytest.mark.parametrize("first", ["clip_norm", "clip_value"])
+def test_two_ways_to_clip_are_refused_whichever_comes_second(first):
+    second = "clip_value" if first == "clip_norm" else "clip_norm"
+    trainer = Trainer(Network([6, 3]), **{first: 1.0})
+    with pytest.raises(ValueError, match="give clip_norm or clip_value, not both"):
+        setattr(trainer, second, 1.0)
+    setattr(trainer, first, None)
+    setattr(trainer, second, 1.0)
+    assert getattr(trainer, first) is None and getattr(trainer, second) == 1.0
+
+
+def test_another_state_needs_another_trainer_once_there_are_steps():
+    X, y = dense()
+    trainer = Trainer(Network([6, 3], seed=1), optimizer=Adam(0.1), ema=0.9)
+    trainer.ema = None
+    trainer.optimizer = "sgd"
+    trainer.fit(X, y, 1)
+    for name, value in (("optimizer", "adam"), ("ema", 0.9)):
+        before = getattr(trainer, name)
+        with pytest.raises(ValueError, match=f"{name} cannot be changed to .*; make a new Trainer"):
+            setattr(trainer, name, value)
+        assert getattr(trainer, name) is before
+    trainer.optimizer = SGD(0.1, 0.5, nesterov=True)
+    trainer.fit(X, y, 1)
+
+
+def test_what_may_be_assigned_during_a_fit():
+    """What a fit reads once is refused, as is another state; the rest counts from the next step on."""
+    X, y = dense()
+    trainer, refused = Trainer(Network([6, 8, 3], seed=1), optimizer=SGD(0.1), batch_size=20), []
+
+    def change(fit):
+        trainer.clip_value = None
+        for name in trainer_module.SETTINGS:
+            try:
+                setattr(trainer, name, {"optimizer": SGD(0.1), "loss": "quadratic"}.get(name, RIGHT[name]))
+                if name == "clip_norm":
+                    trainer.clip_norm = None
+            except RuntimeError as error:
+                assert f"{name} cannot be changed during a fit" in str(error)
+                refused.append(name)
+            except ValueError as error:
+                assert "ema cannot be changed to 0.5" in str(error)
+                refused.append(name)
+        assert copy.deepcopy(trainer)._is_training is False
+
+    trainer.fit(X, y, 1, callbacks=[Every(3, change)])
+    assert set(refused) == {"batch_size", "seed", "threads", "dropout", "noise", "frozen", "ema"}
+    assert trainer.clip_value == trainer.max_norm == 1.0
+    trainer.batch_size = 10
+    trainer.fit(X, y, 1)
+
+
+@pytest.mark.parametrize("name", ["eta", "lr", "learning_rate"])
+def test_a_learning_rate_that_a_trainer_does_not_have(name):
+    """Would else be an attribute that nothing reads."""
+    with pytest.raises(AttributeError, match=f"a trainer has no {name}: eta belongs to the optimizer"):
+        setattr(Trainer(Network([6, 3])), name, 0.1)
+
+
 # Schedules
 
 
@@ -445,11 +574,11 @@ def test_a_batch_size_that_is_changed():
     for first in (10, 1000):
         net = Network([X.shape[1], 80, 80, 80, 3], seed=1)
         trainer = Trainer(net, optimizer=SGD(0.0001), batch_size=first, threads=1)
+        assert (len(trainer._scratch) >= net.n_parameters) == (first == 1000)
         if first != 1000:
             trainer.fit(X[:20], y[:20])
             net.theta[:] = Network([X.shape[1], 80, 80, 80, 3], seed=1).theta
             trainer.batch_size, trainer.epochs_done = 1000, 0
-        assert (len(trainer._scratch) >= net.n_parameters) == (first == 1000)
         trainer.fit(X, y)
         thetas.append(net.theta)
     assert same(*thetas)
