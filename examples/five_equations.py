@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastbp import SGD, Network, losses
-from fastbp.core import kernels, rules
+from fastbp.core import equations, rules
 
 net = Network([2, 2, 1], hidden="sigmoid", output="sigmoid", dtype="float64")
 net.W[0][:], net.b[0][:] = [[0.5, -0.5], [0.25, 1.0]], [0.0, 0.1]
@@ -15,18 +15,18 @@ ws.targets[:] = [[1.0]]
 gradient = np.zeros_like(net.theta)
 dW, db = net.views(gradient)
 
-kernels.forward_serial(net.theta, ws.layers, ws.buffers, 1, 1)
+equations.forward_serial(net.theta, ws.layers, ws.buffers, 1, 1)
 for l in range(2):
     print(f"forward pass        z[{l + 1}] = a[{l}] W[{l + 1}] + b[{l + 1}] = {ws.z[l][0]},  "
           f"a[{l + 1}] = f(z[{l + 1}]) = {ws.a[l + 1][0]}")
 
-kernels.output_error_serial(ws.layers, ws.buffers, ws.targets, ws.costs, losses.Quadratic().rule(), 1, 1)
+equations.output_error_serial(ws.layers, ws.buffers, ws.targets, ws.costs, losses.Quadratic().rule(), 1, 1)
 print(f"output error        delta[2] = (a[2] - t) f'(z[2]) = {ws.delta[1][0]},  the cost is {ws.costs[0]:.4f}")
 
-kernels.backward_serial(net.theta, ws.layers, ws.buffers, 1, 1)
+equations.backward_serial(net.theta, ws.layers, ws.buffers, 1, 1)
 print(f"backward            delta[1] = (delta[2] W[2]ᵀ) f'(z[1]) = {ws.delta[0][0]}")
 
-kernels.weight_gradients_serial(gradient, ws.layers, ws.buffers, 1, 1)
+equations.weight_gradients_serial(gradient, ws.layers, ws.buffers, 1, 1)
 print(f"weight gradients    dW[1] = a[0]ᵀ delta[1] =\n{dW[0]},  dW[2] = {dW[1].ravel()},  db = {db}")
 
 # Each weight gradient is the sending activation times the receiving error.
@@ -34,5 +34,5 @@ assert np.allclose(dW[0], np.outer(ws.a[0][0], ws.delta[0][0]))
 
 state = np.zeros((0, net.n_parameters))  # plain gradient descent remembers nothing
 rules.update_serial(net.theta, gradient, state, SGD(eta=1.0).settings(), 1.0, 1, 1)
-kernels.forward_serial(net.theta, ws.layers, ws.buffers, 1, 1)
+equations.forward_serial(net.theta, ws.layers, ws.buffers, 1, 1)
 print(f"update              theta = theta - eta dE/dtheta; the output moves towards 1: {ws.a[2][0]}")

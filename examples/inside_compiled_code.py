@@ -1,4 +1,4 @@
-"""A network inside your own @njit function: the serial kernels are plain Numba functions.
+"""A network inside your own @njit function: the serial drivers are plain Numba functions.
 
 A pendulum is pushed by a small network at every time step of a compiled simulation; no Python runs in the loop.
 """
@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from fastbp import Network
-from fastbp.core.kernels import forward_serial
+from fastbp.core.equations import forward_serial
 
 
 @numba.njit
