@@ -840,6 +840,7 @@ class _Run:
         self.inside = False
         self.trainer.epochs_done += 1
         self.at = 0
+        self.workspace.slip.let_go()
         return self._mean(costs[:step], order)
 
     def state(self) -> State:

@@ -80,6 +80,7 @@ SLOTS = {name: slot for name, (slot, _) in CALL_VIEWS["float64"].fields.items()}
 N_SLOTS = CALL_VIEWS["float64"].size
 START, BOARD, N_BOARD, CLOCK, THREADS, ADDRESS = (SLOTS[name] for name in (
     "start", "board", "n_board", "clock", "threads", "address"))
+OF_ONE_CALL = ("weights", "order", "etas", "outputs", "step_costs")
 
 
 class Slip:
@@ -99,6 +100,11 @@ class Slip:
         for name, array in arrays.items():
             if self._held.get(name) is not array:
                 self.vector[SLOTS[name]], self._held[name] = array.ctypes.data, array
+
+    def let_go(self) -> None:
+        """Keep no longer alive what is of one call only, which the next one points at anew: it may be large."""
+        for name in OF_ONE_CALL:
+            self._held.pop(name, None)
 
     def put(self, **numbers: int) -> None:
         """Write whole numbers."""
