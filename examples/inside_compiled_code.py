@@ -1,4 +1,4 @@
-"""A network inside your own @njit function: the serial equations are plain Numba functions.
+"""A network inside your own @njit function: the serial drivers are plain Numba functions.
 
 A pendulum is pushed by a small network at every time step of a compiled simulation; no Python runs in the loop.
 """

@@ -553,7 +553,7 @@ def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | 
         slip.put_threads(board, n_threads)
         slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose))
         run(slip.vector, n_threads)
-    slip.forget("gradient", "outputs", "weights", "step_costs")
+    slip.let_go()
     return mean_cost(costs, workspace.capacity, len(x), weights)
 
 

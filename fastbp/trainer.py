@@ -959,10 +959,10 @@ class _Run:
                 calls.call(self.callbacks, self.fit, epoch_ends=False)
         if step < self.steps and not self.kept.live_is_finite():
             self._diverged(order, etas, costs, step)
-        self.workspace.slip.forget("order", "weights")
         self.inside = False
         self.trainer.epochs_done += 1
         self.at = 0
+        self.workspace.slip.let_go()
         return self._mean(costs[:step], order)
 
     def state(self) -> State:

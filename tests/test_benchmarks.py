@@ -76,7 +76,7 @@ def test_memory_grows_with_the_network_and_not_with_the_data(tmp_path):
     subprocess.run([sys.executable, str(FOLDER / "memory.py"), "--quick", "--results", str(tmp_path)], check=True)
     cases = json.loads((tmp_path / "memory.json").read_text())["cases"]
     for case in cases:
-        scratch = scratch_size((784, case["width"], 10), processors.available_threads(), case["batch"]) * 4
+        scratch = scratch_size([784, case["width"], 10], processors.available_threads(), case["batch"]) * 4
         needed = 2 * case["parameters"] + scratch + case["buffers"]  # theta, its copy, room for gradients
         assert case["grown"] < needed + 24 * case["n"] + 8e6
 

@@ -82,7 +82,7 @@ import signal
 import sys
 import numpy as np
 from fastbp import Lion, Network, Trainer
-from fastbp.core import kernels
+from fastbp.core import build
 
 x, y = np.random.default_rng(0).normal(size=(400, 5)), np.arange(400) % 3
 
@@ -291,7 +291,7 @@ def test_processes_at_once(tmp_path):
 
 COUNTED = """
 print(fit(3, 2))
-print(sum(sum(function.stats.cache_misses.values()) for function, _ in kernels._always("float32")))
+print(sum(sum(function.stats.cache_misses.values()) for function, _ in build._always("float32")))
 """
 
 

@@ -18,12 +18,14 @@ from numba.core.errors import TypingError
 
 import fastbp.core
 from fastbp import losses
-from fastbp.core import activations, compiler, kernels, rules
+from fastbp.core import activations, build, compiler, engine, equations, rules
+from fastbp.core.call import TRAIN
 from fastbp.core.compiler import beside
+from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.samples import LABELS, describe
+from fastbp.core.simd.memory import at
 from fastbp.core.threads import processors, team
 from fastbp.core.threads.board import board_size
-from fastbp.network import NO_MATRIX
 from fastbp.optimizers import SGD
 from fastbp.workspace import Workspace, parameter_offsets
 
@@ -50,22 +52,22 @@ COMPUTE = """
 import sys
 import numba
 import numpy as np
-from fastbp.core import cache, kernels
+from fastbp.core import call, compiler, equations
 from fastbp.core.activations import TANH
 from fastbp.core.costs import QUADRATIC, Cost
 from fastbp.core.rules import N_SETTINGS, update, update_serial
 
-layers = np.zeros((1, kernels.N_COLUMNS), np.int64)
+layers = np.zeros((1, call.N_COLUMNS), np.int64)
 for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, LD=8).items():
-    layers[0, getattr(kernels, column)] = value
+    layers[0, getattr(call, column)] = value
 buffers, theta = np.zeros(24), np.ones(1)
 buffers[8] = 0.5
 error = layers, buffers, np.zeros((1, 1)), np.empty(1), Cost(QUADRATIC), 1, 1
-cached = cache.is_cached(kernels.output_error_serial, tuple(map(numba.typeof, error)))
-kernels.output_error_serial(*error)
+cached = compiler.is_cached(equations.output_error_serial, tuple(map(numba.typeof, error)))
+equations.output_error_serial(*error)
 for kernel in (update, update_serial):
     kernel(theta, buffers[16:], np.empty((0, 1)), np.zeros(N_SETTINGS), 1.0, 1, 1)
-compiled = [sum(k.stats.cache_misses.values()) for k in (kernels.output_error_serial, update, update_serial)]
+compiled = [sum(k.stats.cache_misses.values()) for k in (equations.output_error_serial, update, update_serial)]
 implementations_read = "numba.np.arraymath" in sys.modules
 mean = numba.njit(lambda vector: vector.mean())(theta)
 print(mean, implementations_read, cached, *compiled)
@@ -100,7 +102,7 @@ def edit(file, old, new):
 def test_cache(copied, tmp_path):
     """Compiled once, announced once, loaded by the next process, which need not read Numba's implementations for that
     but has them when it compiles something of its own; parallel and serial builds are kept apart; and an edit of a
-    callee in another file (kernels.py calls costs.py, which calls activations.py) is seen even if the clock does not
+    callee in another file (equations.py calls costs.py, which calls activations.py) is seen even if the clock does not
     tell it."""
     (result, _, cached, *misses), error = copied()
     assert float(result) == 1 - 2 * 0.375  # two steps of delta = (a - t) (1 - a^2) = 0.5 (1 - 0.25)
@@ -145,21 +147,21 @@ COLD = """
 import sys
 import numpy as np
 from fastbp import Network, Trainer
-from fastbp.core import kernels
+from fastbp.core import build, engine
 
 if len(sys.argv) > 1:
     sys.executable = sys.argv[1]
-assert not kernels.cached("float32")
+assert not build.cached("float32")
 network = Network([5, 7, 3], hidden="tanh", output="softmax")
 x = np.random.default_rng(0).normal(size=(40, 5))
 Trainer(network, batch_size=10).fit(x, np.arange(40) % 3)
-assert kernels.cached("float32")
-loop = kernels.one_thread.stats
-pieces = [piece.alone.stats for piece, _ in kernels._signatures("float32")[1]]
+assert build.cached("float32")
+loop = engine.one_thread.stats
+pieces = [piece.alone.stats for piece, _ in build.signatures("float32")[1]]
 print(network.theta.tobytes().hex(), sum(loop.cache_hits.values()), sum(loop.cache_misses.values()),
       *(sum(stats.cache_misses.values()) for stats in pieces))
 """
-PIECES = ["1"] * len(kernels._signatures("float32")[1])  # each compiled once, by the process itself
+PIECES = ["1"] * len(build.signatures("float32")[1])  # each compiled once, by the process itself
 
 
 def test_two_processes_compile(tmp_path):
@@ -188,9 +190,9 @@ RARE = """
 import sys
 import numpy as np
 from fastbp import Lion, Network, Trainer
-from fastbp.core import kernels
+from fastbp.core import build
 
-rare = [piece.alone.stats for piece, _ in kernels._signatures("float32")[2]]
+rare = [piece.alone.stats for piece, _ in build.signatures("float32")[2]]
 made = lambda: [sum(stats.cache_misses.values()) + sum(stats.cache_hits.values()) for stats in rare]
 x, y = np.random.default_rng(0).normal(size=(400, 5)), np.arange(400) % 3
 Trainer(Network([5, 7, 3]), batch_size=10, threads=int(sys.argv[1])).fit(x, y)
@@ -218,19 +220,19 @@ def test_rare_pieces(tmp_path):
 ONE_BY_ONE = """
 import numpy as np
 from fastbp import Adam, AdamW, Adagrad, Lion, NAdam, Network, RMSprop, Rprop, SGD, Trainer, cost_and_gradient
-from fastbp.core.compiler import linking
-from fastbp.core import kernels
+from fastbp.core.compiler.linking import _cells
+from fastbp.core import build
 from fastbp.core.activations import CODES
 
 x, y, few = np.random.default_rng(0).normal(size=(40, 5)), np.random.default_rng(1).random((40, 3)), 0
 
 def alone(call):
     global few
-    kernels._loaded.clear()
-    for cell in linking._cells.values():
+    build._loaded.clear()
+    for cell in _cells.values():
         cell[0] = 0
     call()
-    few += sum(cell[0] != 0 for cell in linking._cells.values())
+    few += sum(cell[0] != 0 for cell in _cells.values())
 
 for name in CODES:
     for hidden, output in {(name, "identity"), ("tanh", name)} - {("softmax", "identity")}:
@@ -266,10 +268,10 @@ def test_the_other_process_ends_with_the_block(monkeypatch):
     processes, start = [], beside._python
     monkeypatch.setattr(beside, "_python", lambda statement: processes.append(start(statement)) or processes[-1])
     monkeypatch.setattr(beside, "available_threads", lambda: 2)
-    with pytest.raises(KeyboardInterrupt), beside.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)"):
+    with pytest.raises(KeyboardInterrupt), beside.beside(engine.one_thread, NOT_KEPT, "import time; time.sleep(600)"):
         raise KeyboardInterrupt
     monkeypatch.setattr(beside, "PATIENCE", 0.1)
-    with beside.beside(kernels.one_thread, NOT_KEPT, "import time; time.sleep(600)") as shared:
+    with beside.beside(engine.one_thread, NOT_KEPT, "import time; time.sleep(600)") as shared:
         assert shared
     assert len(processes) == 2
     assert all(process.returncode == (-signal.SIGKILL if os.name == "posix" else 1) for process in processes)
@@ -280,12 +282,12 @@ def test_no_other_process(monkeypatch):
     Steps()
     monkeypatch.setattr(beside, "_python", None)
     monkeypatch.setattr(beside, "available_threads", lambda: 1)
-    with beside.beside(kernels.one_thread, NOT_KEPT, "") as shared:
+    with beside.beside(engine.one_thread, NOT_KEPT, "") as shared:
         assert not shared
     monkeypatch.setattr(beside, "available_threads", lambda: 2)
     with beside.beside(numba.njit(twice), NOT_KEPT, "") as shared:
         assert not shared
-    with beside.beside(kernels.one_thread, kernels._signatures("float32")[0], "") as shared:
+    with beside.beside(engine.one_thread, build.signatures("float32")[0], "") as shared:
         assert not shared
 
 
@@ -293,7 +295,7 @@ def test_pieces_must_be_linked():
     """LLVM would end the process at a symbol that it does not know."""
     @numba.njit(**compiler.FLAGS)
     def use(code, z):
-        activations.activate(code, z, z, 1, z.size, z.size)
+        activations.activate(code, at(z, 0), at(z, 0), 1, z.size, z.size)
 
     with compiler.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
         use(0.5, np.zeros(8))
@@ -308,8 +310,8 @@ def test_pieces_must_be_linked():
 def test_inner_functions_refuse_python():
     """They have no entry point for it, and Numba on its own would jump to nowhere."""
     for _ in range(2):
-        with pytest.raises(TypeError, match="factors_of can be called from compiled code only"):
-            rules.factors_of(np.zeros(rules.N_SETTINGS), 0.1, 1)
+        with pytest.raises(TypeError, match="rates_of can be called from compiled code only"):
+            rules.rates_of(np.zeros(rules.N_SETTINGS), 0.1, 1)
 
 
 # What a step costs beyond its arithmetic.
@@ -324,25 +326,33 @@ class Steps:
         self.workspace = Workspace(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], dtype, 10)
         self.theta = draw.normal(0, 0.3, parameter_offsets(sizes)[-1][0]).astype(dtype)
         self.gradient, self.state = np.zeros_like(self.theta), np.zeros((1, self.theta.size), dtype)
-        self.scratch = np.zeros(kernels.scratch_size(sizes, 2, 10), dtype)
+        self.scratch = np.zeros(scratch_size(sizes, 2, 10), dtype)
         self.clock, self.settings = np.zeros(1, np.int64), SGD(0.1, momentum=0.5).settings()
         self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
         self.samples = describe(self.x), describe(self.t, LABELS)
-        self.board = np.zeros(board_size(2), np.int64)
-        self.address = kernels.address(dtype, self.workspace.layers, self.settings, kernels.TRAIN)
+        self.board, self.sizes = np.zeros(board_size(2), np.int64), sizes
+        self.address = build.address(dtype, self.workspace.layers, self.settings, TRAIN)
 
     def __call__(self, kernel, steps, threads=1):
-        w = self.workspace
-        return kernel(self.address, self.theta, self.scratch, self.state, w.layers, w.buffers, w.targets, w.costs,
-                      *self.samples, np.empty(0), self.order, 400, 10, kernels.TRAIN, losses.CrossEntropy().rule(),
-                      self.settings, self.etas[:steps], self.clock, NO_MATRIX[self.theta.dtype], self.costs[:steps],
-                      self.board, threads)
+        return kernel(self.slip(steps, threads), threads)
+
+    def slip(self, steps, threads):
+        """The vector of a call that makes so many steps."""
+        slip = self.workspace.slip
+        slip.point(theta=self.theta, gradient=self.scratch, state=self.state, clock=self.clock, rule=self.settings,
+                   etas=self.etas[:steps])
+        slip.put(n_gradient=len(self.scratch), n_state=len(self.state), address=self.address)
+        slip.put_data(*self.samples, np.empty(0), self.order, 400)
+        slip.put_loss(losses.CrossEntropy().rule())
+        slip.put_work(TRAIN, 10, plan_for(self.sizes, 10, TRAIN, threads), self.costs[:steps])
+        slip.put_threads(self.board, threads)
+        return slip.vector
 
 
 def use_all(sizes):
     """Train, and call each of the five kernels, serial and parallel."""
     steps = Steps(sizes)
-    for kernel, threads in ((kernels.run_serial, 1), (kernels.run, 2)):
+    for kernel, threads in ((engine.run_serial, 1), (engine.run, 2)):
         assert steps(kernel, 2, threads) == 2
     w = steps.workspace
     for name in ("forward", "output_error", "backward", "weight_gradients", "update"):
@@ -353,7 +363,7 @@ def use_all(sizes):
             "weight_gradients": (steps.gradient, w.layers, w.buffers, 10),
             "update": (steps.theta, steps.gradient, steps.state, steps.settings, 0.1, 1),
         }[name]
-        module = rules if name == "update" else kernels
+        module = rules if name == "update" else equations
         getattr(module, name)(*arguments, 2)
         getattr(module, f"{name}_serial")(*arguments, 1)
 
@@ -379,7 +389,7 @@ import numpy as np
 from numba.core.runtime import rtsys
 
 sys.path.insert(0, sys.argv[1])
-from test_jit import Steps, kernels
+from test_jit import Steps, engine
 
 @numba.njit
 def allocate(n):
@@ -392,7 +402,7 @@ def allocations(call, n):
     return rtsys.get_allocation_stats().alloc - before
 
 steps = Steps((200, 100, 10))
-train = lambda n: steps(kernels.run_serial, n)
+train = lambda n: steps(engine.run_serial, n)
 for call in (train, allocate):
     call(1)
     print(*(allocations(call, n) for n in (1, 2, 40)))
@@ -431,10 +441,10 @@ def test_a_step_allocates_nothing():
 def test_the_compiled_loop_does_not_count_who_uses_its_arrays():
     """Atomic additions, wherever an array with an owner is taken in hand; it borrows all of them."""
     # Anew: machine code on disk has no text.
-    loop = numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)(kernels.one_thread.py_func)
+    loop = numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)(engine.one_thread.py_func)
     Steps()
     with compiler.linking():
-        loop.compile(kernels._signatures("float32")[0])
+        loop.compile(build.signatures("float32")[0])
     [code] = loop.inspect_llvm().values()
     functions = [text for text in code.split("\ndefine ") if "one_thread" in text.splitlines()[0]]
     assert any("prefetch" in text for text in functions)
@@ -493,13 +503,13 @@ import numba
 
 sys.path.insert(0, sys.argv[1])
 from fastbp.core.threads import team
-from test_jit import Steps, kernels
+from test_jit import Steps, engine
 
 def train():
     '''Bits of theta after five rounds of 40 steps, and the team sizes that were allowed.'''
     steps, seen = Steps((100, 64, 10)), set()
     for _ in range(5):
-        with team.team((kernels.run, kernels.run_serial), 2) as (run, threads):
+        with team.team((engine.run, engine.run_serial), 2) as (run, threads):
             seen.add(threads)
             steps(run, 40, threads)
     return steps.theta.tobytes(), seen
@@ -509,7 +519,7 @@ assert seen == {2}
 assert numba.threading_layer() == os.environ.get("NUMBA_THREADING_LAYER", numba.threading_layer())
 serial = Steps((100, 64, 10))
 for _ in range(5):
-    serial(kernels.run_serial, 40)
+    serial(engine.run_serial, 40)
 assert serial.theta.tobytes() == expected
 """
 

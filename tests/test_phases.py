@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_jit import Steps
 
-from fastbp.core import compiler, kernels
+from fastbp.core import compiler, engine
+from fastbp.core.plan import scratch_size
 from fastbp.core.threads import board as boards
 from fastbp.core.threads.board import FIELDS, MOVED, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size, fields_of
 
@@ -97,8 +98,8 @@ def test_threads_tell_what_they_did(threads):
     """All of their work together is that of all phases: two for each step, that of the samples and of the weights."""
     steps = Steps((100, 64, 10))
     steps.board = np.zeros(board_size(threads), np.int64)
-    steps.scratch = np.zeros(kernels.scratch_size((100, 64, 10), threads, 10), "f4")
-    assert steps(kernels.run, 40, threads) == 40
+    steps.scratch = np.zeros(scratch_size((100, 64, 10), threads, 10), "f4")
+    assert steps(engine.run, 40, threads) == 40
     worked = fields_of(steps.board, threads)[WORKED]
     assert abs(worked.sum() - 2 * 40 * WHOLE) <= 0.02 * WHOLE * 80  # biases are no rows
     assert (fields_of(steps.board, threads)[TICKS][worked > 0] > 0).all()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastbp import Adam, Network, Trainer, Workspace, callbacks, find_eta, schedules
+from fastbp.core.call import SLOTS, Slip
 
 X = np.random.default_rng(0).random((200, 784), np.float32)
 Y = np.arange(200) % 10
@@ -52,9 +53,11 @@ def test_nothing_that_training_writes_to_is_the_pickles(ema):
 
 def test_a_copied_workspace_has_buffers_of_its_own():
     workspace = Workspace([2, 3, 1], ["tanh", "identity"], "float64", 4)
-    workspace.places = np.ones(3, np.int64)  # addresses, of no use to a copy
+    workspace.few = Slip()  # of addresses, which are of no use to a copy
     for other in (copy.deepcopy(workspace), pickle.loads(pickle.dumps(workspace))):
-        assert other.places is None and other.capacity == 4
+        assert other.few is None and other.capacity == 4
+        for name in ("layers", "buffers", "targets", "costs"):
+            assert other.slip.vector[SLOTS[name]] == getattr(other, name).ctypes.data, name
         other.a[1][:] = 7
         assert (other.buffers == 7).sum() == 12 and not workspace.buffers.any()
         assert (other.layers == workspace.layers).all()

@@ -24,7 +24,9 @@ import pytest
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
 from fastbp import trainer as trainer_module
 from fastbp.callbacks import Every
-from fastbp.core import kernels
+from fastbp.core import engine
+from fastbp.core.equations import rows_near
+from fastbp.core.plan import MANY_WEIGHTS
 from fastbp.core.threads import board as boards
 from fastbp.core.threads import processors, team
 from fastbp.pace import Pace
@@ -333,7 +335,7 @@ def test_an_assigned_setting_is_as_one_of_the_constructor(name, copied):
 
 def test_threads_are_chosen_anew_for_another_batch_size(monkeypatch):
     """Unless their number was given."""
-    monkeypatch.setattr(jit, "available_threads", lambda: 2)
+    monkeypatch.setattr(processors, "available_threads", lambda: 2)
     free, fixed = Trainer(Network([64, 64, 10]), batch_size=1), Trainer(Network([64, 64, 10]), batch_size=1, threads=1)
     for trainer in (free, fixed):
         trainer.batch_size = 1000
@@ -944,13 +946,13 @@ def test_more_parts_than_threads_give_the_same_bits(batch_size):
 def test_bits_where_neurons_are_shared_out(batch_size, dtype, second):
     """A network with so many weights that, for few samples, its hidden layers are cut by neurons; those of the larger
     one are gone through in blocks."""
-    assert (kernels.rows_near(second) < 450) == (second == 1400)
+    assert (rows_near.py_func(second) < 450) == (second == 1400)
     x = np.random.default_rng(0).integers(0, 256, (600, 601), np.uint8)
     x[:, ::2] *= x[:, ::2] > 200  # mostly zeros
     y, bits = np.arange(600) % 5, set()
     for threads in (1, 2, 3):
         net = Network([601, 450, second, 5], hidden=["relu", "tanh"], seed=1, dtype=dtype)
-        assert net.theta.size > kernels.MANY_WEIGHTS
+        assert net.theta.size > MANY_WEIGHTS
         Trainer(net, optimizer=SGD(0.1, 0.9), batch_size=batch_size, threads=threads).fit(x, y)
         gradient = cost_and_gradient(net, x, y, threads=threads)[1]
         bits.add(net.theta.tobytes() + gradient.tobytes())
@@ -961,7 +963,7 @@ def test_bits_where_neurons_are_shared_out(batch_size, dtype, second):
                                                      (64, 8, 32), (4096, 16, 128)])
 def test_every_thread_has_neurons(n, threads, grain):
     """Whole panels of the tile that skips zeros where there are enough, fewer neurons for many threads."""
-    assert kernels.neuron_grain.py_func(n, threads) == grain
+    assert engine.neuron_grain.py_func(n, threads) == grain
 
 
 class Clock:

@@ -5,7 +5,8 @@ import functools
 import numpy as np
 
 from fastbp import losses, optimizers
-from fastbp.core import activations, compiler, kernels, reference, rules
+from fastbp.core import activations, compiler, equations, reference, rules
+from fastbp.core.simd.memory import at
 from fastbp.workspace import aligned
 
 from .cases import DTYPES, THREADS, Batch, PerCall, only_with
@@ -52,7 +53,7 @@ class Compiled(PerCall):
 
     def setup(self, equation, layers, n, dtype, threads):
         only_with(threads)
-        module = rules if equation == "update" else kernels
+        module = rules if equation == "update" else equations
         function = getattr(module, equation if threads > 1 else f"{equation}_serial")
         self.ready(repeated(function, equation, batch(layers, n, dtype), threads))
 
@@ -77,14 +78,14 @@ class NumPyReference(PerCall):
 @compiler.serial
 def activate_often(code, z, a, n, times):
     for _ in range(times):
-        activations.activate(code, z, a, 1, n, n)
+        activations.activate(code, at(z, 0), at(a, 0), 1, n, n)
 
 
 @compiler.serial
 def slope_often(code, z, a, delta, n, times):
     for _ in range(times):
         delta[:] = 1
-        activations.multiply_by_prime(code, z, a, delta, 1, n, n)
+        activations.multiply_by_prime(code, at(z, 0), at(a, 0), at(delta, 0), 1, n, n)
 
 
 class Activation(PerCall):

@@ -6,7 +6,9 @@ import numpy as np
 
 import fastbp
 from fastbp import losses
-from fastbp.core import kernels
+from fastbp.core import build, engine
+from fastbp.core.call import TRAIN
+from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.samples import LABELS, describe
 from fastbp.core.threads.board import board_size
 from fastbp.workspace import aligned
@@ -29,18 +31,23 @@ class Steps(Batch):
         self.order = np.resize(draw.permutation(SAMPLES), MOST)
         self.etas, self.costs = np.zeros(MOST), np.zeros(MOST)
         self.clock, self.board = np.zeros(1, np.int64), np.zeros(board_size(threads), np.int64)
-        self.outputs = np.empty((0, 0), dtype)
-        self.scratch = aligned(kernels.scratch_size(sizes, threads, n), dtype)
-        self.run, self.threads = kernels.run if threads > 1 else kernels.run_serial, threads
+        self.scratch = aligned(scratch_size(sizes, threads, n), dtype)
+        self.run, self.threads = engine.run if threads > 1 else engine.run_serial, threads
+        self.plan = plan_for(sizes, n, TRAIN, threads)
+        self.slip = self.workspace.slip
+        self.slip.put_loss(losses.CrossEntropy().rule())
 
     def __call__(self, steps):
         """Make them; returns how many were made."""
-        w, order = self.workspace, self.order[: steps * self.n]
-        address = kernels.address(self.network.dtype.name, w.layers, self.settings, kernels.TRAIN)
-        return self.run(address, self.network.theta, self.scratch, self.state,
-                        w.layers, w.buffers, w.targets, w.costs, *self.samples, np.empty(0), order, len(order), self.n,
-                        kernels.TRAIN, losses.CrossEntropy().rule(), self.settings, self.etas[:steps], self.clock,
-                        self.outputs, self.costs[:steps], self.board, self.threads)
+        slip, order = self.slip, self.order[: steps * self.n]
+        slip.point(theta=self.network.theta, gradient=self.scratch, state=self.state, clock=self.clock,
+                   rule=self.settings, etas=self.etas[:steps])
+        slip.put(n_gradient=len(self.scratch), n_state=len(self.state))
+        slip.put_data(*self.samples, np.empty(0), order, len(order))
+        slip.put_work(TRAIN, self.n, self.plan, self.costs[:steps])
+        slip.put_threads(self.board, self.threads)
+        slip.put(address=build.address(self.network.dtype.name, self.workspace.layers, self.settings, TRAIN))
+        return self.run(slip.vector, self.threads)
 
 
 steps_of = functools.cache(Steps)  # asv sets up before every sample

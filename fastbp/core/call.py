@@ -80,6 +80,7 @@ SLOTS = {name: slot for name, (slot, _) in CALL_VIEWS["float64"].fields.items()}
 N_SLOTS = CALL_VIEWS["float64"].size
 START, BOARD, N_BOARD, CLOCK, THREADS, ADDRESS = (SLOTS[name] for name in (
     "start", "board", "n_board", "clock", "threads", "address"))
+OF_ONE_CALL = ("weights", "order", "etas", "outputs", "step_costs")
 
 
 class Slip:
@@ -100,9 +101,9 @@ class Slip:
             if self._held.get(name) is not array:
                 self.vector[SLOTS[name]], self._held[name] = address_of_array(array), array
 
-    def forget(self, *names: str) -> None:
-        """Hold these arrays no longer: after a call, those that are as long as there are samples."""
-        for name in names:
+    def let_go(self) -> None:
+        """Keep no longer alive what is of one call only, which the next one points at anew: it may be large."""
+        for name in OF_ONE_CALL:
             self.vector[SLOTS[name]] = 0
             self._held.pop(name, None)
 

@@ -112,7 +112,7 @@ def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, thread
     by_samples, by_rows = fine or parts(piece, threads), fine or parts(layer_sizes[0], threads)
     updates = int(purpose == TRAIN and not clips)
     if purpose == INFER:
-        stages = [Stage(SAMPLES, by_samples, 0, n_layers, 1, int(errors)), Stage(OUTPUTS, by_rows)]
+        stages = [Stage(SAMPLES, by_samples, 0, n_layers, 1, int(errors)), Stage(OUTPUTS, by_samples)]
     elif by_neurons:
         stages = [Stage(SAMPLES, fine, takes_input=1), *(Stage(NEURONS, fine, l, l + 1) for l in range(n_layers - 1)),
                   Stage(SAMPLES, fine, n_layers - 1, n_layers, errors=1)]

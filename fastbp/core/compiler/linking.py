@@ -1,7 +1,7 @@
 """Machine code in pieces: each is compiled once, and others call it by a symbol or an address instead of holding it.
 
-    inner       for compiled callers only, part of their machine code: share, gather, factors_of, ...
-    block       for compiled callers only, as inner, and LLVM inlines it at every call site: blocks of the kernels
+    inner       for compiled callers only, part of their machine code: share, gather, rates_of, ...
+    block       for compiled callers only, as inner, and LLVM inlines it at every call site: blocks of the equations
     piece       for compiled callers only, as inner; for those made under `linking`, machine code of its own
     rare        a piece that is loaded or compiled only before a call that needs it: build.address
     apart       for compiled callers only, machine code of its own, which they call by its address
