@@ -49,7 +49,7 @@ COMPUTE = """
 import sys
 import numba
 import numpy as np
-from fastbp.core import cache, kernels
+from fastbp.core import compiler, kernels
 from fastbp.core.activations import TANH
 from fastbp.core.losses import Quadratic
 from fastbp.core.optimizers import N_SETTINGS, update, update_serial
@@ -60,7 +60,7 @@ for column, value in dict(N_IN=1, N_OUT=1, ACTIVATION=TANH, Z=0, A=8, DELTA=16, 
 buffers, theta = np.zeros(24), np.ones(1)
 buffers[8] = 0.5
 error = layers, buffers, np.zeros((1, 1)), np.empty(1), Quadratic().rule(), 1, 1
-cached = cache.is_cached(kernels.output_error_serial, tuple(map(numba.typeof, error)))
+cached = compiler.is_cached(kernels.output_error_serial, tuple(map(numba.typeof, error)))
 kernels.output_error_serial(*error)
 for kernel in (update, update_serial):
     kernel(theta, buffers[16:], np.empty((0, 1)), np.zeros(N_SETTINGS), 1.0, 1, 1)
@@ -73,15 +73,15 @@ print(mean, implementations_read, cached, *compiled)
 
 @pytest.fixture
 def copied(tmp_path):
-    """A copy of fastbp/core that may be edited; returns a function that runs COMPUTE on it, with a cache of its own."""
+    """A copy of fastbp/core that may be edited; returns a function that runs a script on it, with its own cache."""
     (tmp_path / "fastbp").mkdir()
     (tmp_path / "fastbp" / "__init__.py").touch()
     shutil.copy(CORE.parent / "checks.py", tmp_path / "fastbp")  # imports nothing
     shutil.copytree(CORE, tmp_path / "fastbp" / "core", ignore=shutil.ignore_patterns("__pycache__"))
 
-    def run():
+    def run(script=COMPUTE):
         # Python keeps no bytecode: it too would go by the time of a file.
-        done = python(COMPUTE, path=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1")
+        done = python(script, path=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1")
         assert done.returncode == 0, done.stderr
         return done.stdout.split(), done.stderr
 
@@ -123,6 +123,33 @@ def test_cache(copied, tmp_path):
     assert error.count(ANNOUNCEMENT) == 1
 
 
+FILE = """
+from numba import types
+from fastbp.core import metrics
+
+function = metrics.count_pairs
+key = function._cache._index_key((types.int64[::1],), function.targetctx.codegen())
+print(function._cache._cache_file._path(key).name)
+"""
+FOLDERS = sorted({file.parent.relative_to(CORE).as_posix() for file in CORE.rglob("*.py")})
+
+
+def test_the_key_covers_each_folder_of_the_core(copied, tmp_path):
+    """Where the machine code of one function is kept changes with a letter of any other file; not with the oracle, of
+    which none is made."""
+    def name_after_edit(file):
+        title = file.read_text(encoding="utf-8").splitlines()[0]
+        edit(file, title, title.swapcase())
+        return copied(FILE)[0][0]
+
+    core, ((before,), _) = tmp_path / "fastbp" / "core", copied(FILE)
+    assert name_after_edit(core / "reference.py") == before
+    assert set(FOLDERS) >= {".", "compiler", "simd", "threads"}
+    files = [max((core / folder).glob("*.py"), key=lambda file: file.stat().st_size) for folder in FOLDERS]
+    names = [before, *map(name_after_edit, files)]
+    assert len(set(names)) == len(names), dict(zip(files, names[1:], strict=True))
+
+
 def twice(x):
     return 2 * x
 
@@ -130,7 +157,7 @@ def twice(x):
 def test_no_folder_to_cache_in():
     """Then each process compiles for itself, and says so."""
     done = python("""
-from fastbp.core import jit
+from fastbp.core import compiler
 from fastbp.core.environment import folder
 
 assert folder() is None
@@ -218,19 +245,19 @@ def test_rare_pieces(tmp_path):
 ONE_BY_ONE = """
 import numpy as np
 from fastbp import Adam, AdamW, Adagrad, Lion, NAdam, Network, RMSprop, Rprop, SGD, Trainer, cost_and_gradient
-from fastbp.core.compiler import linking
 from fastbp.core import kernels
 from fastbp.core.activations import CODES
+from fastbp.core.compiler.linking import _cells
 
 x, y, few = np.random.default_rng(0).normal(size=(40, 5)), np.random.default_rng(1).random((40, 3)), 0
 
 def alone(call):
     global few
     kernels._loaded.clear()
-    for cell in linking._cells.values():
+    for cell in _cells.values():
         cell[0] = 0
     call()
-    few += sum(cell[0] != 0 for cell in linking._cells.values())
+    few += sum(cell[0] != 0 for cell in _cells.values())
 
 for name in CODES:
     for hidden, output in {(name, "identity"), ("tanh", name)} - {("softmax", "identity")}:

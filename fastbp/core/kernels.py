@@ -911,7 +911,7 @@ def _run(address, theta, gradient, state, layers, buffers, targets, costs, x, t,
     x, t: Samples; weights (samples,) float64: >= 0, empty for 1 each; order (n_samples,): their numbers, empty for as
     they lie; etas (steps,): learning rates;
     clock (1,): steps so far, counted on; step_costs (steps,) float64: overwritten with the mini-batches' mean costs;
-    board: see phases.board_size, int64. Returns the number of steps made.
+    board: see board_size, int64. Returns the number of steps made.
     """
     part(board, 0, len(board) - FIELDS * threads)[:] = 0
     start = clock[0]
