@@ -137,6 +137,11 @@ def dispatcher_of(function, kind=None, **options):
     return dispatcher
 
 
+def address_of(dispatcher, signature):
+    compiled = dispatcher.overloads[signature]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
 def subclass(**methods):
     return type("Subclass", (internal("CPUDispatcher"),), methods)
 
@@ -185,8 +190,7 @@ def test_overloads_by_signature():
 def test_address_of_machine_code():
     dispatcher = numba.njit(**NO_ENTRY)(twice)
     dispatcher.compile(INT)
-    compiled = dispatcher.overloads[INT]
-    address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    address = address_of(dispatcher, INT)
     assert isinstance(address, int) and address != 0
     # Numba's convention: a status is returned, the result is written where the first argument points, then its error.
     result, error = ctypes.c_int64(), ctypes.c_void_p()
@@ -422,6 +426,16 @@ def test_file_open_for_write(folder):
     assert path.read_bytes() == b"whole"
 
 
+@promise("keeps functions without entry points on disk, and gives the address of what it loaded")
+def test_no_entry_is_kept(folder):
+    for loaded in range(2):
+        dispatcher = numba.njit(**NO_ENTRY)(twice)
+        dispatcher._cache = internal("FunctionCache")(twice)
+        dispatcher.compile(INT)
+        assert sum(dispatcher.stats.cache_hits.values()) == loaded
+        assert address_of(dispatcher, INT) != 0
+
+
 LOADED = """
 import sys
 import numba
@@ -544,14 +558,13 @@ def test_call_by_address():
 
     callee = numba.njit(**NO_ENTRY)(fill)
     callee.compile((VECTOR,))
-    compiled, x = callee.overloads[(VECTOR,)], np.zeros(1)
-    numba.njit(lambda address, x: call(address, (x,)))(
-        compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name), x)
+    x = np.zeros(1)
+    numba.njit(lambda address, x: call(address, (x,)))(address_of(callee, (VECTOR,)), x)
     assert x[0] == 42
 
 
-@promise("finds symbols, functions and numbers, that llvmlite's add_symbol gave an address")
-def test_symbols_are_resolved():
+@promise("finds symbols, functions and numbers, that llvmlite's add_symbol gave an address, for code from disk, too")
+def test_symbols_are_resolved(folder):
     cgutils, number = internal("cgutils"), np.array([40], np.int64)
     one = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda x: x + 2)
     llvm.add_symbol("fastbp contract number (int64,)", number.ctypes.data)
@@ -568,7 +581,13 @@ def test_symbols_are_resolved():
 
         return types.int64(), emit
 
-    assert numba.njit(lambda: ask())() == 42
+    def use():
+        return ask()
+
+    for loaded in range(2):
+        dispatcher = numba.njit(use)
+        dispatcher._cache = internal("FunctionCache")(use)
+        assert (dispatcher(), sum(dispatcher.stats.cache_hits.values())) == (42, loaded)
 
 
 @pytest.fixture
