@@ -20,6 +20,7 @@ from fastbp.core.optimizers import SGD, Adam
 from fastbp.core.product import MOST_NONZERO, NEVER, TILE_HEIGHT, Matrix, product, repeated_zero
 from fastbp.core.samples import LABELS, NONE, Samples, describe
 from fastbp.core.simd.memory import at
+from fastbp.core.threads.board import even_share
 from fastbp.network import check_loss
 from fastbp.workspace import Workspace, aligned, parameter_offsets
 
@@ -332,7 +333,7 @@ def test_refused_in_compiled_code_of_a_user():
 @settings(deadline=None)  # the first call compiles
 @given(n=st.integers(0, 10_000), shares=st.integers(1, 70), grain=st.integers(1, 40))
 def test_shares_cover_the_range_in_whole_grains(n, shares, grain):
-    bounds = [compiler.share.py_func(n, c, shares, grain) for c in range(shares)]
+    bounds = [even_share.py_func(n, c, shares, grain) for c in range(shares)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == n
     assert all(hi == lo for (_, hi), (lo, _) in zip(bounds, bounds[1:], strict=False))
