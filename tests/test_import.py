@@ -1,6 +1,7 @@
 """What `import fastbp` does beyond `import numba`: little, so that a program may import it and not use it."""
 
 import ast
+import importlib.util
 import json
 import os
 import subprocess
@@ -67,3 +68,42 @@ def test_the_core_imports_nothing_above_it():
                 assert node.level == 0, file
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
             assert all(name.startswith("fastbp.core.") for name in names if name.split(".")[0] == "fastbp"), file
+
+
+DOOR = "core/compiler/numba.py"
+PUBLIC = {"numba", "numba.types", "numba.extending", "numba.typed"}
+
+
+def imported_from_numba(text):
+    """Modules of Numba that a source names in an import, or as an attribute: numba.core."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.split(".")[0] == "numba")
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.split(".")[0] == "numba":
+            yield node.module
+            yield from (name for name in (f"{node.module}.{name.name}" for name in node.names) if is_module(name))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "numba":
+            yield from (name for name in [f"numba.{node.attr}"] if is_module(name))
+
+
+def is_module(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # it would lie in what is no package
+        return False
+
+
+@pytest.mark.parametrize("text", ["import numba.core.cgutils", "import numba as nb, numba.core as core",
+                                  "from numba.core import config", "from numba import core",
+                                  "from numba.np import arrayobj", "def f():\n    from numba.misc import special",
+                                  "import numba\nnumba.core.cgutils"])
+def test_internals_are_recognised(text):
+    assert set(imported_from_numba(text)) - PUBLIC
+
+
+def test_only_one_file_imports_internals_of_numba():
+    """The others use what Numba documents: a change of its internals is mended in one file."""
+    root = Path(fastbp.__file__).parent
+    internal = {file.relative_to(root).as_posix(): set(imported_from_numba(file.read_text(encoding="utf-8"))) - PUBLIC
+                for file in root.rglob("*.py")}
+    assert [name for name, modules in internal.items() if modules] == [DOOR]

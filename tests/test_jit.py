@@ -76,14 +76,14 @@ print(mean, implementations_read, cached, *compiled)
 
 @pytest.fixture
 def copied(tmp_path):
-    """A copy of fastbp/core that may be edited; returns a function that runs COMPUTE on it, with a cache of its own."""
+    """A copy of fastbp/core that may be edited; returns a function that runs a script on it, with its own cache."""
     (tmp_path / "fastbp").mkdir()
     (tmp_path / "fastbp" / "__init__.py").touch()
     shutil.copytree(CORE, tmp_path / "fastbp" / "core", ignore=shutil.ignore_patterns("__pycache__"))
 
-    def run():
+    def run(script=COMPUTE):
         # Python keeps no bytecode: it too would go by the time of a file.
-        done = python(COMPUTE, path=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1")
+        done = python(script, path=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONDONTWRITEBYTECODE="1")
         assert done.returncode == 0, done.stderr
         return done.stdout.split(), done.stderr
 
@@ -123,6 +123,33 @@ def test_cache(copied, tmp_path):
     assert cached == "False"
     assert misses == ["1", "1", "1"]
     assert error.count(ANNOUNCEMENT) == 1
+
+
+FILE = """
+from numba import types
+from fastbp.core import metrics
+
+function = metrics.count_pairs
+key = function._cache._index_key((types.int64[::1],), function.targetctx.codegen())
+print(function._cache._cache_file._path(key).name)
+"""
+FOLDERS = sorted({file.parent.relative_to(CORE).as_posix() for file in CORE.rglob("*.py")})
+
+
+def test_the_key_covers_each_folder_of_the_core(copied, tmp_path):
+    """Where the machine code of one function is kept changes with a letter of any other file; not with the oracle, of
+    which none is made."""
+    def name_after_edit(file):
+        title = file.read_text(encoding="utf-8").splitlines()[0]
+        edit(file, title, title.swapcase())
+        return copied(FILE)[0][0]
+
+    core, ((before,), _) = tmp_path / "fastbp" / "core", copied(FILE)
+    assert name_after_edit(core / "reference.py") == before
+    assert set(FOLDERS) >= {".", "compiler", "simd", "threads"}
+    files = [max((core / folder).glob("*.py"), key=lambda file: file.stat().st_size) for folder in FOLDERS]
+    names = [before, *map(name_after_edit, files)]
+    assert len(set(names)) == len(names), dict(zip(files, names[1:], strict=True))
 
 
 def twice(x):
@@ -223,6 +250,7 @@ from fastbp import Adam, AdamW, Adagrad, Lion, NAdam, Network, RMSprop, Rprop, S
 from fastbp.core.compiler.linking import _cells
 from fastbp.core import build
 from fastbp.core.activations import CODES
+from fastbp.core.compiler.linking import _cells
 
 x, y, few = np.random.default_rng(0).normal(size=(40, 5)), np.random.default_rng(1).random((40, 3)), 0
 

@@ -25,7 +25,7 @@ PAUSE = 0.002  # seconds without work after which threads sleep
 def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None) -> Iterator[tuple[Any, int]]:
     """Which of `twins` to call in this block, and how many threads it may use: `threads`, or 1 where more are not safe.
 
-    On the `board` (see there), if there is one, the threads that come leave their numbers; the next team finds them.
+    The threads that come leave their numbers on the `board`, if there is one; the next team finds them.
 
     A second Python thread would abort the process under Numba's workqueue layer
     (https://github.com/numba/numba/issues/8563), and a child forked after a parallel region is killed by GNU OpenMP;
