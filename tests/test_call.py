@@ -2,6 +2,7 @@
 
 import gc
 import math
+import tracemalloc
 import weakref
 
 import numba
@@ -217,14 +218,24 @@ def test_a_call_that_is_over_keeps_nothing_of_its_callers():
     assert {name for name, ref in refs.items() if ref() is None} == set(call.OF_ONE_CALL)
 
 
-def test_a_network_lets_go_of_what_it_was_given_and_gave():
-    net, x = Network([5, 2]), np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
-    y = (x[:, 0] > 0).astype(int)
-    outputs, weights = net.forward(x), np.ones(300)
-    trainer = Trainer(net, batch_size=100)
-    trainer.fit(x, y, sample_weight=weights)
-    trainer.evaluate(x, y, sample_weight=weights)
-    refs = [weakref.ref(array) for array in (x, y, outputs, weights)]
-    del x, y, outputs, weights
-    gc.collect()
-    assert [ref() for ref in refs] == [None] * 4
+def test_no_memory_stays_with_a_network_or_trainer():
+    """Of the size of the data: outputs that it gave, the samples' weights and order, costs of steps."""
+    net, n = Network([5, 2]), 100_000
+    trainer, draw = Trainer(net, batch_size=100), np.random.default_rng(0)
+
+    def use(n):
+        x, weights = draw.normal(size=(n, 5)).astype(np.float32), draw.random(n)
+        y = (x[:, 0] > 0).astype(int)
+        trainer.fit(x, y, 1, sample_weight=weights)
+        trainer.evaluate(x, y, sample_weight=weights)
+        net.forward(x)
+
+    use(3000)  # buffers are made
+    tracemalloc.start()
+    try:
+        use(n)
+        gc.collect()
+        stays, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert stays < 2 * n < 20 * n < most  # in bytes; one vector of float64 has 8 n
