@@ -17,8 +17,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core import compiler
-from fastbp.core.product import NEVER, Matrix, Shape, product, repeated_zero, transposed
+from fastbp.core.product import NEVER, Shape, product, repeated_zero
 from fastbp.core.simd.cpu import VECTOR_BITS
+from fastbp.core.simd.matrix import Matrix, transposed
 from fastbp.core.simd.memory import at
 from fastbp.core.simd.vectors import I64, Loop, Vectors
 from fastbp.core.threads.board import add, read

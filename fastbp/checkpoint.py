@@ -147,7 +147,8 @@ def check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) ->
     differ = [name for name in {**here, **there} if there.get(name) != here.get(name)]
     if differ:
         what = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differ)
-        raise ValueError(f"{path} is of another fit: {what}")
+        advice = "; a new Trainer for this network goes on from there" if differ == ["first epoch"] else ""
+        raise ValueError(f"{path} is of another fit: {what}{advice}")
 
 
 def check_start(path: Path, there: str, here: str) -> None:

@@ -108,6 +108,13 @@ def one_of(what: str, name: Any, valid: Iterable[str], aliases: Mapping[str, str
     raise ValueError(f"unknown {what} {shown(name)};{advice} valid: {', '.join(valid)}")
 
 
+def check_spelling(what: str, name: str, owner: object, names: Iterable[str]) -> None:
+    """Raise AttributeError if `name`, which is to be assigned to an owner that lacks it, is nearly one of `names`."""
+    near = difflib.get_close_matches(name, list(names), 1, CLOSE) if not name.startswith("_") else []
+    if near and not hasattr(owner, name):
+        raise AttributeError(f"a {what} has no {name}; did you mean {near[0]!r}?")
+
+
 def level_of_caller() -> int:
     """Return the stacklevel with which the caller of this warns of the line that called fastbp."""
     level, frame = 1, sys._getframe(1)

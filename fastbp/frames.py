@@ -105,18 +105,20 @@ def array_of(x: Any, name: str, text: bool = False) -> Array:
     return _numbers(x, name, None if labels is None else labels[0], text, x)
 
 
-def warn_of_other_rows(given: Mapping[str, Any]) -> None:
-    """Warn if the index of the first of some data of pandas, by their names in messages, has the labels of another's
-    index in another order.
+def warn_of_other_rows(given: Mapping[str, Any], warned_of: set[str] | None = None) -> None:
+    """Warn, once for a set of what was warned of, if the index of the first of some data of pandas, by their names in
+    messages, has the labels of another's index in another order.
 
     Rows are paired by position all the same: labels may be no more than the places where rows once stood.
     """
     indexed = {name: x for name, x in given.items() if hasattr(getattr(x, "index", None), "equals")}
-    if len(indexed) < 2:
+    if len(indexed) < 2 or (warned_of is not None and "rows" in warned_of):
         return
     (first, x), *others = indexed.items()
     differ = [name for name, other in others if _in_another_order(x.index, other.index)]
     if differ:
+        if warned_of is not None:
+            warned_of.add("rows")
         own, theirs = _variable(first), list(map(_variable, differ))
         how = (", ".join(f"{one} = {one}.loc[{own}.index]" for one in theirs) if x.index.is_unique
                else "bring them into one order")

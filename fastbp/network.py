@@ -45,6 +45,8 @@ MOST_THREADS = 1024
 MOST_SAMPLES = 1 << 40  # in flight: beyond, sizes in bytes are no machine's
 NO_ORDER, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0)
 FORMAT, FIRST_FORMAT = "fastbp-network-2", "fastbp-network-1"
+# What a network is made with; another needs another theta.
+FIXED = {"layer_sizes", "activations", "dtype", "n_parameters", "W", "b"}
 HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
 
@@ -141,6 +143,13 @@ class Network:
         self._allocate()
         self.input_scale = input_scale
         self._initialize(whole_number("seed", seed, 0), weights)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what would come apart from theta, or what is no truth value for multilabel."""
+        if name in FIXED and name in vars(self):
+            advice = f"copy into its layers, {name}[l] = ..." if name in ("W", "b") else "make a new Network"
+            raise AttributeError(f"{name} of a network cannot be assigned; {advice}")
+        object.__setattr__(self, name, truth(name, value) if name == "multilabel" else value)
 
     def _allocate(self) -> None:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -130,7 +131,10 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
         if not failed:
             return EtaRange(etas, losses, smoothed, eta)
         note, eta = note or failed, eta / 10
-    causes = [cause for cause in diagnose(original, *given).notes if not cause.startswith("eta ")]  # all are tried here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # each was given when the data were looked at first
+        notes = diagnose(original, *given).notes
+    causes = [cause for cause in notes if not cause.startswith("eta ")]  # all are tried here
     return EtaRange(etas, losses, smoothed, np.nan, note + (f"; {causes[0]}" if causes else ASK))
 
 

@@ -35,7 +35,7 @@ from fastbp.checkpoint import (
     name_of_schedule,
     without_address,
 )
-from fastbp.checks import counted, fraction, known_as, number, one_of, positive, truth, whole_number
+from fastbp.checks import check_spelling, counted, fraction, known_as, number, one_of, positive, truth, whole_number
 from fastbp.core import build, call, engine
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.plan import Plan, plan_for, samples_at_once, scratch_size
@@ -231,17 +231,19 @@ class Trainer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Check a setting by its rule, in the constructor and later, and renew what depends on it."""
-        if name in OF_OPTIMIZER:
-            raise AttributeError(f"a trainer has no {name}: {OF_OPTIMIZER[name]}")
+        if name in OF_OPTIMIZER | OF_FIT:
+            raise AttributeError(f"a trainer has no {name}: {(OF_OPTIMIZER | OF_FIT)[name]}")
         if name not in SETTINGS:
+            check_spelling("trainer", name, self, SETTINGS)
             return super().__setattr__(name, value)
         chosen, made = SETTINGS[name](self, value), "_is_training" in vars(self)
         if made:
             self._check_change(name, chosen)
+        of_a_kind = name == "optimizer" and made and type(chosen) is type(self.optimizer)
         super().__setattr__(name, chosen)
         if made and name == "batch_size" and self._chooses_threads:
             self.threads = None  # type: ignore[assignment]  # chosen anew, by its rule
-        elif made and name in ("batch_size", "threads", "clip_norm", "optimizer"):
+        elif made and name in ("batch_size", "threads", "clip_norm", "optimizer") and not of_a_kind:
             self._new_room()
         if made and self._state_kind != self._kind_of_state(self.optimizer, self.ema):
             self._new_state()
@@ -477,7 +479,9 @@ class Trainer:
                         fit.history.seconds.append(time.perf_counter() - run.started)
                         fit.history.loss.append(cost)
                         fit.history.samples.append(samples)
-                        self._epoch_ends(fit, watchers, validation, chosen_metrics)
+                        self._validate(fit, validation, chosen_metrics)
+                        run.validating = False
+                        calls.call(watchers, fit, epoch_ends=True)
             except KeyboardInterrupt:
                 if run.catch_up():
                     calls.interrupted(watchers, fit)
@@ -543,9 +547,8 @@ class Trainer:
         fit.history.metrics = {metric.name: [] for metric in metrics}
         return fit
 
-    def _epoch_ends(self, fit: Fit, watchers: list[Callback], validation: Validation | None,
-                    metrics: list[Metric]) -> None:
-        """Validate, and call who is called after an epoch."""
+    def _validate(self, fit: Fit, validation: Validation | None, metrics: list[Metric]) -> None:
+        """Write what the validation samples say of an epoch into the history."""
         self._hold_mean(True)
         if validation is not None:
             x, t, weights = validation
@@ -555,7 +558,6 @@ class Trainer:
                 fit.history.validation_accuracy.append(accuracy)
             for metric in metrics:
                 fit.history.metrics[metric.name].append(self._measure(metric, t, outputs, weights))
-        calls.call(watchers, fit, epoch_ends=True)
 
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.
@@ -566,7 +568,7 @@ class Trainer:
         the network goes back by up to 2 s.
         """
         names = Names(self.network, learning=True)
-        x, t = self._check(X, y, "X", "y", names, sample_weight)
+        x, t = self._check(X, y, "X", "y", names, sample_weight, streamed=True)
         check_theta(self.network)
         weights = as_weights(sample_weight, None, None, len(x))
         if len(weights) and not weights.any():
@@ -634,7 +636,8 @@ class Trainer:
                 calls.begin(watchers, fit)
                 while fit.epoch < epochs and not fit.history.stopped:
                     self._epoch_of_batches(batches, fit, watchers, names)
-                    self._epoch_ends(fit, watchers, validation, chosen_metrics)
+                    self._validate(fit, validation, chosen_metrics)
+                    calls.call(watchers, fit, epoch_ends=True)
             finally:
                 self.history = joined(earlier, fit.history)
                 self._hold_mean(True)
@@ -671,7 +674,7 @@ class Trainer:
         if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
             raise TypeError(f"a batch must be (X, y) or (X, y, sample_weight), got {_kind(batch)}")
         given = batch[2] if len(batch) == 3 else None
-        x, t = self._check(batch[0], batch[1], "X", "y", names, given)
+        x, t = self._check(batch[0], batch[1], "X", "y", names, given, streamed=True)
         # Copied, while it is read ahead: who fills the same arrays again and again gives others than those trained on.
         return x.taken(), t.taken(), as_weights(given, None, None, len(x))
 
@@ -697,10 +700,12 @@ class Trainer:
         trial._steps(x, t, NO_WEIGHTS, one.astype(np.int64), 1, one, one.copy(), workspace, self.threads)
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, x_name: str, y_name: str,
-               names: Names | None = None, sample_weight: npt.ArrayLike | None = None) -> tuple[Inputs, Targets]:
+               names: Names | None = None, sample_weight: npt.ArrayLike | None = None,
+               streamed: bool = False) -> tuple[Inputs, Targets]:
         x = as_inputs(X, self.network, x_name, names)
         t = as_targets(y, len(x), self.network, self.loss, y_name, names)
-        warn_of_other_rows({x_name: X, y_name: y, x_name[:-1] + "sample_weight": sample_weight})
+        warn_of_other_rows({x_name: X, y_name: y, x_name[:-1] + "sample_weight": sample_weight},
+                           self.warned_of if streamed else None)
         return x, t
 
     def _outputs(self, x: Inputs, t: Targets, weights: Array = NO_WEIGHTS) -> tuple[Array, float, float | None]:
@@ -911,6 +916,7 @@ class _Run:
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
         self.inside, self.epoch_began = False, 0  # an epoch; at which step of the fit
+        self.validating, self.before = False, (0, 0)  # the epoch that has just ended; epochs before it, here and in all
         self.steps_before = trainer.steps_done  # this fit's
         self.pace = trainer._pace
         kept = trainer._kept
@@ -922,6 +928,7 @@ class _Run:
     def epoch(self, bar: Any) -> tuple[float, float, int]:
         """Go through all samples once, unless a callback stops the fit; returns the mean cost over which weight, of how
         many samples."""
+        self.validating, self.before = False, (len(self.fit.history.loss), self.trainer.epochs_done)
         order = generator(ORDER, self.trainer.seed, self.trainer.epochs_done).permutation(self.n)
         if self.chosen is not None:
             order = self.chosen[order]
@@ -959,7 +966,7 @@ class _Run:
                 calls.call(self.callbacks, self.fit, epoch_ends=False)
         if step < self.steps and not self.kept.live_is_finite():
             self._diverged(order, etas, costs, step)
-        self.inside = False
+        self.validating, self.inside = True, False
         self.trainer.epochs_done += 1
         self.at = 0
         self.workspace.slip.let_go()
@@ -1101,11 +1108,22 @@ class _Run:
     def catch_up(self) -> bool:
         """After Ctrl-C, which comes when compiled code has returned: count the steps that were made meanwhile. Returns
         whether a checkpoint can be written: within an epoch, of finite numbers, when no step's callback was missed."""
+        if self.validating:
+            self._reopen()
         if not self.inside:
             return False
         self.fit.step = self.trainer.steps_done - self.steps_before
         self.at, self.fit.epoch_ends = self.fit.step - self.epoch_began, False
         return self.kept.live_is_finite() and not calls.of_steps(self.callbacks)
+
+    def _reopen(self) -> None:
+        """Go back to the end of an epoch's last step, whose validation was interrupted: a fit that resumes does it."""
+        history, (done, self.trainer.epochs_done) = self.fit.history, self.before
+        lists: list[list[Any]] = [history.seconds, history.loss, history.samples, history.validation_loss,
+                                  history.validation_accuracy, *history.metrics.values()]
+        for values in lists:
+            del values[done:]
+        self.inside = True
 
     def leave_finite(self) -> None:
         """Go back to the last parameters kept, if Ctrl-C came when these were no longer finite, before it was seen."""

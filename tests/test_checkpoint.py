@@ -568,3 +568,27 @@ def test_ctrl_c_keeps_a_checkpoint(settings, tmp_path):
         kept += len(checkpoint.files(folder))
         assert fitted(folder) == whole
     assert kept >= 3  # most of the time goes by within epochs
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "dropout": 0.2}], ids=str)
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_ctrl_c_while_an_epoch_is_validated_keeps_a_checkpoint(settings, epoch, tmp_path, monkeypatch):
+    """It is validated by the fit that goes on, to the same bits."""
+    def fitted(*checkpoints):
+        trainer = Trainer(Network([5, 12, 3], seed=1), None, Adam(0.01), 20, 3, schedule="linear", **settings)
+        history = trainer.fit(X, Y, 4, (X[:50], Y[:50]), metrics=["f1"], callbacks=checkpoints)
+        return trainer.network.theta.tobytes(), trainer.epochs_done, without_seconds(history)
+
+    whole, calls, measure = fitted(), [], Trainer._outputs
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == epoch:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(Trainer, "_outputs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(Checkpoint(tmp_path, seconds=1000, resume=True))
+    assert len(checkpoint.files(tmp_path)) == 1
+    assert fitted(Checkpoint(tmp_path, seconds=1000, resume=True)) == whole

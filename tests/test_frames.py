@@ -345,3 +345,13 @@ def test_rows_that_have_nothing_in_common_are_as_they_are():
     trainer.fit(frame(), LABELS[::-1].tolist())
     with pytest.raises(ValueError, match=r"y has shape \(39,\), but there are 40 samples"):
         trainer.fit(frame(), y[1:])
+
+
+def test_a_stream_points_them_out_once():
+    x, y = frame().set_axis(INDEXES["texts"]), pd.Series(LABELS, INDEXES["texts"])[::-1]
+    trainer = Trainer(network())
+    with pytest.warns(UserWarning, match="in another order") as caught:
+        trainer.fit_batches([(x, y)] * 3, epochs=2)
+        for _ in range(3):
+            trainer.partial_fit(x, y)
+    assert len([one for one in caught if "in another order" in str(one.message)]) == 1

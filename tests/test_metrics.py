@@ -363,7 +363,7 @@ def test_a_fit_watches_them(tmp_path):
     assert '"f1": ' in (tmp_path / "log").read_text().splitlines()[0]
     history = Trainer(net, batch_size=20).fit(X, y, 30, (X, y), metrics=["f1"], callbacks=[
         EarlyStopping("f1", patience=1, least_gain=2)])
-    assert history.stopped == "f1 has not got better for 1 epochs"
+    assert history.stopped == "f1 has not got better for 1 epoch"
     regression = Trainer(Network([4, 6, 1], output="identity")).fit(X, X[:, 0], 2, validation_fraction=0.2,
                                                                     metrics=["r2", "mae", "rmse"])
     assert list(regression.metrics) == ["r2", "mae", "rmse"]

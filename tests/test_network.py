@@ -906,3 +906,21 @@ def test_a_few_samples_take_the_short_way_to_the_same_bits(monkeypatch, output, 
         net.forward(x[0])
     with pytest.raises(ValueError, match="4 features"):
         net.forward(np.zeros((1, 4), dtype))
+
+
+@pytest.mark.parametrize("name", ["layer_sizes", "activations", "dtype", "n_parameters", "W", "b"])
+def test_what_a_network_is_made_with_stays(name):
+    """A list of other weights would come apart from theta, which is what is computed with."""
+    net = Network([3, 4, 2])
+    before = getattr(net, name)
+    with pytest.raises(AttributeError, match=f"^{name} of a network cannot be assigned"):
+        setattr(net, name, before)
+    assert getattr(net, name) is before
+    net.W[0] = np.ones((3, 4))
+    assert (net.theta[:12] == 1).all() and pickle.loads(pickle.dumps(net)).W[0][0, 0] == 1
+
+
+def test_multilabel_is_a_truth_value():
+    net = Network([3, 2], output="sigmoid")
+    with pytest.raises(TypeError, match="multilabel"):
+        net.multilabel = "yes"

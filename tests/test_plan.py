@@ -287,3 +287,8 @@ pieces of 32 samples; each, stage by stage:
 pieces of 7 samples; each, stage by stage:
   1. SAMPLES: input, layer 0 forward; 1 part
   2. OUTPUTS; 1 part"""
+
+
+def test_frozen_layers_are_told():
+    assert "gradients of layers 0 to 2 but 0, 2 (frozen), update" in str(
+        plan_for((12, 10, 9, 3), 32, TRAIN, 1, frozen=(0, 2)))

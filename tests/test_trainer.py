@@ -1092,3 +1092,15 @@ def test_an_interrupted_fit_leaves_finite_parameters():
         with pytest.raises(KeyboardInterrupt):
             Trainer(net, batch_size=10).fit(X, y, callbacks=[Every(5, interrupt)])
         assert np.isfinite(net.theta).all()
+
+
+@pytest.mark.parametrize(("name", "advice"), [
+    ("batchsize", "did you mean 'batch_size'"), ("clipnorm", "did you mean 'clip_norm'"),
+    ("epochs", "it belongs to fit"), ("validation_fraction", "it belongs to fit"),
+])
+def test_what_is_no_setting_is_refused(name, advice):
+    trainer = Trainer(Network([3, 2]))
+    with pytest.raises(AttributeError, match=advice):
+        setattr(trainer, name, 4)
+    trainer.my_note = "kept"
+    assert not hasattr(trainer, name)

@@ -62,19 +62,19 @@ class Plan:
         Samples that go through together.
     """
 
-    def __init__(self, stages: list[Stage], last: list[Stage], piece: int):
-        self.stages, self.n_last, self.piece = tuple(stages + last), len(last), piece
+    def __init__(self, stages: list[Stage], last: list[Stage], piece: int, frozen: tuple[int, ...] = ()):
+        self.stages, self.n_last, self.piece, self.frozen = tuple(stages + last), len(last), piece, frozen
         self.table: npt.NDArray[Any] = np.array(self.stages, np.int64)
         self.table.flags.writeable = False
 
     def __str__(self) -> str:
         pieces = f"pieces of {self.piece} samples; each, stage by stage:"
         last = len(self.stages) - self.n_last
-        return "\n".join([pieces, *(f"  {i + 1}. {_told(stage)}" + " (after the last piece)" * (i >= last)
+        return "\n".join([pieces, *(f"  {i + 1}. {_told(stage, self.frozen)}" + " (after the last piece)" * (i >= last)
                                     for i, stage in enumerate(self.stages))])
 
 
-def _told(stage: Stage) -> str:
+def _told(stage: Stage, frozen: tuple[int, ...]) -> str:
     """A stage for people."""
     layers = f"layers {stage.begin} to {stage.end - 1}" if stage.end > stage.begin + 1 else f"layer {stage.begin}"
     told = [KINDS[stage.kind]]
@@ -88,7 +88,9 @@ def _told(stage: Stage) -> str:
         told.append(f"{layers} forward")
     elif stage.kind == WEIGHTS:
         before = f"layer {stage.begin - 1} backward, " if stage.backward_from >= stage.backward_to else ""
-        told.append(f"{before}gradients of {layers}" + ", update" * stage.updates)
+        still = [str(l) for l in frozen if stage.begin <= l < stage.end]
+        but = f" but {', '.join(still)} (frozen)" if still else ""
+        told.append(f"{before}gradients of {layers}{but}" + ", update" * stage.updates)
     return f"{told[0]}{': ' if told[1:] else ''}{''.join(told[1:])}; {stage.parts} part{'s' * (stage.parts > 1)}"
 
 
@@ -123,7 +125,7 @@ def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, thread
                   Stage(WEIGHTS, by_rows, 0, n_layers, updates=updates)]
     last = [Stage(NORMS, by_rows), Stage(UPDATE, by_rows)] if clips else []
     last += [Stage(LIMIT, by_rows)] if limits else []
-    return Plan(stages, last if purpose == TRAIN else [], piece)
+    return Plan(stages, last if purpose == TRAIN else [], piece, frozen)
 
 
 def parts(rows: int, threads: int) -> int:
