@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numba
 from numba import carray, types
+from numba.extending import is_jitted
 
 from fastbp.checks import fraction, one_of, positive, settle
 from fastbp.core import activations, compiler, costs
-from fastbp.core.compiler.numba import Dispatcher, NumbaError
 from fastbp.core.costs import Cost
 from fastbp.core.simd.memory import ahead
 
@@ -204,7 +204,7 @@ ALIASES = {
 
 def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any, ...]]:
     """A user's function, for many samples; and the types it is to be compiled for."""
-    of_one = function if isinstance(function, Dispatcher) else numba.njit(**compiler.FLAGS)(function)
+    of_one = function if is_jitted(function) else numba.njit(**compiler.FLAGS)(function)
 
     @numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)
     def of_rows(z, a, t, delta, costs, n_rows, n, ld):  # type: ignore[no-untyped-def]
@@ -219,6 +219,6 @@ def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any
     try:
         with compiler.uninterrupted():
             of_rows.compile(signature)
-    except NumbaError as error:
+    except numba.NumbaError as error:
         raise TypeError(f"Numba cannot compile the loss {function.__name__}(z, a, t, delta): {error}") from None
     return of_rows, signature

@@ -1,6 +1,7 @@
 """fastbp.core.compiler and threads: what is cached, what a step costs beside its arithmetic, threads and forks."""
 
 import contextlib
+import importlib
 import math
 import os
 import shutil
@@ -20,7 +21,6 @@ import fastbp.core
 from fastbp import losses
 from fastbp.core import activations, build, compiler, engine, equations, rules
 from fastbp.core.call import TRAIN
-from fastbp.core.compiler import beside
 from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.samples import LABELS, describe
 from fastbp.core.simd.memory import at
@@ -29,6 +29,7 @@ from fastbp.core.threads.board import board_size
 from fastbp.optimizers import SGD
 from fastbp.workspace import Workspace, parameter_offsets
 
+beside = importlib.import_module("fastbp.core.compiler.beside")  # of its name there is a function, too
 CORE = Path(fastbp.core.__path__[0])
 ANNOUNCEMENT = "fastbp compiles"
 
@@ -296,10 +297,10 @@ def test_the_other_process_ends_with_the_block(monkeypatch):
     processes, start = [], beside._python
     monkeypatch.setattr(beside, "_python", lambda statement: processes.append(start(statement)) or processes[-1])
     monkeypatch.setattr(beside, "available_threads", lambda: 2)
-    with pytest.raises(KeyboardInterrupt), beside.beside(engine.one_thread, NOT_KEPT, "import time; time.sleep(600)"):
+    with pytest.raises(KeyboardInterrupt), compiler.beside(engine.one_thread, NOT_KEPT, "import time; time.sleep(600)"):
         raise KeyboardInterrupt
     monkeypatch.setattr(beside, "PATIENCE", 0.1)
-    with beside.beside(engine.one_thread, NOT_KEPT, "import time; time.sleep(600)") as shared:
+    with compiler.beside(engine.one_thread, NOT_KEPT, "import time; time.sleep(600)") as shared:
         assert shared
     assert len(processes) == 2
     assert all(process.returncode == (-signal.SIGKILL if os.name == "posix" else 1) for process in processes)
@@ -310,12 +311,12 @@ def test_no_other_process(monkeypatch):
     Steps()
     monkeypatch.setattr(beside, "_python", None)
     monkeypatch.setattr(beside, "available_threads", lambda: 1)
-    with beside.beside(engine.one_thread, NOT_KEPT, "") as shared:
+    with compiler.beside(engine.one_thread, NOT_KEPT, "") as shared:
         assert not shared
     monkeypatch.setattr(beside, "available_threads", lambda: 2)
-    with beside.beside(numba.njit(twice), NOT_KEPT, "") as shared:
+    with compiler.beside(numba.njit(twice), NOT_KEPT, "") as shared:
         assert not shared
-    with beside.beside(engine.one_thread, build.signatures("float32")[0], "") as shared:
+    with compiler.beside(engine.one_thread, build.signatures("float32")[0], "") as shared:
         assert not shared
 
 

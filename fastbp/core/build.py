@@ -21,7 +21,6 @@ from fastbp.core.activations import (
     multiply_by_rare_prime,
 )
 from fastbp.core.call import ACTIVATION, CALL_VIEWS, DROPOUT, FIELDS, NOISE, TRAIN, Part
-from fastbp.core.compiler import beside
 from fastbp.core.costs import Outputs, costs_and_errors
 from fastbp.core.engine import bound_part, one_thread, run
 from fastbp.core.noise import add_noise, drop
@@ -127,7 +126,7 @@ def _address(dtype: str) -> int:
         compiler.reserve(piece, signature)
     compile_loop = f"from fastbp.core import build; build.compile_loop({dtype!r})"
     with compiler.once(_always(dtype), f"its kernels ({dtype})", "10 to 20 s"):
-        with beside.beside(one_thread, loop, compile_loop) as shared:
+        with compiler.beside(one_thread, loop, compile_loop) as shared:
             for piece, signature in pieces:
                 compiler.link(piece, signature)
             if shared and team.threads_started():

@@ -9,7 +9,7 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from fastbp.core.compiler.cache import Cache
+from fastbp.core import compiler
 from fastbp.core.threads.processors import available_threads
 from fastbp.core.threads.team import team
 
@@ -34,7 +34,4 @@ def environment() -> dict[str, Any]:
 
 def folder() -> str | None:
     """Where the machine code of this package is kept; None where no folder can be written."""
-    try:
-        return str(Cache(folder, False).cache_path)
-    except RuntimeError:
-        return None
+    return compiler.folder(folder)

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numba
+
 from fastbp.core.compiler.cache import BESIDE, Cache, is_cached
-from fastbp.core.compiler.decorators import uninterrupted
-from fastbp.core.compiler.numba import config
+from fastbp.core.compiler.common import uninterrupted
 from fastbp.core.threads.processors import available_threads
 
 PATIENCE = 300  # seconds to wait for a process that may hang, before its work is done here
@@ -47,7 +48,7 @@ def _python(statement: str) -> subprocess.Popen[bytes] | None:
     if "python" not in program.lower() or hasattr(sys, "frozen") or BESIDE in os.environ:  # part of another program
         return None
     path = [*(folder for folder in sys.path if isinstance(folder, str)), str(Path(__file__).parents[3])]
-    given = {f"NUMBA_{name}": getattr(config, name) for name in ("CACHE_DIR", "CPU_NAME", "CPU_FEATURES")}
+    given = {f"NUMBA_{name}": getattr(numba.config, name) for name in ("CACHE_DIR", "CPU_NAME", "CPU_FEATURES")}
     command = [sys.executable, "-c", f"import sys; sys.path[:] = {path!a}; {statement}"]
     try:
         return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fastbp.core.compiler.common import Made
 from fastbp.core.compiler.numba import FunctionCache, IndexDataCacheFile, NullCache, rtsys
 
 if sys.platform == "win32":
@@ -137,6 +138,14 @@ def _warn_once(message: str) -> None:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
+def folder(function: Callable[..., Any]) -> str | None:
+    """Where the machine code of a function and of its file's folder is kept; None where no folder can be written."""
+    try:
+        return str(Cache(function, False).cache_path)
+    except RuntimeError:
+        return None
+
+
 def is_cached(dispatcher: Any, signature: tuple[Any, ...]) -> bool:
     """Whether machine code of a function for arguments of these types is on disk, undamaged."""
     cache = dispatcher._cache
@@ -197,7 +206,6 @@ def _unlock(file: int) -> None:
 
 
 BESIDE = "FASTBP_BESIDE"  # set for a process that helps another
-Made = tuple[Any, tuple[Any, ...]]  # a function and the types of its arguments
 
 
 def once(functions: Iterable[Made], what: str = "", duration: str = "") -> contextlib.AbstractContextManager[None]:

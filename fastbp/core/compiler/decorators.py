@@ -9,49 +9,20 @@ Those of what only compiled callers call as machine code are in `linking`.
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba import types
-from numba.extending import intrinsic
 
 from fastbp.core.compiler.cache import Cache, NoCache, once
-from fastbp.core.compiler.numba import CPUDispatcher, ParallelOptions, config, global_compiler_lock
+from fastbp.core.compiler.common import FLAGS, uninterrupted
+from fastbp.core.compiler.numba import CPUDispatcher, ParallelOptions, global_compiler_lock
 
-if config.DISABLE_JIT:
-    raise ImportError("fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it")
-
-# fastmath off: NaN must survive to be noticed, and no compiler may reorder a sum. Fused multiply-adds are explicit.
-FLAGS = dict(nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
 # Of what parallel=True can do only prange is wanted: the rest would make loops parallel that are meant to be serial.
 # An object, not a dict, which Numba would empty at its first use and read as "all on" at the next.
 ONLY_PRANGE = ParallelOptions(dict(comprehension=False, reduction=False, inplace_binop=False, setitem=False,
                                    numpy=False, stencil=False, fusion=False, prange=True))
 
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of this block.
-
-    Numba's callbacks from LLVM swallow an error, and then machine code is missing that it takes to be there.
-    """
-    handler, held = signal.getsignal(signal.SIGINT), []
-    try:
-        if callable(handler):
-            signal.signal(signal.SIGINT, lambda *event: held.append(event))
-    except ValueError:  # only the main thread may, and only it is interrupted
-        handler = None
-    try:
-        yield
-    finally:
-        if callable(handler):
-            signal.signal(signal.SIGINT, handler)
-            if held:
-                handler(*held[-1])
 
 
 class Dispatcher(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
@@ -89,13 +60,3 @@ def inlined(function: Callable[..., Any]) -> Any:
 def twins(function: Callable[..., Any]) -> tuple[Any, Any]:
     """Compile one source twice: (parallel, serial)."""
     return compiled(function, parallel=ONLY_PRANGE), compiled(function)
-
-
-@intrinsic
-def out_of_line(typing):
-    """Keeps the function that calls this from being inlined into its callers: its code is compiled once in each."""
-    def emit(context, builder, signature, arguments):
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), emit

@@ -21,14 +21,13 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core.compiler.decorators import FLAGS, Dispatcher, compiled, uninterrupted
+from fastbp.core.compiler.common import FLAGS, declared, uninterrupted
+from fastbp.core.compiler.decorators import Dispatcher, compiled
 from fastbp.core.compiler.numba import (
     PASSES,
     Compiler,
     JITCodeLibrary,
     PassManager,
-    TypingError,
-    cgutils,
     global_compiler_lock,
 )
 
@@ -136,14 +135,14 @@ def piece(function: Callable[..., Any], rare: bool = False) -> Any:
         kinds = tuple(arguments)
         symbol = _symbol(name, kinds)
         if symbol not in _linked:  # LLVM would end the process
-            raise TypingError(f"{name}{kinds} is called but was not linked")
+            raise numba.TypingError(f"{name}{kinds} is called but was not linked")
 
         def emit(context, builder, signature, values):
             kind = context.call_conv.get_function_type(types.none, kinds)
             if rare:
                 code = builder.inttoptr(_held(builder, symbol), kind.as_pointer())
             else:
-                code = cgutils.get_or_insert_function(builder.module, kind, symbol)
+                code = declared(builder.module, kind, symbol)
             return _call(context, builder, code, kinds, values[0])
 
         return types.void(arguments), emit

@@ -39,18 +39,18 @@ class _Model(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, view, SLOT.as_pointer())
 
 
+@lower_getattr_generic(View)  # type: ignore[untyped-decorator]
+def _read(context: Any, builder: Any, view: View, pointer: Any, field: str) -> Any:
+    slot, kind = view.fields[field]
+    return _load(context, builder, pointer, slot, kind)
+
+
 @infer_getattr
 class _Fields(AttributeTemplate):  # type: ignore[misc]
     key = View
 
     def generic_resolve(self, view: View, field: str) -> types.Type | None:
         return view.fields[field][1] if field in view.fields else None
-
-
-@lower_getattr_generic(View)  # type: ignore[untyped-decorator]
-def _read(context: Any, builder: Any, view: View, pointer: Any, field: str) -> Any:
-    slot, kind = view.fields[field]
-    return _load(context, builder, pointer, slot, kind)
 
 
 def _load(context: Any, builder: Any, pointer: Any, slot: int, kind: types.Type) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import llvmlite.binding as llvm
-
-from fastbp.core.compiler.numba import config, get_host_cpu_features
+from numba import config
 
 # What the compiler may use: the CPU's own features, or what Numba's settings say instead.
-FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+FEATURES = config.CPU_FEATURES
+if FEATURES is None:
+    FEATURES = ",".join(f"{'+' if on and not (name.startswith('avx') and not config.ENABLE_AVX) else '-'}{name}"
+                        for name, on in llvm.get_host_cpu_features().items())
 LINE = 64  # bytes of a cache line, and of the widest vector register
 
 

@@ -7,8 +7,7 @@ import functools
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core.compiler.numba import cgutils
-from fastbp.core.simd.vectors import I32, I64, VOID, call_named
+from fastbp.core.simd.vectors import I32, I64, PLACE, VOID, call_named, room_on_stack
 
 
 def _control(builder):
@@ -19,8 +18,8 @@ def _control(builder):
     call = functools.partial(call_named, builder)
     triple = builder.module.triple
     if triple.startswith("x86_64"):
-        memory = cgutils.alloca_once(builder, I32)
-        pointer = builder.bitcast(memory, cgutils.voidptr_t)
+        memory = room_on_stack(builder, 4, I32.as_pointer())
+        pointer = builder.bitcast(memory, PLACE)
 
         def read():
             call("llvm.x86.sse.stmxcsr", VOID, pointer)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core.compiler.numba import TypingError
 from fastbp.core.simd.memory import check_contiguous, data_of
 from fastbp.core.simd.vectors import I32, I64, Loop, Vectors
 
@@ -149,7 +149,7 @@ def each(compute: Callable[..., Numbers]) -> Any:
         check_contiguous(x)
         check_contiguous(y)
         if x.dtype != y.dtype:
-            raise TypingError(f"expected two arrays of one type, got {x} and {y}")
+            raise numba.TypingError(f"expected two arrays of one type, got {x} and {y}")
 
         def emit(context, builder, signature, arguments):
             vectors = Vectors(builder, types.CPointer(x.dtype))

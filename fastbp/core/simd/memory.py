@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core.compiler.numba import TypingError, cgutils, populate_array
 from fastbp.core.simd.cpu import (
     DEPTH,
     ROW_SQUARES,
@@ -42,7 +42,7 @@ def pointer_from(typing, address, like):
 
 def check_contiguous(array):
     if not (isinstance(array, types.CPointer) or isinstance(array, types.Array) and array.layout == "C"):
-        raise TypingError(f"expected a contiguous array or a pointer, got {array}")
+        raise numba.TypingError(f"expected a contiguous array or a pointer, got {array}")
 
 
 def data_of(context, builder, kind, value):
@@ -82,25 +82,6 @@ def number(typing, pointer, value):
 
 
 @intrinsic
-def part(typing, array, offset, n):
-    """`array.ravel()[offset : offset + n]`, without the care for bounds out of range, which is a screen of code.
-
-    It borrows the memory of a contiguous array: use it while the array lives.
-    """
-    check_contiguous(array)
-    vector = array.copy(ndim=1)
-
-    def emit(context, builder, signature, arguments):
-        whole = context.make_array(array)(context, builder, arguments[0])
-        out = context.make_array(vector)(context, builder)
-        populate_array(out, builder.gep(whole.data, [arguments[1]]), [arguments[2]], [whole.itemsize], whole.itemsize,
-                       meminfo=None)
-        return out._getvalue()
-
-    return vector(array, types.int64, types.int64), emit
-
-
-@intrinsic
 def ahead(typing, pointer, offset):
     """`pointer` moved on by `offset` elements."""
     def emit(context, builder, signature, arguments):
@@ -115,7 +96,8 @@ def zero_panel_row(typing, like):
     def emit(context, builder, signature, arguments):
         width = max(TILE_VECTORS, SKIP_VECTORS, ROW_VECTORS, ROW_SQUARES) * VECTOR_BITS // 8
         row = ir.Constant(ir.ArrayType(ir.IntType(8), width), bytearray(width))
-        memory = cgutils.global_constant(builder.module, "zero_panel_row", row)
+        memory = ir.GlobalVariable(builder.module, row.type, builder.module.get_unique_name("zero_panel_row"))
+        memory.linkage, memory.global_constant, memory.initializer = "internal", True, row
         return builder.bitcast(memory, context.get_value_type(like))
 
     return like(like), emit

@@ -9,10 +9,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.core.compiler.numba import cgutils
+from fastbp.core.compiler import declared
 from fastbp.core.simd.cpu import LINE, VECTOR_BITS
 
 I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType()
+PLACE = ir.IntType(8).as_pointer()
 
 
 def call_named(builder, name, result, *arguments):
@@ -21,11 +22,11 @@ def call_named(builder, name, result, *arguments):
     The whole name is given by hand: llvmlite's declare_intrinsic knows no vector types.
     """
     function_type = ir.FunctionType(result, [a.type for a in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+    return builder.call(declared(builder.module, function_type, name), arguments)
 
 
 def emit_prefetch(builder, pointer, to_write=False):
-    address = builder.bitcast(pointer, cgutils.voidptr_t)
+    address = builder.bitcast(pointer, PLACE)
     call_named(builder, "llvm.prefetch.p0", VOID, address, I32(int(to_write)), I32(3), I32(1))  # in all caches, data
 
 
@@ -198,8 +199,8 @@ def opaque(b, value):
 
 
 def room_on_stack(b, n_bytes, kind):
-    """A pointer of that kind to so much of the function's stack, as it comes: cgutils.alloca_once would fill it with
-    zeros at each call."""
+    """A pointer of that kind to so much of the function's stack, as it comes: Numba's own would fill it with zeros at
+    each call."""
     with b.goto_entry_block():
         memory = b.alloca(ir.ArrayType(ir.IntType(8), n_bytes))
         memory.align = LINE

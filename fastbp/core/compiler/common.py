@@ -1,0 +1,58 @@
+"""What both ways of compiling share: in pieces that are kept (linking), and plainly (plain)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+if numba.config.DISABLE_JIT:
+    raise ImportError("fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it")
+
+# fastmath off: NaN must survive to be noticed, and no compiler may reorder a sum. Fused multiply-adds are explicit.
+FLAGS = dict(nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
+PLAIN = os.environ.get("FASTBP_PLAIN", "0") not in ("", "0")  # without Numba's internals, see plain.py
+Made = tuple[Any, tuple[Any, ...]]  # a function and the types of its arguments
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the end of this block.
+
+    Numba's callbacks from LLVM swallow an error, and then machine code is missing that it takes to be there.
+    """
+    handler, held = signal.getsignal(signal.SIGINT), []
+    try:
+        if callable(handler):
+            signal.signal(signal.SIGINT, lambda *event: held.append(event))
+    except ValueError:  # only the main thread may, and only it is interrupted
+        handler = None
+    try:
+        yield
+    finally:
+        if callable(handler):
+            signal.signal(signal.SIGINT, handler)
+            if held:
+                handler(*held[-1])
+
+
+def declared(module: Any, function_type: Any, name: str) -> Any:
+    """The function of that name, which is declared at need."""
+    return module.globals.get(name) or ir.Function(module, function_type, name)
+
+
+@intrinsic
+def out_of_line(typing):
+    """Keeps the function that calls this from being inlined into its callers: its code is compiled once in each."""
+    def emit(context, builder, signature, arguments):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), emit
