@@ -310,7 +310,7 @@ OFTEN = """
 import itertools
 
 interrupts = 0
-for n in range(70, 100_000, 70):
+for n in range(30, 100_000, 30):
     calls = itertools.count(1)
 
     def interrupt(frame, event, argument):
