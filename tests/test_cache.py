@@ -310,7 +310,7 @@ OFTEN = """
 import itertools
 
 interrupts = 0
-for n in range(30, 100_000, 30):
+for n in range(50, 100_000, 50):
     calls = itertools.count(1)
 
     def interrupt(frame, event, argument):
@@ -320,8 +320,10 @@ for n in range(30, 100_000, 30):
     try:
         sys.setprofile(interrupt)
         bits = fit(3, int(sys.argv[1]))
+        swallowed = sys.getprofile() is None  # an interrupt where memory is freed, after which Python profiles no more
         sys.setprofile(None)
-        break
+        if not swallowed:
+            break
     except KeyboardInterrupt:
         sys.setprofile(None)
         interrupts += 1
