@@ -99,6 +99,7 @@ OF_TRAINER = dict.fromkeys(
     "it belongs to the trainer: Trainer(net, ...)")
 OF_OPTIMIZER = dict.fromkeys(("eta", "lr", "learning_rate"),
                              "eta belongs to the optimizer: Trainer(net, optimizer=SGD(eta=...))")
+MISPLACED = OF_FIT | OF_OPTIMIZER  # of a trainer
 
 
 class DivergenceError(ArithmeticError):
@@ -206,7 +207,7 @@ class Trainer:
         frozen: tuple[int, ...]
         _chooses_threads: bool
 
-    @known_as(OF_FIT | OF_OPTIMIZER)
+    @known_as(MISPLACED)
     def __init__(self, network: Network, loss: str | losses.Loss | None = None,
                  optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
                  threads: int | None = None, schedule: str | Schedule | Function | None = None,
@@ -231,8 +232,8 @@ class Trainer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Check a setting by its rule, in the constructor and later, and renew what depends on it."""
-        if name in OF_OPTIMIZER | OF_FIT:
-            raise AttributeError(f"a trainer has no {name}: {(OF_OPTIMIZER | OF_FIT)[name]}")
+        if name in MISPLACED:
+            raise AttributeError(f"a trainer has no {name}: {MISPLACED[name]}")
         if name not in SETTINGS:
             check_spelling("trainer", name, self, SETTINGS)
             return super().__setattr__(name, value)
