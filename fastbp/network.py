@@ -534,36 +534,31 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | No
     rows = min(len(x), CAPACITY)
     workspace = network._take_workspace(rows)
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
-    work = len(x) * network.n_parameters
-    cost = _go_through(network, workspace, x, t, loss, weights, INFER, None, outputs, threads, work)
+    workspace.slip.point(outputs=outputs)
+    threads = choose_threads(threads, len(x) * network.n_parameters)
+    cost = _go_through(network, workspace, x, t, loss, weights, INFER, threads)
     network._idle.append(workspace)
     return outputs, cost
 
 
 def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: losses.Loss | None,
-                weights: Array, purpose: int, gradient: Array | None, outputs: Array | None, threads: int | None,
-                work: float) -> float:
-    """The compiled steps that change no parameter; returns the mean cost."""
+                weights: Array, purpose: int, threads: int) -> float:
+    """The compiled steps that change no parameter, by a workspace whose slip points at where outputs or the gradient
+    are to go; returns the mean cost."""
     steps, batch_size, slip = -(-len(x) // workspace.capacity), workspace.capacity, workspace.slip
     costs = np.full(steps, np.nan)
-    n_threads = choose_threads(threads, work)
-    board = workspace.board(n_threads)
+    board = workspace.board(threads)
     slip.point(theta=network.theta, clock=workspace.clock)
     slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
     slip.put_loss(loss.rule(network.dtype.name) if loss else NO_LOSS)
-    if gradient is not None:
-        slip.point(gradient=gradient)
-        slip.put(n_gradient=len(gradient))
-    if outputs is not None:
-        slip.point(outputs=outputs)
-    with team.team((engine.run, engine.run_serial), n_threads, board=board) as (run, n_threads):
-        plan = plan_for(network.layer_sizes, batch_size, purpose, n_threads, errors=t is not None)
+    with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
+        plan = plan_for(network.layer_sizes, batch_size, purpose, threads, errors=t is not None)
         slip.put_work(purpose, batch_size, plan, costs)
-        slip.put_threads(board, n_threads)
+        slip.put_threads(board, threads)
         slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose))
-        run(slip.vector, n_threads)
+        run(slip.vector, threads)
     slip.let_go()
-    return mean_cost(costs, workspace.capacity, len(x), weights)
+    return mean_cost(costs, batch_size, len(x), weights)
 
 
 def mean_cost(costs: Array, batch_size: int, n_samples: int, weights: Array) -> float:
@@ -622,12 +617,12 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     warn_of_other_rows({"X": X, "y": y, "sample_weight": sample_weight})
     weights = check_some_weight(as_weights(sample_weight, None, None, len(x)))
     workspace = network.workspace(min(len(x), CAPACITY))
-    work = 3 * len(x) * network.n_parameters
-    threads = choose_threads(threads, work)
+    threads = choose_threads(threads, 3 * len(x) * network.n_parameters)
     size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(x)))
     gradient = aligned(size, network.dtype)
-    cost = _go_through(network, workspace, x, t, loss, weights, ACCUMULATE, gradient,
-                       None, threads, work)
+    workspace.slip.point(gradient=gradient)
+    workspace.slip.put(n_gradient=size)
+    cost = _go_through(network, workspace, x, t, loss, weights, ACCUMULATE, threads)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made
     return cost, gradient[: network.n_parameters].copy()

@@ -54,18 +54,13 @@ FIELDS: dict[str, Any] = {
     # The update: the rule, its moments (n_state rows), a learning rate a step, updates so far and before this call.
     "rule": RULE_VIEW, "state": NUMBERS, "n_state": WHOLE, "n_parameters": WHOLE, "etas": REALS, "clock": WHOLES,
     "start": WHOLE,
-    # Room for gradients, see `engine.scratch_size`.
+    # Room for gradients, see `plan.scratch_size`.
     "gradient": NUMBERS, "n_gradient": WHOLE,
     # What comes out: outputs, the mean cost of each mini-batch.
     "outputs": NUMBERS, "step_costs": REALS,
     # The threads: their board (see threads.board) and its fields, how many there are, the code that each runs.
     "board": WHOLES, "n_board": WHOLE, "fields": WHOLES, "threads": WHOLE, "address": WHOLE,
 }
-
-
-def call_view(dtype: str) -> View:
-    """The type of a slip for networks of float32 or float64."""
-    return CALL_VIEWS[dtype]
 
 
 def _view(dtype: str) -> View:
@@ -75,11 +70,11 @@ def _view(dtype: str) -> View:
                                    for name, kind in FIELDS.items()})
 
 
+# The type of a slip for networks of float32 or float64.
 CALL_VIEWS = {dtype: _view(dtype) for dtype in ("float32", "float64")}
 SLOTS = {name: slot for name, (slot, _) in CALL_VIEWS["float64"].fields.items()}
 N_SLOTS = CALL_VIEWS["float64"].size
-START, BOARD, N_BOARD, CLOCK, THREADS, ADDRESS = (SLOTS[name] for name in (
-    "start", "board", "n_board", "clock", "threads", "address"))
+START, BOARD, N_BOARD, CLOCK, ADDRESS = (SLOTS[name] for name in ("start", "board", "n_board", "clock", "address"))
 OF_ONE_CALL = ("weights", "order", "etas", "outputs", "step_costs")
 
 
@@ -142,16 +137,15 @@ Net = namedtuple("Net", ["theta", "layers", "n_layers", "buffers"])
 Neurons = namedtuple("Neurons", ["layers", "n_layers", "buffers"])
 # Which samples gradients are summed over: `n` from the `first` on, times `scale`; fresh: they overwrite what was there.
 Summed = namedtuple("Summed", ["first", "n", "scale", "fresh"])
-# A piece of mini-batch `step`: `n` samples from the `first` in order on, where `gone` of the mini-batch's n_batch came
+# A piece of a mini-batch: `n` samples from the `first` in order on, where `gone` of the mini-batch's n_batch came
 # before it; its first row to `drop`; what the samples' weights are multiplied by, and their sum; of its gradient, see
 # Summed; whether it is the mini-batch's last piece, and parameters change after it; the rates of the update.
-Batch = namedtuple("Batch", ["step", "first", "gone", "n", "n_batch", "row", "factor", "total", "scale", "fresh",
+Batch = namedtuple("Batch", ["first", "gone", "n", "n_batch", "row", "factor", "total", "scale", "fresh",
                              "last", "changes", "rates"])
 Part = namedtuple("Part", ["number", "of"])  # of a stage
 # Where in call.gradient a thread puts a gradient that is applied and forgotten, and the chains of a large mini-batch;
 # -1: nowhere, the gradient is kept where theta has its parameter.
 Room = namedtuple("Room", ["scratch", "block"])
-
 
 
 def _row(view, table, columns):

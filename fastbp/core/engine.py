@@ -65,13 +65,20 @@ def _run(slip, threads):
     slip: see fastbp.core.call; clock counts the steps on, and step_costs are overwritten with the mini-batches' mean
     costs. Returns the number of steps made.
     """
-    clock, board = pointer_from(slip[CLOCK], slip[0]), pointer_from(slip[BOARD], slip[0])
-    for i in range(slip[N_BOARD]):
-        board[i] = 0
+    clock = pointer_from(slip[CLOCK], slip[0])
     slip[START] = clock[0]
+    clear_board(slip)
     for own in prange(threads):
         compiler.call(slip[ADDRESS], (at(slip, 0), own))
     return clock[0] - slip[START]
+
+
+@compiler.inlined
+def clear_board(slip):
+    """The board as it is before a call: no part is taken; its fields stay."""
+    board = pointer_from(slip[BOARD], slip[0])
+    for i in range(slip[N_BOARD]):
+        board[i] = 0
 
 
 run, run_serial = compiler.twins(_run)
@@ -155,7 +162,7 @@ def batch_at(call, step, first, whole):
         factor, scale, fresh = call.n_samples / whole, 1 / call.n_samples, step == 0
     row = ((call.start + step + 1) << 32) + gone
     changes = call.purpose == TRAIN and last and total > 0
-    return Batch(step, first, gone, n, n_batch, row, factor, total, scale, fresh, last, changes, rates)
+    return Batch(first, gone, n, n_batch, row, factor, total, scale, fresh, last, changes, rates)
 
 
 @compiler.inlined
@@ -504,14 +511,6 @@ X, N_SAMPLES, BATCH_SIZE, PIECE, OUTPUTS_AT = (SLOTS[name] for name in (
     "x", "n_samples", "batch_size", "piece", "outputs"))
 
 
-@compiler.inlined
-def _run_few(slip):
-    board = pointer_from(slip[BOARD], slip[0])
-    for i in range(slip[N_BOARD]):
-        board[i] = 0
-    compiler.call(slip[ADDRESS], (at(slip, 0), 0))
-
-
 @compiler.serial
 def forward_few(slip, samples, outputs, scale):
     """`run` to INFER a few samples, with no more arguments than that takes: to convert them is most of such a call.
@@ -529,5 +528,6 @@ def forward_few(slip, samples, outputs, scale):
         pointer_from(address_of(slip) + 8 * (X + 4), 0.0)[0] = scale
         slip[N_SAMPLES] = slip[BATCH_SIZE] = slip[PIECE] = n
         slip[OUTPUTS_AT] = address_of(outputs)
-        _run_few(slip)
+        clear_board(slip)
+        compiler.call(slip[ADDRESS], (at(slip, 0), 0))
     return finite

@@ -24,7 +24,6 @@ ONLY_PRANGE = ParallelOptions(dict(comprehension=False, reduction=False, inplace
                                    numpy=False, stencil=False, fusion=False, prange=True))
 
 
-
 class Dispatcher(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
     """Compiles a function, or loads it, without being interrupted and while no other process compiles."""
 
