@@ -141,14 +141,18 @@ def without_address(value: object) -> str:
     return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
+# What to do if a fit differs in no more than this.
+WAYS_OUT = {"first epoch": "; a new Trainer for this network goes on from there",
+            "epochs": "; for more epochs let that fit end, then train on without this folder"}
+
+
 def check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Raise ValueError where the settings of a checkpoint are not those of this fit, saying what differs."""
     here = json.loads(json.dumps(here))
     differ = [name for name in {**here, **there} if there.get(name) != here.get(name)]
     if differ:
         what = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differ)
-        advice = "; a new Trainer for this network goes on from there" if differ == ["first epoch"] else ""
-        raise ValueError(f"{path} is of another fit: {what}{advice}")
+        raise ValueError(f"{path} is of another fit: {what}{WAYS_OUT.get(differ[0], '') if len(differ) == 1 else ''}")
 
 
 def check_start(path: Path, there: str, here: str) -> None:

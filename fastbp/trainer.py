@@ -36,7 +36,7 @@ from fastbp.checkpoint import (
     without_address,
 )
 from fastbp.checks import check_spelling, counted, fraction, known_as, number, one_of, positive, truth, whole_number
-from fastbp.core import build, call, engine
+from fastbp.core import build, call, compiler, engine
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.plan import Plan, plan_for, samples_at_once, scratch_size
 from fastbp.core.rules import CLIP_NORM, CLIP_VALUE, EMA_DECAY, MAX_NORM, RULE
@@ -86,6 +86,9 @@ LOG = logging.getLogger("fastbp")
 READ_ONCE = {"batch_size", "seed", "threads", "dropout", "noise", "frozen"}  # by a fit, when it begins
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 Validation = tuple[Inputs, Targets, Array]  # the last, weights: see `as_weights`
+# Where a fit is, for Ctrl-C: between two epochs, within one, after the steps of one that is to be validated, or busy
+# with what cannot be done again, such as to call callbacks.
+BETWEEN, WITHIN, STEPPED, BUSY = range(4)
 
 
 # Keywords that belong to another call than the one they are often given to.
@@ -315,12 +318,13 @@ class Trainer:
         somebody has put in the mean's place are both."""
         if self.ema is None or mean == self._holds_mean:
             return
-        theta = self.network.theta.copy()
-        if not mean and _checksum(theta) != self._mean_held:
-            self._state[-1] = theta
-        self.network.theta, self._state[-1], self._holds_mean = self._state[-1], theta, mean
-        if mean:
-            self._mean_held = _checksum(self.network.theta)
+        with compiler.uninterrupted():  # half of an exchange would lose one of the two
+            theta = self.network.theta.copy()
+            if not mean and _checksum(theta) != self._mean_held:
+                self._state[-1] = theta
+            self.network.theta, self._state[-1], self._holds_mean = self._state[-1], theta, mean
+            if mean:
+                self._mean_held = _checksum(self.network.theta)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": None, "_scratch": None, "_alone": None, "_is_training": False}
@@ -473,6 +477,7 @@ class Trainer:
                     LOG.info("batch_size %d is more than the %d samples: each batch is all of them", self.batch_size,
                              run.n)
                 self._learn_meaning(t, names)
+                run.place = BETWEEN, fit.epoch
                 with _bar(run.total, fit.step, progress) as bar:
                     while fit.epoch < epochs and not fit.history.stopped:
                         self._hold_mean(False)
@@ -481,8 +486,9 @@ class Trainer:
                         fit.history.loss.append(cost)
                         fit.history.samples.append(samples)
                         self._validate(fit, validation, chosen_metrics)
-                        run.validating = False
+                        run.place = BUSY, fit.epoch
                         calls.call(watchers, fit, epoch_ends=True)
+                        run.place = BETWEEN, fit.epoch
             except KeyboardInterrupt:
                 if run.catch_up():
                     calls.interrupted(watchers, fit)
@@ -916,8 +922,7 @@ class _Run:
         self.validated: list[Array] = []  # with which samples
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
-        self.inside, self.epoch_began = False, 0  # an epoch; at which step of the fit
-        self.validating, self.before = False, (0, 0)  # the epoch that has just ended; epochs before it, here and in all
+        self.place, self.epoch_began = (BUSY, 0), 0  # where, after how many whole epochs; the epoch's first step
         self.steps_before = trainer.steps_done  # this fit's
         self.pace = trainer._pace
         kept = trainer._kept
@@ -929,7 +934,6 @@ class _Run:
     def epoch(self, bar: Any) -> tuple[float, float, int]:
         """Go through all samples once, unless a callback stops the fit; returns the mean cost over which weight, of how
         many samples."""
-        self.validating, self.before = False, (len(self.fit.history.loss), self.trainer.epochs_done)
         order = generator(ORDER, self.trainer.seed, self.trainer.epochs_done).permutation(self.n)
         if self.chosen is not None:
             order = self.chosen[order]
@@ -938,7 +942,9 @@ class _Run:
         etas, costs, step = self.trainer.optimizer.eta * self._factors(), self.costs, self.at
         if not self.partial or self.kept.time == 0:
             self.kept.take(step)
-        self.fit.epoch, self.epoch_began, self.inside = self.fit.epoch + 1, self.fit.step - step, True
+        self.epoch_began, whole = self.fit.step - step, self.place[1]
+        self.place = WITHIN, whole
+        self.fit.epoch = whole + 1
         while step < self.steps and not self.fit.history.stopped:
             most = calls.steps_until_call(self.callbacks, self.fit.step, self.steps - step)
             steps, threads = self.pace.next_slice(most, self.partial or self.pace.worth_trying(self.steps))
@@ -967,7 +973,7 @@ class _Run:
                 calls.call(self.callbacks, self.fit, epoch_ends=False)
         if step < self.steps and not self.kept.live_is_finite():
             self._diverged(order, etas, costs, step)
-        self.validating, self.inside = True, False
+        self.place = STEPPED, whole
         self.trainer.epochs_done += 1
         self.at = 0
         self.workspace.slip.let_go()
@@ -1108,23 +1114,30 @@ class _Run:
 
     def catch_up(self) -> bool:
         """After Ctrl-C, which comes when compiled code has returned: count the steps that were made meanwhile. Returns
-        whether a checkpoint can be written: within an epoch, of finite numbers, when no step's callback was missed."""
-        if self.validating:
-            self._reopen()
-        if not self.inside:
+        whether a checkpoint can be written: of finite numbers, when no callback was missed."""
+        place, whole = self.place
+        if place == BUSY:
             return False
+        if place == BETWEEN:
+            self.fit.epoch, self.fit.epoch_ends = whole, True
+            return self.at == 0 and self.kept.live_is_finite()  # else the fit has not moved since it resumed
+        keeps = any(isinstance(callback, calls.Checkpoint) for callback in self.callbacks)
+        if calls.of_steps(self.callbacks) or (place == STEPPED and not keeps):
+            return False
+        if place == STEPPED:
+            self._reopen(whole)
         self.fit.step = self.trainer.steps_done - self.steps_before
-        self.at, self.fit.epoch_ends = self.fit.step - self.epoch_began, False
-        return self.kept.live_is_finite() and not calls.of_steps(self.callbacks)
+        self.at, self.fit.epoch, self.fit.epoch_ends = self.fit.step - self.epoch_began, whole + 1, False
+        return self.kept.live_is_finite()
 
-    def _reopen(self) -> None:
-        """Go back to the end of an epoch's last step, whose validation was interrupted: a fit that resumes does it."""
-        history, (done, self.trainer.epochs_done) = self.fit.history, self.before
+    def _reopen(self, whole: int) -> None:
+        """Go back to the end of an epoch's last step, after so many whole epochs: the fit that resumes validates it."""
+        history = self.fit.history
         lists: list[list[Any]] = [history.seconds, history.loss, history.samples, history.validation_loss,
                                   history.validation_accuracy, *history.metrics.values()]
         for values in lists:
-            del values[done:]
-        self.inside = True
+            del values[whole:]
+        self.trainer.epochs_done = self.first_epoch + whole
 
     def leave_finite(self) -> None:
         """Go back to the last parameters kept, if Ctrl-C came when these were no longer finite, before it was seen."""

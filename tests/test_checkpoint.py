@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import random
@@ -17,7 +18,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from fastbp import SGD, Adam, Network, Rprop, Trainer, checkpoint, losses, schedules
+from fastbp import trainer as trainer_module
 from fastbp.callbacks import SWA, Checkpoint, EarlyStopping, Every, JSONLog, ReduceOnPlateau, TimeBudget
+from fastbp.pace import Pace
 
 N, EPOCHS = 430, 6
 draw = np.random.default_rng(0)
@@ -592,3 +595,63 @@ def test_ctrl_c_while_an_epoch_is_validated_keeps_a_checkpoint(settings, epoch, 
         fitted(Checkpoint(tmp_path, seconds=1000, resume=True))
     assert len(checkpoint.files(tmp_path)) == 1
     assert fitted(Checkpoint(tmp_path, seconds=1000, resume=True)) == whole
+
+
+# What a fit does from the last step of an epoch to the first of the next, callbacks apart, and in which module.
+BETWEEN_EPOCHS = {
+    "order": (trainer_module, "generator"), "schedule": (trainer_module, "factors_of"),
+    "copy": (trainer_module._Snapshot, "take"), "mean": (Trainer, "_hold_mean"), "cost": (trainer_module._Run, "_mean"),
+    "measure": (Trainer, "_measure"), "slice": (Pace, "next_slice"),
+}
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.5}], ids=str)
+@pytest.mark.parametrize("what", BETWEEN_EPOCHS)
+def test_ctrl_c_between_two_epochs_keeps_a_checkpoint(settings, what, tmp_path, monkeypatch):
+    """Before what is named and after it, at several calls; the fit that resumes ends with the same bits."""
+    def fitted(*checkpoints):
+        trainer = Trainer(Network([5, 12, 3], seed=1), None, Adam(0.01), N, 3, threads=1, schedule="linear", **settings)
+        history = trainer.fit(X, Y, 5, (X[:50], Y[:50]), metrics=["f1"], callbacks=checkpoints)
+        return trainer.network.theta.tobytes(), trainer.epochs_done, without_seconds(history)
+
+    whole, (module, name) = fitted(), BETWEEN_EPOCHS[what]
+    function = getattr(module, name)
+    for number, (call, after) in enumerate(itertools.product((4, 6, 8), (False, True))):
+        count, folder = itertools.count(1), tmp_path / str(number)
+
+        def interrupted(*arguments, count=count, call=call, after=after):
+            came = next(count) == call
+            if came and not after:
+                raise KeyboardInterrupt
+            result = function(*arguments)
+            if came:
+                raise KeyboardInterrupt
+            return result
+
+        def checkpoint_of(folder=folder):
+            return Checkpoint(folder, seconds=1000, resume=True)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, interrupted)
+            with contextlib.suppress(KeyboardInterrupt):
+                fitted(checkpoint_of())
+        if next(count) > call:
+            assert len(checkpoint.files(folder)) == 1, (call, after)
+            assert fitted(checkpoint_of()) == whole, (call, after)
+
+
+def test_ctrl_c_while_an_epoch_is_validated_without_checkpoints(monkeypatch):
+    """Its steps are in the parameters, so it counts; what was not measured is NaN."""
+    trainer, calls, measure = Trainer(Network([5, 12, 3], seed=1), batch_size=20), [], Trainer._outputs
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(Trainer, "_outputs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, 4, (X[:50], Y[:50]))
+    assert trainer.epochs_done == len(trainer.history.loss) == 2 and np.isfinite(trainer.history.loss).all()
+    assert np.isnan(trainer.history.validation_loss).tolist() == [False, True]
