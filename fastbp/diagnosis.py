@@ -526,7 +526,7 @@ def warn_of_no_learning(trainer: Trainer, history: list[float], steps: int, x: I
     outputs, now = infer(trainer.network, *part, trainer.loss, trainer.threads, own)
     if not now < constant - 1e-4 * abs(constant) and _is_stuck(history, steps, now - constant, abs(constant), outputs):
         n = len(history)
-        _warn(trainer, "loss", f"after {n} epoch{'' if n == 1 else 's'} the loss, {history[-1]:.4g}, is no better than "
+        _warn(trainer, "loss", f"after {counted(n, 'epoch')} the loss, {history[-1]:.4g}, is no better than "
                                f"that of a constant prediction, {constant:.4g}")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.checks import level_of_caller
+from fastbp.checks import counted, level_of_caller
 
 Array = npt.NDArray[Any]
 REAL = "buif"  # kinds of dtypes that are real numbers
@@ -136,7 +136,7 @@ def _in_another_order(one: Any, other: Any) -> bool:
 
 def missing(name: str, label: Any, count: int, given: Any = None, where: str = "") -> ValueError:
     """The error that says that values are missing from a column."""
-    what = f"{count:,} missing value{'' if count == 1 else 's'}"
+    what = counted(count, "missing value")
     method = next((one for one in ("fillna", "fill_null") if hasattr(given, one)), None)
     how = "" if method is None else f" ({_variable(name)}.{method})"
     return ValueError(f"{_subject(name, label)} has {what}{where}: fill them{how} or leave those rows out")

@@ -143,7 +143,7 @@ class History:
 
     def _title(self) -> str:
         n = len(self.loss)
-        return (f"History of {n} epoch{'' if n == 1 else 's'}: {counted(sum(self.samples), 'sample')} in "
+        return (f"History of {counted(n, 'epoch')}: {counted(sum(self.samples), 'sample')} in "
                 f"{sum(self.seconds):.3g} s of training")
 
     def _ending(self) -> list[str]:

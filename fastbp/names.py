@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.checks import shown
+from fastbp.checks import counted, shown
 from fastbp.core import activations
 from fastbp.frames import Frame, is_frame
 
@@ -119,7 +119,7 @@ class Names:
             if len(found) < n_classes(n_out):
                 ways.append("name all, also those that are not in these data, by network.classes = [...]")
             raise ValueError(f"{name} has {len(found)} class{'' if len(found) == 1 else 'es'} ({listed(found)}); the "
-                             f"network has {n_out} output{'' if n_out == 1 else 's'}, for {n_classes(n_out)} classes: "
+                             f"network has {counted(n_out, 'output')}, for {n_classes(n_out)} classes: "
                              f"{'; or '.join(ways)}")
         self.classes = found
 
@@ -231,7 +231,7 @@ def as_target_names(names: Iterable[str] | None, n_out: int, output: str) -> tup
         return None
     if classifies(output):
         raise ValueError(f"{output} outputs have classes: set network.classes, not target_names")
-    return tuple(_distinct("target_names", names, n_out, f"{n_out} output{'' if n_out == 1 else 's'}"))
+    return tuple(_distinct("target_names", names, n_out, counted(n_out, "output")))
 
 
 def as_classes(names: Iterable[str] | None, n_out: int, output: str) -> Array | None:
@@ -240,7 +240,7 @@ def as_classes(names: Iterable[str] | None, n_out: int, output: str) -> Array | 
         return None
     if not classifies(output):
         raise ValueError(f"classes need a softmax or sigmoid output, the network has {output}")
-    outputs = f"{n_out} output{'' if n_out == 1 else 's'}"
+    outputs = counted(n_out, "output")
     classes = np.array(_distinct("classes", names, n_classes(n_out), outputs), str)
     classes.flags.writeable = False  # a change would go past these checks
     return classes

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import initialization, losses
-from fastbp.checks import known_as, one_of, positive, truth, whole_number
+from fastbp.checks import counted, known_as, one_of, positive, truth, whole_number
 from fastbp.core import activations, build, engine
 from fastbp.core.call import ACCUMULATE, INFER
 from fastbp.core.costs import NO_LOSS
@@ -473,8 +473,8 @@ def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tup
         hidden = [one_of("hidden activation", hidden, HIDDEN_ACTIVATIONS, activations.ALIASES)] * n_hidden
     names = [one_of("hidden activation", name, HIDDEN_ACTIVATIONS, activations.ALIASES) for name in hidden]
     if len(names) != n_hidden:
-        raise ValueError(f"hidden names {len(names)} activations for {n_hidden} hidden "
-                         f"layer{'' if n_hidden == 1 else 's'}")
+        raise ValueError(f"hidden names {len(names)} activations for "
+                         f"{counted(n_hidden, 'hidden layer')}")
     return (*names, one_of("output activation", output, activations.CODES, activations.ALIASES))
 
 

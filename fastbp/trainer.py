@@ -368,7 +368,7 @@ class Trainer:
         given = [f"{name}={without_address(getattr(self, name))}" for name, default in plain.items()
                  if name != "network" and (getattr(self, name) is not default if name == "optimizer"
                                            else getattr(self, name) != default)]
-        steps = f"{self.steps_done:,} step{'' if self.steps_done == 1 else 's'}"
+        steps = counted(self.steps_done, "step")
         return f"Trainer({', '.join([repr(self.network), *given])}), {steps} done"
 
     @property
@@ -824,8 +824,8 @@ def _rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]
         return (0.0,) + (fraction("dropout", dropout),) * n_hidden
     rates = list(dropout)  # type: ignore[arg-type]
     if len(rates) != n_hidden + 1:
-        raise ValueError(f"dropout names {len(rates)} rates; there are the input and {n_hidden} hidden "
-                         f"layer{'' if n_hidden == 1 else 's'}")
+        raise ValueError(f"dropout names {len(rates)} rates; there are the input and "
+                         f"{counted(n_hidden, 'hidden layer')}")
     return tuple(fraction("dropout", rate) for rate in rates)
 
 
