@@ -520,7 +520,7 @@ def test_a_history_as_a_picture(tmp_path, monkeypatch):
 def test_a_history_in_a_terminal():
     """The first epochs, the last and the best, aligned; a few lines however long it was."""
     lines = repr(history_of(1000, "enough")).splitlines()
-    assert lines[0] == "History of 1000 epochs: 1,000,000 samples in 500 s of training"
+    assert lines[0] == "History of 1,000 epochs: 1,000,000 samples in 500 s of training"
     assert lines[1].split(maxsplit=4) == ["epoch", "loss", "validation_loss", "validation_accuracy", "f1  own <b>"]
     assert [line.split()[0] for line in lines[2:]] == [
         "1", "2", "...", *map(str, range(993, 1001)), "best", "stopped:"]
