@@ -360,7 +360,7 @@ class Checkpoint(_Own):
         Of this fit alone; made if there is none.
     seconds : float
         >= 0. From checkpoint to checkpoint, in the middle of epochs too; the fit's end writes one as well,
-        and Ctrl-C.
+        and Ctrl-C: after one in the callbacks of an epoch's end, the fit that goes on calls them all for it again.
     keep : int
         >= 1: how many of the newest stay.
     resume : bool

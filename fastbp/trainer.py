@@ -86,9 +86,9 @@ LOG = logging.getLogger("fastbp")
 READ_ONCE = {"batch_size", "seed", "threads", "dropout", "noise", "frozen"}  # by a fit, when it begins
 KEEP_SECONDS = 2.0  # from copy to copy of the parameters, so that divergence can be undone
 Validation = tuple[Inputs, Targets, Array]  # the last, weights: see `as_weights`
-# Where a fit is, for Ctrl-C: between two epochs, within one, after the steps of one that is to be validated, or busy
-# with what cannot be done again, such as to call callbacks.
-BETWEEN, WITHIN, STEPPED, BUSY = range(4)
+# Where a fit is, for Ctrl-C: between two epochs, within one, after the steps of one that is to be validated, in the
+# callbacks after one, or not yet in its first.
+BETWEEN, WITHIN, STEPPED, CALLING, BUSY = range(5)
 
 
 # Keywords that belong to another call than the one they are often given to.
@@ -486,8 +486,7 @@ class Trainer:
                         fit.history.loss.append(cost)
                         fit.history.samples.append(samples)
                         self._validate(fit, validation, chosen_metrics)
-                        run.place = BUSY, fit.epoch
-                        calls.call(watchers, fit, epoch_ends=True)
+                        run.call_after_epoch()
                         run.place = BETWEEN, fit.epoch
             except KeyboardInterrupt:
                 if run.catch_up():
@@ -923,6 +922,7 @@ class _Run:
         self.at = 0  # steps of the epoch that is under way; their costs, when it began, and eta's factor for it
         self.costs, self.started, self.factor = np.empty(self.steps), 0.0, 1.0
         self.place, self.epoch_began = (BUSY, 0), 0  # where, after how many whole epochs; the epoch's first step
+        self.uncalled: tuple[State, float] = ({}, {}), 1.0  # callbacks and eta's factor before the last epoch's calls
         self.steps_before = trainer.steps_done  # this fit's
         self.pace = trainer._pace
         kept = trainer._kept
@@ -978,6 +978,12 @@ class _Run:
         self.at = 0
         self.workspace.slip.let_go()
         return self._mean(costs[:step], order)
+
+    def call_after_epoch(self) -> None:
+        """Call the callbacks whose time comes after an epoch, which may be done again if Ctrl-C ends it half-way."""
+        self.uncalled = calls.states(self.callbacks), self.fit.eta_factor
+        self.place = CALLING, self.place[1]
+        calls.call(self.callbacks, self.fit, epoch_ends=True)
 
     def state(self) -> State:
         """All that `resume` needs. Within an epoch, that it has been stopped is no part of it."""
@@ -1122,16 +1128,20 @@ class _Run:
             self.fit.epoch, self.fit.epoch_ends = whole, True
             return self.at == 0 and self.kept.live_is_finite()  # else the fit has not moved since it resumed
         keeps = any(isinstance(callback, calls.Checkpoint) for callback in self.callbacks)
-        if calls.of_steps(self.callbacks) or (place == STEPPED and not keeps):
+        if calls.of_steps(self.callbacks) or (place in (STEPPED, CALLING) and not keeps):
             return False
-        if place == STEPPED:
+        if place == CALLING:
+            (tensors, known), self.fit.eta_factor = self.uncalled
+            calls.restore(self.callbacks, known | tensors)
+            self.fit.history.stopped = ""
+        if place in (STEPPED, CALLING):
             self._reopen(whole)
         self.fit.step = self.trainer.steps_done - self.steps_before
         self.at, self.fit.epoch, self.fit.epoch_ends = self.fit.step - self.epoch_began, whole + 1, False
         return self.kept.live_is_finite()
 
     def _reopen(self, whole: int) -> None:
-        """Go back to the end of an epoch's last step, after so many whole epochs: the fit that resumes validates it."""
+        """Go back to the last step of the epoch after so many whole ones; the fit that resumes does what comes next."""
         history = self.fit.history
         lists: list[list[Any]] = [history.seconds, history.loss, history.samples, history.validation_loss,
                                   history.validation_accuracy, *history.metrics.values()]

@@ -640,6 +640,42 @@ def test_ctrl_c_between_two_epochs_keeps_a_checkpoint(settings, what, tmp_path, 
             assert fitted(checkpoint_of()) == whole, (call, after)
 
 
+class _ThenInterrupts(Checkpoint):
+    """Ctrl-C at the end of an epoch, when its checkpoint has been written."""
+
+    epoch = 0
+
+    def __call__(self, fit):
+        super().__call__(fit)
+        if fit.epoch_ends and fit.epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, "written"])
+@pytest.mark.parametrize("own", [lambda: [EarlyStopping(patience=2), ReduceOnPlateau(patience=1)],
+                                 lambda: [ReduceOnPlateau(patience=1), SWA(0.3)]], ids=["stopping", "averaging"])
+def test_ctrl_c_in_the_callbacks_after_an_epoch_keeps_a_checkpoint(own, place, tmp_path):
+    """Wherever among them, before or after those that know something: each is called once more, from what it knew."""
+    def fitted(*others, at=0):
+        trainer, callbacks = Trainer(Network([5, 12, 3], seed=1), None, Adam(0.05), 20, 3), own()
+        callbacks[at:at] = others
+        history = trainer.fit(X, Y, 12, (X[:50], Y[:50]), callbacks=callbacks)
+        return trainer.network.theta.tobytes(), trainer.epochs_done, without_seconds(history)
+
+    whole = fitted()
+    for epoch in (1, 2, whole[1]):
+        def interrupt(fit, epoch=epoch):
+            if fit.epoch_ends and fit.epoch == epoch:
+                raise KeyboardInterrupt
+
+        keeps = _ThenInterrupts(tmp_path / str(epoch), 0 if place == "written" else 1000)
+        keeps.epoch = epoch
+        with pytest.raises(KeyboardInterrupt):
+            fitted(keeps, *([] if place == "written" else [interrupt]), at=0 if place == "written" else place)
+        assert checkpoint.files(keeps.folder)
+        assert fitted(Checkpoint(keeps.folder, 1000, resume=True)) == whole, epoch
+
+
 def test_ctrl_c_while_an_epoch_is_validated_without_checkpoints(monkeypatch):
     """Its steps are in the parameters, so it counts; what was not measured is NaN."""
     trainer, calls, measure = Trainer(Network([5, 12, 3], seed=1), batch_size=20), [], Trainer._outputs
