@@ -131,10 +131,13 @@ class Every(_Own):
         self.function(fit)
 
 
+KERAS_NAMES = {"val_loss": "validation_loss", "val_accuracy": "validation_accuracy"}
+
+
 def _name(watch: object) -> str:
     if not isinstance(watch, str):
         raise TypeError(f"watch must be a name, such as {', '.join(WATCHED)} or that of a metric, got {watch!r}")
-    return watch
+    return KERAS_NAMES.get(watch, watch)
 
 
 class _Better:
@@ -194,7 +197,7 @@ class EarlyStopping(_Own):
         self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
         self.restore_best = truth("restore_best", restore_best)
         self.ends_with = "the best parameters" if self.restore_best else ""
-        self.settings = watch, self.patience, self.better.least_gain, self.restore_best
+        self.settings = self.better.watch, self.patience, self.better.least_gain, self.restore_best
         self.theta: Array | None = None  # the best
 
     def begin(self, fit: Fit) -> None:
@@ -238,7 +241,7 @@ class ReduceOnPlateau(_Own):
         self.better, self.patience = _Better(watch, least_gain), whole_number("patience", patience, 1)
         self.factor = number("factor", factor, 0, 1, low_open=True, high_open=True)
         self.least = number("least", least, 0, 1, high_open=True)
-        self.settings = watch, self.patience, self.better.least_gain, self.factor, self.least
+        self.settings = self.better.watch, self.patience, self.better.least_gain, self.factor, self.least
 
     def begin(self, fit: Fit) -> None:
         self.better.begin(fit)

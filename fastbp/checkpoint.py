@@ -36,8 +36,10 @@ def files(folder: Path) -> list[Path]:
 def lock(folder: Path) -> io.FileIO | None:
     """Make the folder and keep other fits from writing there, until what is returned is closed or the process ends.
 
-    Raises BlockingIOError if another fit does already.
+    Raises BlockingIOError if another fit does already, NotADirectoryError where there is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; checkpoints need a folder of their own")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return _files.lock(folder / LOCK)

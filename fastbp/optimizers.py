@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,10 +14,17 @@ from fastbp.core import rules
 Kind = TypeVar("Kind", bound=type)
 
 
-def _takes_other_names(kind: Kind) -> Kind:
-    """Let a class of settings take the names that other libraries have for eta."""
+def _of_settings(kind: Kind) -> Kind:
+    """Let a class of settings take the names that other libraries have for eta, and say how to change what is
+    frozen."""
     kind.__init__ = known_as(lr="eta", learning_rate="eta")(kind.__init__)  # type: ignore[misc]
+    kind.__setattr__ = _refuse_to_change  # type: ignore[assignment]
     return kind
+
+
+def _refuse_to_change(optimizer: object, name: str, value: object) -> None:
+    raise FrozenInstanceError(f"an optimizer keeps its {name}; give the trainer another one: trainer.optimizer = "
+                              f"dataclasses.replace(trainer.optimizer, {name}={value!r})")
 
 
 @dataclass
@@ -122,7 +129,7 @@ class Optimizer:
         vars(self).update(state, _states=WeakKeyDictionary(own))
 
 
-@_takes_other_names
+@_of_settings
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum and Nesterov's look-ahead if asked.
@@ -173,7 +180,7 @@ class SGD(Optimizer):
         return {rules.RULE: rule, rules.MOMENTUM: self.momentum}
 
 
-@_takes_other_names
+@_of_settings
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """Adam: steps scaled by running means of the gradient and of its square.
@@ -223,7 +230,7 @@ class Adam(Optimizer):
                 rules.EPSILON: self.epsilon}
 
 
-@_takes_other_names
+@_of_settings
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay: `Adam`, and before each step theta ← (1 − eta weight_decay) theta.
@@ -259,7 +266,7 @@ class AdamW(Adam):
     weight_decay: float = field(default=0.01, kw_only=True)
 
 
-@_takes_other_names
+@_of_settings
 @dataclass(frozen=True)
 class NAdam(Adam):
     """Adam with Nesterov's look-ahead, and a momentum that grows.
@@ -301,7 +308,7 @@ class NAdam(Adam):
         return super()._rule() | {rules.RULE: rules.NADAM_RULE, rules.MOMENTUM_DECAY: self.momentum_decay}
 
 
-@_takes_other_names
+@_of_settings
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """RMSprop: steps scaled by a running mean of the squared gradient.
@@ -348,7 +355,7 @@ class RMSprop(Optimizer):
                 rules.EPSILON: self.epsilon}
 
 
-@_takes_other_names
+@_of_settings
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
     """Adagrad: steps scaled by the root of the sum of all squared gradients.
@@ -392,7 +399,7 @@ class Adagrad(Optimizer):
                 rules.EPSILON: self.epsilon}
 
 
-@_takes_other_names
+@_of_settings
 @dataclass(frozen=True)
 class Lion(Optimizer):
     """Lion: every parameter steps by eta, in the direction that gradient and momentum together have.
@@ -436,7 +443,7 @@ class Lion(Optimizer):
         return {rules.RULE: rules.LION_RULE, rules.BETA1: self.beta1, rules.BETA2: self.beta2}
 
 
-@_takes_other_names
+@_of_settings
 @dataclass(frozen=True)
 class Rprop(Optimizer):
     """Resilient backpropagation: each parameter has a step of its own, which grows while its gradient keeps its sign.

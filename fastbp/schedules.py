@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -238,10 +239,17 @@ class WarmUp(Schedule):
 
 
 def factors_of(schedule: Schedule | Function, step: Array, steps: int) -> Array:
-    """Of many steps at once, by any function too."""
+    """Of many steps at once, by any function too. Raises TypeError where that gives no number."""
     if isinstance(schedule, Schedule):
         return schedule.factors(step, steps)
-    return np.fromiter((schedule(int(one), steps) for one in step), np.float64, len(step))
+    return np.fromiter((_factor(schedule(int(one), steps)) for one in step), np.float64, len(step))
+
+
+def _factor(given: Any) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        raise TypeError(f"schedule must give a number, by which eta is multiplied, got {given!r}") from None
 
 
 def _unrounded(x: Array) -> Array:

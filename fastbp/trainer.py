@@ -778,6 +778,9 @@ def _why_no_batches(given: bool, epoch: int) -> str:
 
 def _loss(trainer: Trainer, loss: str | losses.Loss | None) -> losses.Loss:
     network = trainer.network
+    if isinstance(loss, Optimizer) or (isinstance(loss, str) and loss.lower() in OPTIMIZERS):
+        raise ValueError(f"{loss!r} is an optimizer, and Trainer's second argument the loss; give it by its name: "
+                         f"Trainer(net, optimizer={loss!r})")
     chosen = check_loss(loss, network.activations[-1])
     chosen.rule(network.dtype.name)  # compiles what is the user's own
     return chosen

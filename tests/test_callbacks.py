@@ -382,6 +382,14 @@ def test_what_fit_refuses(settings, kind, message):
     assert (one.network.theta == before).all()  # no step was made
 
 
+def test_names_of_keras_to_watch():
+    X, y = data()
+    for name, own in (("val_loss", "validation_loss"), ("val_accuracy", "validation_accuracy")):
+        stops = StopAt(name, -1.0)
+        trainer().fit(X, y, 1, validation_fraction=0.2, callbacks=[stops, EarlyStopping(name), ReduceOnPlateau(name)])
+        assert stops.watch == own
+
+
 def test_values_have_no_classes():
     X, _ = data()
     with pytest.raises(ValueError, match="stratify=True needs labels, y holds values"):

@@ -382,6 +382,8 @@ def test_a_folder_in_use(tmp_path):
     trained(tmp_path, {})
     with pytest.raises(FileExistsError, match="holds checkpoints of a fit; go on from them .* or name another folder"):
         trained(tmp_path, {})
+    with pytest.raises(NotADirectoryError, match="log is a file; checkpoints need a folder of their own"):
+        trained(tmp_path / "log", {})
     trainer = trained_with(tmp_path / "twice")[2]
     with pytest.raises(ValueError, match="first epoch is 0 there, 6 here"):
         trainer.fit(X, Y, EPOCHS, callbacks=[Checkpoint(tmp_path / "twice", 0, resume=True), Every(1, never)])
