@@ -7,8 +7,8 @@ from fastbp.callbacks import History
 from fastbp.diagnosis import Diagnosis, TrainingWarning, diagnose
 from fastbp.network import Network, cost_and_gradient
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
-from fastbp.range_finder import find_eta
-from fastbp.trainer import DivergenceError, Trainer
+from fastbp.training.range_finder import find_eta
+from fastbp.training.trainer import DivergenceError, Trainer
 from fastbp.workspace import Workspace
 
 __version__ = "0.1.0"

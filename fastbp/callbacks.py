@@ -85,7 +85,7 @@ Callback = Callable[[Fit], object]
 ALWAYS = 0
 
 
-class _Own:
+class Watcher:
     """A callback of this module: it knows when a fit begins and ends, and may be called within an epoch."""
 
     ends_with = ""  # of one that puts other parameters into the network when a fit ends: which
@@ -110,7 +110,7 @@ class _Own:
         """Go on from a checkpoint."""
 
 
-class Every(_Own):
+class Every(Watcher):
     """Call a function after every `steps` steps; the steps of a fit count on from epoch to epoch.
 
     Examples
@@ -164,7 +164,7 @@ class _Better:
         self.best, self.waited = state["best"], state["waited"]
 
 
-class EarlyStopping(_Own):
+class EarlyStopping(Watcher):
     """Stop once a value has not got better for some epochs, and go back to the parameters at its best.
 
     Parameters
@@ -223,7 +223,7 @@ class EarlyStopping(_Own):
         self.theta = state.get("theta")
 
 
-class ReduceOnPlateau(_Own):
+class ReduceOnPlateau(Watcher):
     """Multiply the learning rate by `factor` once a value has not got better for some epochs.
 
     Parameters
@@ -258,7 +258,7 @@ class ReduceOnPlateau(_Own):
         self.better.restore(state)
 
 
-class SWA(_Own):
+class SWA(Watcher):
     """Stochastic weight averaging: the network ends with the mean of its parameters at the ends of the last epochs, of
     which the history knows nothing.
 
@@ -309,7 +309,7 @@ class SWA(_Own):
         self.n, self.theta = state["n"], state.get("theta")
 
 
-class StopAt(_Own):
+class StopAt(Watcher):
     """Stop once a watched value has come to `value`: where more is better at or above it, of a loss at or below.
 
     Examples
@@ -331,7 +331,7 @@ class StopAt(_Own):
             fit.stop(f"{self.watch} has come to {value:.6g}")
 
 
-class TimeBudget(_Own):
+class TimeBudget(Watcher):
     """Stop after so many seconds, in the middle of an epoch too.
 
     Parameters
@@ -354,7 +354,7 @@ class TimeBudget(_Own):
             fit.stop(f"its {self.seconds:g} second{' is' if self.seconds == 1 else 's are'} over")
 
 
-class Checkpoint(_Own):
+class Checkpoint(Watcher):
     """Keep all that the fit needs to go on to the bit, were it killed.
 
     Parameters
@@ -449,7 +449,7 @@ class Checkpoint(_Own):
             self._lock = None
 
 
-class _Log(_Own):
+class _Log(Watcher):
     """Writes a line an epoch to a file, which is complete after each."""
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -535,7 +535,7 @@ class CSVLog(_Log):
         return 0 if first == "epoch" else int(first)
 
 
-class TensorBoardLog(_Own):
+class TensorBoardLog(Watcher):
     """Write what TensorBoard shows, after each epoch: loss, and what validation and metrics give.
 
     Parameters
@@ -574,7 +574,7 @@ def check_one_end(callbacks: Iterable[Callback], ema: float | None) -> None:
     A moving mean goes together with EarlyStopping, which keeps the best mean.
     """
     ends = [f"{type(callback).__name__} ({callback.ends_with})" for callback in callbacks
-            if isinstance(callback, _Own) and callback.ends_with]
+            if isinstance(callback, Watcher) and callback.ends_with]
     if ema is not None and any(isinstance(callback, SWA) for callback in callbacks):
         ends.append(f"Trainer(ema={ema:g}) (the moving mean)")
     if len(ends) > 1:
@@ -584,7 +584,7 @@ def check_one_end(callbacks: Iterable[Callback], ema: float | None) -> None:
 
 def begin(callbacks: list[Callback], fit: Fit) -> None:
     for callback in callbacks:
-        if isinstance(callback, _Own):
+        if isinstance(callback, Watcher):
             callback.begin(fit)
 
 
@@ -593,9 +593,9 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
     return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
 
 
-def bound(callbacks: list[Callback]) -> list[_Own]:
+def bound(callbacks: list[Callback]) -> list[Watcher]:
     """Those on which it depends how a fit goes; others may come and go from checkpoint to checkpoint."""
-    return [callback for callback in callbacks if isinstance(callback, _Own) and callback.settings]
+    return [callback for callback in callbacks if isinstance(callback, Watcher) and callback.settings]
 
 
 def states(callbacks: list[Callback]) -> State:
@@ -623,14 +623,14 @@ def call(callbacks: list[Callback], fit: Fit, epoch_ends: bool, before: int | No
     fit.epoch_ends = epoch_ends
     before = fit.step - 1 if before is None else before
     for callback in callbacks:
-        every = callback.every if isinstance(callback, _Own) else None
+        every = callback.every if isinstance(callback, Watcher) else None
         if epoch_ends if every is None else every == ALWAYS or (not epoch_ends and fit.step // every > before // every):
             callback(fit)
 
 
 def of_steps(callbacks: list[Callback]) -> bool:
     """Whether one is to be called after certain steps."""
-    return any(isinstance(callback, _Own) and bool(callback.every) for callback in callbacks)
+    return any(isinstance(callback, Watcher) and bool(callback.every) for callback in callbacks)
 
 
 def interrupted(callbacks: list[Callback], fit: Fit) -> None:
@@ -644,7 +644,7 @@ def interrupted(callbacks: list[Callback], fit: Fit) -> None:
 def steps_until_call(callbacks: list[Callback], step: int, most: int) -> int:
     """How many steps may be made at once, of at most so many, before one is to be called."""
     for callback in callbacks:
-        if isinstance(callback, _Own) and callback.every:
+        if isinstance(callback, Watcher) and callback.every:
             most = min(most, callback.every - step % callback.every)
     return most
 
@@ -653,5 +653,5 @@ def end(callbacks: list[Callback], fit: Fit) -> None:
     """Every one, whatever another raises: checkpoints let go of their folder."""
     with contextlib.ExitStack() as ends:
         for callback in reversed(callbacks):
-            if isinstance(callback, _Own):
+            if isinstance(callback, Watcher):
                 ends.callback(callback.end, fit)

@@ -32,7 +32,7 @@ from fastbp.losses import Quadratic
 from fastbp.names import classifies
 from fastbp.network import Network
 from fastbp.places import STANDARD_OUTPUT, check_folder_to_make, check_places
-from fastbp.trainer import Trainer
+from fastbp.training.trainer import Trainer
 from fastbp.wording import of_command
 from fastbp.workspace import Array
 

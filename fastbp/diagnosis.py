@@ -15,14 +15,14 @@ from fastbp import losses
 from fastbp.checks import counted, level_of_caller
 from fastbp.core import activations
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, POISSON, QUADRATIC
-from fastbp.inputs import BLOCK, Inputs, Targets
+from fastbp.inputs import BLOCK, Data, Inputs, Targets, as_data
 from fastbp.names import Names
 from fastbp.network import NO_WEIGHTS, Network, infer
 from fastbp.randomness import LOOK, generator
 from fastbp.workspace import Array
 
 if TYPE_CHECKING:
-    from fastbp.trainer import Trainer
+    from fastbp.training.trainer import Trainer
 
 # What `diagnose` looks at: samples, numbers of the inputs, and samples that go through the network.
 SAMPLES, NUMBERS, FORWARD = 10_000, 10_000_000, 2_000
@@ -116,9 +116,9 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
         raise TypeError(f"trainer must be a Trainer, got {trainer!r}")
     net = trainer.network
     known = Names(net, learning=True)
-    x, t = trainer._check(X, y, "X", "y", known)
-    rows = _spread(len(x), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0])))
-    x, t = x.taken(rows), t.taken(rows)
+    data = as_data(X, y, None, net, trainer.loss, known)
+    data = data.taken(_spread(len(data), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0]))))
+    x, t = data.x, data.t
     found = Diagnosis(figures={"samples": len(x)})
     names = _column_names(known.feature_names or (), net.layer_sizes[0])
     rows = _spread(len(x), FORWARD)
@@ -464,7 +464,7 @@ def _of_eta(trainer: Trainer, what: str, before: float, after: float, factor: fl
 def _trial(trainer: Trainer) -> Trainer:
     """A copy, whose network holds the parameters that are trained and not their mean."""
     trial = copy.deepcopy(trainer)
-    trial._hold_mean(False)
+    trial.state.hold_mean(False)
     return trial
 
 
@@ -474,8 +474,8 @@ def _loss_after(trainer: Trainer, eta: float, few: tuple[Inputs, Targets], shown
     end = trial.steps_done + STEPS
     try:
         while trial.steps_done < end:
-            trial._go_once(*few, NO_WEIGHTS, Names(trial.network))
-            trial._hold_mean(False)
+            trial.go_once(Data(*few, NO_WEIGHTS), Names(trial.network))
+            trial.state.hold_mean(False)
     except ArithmeticError:  # DivergenceError, of a module above this one
         return math.inf
     return infer(trial.network, *shown, trial.loss, trial.threads)[1]

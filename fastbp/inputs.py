@@ -14,7 +14,7 @@ from fastbp.checks import not_negative, one_of, whole_number
 from fastbp.core import activations
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.core.samples import KINDS, LABELS, Samples, describe
-from fastbp.frames import Frame, array_of, is_frame, labels_of, missing
+from fastbp.frames import Frame, array_of, is_frame, labels_of, missing, warn_of_other_rows
 from fastbp.names import Named, Names, classifies, n_classes
 from fastbp.workspace import Array
 
@@ -59,6 +59,33 @@ class Targets(Inputs):
         if self.labels is None or chosen is None:
             return part
         return replace(part, labels=part.array if self.labels is self.array else self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples, their targets and weights, float64 (n,) or empty where all are 1: what a call is given, checked."""
+
+    x: Inputs
+    t: Targets
+    weights: Array
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def taken(self, chosen: Array | slice | None = None) -> Data:
+        """A copy of the samples with these numbers, or of all."""
+        own = slice(None) if chosen is None or len(self.weights) == 0 else chosen
+        return Data(self.x.taken(chosen), self.t.taken(chosen), self.weights[own])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all weights are 0."""
+        return len(self.weights) > 0 and not self.weights.any()
+
+    def with_some_weight(self, name: str = "", chosen: Array | None = None) -> Data:
+        """Itself, unless all weights, or those of the samples chosen, are 0: then a ValueError."""
+        check_some_weight(self.weights if chosen is None or len(self.weights) == 0 else self.weights[chosen], name)
+        return self
 
 
 class Described(Named, Protocol):
@@ -138,6 +165,16 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
         return Targets(array, describe(array), MULTILABEL, None)
     labels = decide(array) if classifies(output) else None
     return Targets(array, describe(array), VALUE if labels is None else LABEL, labels)
+
+
+def as_data(X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, network: Described,
+            loss: losses.Loss, names: Names | None = None, name: str = "", warned_of: set[str] | None = None) -> Data:
+    """Check samples, targets and weights, see `as_inputs` and `as_targets`; name: what all are of, in messages;
+    warned_of: see `warn_of_other_rows`."""
+    x = as_inputs(X, network, f"{name}X", names)
+    t = as_targets(y, len(x), network, loss, f"{name}y", names)
+    warn_of_other_rows({f"{name}X": X, f"{name}y": y, f"{name}sample_weight": sample_weight}, warned_of)
+    return Data(x, t, as_weights(sample_weight, None, None, len(x)))
 
 
 def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[Any, float] | None,

@@ -23,15 +23,12 @@ from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.samples import NO_SAMPLES
 from fastbp.core.threads import processors, team
 from fastbp.files import read_tensors, write_tensors
-from fastbp.frames import warn_of_other_rows
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import (
     Inputs,
     Targets,
+    as_data,
     as_inputs,
-    as_targets,
-    as_weights,
-    check_some_weight,
     decide,
     of_each_class,
     several_decisions,
@@ -612,17 +609,14 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     True
     """
     loss = check_loss(loss, check_network(network).activations[-1])
-    x = as_inputs(X, network)
-    t = as_targets(y, len(x), network, loss)
-    warn_of_other_rows({"X": X, "y": y, "sample_weight": sample_weight})
-    weights = check_some_weight(as_weights(sample_weight, None, None, len(x)))
-    workspace = network.workspace(min(len(x), CAPACITY))
-    threads = choose_threads(threads, 3 * len(x) * network.n_parameters)
-    size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(x)))
+    data = as_data(X, y, sample_weight, network, loss).with_some_weight()
+    workspace = network.workspace(min(len(data), CAPACITY))
+    threads = choose_threads(threads, 3 * len(data) * network.n_parameters)
+    size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(data)))
     gradient = aligned(size, network.dtype)
     workspace.slip.point(gradient=gradient)
     workspace.slip.put(n_gradient=size)
-    cost = _go_through(network, workspace, x, t, loss, weights, ACCUMULATE, threads)
+    cost = _go_through(network, workspace, data.x, data.t, loss, data.weights, ACCUMULATE, threads)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made
     return cost, gradient[: network.n_parameters].copy()

@@ -26,7 +26,8 @@ from fastbp.network import HIDDEN_ACTIVATIONS, Network
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import SCHEDULES, Schedule, WarmUp
 from fastbp.task import CLASSES, VALUES, class_names, meaning, n_outputs
-from fastbp.trainer import Trainer, default_optimizer
+from fastbp.training.settings import default_optimizer
+from fastbp.training.trainer import Trainer
 
 if sys.version_info >= (3, 11):
     import tomllib

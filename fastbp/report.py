@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastbp.callbacks import Checkpoint, Fit, History, _Own
+from fastbp.callbacks import Checkpoint, Fit, History, Watcher
 from fastbp.data import Dataset
 from fastbp.names import listed
-from fastbp.trainer import Trainer
+from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 
 Say = Callable[[str], None]
@@ -51,7 +51,7 @@ def _print(line: str) -> None:
         print(line, flush=True)
 
 
-class Epochs(_Own):
+class Epochs(Watcher):
     """A callback that says a line as each epoch ends, and keeps the history, also of a fit that is interrupted.
 
     name: of the samples that the fit validates with; checkpoint: what the fit may go on from, which is said, too.

@@ -31,6 +31,7 @@ from fastbp.callbacks import (
     TimeBudget,
 )
 from fastbp.metrics import Metric
+from fastbp.training import validation
 
 
 def data(n=95, classes=3, seed=0):
@@ -338,14 +339,15 @@ def test_a_log_into_a_device(capfd):
 
 @pytest.mark.parametrize("stratify", [False, True])
 @pytest.mark.parametrize("fraction", [0.1, 1 / 3, 0.9])
-def test_validation_fraction(fraction, stratify):
+def test_validation_fraction(fraction, stratify, monkeypatch):
     """The rest is trained on, and nothing else: as if the samples had been taken apart before."""
     X, y = data(103)
     one = trainer()
     X[:, 5] = np.arange(103)  # no two alike
     seen = []
-    original = Trainer._outputs
-    one._outputs = lambda x, t, w: seen.append((x.array, t.array)) or original(one, x, t, w)
+    original = validation.outputs_of
+    monkeypatch.setattr(validation, "outputs_of", lambda trainer, data: seen.append((data.x.array, data.t.array))
+                        or original(trainer, data))
     history = one.fit(X, y, 2, validation_fraction=fraction, stratify=stratify)
     assert len(history.validation_loss) == len(history.validation_accuracy) == 2
     kept = seen[0][0][:, 5].astype(int)

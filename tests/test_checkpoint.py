@@ -18,9 +18,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from fastbp import SGD, Adam, Network, Rprop, Trainer, checkpoint, losses, schedules
-from fastbp import trainer as trainer_module
 from fastbp.callbacks import SWA, Checkpoint, EarlyStopping, Every, JSONLog, ReduceOnPlateau, TimeBudget
-from fastbp.pace import Pace
+from fastbp.training import loop, validation
+from fastbp.training.guard import Guard
+from fastbp.training.pace import Pace
+from fastbp.training.state import State
 
 N, EPOCHS = 430, 6
 draw = np.random.default_rng(0)
@@ -71,7 +73,7 @@ def test_the_same_bits(settings, tmp_path):
     assert whole == again
     assert without_seconds(history) == without_seconds(other)
     assert len(other.seconds) == EPOCHS and min(other.seconds) > 0
-    assert one._state.tobytes() == two._state.tobytes() and one.steps_done == two.steps_done == steps
+    assert one.state.rows.tobytes() == two.state.rows.tobytes() and one.steps_done == two.steps_done == steps
 
 
 def test_settings_are_text_that_names_no_module(tmp_path):
@@ -584,7 +586,7 @@ def test_ctrl_c_while_an_epoch_is_validated_keeps_a_checkpoint(settings, epoch, 
         history = trainer.fit(X, Y, 4, (X[:50], Y[:50]), metrics=["f1"], callbacks=checkpoints)
         return trainer.network.theta.tobytes(), trainer.epochs_done, without_seconds(history)
 
-    whole, calls, measure = fitted(), [], Trainer._outputs
+    whole, calls, measure = fitted(), [], validation.outputs_of
 
     def interrupted(*arguments):
         calls.append(1)
@@ -592,7 +594,7 @@ def test_ctrl_c_while_an_epoch_is_validated_keeps_a_checkpoint(settings, epoch, 
             raise KeyboardInterrupt
         return measure(*arguments)
 
-    monkeypatch.setattr(Trainer, "_outputs", interrupted)
+    monkeypatch.setattr(validation, "outputs_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fitted(Checkpoint(tmp_path, seconds=1000, resume=True))
     assert len(checkpoint.files(tmp_path)) == 1
@@ -601,9 +603,9 @@ def test_ctrl_c_while_an_epoch_is_validated_keeps_a_checkpoint(settings, epoch, 
 
 # What a fit does from the last step of an epoch to the first of the next, callbacks apart, and in which module.
 BETWEEN_EPOCHS = {
-    "order": (trainer_module, "generator"), "schedule": (trainer_module, "factors_of"),
-    "copy": (trainer_module._Snapshot, "take"), "mean": (Trainer, "_hold_mean"), "cost": (trainer_module._Run, "_mean"),
-    "measure": (Trainer, "_measure"), "slice": (Pace, "next_slice"),
+    "order": (loop, "generator"), "schedule": (loop, "factors_of"), "copy": (Guard, "take"),
+    "mean": (State, "hold_mean"), "cost": (loop.Pass, "mean"), "measure": (validation, "measure"),
+    "slice": (Pace, "next_slice"),
 }
 
 
@@ -680,7 +682,7 @@ def test_ctrl_c_in_the_callbacks_after_an_epoch_keeps_a_checkpoint(own, place, t
 
 def test_ctrl_c_while_an_epoch_is_validated_without_checkpoints(monkeypatch):
     """Its steps are in the parameters, so it counts; what was not measured is NaN."""
-    trainer, calls, measure = Trainer(Network([5, 12, 3], seed=1), batch_size=20), [], Trainer._outputs
+    trainer, calls, measure = Trainer(Network([5, 12, 3], seed=1), batch_size=20), [], validation.outputs_of
 
     def interrupted(*arguments):
         calls.append(1)
@@ -688,7 +690,7 @@ def test_ctrl_c_while_an_epoch_is_validated_without_checkpoints(monkeypatch):
             raise KeyboardInterrupt
         return measure(*arguments)
 
-    monkeypatch.setattr(Trainer, "_outputs", interrupted)
+    monkeypatch.setattr(validation, "outputs_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(X, Y, 4, (X[:50], Y[:50]))
     assert trainer.epochs_done == len(trainer.history.loss) == 2 and np.isfinite(trainer.history.loss).all()

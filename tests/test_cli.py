@@ -24,7 +24,7 @@ from fastbp import SGD, Adam, AdamW, Network, Trainer, losses
 from fastbp.cli import main
 from fastbp.data import load
 from fastbp.schedules import Cosine, Linear, WarmUp
-from fastbp.trainer import _split
+from fastbp.training.split import split as _split
 from fastbp.wording import of_command
 
 try:
@@ -1115,7 +1115,7 @@ SCRIPT = "import sys\nfrom fastbp.cli import command\nif __name__ == '__main__':
 
 @POSIX
 @pytest.mark.parametrize("way", ["-m", "script"])
-@pytest.mark.parametrize("module", ["numpy", "numba", "fastbp.trainer", "fastbp.cli", "fastbp.options"])
+@pytest.mark.parametrize("module", ["numpy", "numba", "fastbp.training.trainer", "fastbp.cli", "fastbp.options"])
 def test_ctrl_c_while_modules_load(tmp_path, module, way):
     (tmp_path / "sitecustomize.py").write_text(AT_IMPORT.format(module=module))
     (tmp_path / "fastbp").write_text(SCRIPT)
@@ -1128,7 +1128,7 @@ def test_ctrl_c_while_modules_load(tmp_path, module, way):
 
 @POSIX
 def test_programs_that_import_fastbp_keep_their_ctrl_c(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(AT_IMPORT.format(module="fastbp.trainer"))
+    (tmp_path / "sitecustomize.py").write_text(AT_IMPORT.format(module="fastbp.training.trainer"))
     root = str(Path(fastbp.__file__).parents[1])
     program = "try:\n    import fastbp\nexcept KeyboardInterrupt:\n    print('theirs')"
     done = subprocess.run([sys.executable, "-c", program, "-m", "fastbp"], capture_output=True, text=True, timeout=120,

@@ -122,7 +122,7 @@ def test_steps_against_the_reference(hidden):
     trainer = Trainer(net, None, SGD(0.2), n, seed=9, dropout=[0.1, 0.4, 0.2])
     trainer.fit(X, y, 5)
     w, gradient, state = net.workspace(n), np.empty_like(theta), np.empty((0, theta.size))
-    trainer._prepare(w.layers)
+    trainer.stepper.prepare_layers(w.layers)
     for step in range(5):
         order = generator(ORDER, 9, step).permutation(n)
         w.a[0][:], t = X[order], np.eye(3)[y[order]]

@@ -55,7 +55,7 @@ def test_the_import_starts_no_thread(imported):
 
 
 def test_the_import_needs_no_optional_package(imported):
-    assert "fastbp.trainer" in imported["modules"]
+    assert "fastbp.training.trainer" in imported["modules"]
     assert not OPTIONAL & {name.split(".")[0] for name in imported["modules"]}
 
 

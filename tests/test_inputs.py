@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, Workspace, cost_and_gradient
-from fastbp.trainer import _split
+from fastbp.training.split import split as _split
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype("f4")
 LABELS = np.array([0, 1, 1, 0, 1, 0])

@@ -36,9 +36,9 @@ def trainer_and_data(case, option, dtype="float64", threads=1, optimizer=None, n
 
 def by_reference(trainer, X, y, epochs):
     """theta and its mean after so many epochs, by NumPy."""
-    net, settings = trainer.network, trainer._settings()
+    net, settings = trainer.network, trainer.stepper.settings()
     theta, w = net.theta.astype(np.float64), net.workspace(trainer.batch_size)
-    trainer._prepare(w.layers)
+    trainer.stepper.prepare_layers(w.layers)
     buffers, gradient, mean = w.buffers.astype(np.float64), np.empty_like(theta), theta.copy()
     state, costs, step = np.zeros((trainer.optimizer.n_moments, theta.size)), np.empty(len(X)), 0
     trained = np.ones(theta.size, bool)
@@ -75,7 +75,7 @@ def test_against_the_reference(case, option, optimizer):
     trainer.fit(X, y, 2)
     np.testing.assert_allclose(trainer.network.theta, mean if trainer.ema else theta, rtol=1e-5, atol=1e-6)
     if trainer.ema:
-        np.testing.assert_allclose(trainer._state[-1], theta, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(trainer.state.rows[-1], theta, rtol=1e-5, atol=1e-6)
     plain, _, _ = trainer_and_data(case, option, optimizer=optimizer)
     plain = Trainer(plain.network, None, optimizer, plain.batch_size, 9, 1)
     plain.fit(X, y, 2)  # so it is seen whether the option did something
@@ -94,7 +94,7 @@ def test_the_same_bits(case, option, dtype):
         if again:
             trainer = pickle.loads(pickle.dumps(trainer))
         trainer.fit(X, y)
-        return trainer.network.theta.tobytes() + trainer._state.tobytes()
+        return trainer.network.theta.tobytes() + trainer.state.rows.tobytes()
 
     assert trained() == trained(2) == trained(3) == trained(again=True)
 
@@ -155,7 +155,7 @@ def test_a_mean_is_validated_and_kept():
     assert one.network.theta.tobytes() == other.network.theta.tobytes()
     plain = Trainer(Network([4, 8, 2], seed=1), optimizer=SGD(0.3), batch_size=30)
     plain.fit(X, y, 4)
-    assert plain.network.theta.tobytes() == one._state[-1].tobytes() != one.network.theta.tobytes()
+    assert plain.network.theta.tobytes() == one.state.rows[-1].tobytes() != one.network.theta.tobytes()
 
 
 def test_parameters_put_in_the_place_of_the_mean():
@@ -166,11 +166,11 @@ def test_parameters_put_in_the_place_of_the_mean():
     trainer.fit(X, y, 2)
     net.take_layers(other)
     fresh = Trainer(other, optimizer=SGD(0.3), batch_size=30, ema=0.9)
-    fresh.epochs_done = 2  # the same order
+    fresh.state.epochs_done = 2  # the same order
     trainer.fit(X, y)
     fresh.fit(X, y)
     assert net.theta.tobytes() == other.theta.tobytes()
-    assert trainer._state.tobytes() == fresh._state.tobytes()
+    assert trainer.state.rows.tobytes() == fresh.state.rows.tobytes()
 
 
 def test_no_work_for_frozen_layers():
@@ -183,7 +183,7 @@ def test_no_work_for_frozen_layers():
     assert trainer.frozen == (0, 1)
     assert (net.W[0] == W[0]).all() and (net.W[1] == W[1]).all() and (net.b[0] == 1).all() and (net.b[1] == 1).all()
     assert (net.W[2] != W[2]).any() and (net.b[2] != b[2]).any()
-    delta = trainer._kept[0].delta
+    delta = trainer.stepper.workspace.delta
     assert (delta[0] == 0).all() and (delta[1] == 0).all() and (delta[2] != 0).any()
 
 

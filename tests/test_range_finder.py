@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, data, find_eta
 from fastbp.randomness import RANGE_TEST, generator
-from fastbp.range_finder import EtaRange
+from fastbp.training.range_finder import EtaRange
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(900, 8))

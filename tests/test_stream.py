@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, callbacks, cost_and_gradient
-from fastbp.stream import AHEAD, read_ahead
+from fastbp.training.stream import AHEAD, read_ahead
 
 draw = np.random.default_rng(0)
 X = draw.normal(size=(400, 6))

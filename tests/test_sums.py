@@ -8,7 +8,7 @@ from fastbp.callbacks import Every
 from fastbp.core.plan import scratch_size
 from fastbp.inputs import as_weights
 from fastbp.randomness import ORDER, generator
-from fastbp.trainer import _split
+from fastbp.training.split import split as _split
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # many numbers here are absurd
 DRAW = np.random.default_rng(0)
@@ -146,7 +146,7 @@ def test_streamed_batches_without_weight_change_nothing():
                     [(X[:10], Y[:10], np.ones(10)), (X[20:30], Y[20:30], np.zeros(10)), (X[10:20], Y[10:20], some)]):
         net = Network([6, 8, 3], seed=1)
         trainer = Trainer(net, None, optimizer, 10)
-        trainer.epochs_done = 0
+        trainer.state.epochs_done = 0
         history = trainer.fit_batches(batches, 1)
         nets.append((history.samples, trainer.steps_done, net.theta.size))
         assert np.isnan(trainer.partial_fit(X, Y, sample_weight=np.zeros(300)))
@@ -165,8 +165,8 @@ def test_a_mini_batch_without_weight_moves_nothing(threads, settings):
     order = generator(ORDER, 0, trainer.epochs_done).permutation(600)
     weights, seen = np.zeros(600), []
     weights[order[:300]] = 1  # of the first step of two
-    trainer.fit(np.vstack([X, X]), np.r_[Y, Y], 1, sample_weight=weights,
-                callbacks=[Every(1, lambda fit: seen.append((fit.network.theta.tobytes(), trainer._state.tobytes())))])
+    look = Every(1, lambda fit: seen.append((fit.network.theta.tobytes(), trainer.state.rows.tobytes())))
+    trainer.fit(np.vstack([X, X]), np.r_[Y, Y], 1, sample_weight=weights, callbacks=[look])
     assert len(seen) == 2 and seen[0] == seen[1]
 
 

@@ -22,16 +22,17 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
-from fastbp import trainer as trainer_module
 from fastbp.callbacks import Every
 from fastbp.core import engine
 from fastbp.core.equations import rows_near
 from fastbp.core.plan import MANY_WEIGHTS
 from fastbp.core.threads import board as boards
 from fastbp.core.threads import processors, team
-from fastbp.pace import Pace
 from fastbp.randomness import ORDER, generator
 from fastbp.schedules import SCHEDULES
+from fastbp.training import stepper
+from fastbp.training.pace import Pace
+from fastbp.training.settings import SETTINGS
 
 try:
     import fcntl
@@ -311,8 +312,8 @@ RIGHT = {
 
 
 def test_every_setting_is_in_the_table():
-    assert set(RIGHT) == set(WRONG) == set(trainer_module.SETTINGS)
-    assert list(inspect.signature(Trainer).parameters)[1:] == list(trainer_module.SETTINGS)
+    assert set(RIGHT) == set(WRONG) == set(SETTINGS)
+    assert list(inspect.signature(Trainer).parameters)[1:] == list(SETTINGS)
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -326,11 +327,12 @@ def test_an_assigned_setting_is_as_one_of_the_constructor(name, copied):
     assigned = copied(assigned)
     setattr(assigned, name, RIGHT[name])
     assert repr(getattr(given, name)) == repr(getattr(assigned, name)) and repr(given) == repr(assigned)
-    assert list(given._pace.recent) == list(assigned._pace.recent) and len(given._board) == len(assigned._board)
-    assert len(given._scratch) == len(assigned._scratch) and given._state.shape == assigned._state.shape
+    one, other = given.stepper, assigned.stepper
+    assert list(one.pace.recent) == list(other.pace.recent) and len(one.board) == len(other.board)
+    assert len(one.scratch) == len(other.scratch) and given.state.rows.shape == assigned.state.rows.shape
     for trainer in (given, assigned):
         trainer.fit(X, y, 2)
-    assert same(given.network.theta, assigned.network.theta) and same(given._state, assigned._state)
+    assert same(given.network.theta, assigned.network.theta) and same(given.state.rows, assigned.state.rows)
 
 
 def test_threads_are_chosen_anew_for_another_batch_size(monkeypatch):
@@ -339,9 +341,9 @@ def test_threads_are_chosen_anew_for_another_batch_size(monkeypatch):
     free, fixed = Trainer(Network([64, 64, 10]), batch_size=1), Trainer(Network([64, 64, 10]), batch_size=1, threads=1)
     for trainer in (free, fixed):
         trainer.batch_size = 1000
-    assert (free.threads, fixed.threads) == (2, 1) and list(free._pace.recent) == [1, 2]
+    assert (free.threads, fixed.threads) == (2, 1) and list(free.stepper.pace.recent) == [1, 2]
     fixed.threads = None
-    assert fixed.threads == 2 and fixed._pace is free._pace
+    assert fixed.threads == 2 and fixed.stepper.pace is free.stepper.pace
 
 
 @pytest.mark.parametrize("first", ["clip_norm", "clip_value"])
@@ -377,7 +379,7 @@ def test_what_may_be_assigned_during_a_fit():
 
     def change(fit):
         trainer.clip_value = None
-        for name in trainer_module.SETTINGS:
+        for name in SETTINGS:
             try:
                 setattr(trainer, name, {"optimizer": SGD(0.1), "loss": "quadratic"}.get(name, RIGHT[name]))
                 if name == "clip_norm":
@@ -576,11 +578,11 @@ def test_a_batch_size_that_is_changed():
     for first in (10, 1000):
         net = Network([X.shape[1], 80, 80, 80, 3], seed=1)
         trainer = Trainer(net, optimizer=SGD(0.0001), batch_size=first, threads=1)
-        assert (len(trainer._scratch) >= net.n_parameters) == (first == 1000)
+        assert (len(trainer.stepper.scratch) >= net.n_parameters) == (first == 1000)
         if first != 1000:
             trainer.fit(X[:20], y[:20])
             net.theta[:] = Network([X.shape[1], 80, 80, 80, 3], seed=1).theta
-            trainer.batch_size, trainer.epochs_done = 1000, 0
+            trainer.batch_size, trainer.state.epochs_done = 1000, 0
         trainer.fit(X, y)
         thetas.append(net.theta)
     assert same(*thetas)
@@ -917,10 +919,10 @@ def test_denormals(dtype):
     x, y = np.ones((64, 40), dtype), np.arange(64) % 3
     trainer.fit(x, y)
     tiny = np.finfo(dtype).tiny
-    trainer._state[0][:] = 1.5 * tiny  # the first moment: times 0.9 it is no normal number
+    trainer.state.rows[0][:] = 1.5 * tiny  # the first moment: times 0.9 it is no normal number
     x[:], net.theta[:] = 0, 0  # with it all gradients but the last biases'
     trainer.fit(x, y)
-    moments = trainer._state[:, : 40 * 30]
+    moments = trainer.state.rows[:, : 40 * 30]
     assert not ((moments != 0) & (np.abs(moments) < tiny)).any()
     assert (moments[0] == 0).all()
     assert np.array([tiny], dtype)[0] / 2 > 0  # in Python's thread, as before
@@ -1049,13 +1051,13 @@ def test_short_epochs_are_no_work_for_other_threads():
     X, y = np.random.default_rng(0).normal(size=(500, 64)), np.arange(500) % 10
     for seed in range(5):
         short = Trainer(Network([64, 37, 10], seed=seed), batch_size=32)
-        short._pace.recent.setdefault(2, deque(maxlen=3))  # on a machine of one processor, too
+        short.stepper.pace.recent.setdefault(2, deque(maxlen=3))  # on a machine of one processor, too
         short.fit(X, y, 20)
-    assert len(short._pace.recent[1]) == 3 and not short._pace.recent[2]
-    assert not short._pace.worth_trying(1) and short._pace.worth_trying(10**6)
-    assert short._pace is Trainer(Network([64, 37, 10]), batch_size=32)._pace
-    assert short._pace is not Trainer(Network([64, 37, 10]), batch_size=33)._pace
-    assert copy.deepcopy(short)._pace.recent == short._pace.recent
+    assert len(short.stepper.pace.recent[1]) == 3 and not short.stepper.pace.recent[2]
+    assert not short.stepper.pace.worth_trying(1) and short.stepper.pace.worth_trying(10**6)
+    assert short.stepper.pace is Trainer(Network([64, 37, 10]), batch_size=32).stepper.pace
+    assert short.stepper.pace is not Trainer(Network([64, 37, 10]), batch_size=33).stepper.pace
+    assert copy.deepcopy(short).stepper.pace.recent == short.stepper.pace.recent
 
 
 @pytest.mark.parametrize("awake", [True, False])
@@ -1068,7 +1070,7 @@ def test_shares_of_threads_are_kept_while_they_are_awake(monkeypatch, awake):
         found.append((threads, int(moved[0])))
         moved[0] = 1000
 
-    monkeypatch.setattr(trainer_module, "balance", balance)
+    monkeypatch.setattr(stepper, "balance", balance)
     monkeypatch.setattr(team, "is_awake", lambda threads: awake)
     X, y = np.random.default_rng(0).random((640, 20), np.float32), np.arange(640) % 3
     for threads, batch_size in ((1, 64), (2, 16), (2, 64)):

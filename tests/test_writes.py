@@ -208,7 +208,7 @@ def test_a_checkpoint_that_fails(also_after, tmp_path):
             assert (newest is None) == (left == [])
         again, history = trained(folder)
         assert again.network.theta.tobytes() == whole.network.theta.tobytes() and len(history.loss) == 3
-        assert again._state.tobytes() == whole._state.tobytes()
+        assert again.state.rows.tobytes() == whole.state.rows.tobytes()
         count += 1
     assert seen >= {"", "mkdir", "mkstemp", "write", "flush", "fsync", "close", "chmod", "replace", "unlink"}
 

@@ -14,9 +14,11 @@ import numpy.typing as npt
 from fastbp.checks import positive, whole_number
 from fastbp.diagnosis import ASK, Levels, diagnose
 from fastbp.files import check_folder
+from fastbp.inputs import as_data, as_targets
 from fastbp.names import Names
 from fastbp.randomness import RANGE_TEST, generator
-from fastbp.trainer import DivergenceError, Trainer
+from fastbp.training.guard import DivergenceError
+from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 
 MOST_STEPS = 1_000_000
@@ -120,8 +122,8 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer must be a Trainer, got {trainer!r}")
-    inputs, t = trainer._check(X, y, "X", "y", Names(trainer.network, learning=True))
-    x, targets, trainer = inputs.array, t.array, copy.deepcopy(trainer)
+    data = as_data(X, y, None, trainer.network, trainer.loss, Names(trainer.network, learning=True))
+    x, targets, trainer = data.x.array, data.t.array, copy.deepcopy(trainer)
     trainer.network.classes = None  # the targets are numbers from here on
     etas, losses, smoothed = _sweep(trainer, x, targets, np.geomspace(low, high, steps))
     trial = _Trial(trainer, x, targets, steps)
@@ -183,7 +185,7 @@ class _Trial:
         chosen = next(_mini_batches(len(x), min(len(x), steps * trainer.batch_size), trainer.seed))
         self.x, self.targets = x[chosen], targets[chosen]
         self.before = trainer.evaluate(self.x, self.targets)[0]
-        _, t = trainer._check(self.x, self.targets, "X", "y")
+        t = as_targets(self.targets, len(self.x), trainer.network, trainer.loss)
         self.levels = Levels.of(trainer.loss, t, trainer.network.layer_sizes[-1])
 
     def failure(self, eta: float) -> str:

@@ -1,0 +1,63 @@
+"""Guard: copies of all that a step changes, so that divergence and an ill-timed Ctrl-C can be undone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from fastbp.training.state import State
+
+KEEP_SECONDS = 2.0  # from copy to copy
+
+
+class DivergenceError(ArithmeticError):
+    """The cost, a parameter or a moment is no longer finite; the network holds the last finite parameters."""
+
+
+class Guard:
+    """A copy of all that a step changes.
+
+    Attributes
+    ----------
+    step : int
+        Of an epoch, before which it was taken.
+    time : float
+        When; 0.0: never, or of a fit that has ended.
+    """
+
+    def __init__(self, state: State):
+        self.state = state
+        self._copies = tuple(np.empty_like(part) for part in state.live)
+        self.step, self.time = 0, 0.0
+
+    def is_old(self, now: float) -> bool:
+        return now - self.time > KEEP_SECONDS
+
+    def take(self, step: int) -> None:
+        for kept, part in zip(self._copies, self.state.live, strict=True):
+            kept[...] = part
+        self.step, self.time = step, time.perf_counter()
+
+    def restore(self) -> None:
+        for kept, part in zip(self._copies, self.state.live, strict=True):
+            part[...] = kept
+
+    def leave_finite(self) -> None:
+        """Go back to the copy, if Ctrl-C came when parameters were no longer finite, before it was seen."""
+        if self.time > 0 and not self.state.is_finite():
+            self.restore()
+
+    def last_finite(self, end: int, make: Callable[[int], bool]) -> int:
+        """Go back to the copy, and forward to the last finite parameters before the step `end`.
+
+        make: makes the step of that number again, and says whether its cost was finite. Returns the step that failed.
+        """
+        self.restore()
+        for step in range(self.step, end):
+            self.take(step)
+            if not make(step) or not self.state.is_finite():
+                self.restore()
+                return step
+        return end

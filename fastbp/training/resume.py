@@ -1,0 +1,184 @@
+"""Record: what of a fit a checkpoint holds, where Ctrl-C finds it, and how another fit goes on from it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fastbp
+from fastbp import callbacks as calls
+from fastbp import losses
+from fastbp.callbacks import Callback, Fit, History
+from fastbp.checkpoint import (
+    State,
+    check_same,
+    check_start,
+    fingerprint,
+    name_of_loss,
+    name_of_schedule,
+    without_address,
+)
+from fastbp.checks import counted
+from fastbp.schedules import Function, Schedule
+from fastbp.workspace import Array
+
+if TYPE_CHECKING:
+    from fastbp.training.loop import Pass
+
+# Where a fit is, for Ctrl-C: between two epochs, within one, after the steps of one that is to be validated, in the
+# callbacks after one, or not yet in its first.
+BETWEEN, WITHIN, STEPPED, CALLING, BUSY = range(5)
+LOG = logging.getLogger("fastbp")
+
+
+class Record:
+    """What a checkpoint holds of a fit, beside what its trainer, its pass through the samples and its callbacks know.
+
+    Attributes
+    ----------
+    place : tuple of int
+        Where the fit is (see BETWEEN and the others), and after how many whole epochs.
+    epoch_began : int
+        Steps of the fit when the epoch under way began.
+    started, factor : float
+        When that was, and eta's factor for it.
+    """
+
+    def __init__(self, once: Pass, fit: Fit, watchers: list[Callback], validated: list[Array]):
+        self.once, self.fit, self.watchers, self.validated = once, fit, watchers, validated
+        self.place, self.epoch_began, self.started, self.factor = (BUSY, 0), 0, 0.0, 1.0
+        self.start = ""  # the first parameters' fingerprint, if there are checkpoints
+        self.first_epoch, self.steps_before = once.trainer.epochs_done, once.trainer.steps_done  # this fit's
+        self._uncalled: tuple[State, float] = ({}, {}), 1.0  # callbacks and eta's factor before the last epoch's calls
+        self._named: tuple[losses.Loss, Schedule | Function, dict[str, str]] | None = None
+        fit.state = self.state
+
+    def state(self) -> State:
+        """All that `resume` needs. Within an epoch, that it has been stopped is no part of it."""
+        once, fit = self.once, self.fit
+        known_tensors, known = calls.states(self.watchers)
+        tensors, counts = once.trainer.state.saved()
+        return known_tensors | tensors | {"costs": once.costs[: once.at]}, {
+            "settings": self._identity(), "start": self.start,
+            "history": vars(fit.history) | ({} if fit.epoch_ends else {"stopped": ""}), "callbacks": known, **counts,
+            "epoch": fit.epoch if fit.epoch_ends else fit.epoch - 1, "step": fit.step, "at": once.at,
+            "seconds": time.perf_counter() - self.started, "eta_factor": float(fit.eta_factor),
+            "factor": float(self.factor),
+        }
+
+    def saved(self) -> State | None:
+        """What the checkpoint of most steps holds, if a callback has one to go on from and it is of this fit: first its
+        history. From here on no other fit writes to their folders."""
+        found: dict[Path, State] = {}
+        with contextlib.ExitStack() as undo:
+            for callback in self.watchers:
+                if isinstance(callback, calls.Checkpoint):
+                    self.start = fingerprint(self.once.trainer.network.theta)
+                    saved = callback.saved()
+                    undo.callback(callback.end, self.fit)
+                    if callback.resumed is not None and saved is not None:
+                        found[callback.resumed] = saved
+            for path, (_, there) in found.items():
+                check_same(path, there["settings"], self._identity())
+            if found:
+                newest = max(found, key=lambda path: found[path][1]["step"])
+                self._check_starts(newest, found)
+            undo.pop_all()
+        if not found:
+            return None
+        there, fit = found[newest][1], self.fit
+        fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
+        fit.eta_factor = there["eta_factor"]
+        LOG.info("resumed from %s: %d of %s were done", newest, fit.epoch, counted(fit.epochs, "epoch"))
+        return found[newest]
+
+    def _check_starts(self, newest: Path, found: dict[Path, State]) -> None:
+        """Refuse checkpoints of a network that began elsewhere; one that is where the newest ended goes on, too, as in
+        a further call after Ctrl-C. What goes on has begun where the first fit did."""
+        tensors, there = found[newest]
+        ends = {fingerprint(theta) for theta in (tensors["theta"], *tensors["state"][-1:])}
+        if self.start in ends:
+            self.start = there.get("start", "")
+        for path, (_, there) in found.items():
+            check_start(path, there.get("start", ""), self.start)
+
+    def resume(self, tensors: dict[str, Array], there: dict[str, Any]) -> dict[str, Any]:
+        """Go back to where a checkpoint was written; what the callbacks knew then."""
+        once = self.once
+        once.trainer.state.restore(tensors, there)
+        self.steps_before = there["steps_done"] - there["step"]
+        self.factor, once.at = there["factor"], there["at"]
+        once.costs[: once.at], self.started = tensors["costs"], time.perf_counter() - there["seconds"]
+        known: dict[str, Any] = there["callbacks"] | tensors
+        return known
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with the fit that goes on from it."""
+        trainer, net = self.once.trainer, self.once.trainer.network
+        names = ("optimizer", "batch_size", "seed", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema",
+                 "frozen")
+        return {
+            "fastbp": fastbp.__version__, "layer_sizes": net.layer_sizes, "activations": net.activations,
+            "dtype": net.dtype.name, "input_scale": net.input_scale, **self._functions(),
+            **{name: without_address(getattr(trainer, name)) for name in names},
+            "epochs": self.fit.epochs, "first epoch": self.first_epoch, "samples": self.once.n, "data": self._data,
+            "metrics": list(self.fit.history.metrics),
+            "callbacks": [[type(callback).__name__, *callback.settings] for callback in calls.bound(self.watchers)],
+        }
+
+    def _functions(self) -> dict[str, str]:
+        """What tells loss and schedule from others. That may call functions, so it is kept from checkpoint to
+        checkpoint, unless a callback puts others in their place."""
+        trainer, net = self.once.trainer, self.once.trainer.network
+        loss, schedule = trainer.loss, trainer.schedule_of_fit
+        if self._named is None or self._named[0] is not loss or self._named[1] is not schedule:
+            names = {"loss": name_of_loss(loss, net.layer_sizes[-1], net.dtype),
+                     "schedule": name_of_schedule(schedule, self.fit.epochs * self.once.steps)}
+            self._named = loss, schedule, names
+        return self._named[2]
+
+    @functools.cached_property
+    def _data(self) -> str:
+        data, chosen = self.once.data, self.once.chosen
+        return fingerprint(data.x.array, data.t.array, data.weights, *([] if chosen is None else [chosen]),
+                           *self.validated)
+
+    def before_calls(self) -> None:
+        """An epoch's callbacks come next; they are called again if Ctrl-C ends them half-way."""
+        self._uncalled = calls.states(self.watchers), self.fit.eta_factor
+        self.place = CALLING, self.place[1]
+
+    def catch_up(self) -> bool:
+        """After Ctrl-C, which comes when compiled code has returned: count the steps that were made meanwhile. Returns
+        whether a checkpoint can be written: of finite numbers, when no callback was missed."""
+        (place, whole), once, fit = self.place, self.once, self.fit
+        if place == BUSY:
+            return False
+        if place == BETWEEN:
+            fit.epoch, fit.epoch_ends = whole, True
+            return once.at == 0 and once.trainer.state.is_finite()  # else the fit has not moved since it resumed
+        keeps = any(isinstance(callback, calls.Checkpoint) for callback in self.watchers)
+        if calls.of_steps(self.watchers) or (place in (STEPPED, CALLING) and not keeps):
+            return False
+        if place == CALLING:
+            (tensors, known), fit.eta_factor = self._uncalled
+            calls.restore(self.watchers, known | tensors)
+            fit.history.stopped = ""
+        if place in (STEPPED, CALLING):
+            self._reopen(whole)
+        fit.step = once.trainer.steps_done - self.steps_before
+        once.at, fit.epoch, fit.epoch_ends = fit.step - self.epoch_began, whole + 1, False
+        return once.trainer.state.is_finite()
+
+    def _reopen(self, whole: int) -> None:
+        """Go back to the last step of the epoch after so many whole ones; the fit that resumes does what comes next."""
+        history = self.fit.history
+        lists: list[list[Any]] = [history.seconds, history.loss, history.samples, history.validation_loss,
+                                  history.validation_accuracy, *history.metrics.values()]
+        for values in lists:
+            del values[whole:]
+        self.once.trainer.state.epochs_done = self.first_epoch + whole

@@ -1,0 +1,523 @@
+"""Trainer: a network, its settings, and the calls that train it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+import math
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp import callbacks as calls
+from fastbp import losses
+from fastbp.callbacks import Callback, Fit, History
+from fastbp.checkpoint import without_address
+from fastbp.checks import check_spelling, counted, known_as, one_of, truth, whole_number
+from fastbp.core.plan import Plan
+from fastbp.core.rules import RULE
+from fastbp.diagnosis import warn_of_no_learning, warn_of_scales
+from fastbp.inputs import MULTILABEL, Data, as_data, as_weights
+from fastbp.metrics import Metric
+from fastbp.names import Names, n_classes
+from fastbp.network import Network, check_loss, check_network, check_theta
+from fastbp.optimizers import SGD, Optimizer
+from fastbp.schedules import SCHEDULES, Function, Schedule
+from fastbp.training import loop
+from fastbp.training.guard import DivergenceError as DivergenceError
+from fastbp.training.settings import (
+    MISPLACED,
+    OF_OPTIMIZER,
+    OF_TRAINER,
+    READ_ONCE,
+    SETTINGS,
+    chosen_threads,
+    default_optimizer,
+    rates,
+)
+from fastbp.training.split import split
+from fastbp.training.state import Kind, State
+from fastbp.training.stepper import Stepper
+from fastbp.training.stream import read_ahead
+from fastbp.training.validation import Validation, outputs_of
+from fastbp.workspace import Array
+
+
+class Trainer:
+    """Trains a network by gradient descent on shuffled mini-batches.
+
+    Each parameter but the network is an attribute, too, and may be assigned between fits, by the same rules:
+    `trainer.batch_size = 64`. During a fit callbacks may assign loss, optimizer, schedule, clip_norm, clip_value,
+    max_norm and ema. Once steps have been made, an optimizer or ema that needs another state needs a new Trainer.
+
+    Defaults, the same as of `fastbp train`: SGD with Nesterov's momentum of 0.9, a learning rate of 0.2 for sigmoid and
+    softmax outputs or 0.01 for others, and the linear schedule; mini-batches of 128; the loss that matches the output;
+    5 epochs in `fit`. An optimiser that is given comes with the constant schedule.
+
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    loss : str or one of fastbp.losses, optional
+        quadratic, mean_absolute or huber; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs),
+        poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your own. Names
+        of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed over the
+        outputs, and "log_loss" the cross-entropy that matches the output.
+    optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
+        With its settings; or its name, for their defaults. None or "sgd": as above.
+    batch_size : int
+        Samples of a mini-batch, >= 1; the last of an epoch may be smaller.
+    seed : int
+        >= 0. The order of samples is a function of the seed and the epoch's number alone.
+    threads : int, optional
+        >= 1; None: one or all, whichever is measured to be faster as it runs. The result is the same to the bit.
+    schedule : str, Schedule or callable, optional
+        Factor of the learning rate at each step of a fit: one of fastbp.schedules; its name, constant, linear (warm-up
+        over 15 % of the steps, then decay to 0), step, exponential, cosine or one_cycle; or any function
+        (step, steps) -> factor, step counting from 0. None: linear for the default optimiser, else constant. Each fit
+        begins it anew, over all steps of its epochs: for more epochs than are likely to be made, as with early stopping
+        or a time budget, say "constant". `partial_fit` and `fit_batches` know no number of steps and go without.
+    dropout : float or sequence of float
+        In [0, 1): the share of activations that each step leaves out, of every hidden layer, or of the input and of
+        each hidden layer; those that stay are 1 / (1 - share) times as large. The same ones whatever the threads: they
+        are a function of the seed, the step, the layer and the element alone.
+    noise : float
+        >= 0, in units of the inputs times the network's input_scale: standard deviation of Gaussian noise that each
+        step adds to them, as reproducible.
+    clip_norm, clip_value : float, optional
+        > 0. A gradient whose norm, over all parameters that are trained, is above clip_norm becomes as long as that; or
+        each of its numbers is brought into [-clip_value, clip_value].
+    max_norm : float, optional
+        > 0. After each step the incoming weights of each neuron, if their norm is above it, become as long as that.
+    ema : float, optional
+        In (0, 1): decay, at each step, of an exponential moving mean of the parameters, which begins at the first ones
+        and forgets them in some 5 / (1 - ema) steps. Epochs are validated with the mean, and the network holds it when
+        a fit ends; training goes on from the parameters themselves, unless others are put into the network.
+    frozen : sequence of int
+        Layers l whose W[l] and b[l] stay what they are; no gradient is computed for them.
+
+    Attributes
+    ----------
+    history : History
+        All epochs of all calls of fit and fit_batches so far, also of one that was interrupted; NaN where an epoch
+        lacks what others have. Each call returns the part of its own.
+    epochs_done, steps_done : int
+        Times that samples were gone through, and updates of the parameters, so far.
+
+    References
+    ----------
+    Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov: Dropout: A Simple Way to Prevent Neural Networks from
+    Overfitting (JMLR 2014), with section 5.1 for max_norm.
+    Pascanu, Mikolov, Bengio: On the difficulty of training recurrent neural networks (ICML 2013), algorithm 1, for
+    clip_norm.
+    Polyak, Juditsky: Acceleration of Stochastic Approximation by Averaging (SIAM J. Control Optim. 1992), for ema.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range or does not fit the network.
+
+    Examples
+    --------
+    >>> from fastbp import Adam, Network, Trainer
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> net = Network([2, 16, 2], hidden="tanh", output="softmax")
+    >>> history = Trainer(net, optimizer=Adam(eta=0.03), batch_size=20).fit(X, y, epochs=40)
+    >>> bool(np.mean(net.predict(X) == y) > 0.95)
+    True
+    """
+
+    if TYPE_CHECKING:  # what the settings are once they have been checked
+        loss: losses.Loss
+        optimizer: Optimizer
+        batch_size: int
+        seed: int
+        threads: int
+        schedule: Schedule | Function | None
+        dropout: tuple[float, ...]
+        noise: float
+        clip_norm: float | None
+        clip_value: float | None
+        max_norm: float | None
+        ema: float | None
+        frozen: tuple[int, ...]
+        _chooses_threads: bool
+        default_optimizer: SGD
+
+    @known_as(MISPLACED)
+    def __init__(self, network: Network, loss: str | losses.Loss | None = None,
+                 optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
+                 threads: int | None = None, schedule: str | Schedule | Function | None = None,
+                 dropout: float | Sequence[float] = 0.0, noise: float = 0.0, clip_norm: float | None = None,
+                 clip_value: float | None = None, max_norm: float | None = None, ema: float | None = None,
+                 frozen: Sequence[int] = ()):
+        self._network = check_network(network)
+        self.default_optimizer = default_optimizer(network.activations[-1])
+        settings = {"loss": loss, "optimizer": optimizer, "batch_size": batch_size, "seed": seed, "threads": threads,
+                    "schedule": schedule, "dropout": dropout, "noise": noise, "clip_norm": clip_norm,
+                    "clip_value": clip_value, "max_norm": max_norm, "ema": ema, "frozen": frozen}
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.history = History()
+        self.state = State(network, self._kind(self.optimizer, self.ema))
+        self.stepper = Stepper(self)
+        self.warned_of: set[str] = set()  # kinds of notes: each comes once
+        self._alone, self._is_training = threading.RLock(), False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check a setting by its rule, in the constructor and later, and renew what depends on it."""
+        if name in MISPLACED:
+            raise AttributeError(f"a trainer has no {name}: {MISPLACED[name]}")
+        if name not in SETTINGS:
+            check_spelling("trainer", name, self, SETTINGS)
+            return super().__setattr__(name, value)
+        chosen, made = SETTINGS[name](self, value), "_is_training" in vars(self)
+        if made:
+            self._check_change(name, chosen)
+        of_a_kind = name == "optimizer" and made and type(chosen) is type(self.optimizer)
+        super().__setattr__(name, chosen)
+        if name == "threads":
+            self._chooses_threads = value is None
+        if not made:
+            return
+        if name == "batch_size" and self._chooses_threads:
+            self.threads = None  # type: ignore[assignment]  # chosen anew, by its rule
+        elif name in ("batch_size", "threads", "clip_norm", "optimizer") and not of_a_kind:
+            self.stepper.renew()
+        kind = self._kind(self.optimizer, self.ema)
+        if self.state.kind != kind:
+            self.state = State(self.network, kind)
+
+    def _check_change(self, name: str, chosen: Any) -> None:
+        """Refuse what a fit reads once, while one is under way, and what the state of earlier steps is not for."""
+        if self._is_training and name in READ_ONCE:
+            raise RuntimeError(f"{name} cannot be changed during a fit, which reads it when it begins; change it "
+                               "before or after")
+        kind = self._kind(chosen if name == "optimizer" else self.optimizer, chosen if name == "ema" else self.ema)
+        if kind != self.state.kind and (self.steps_done or self._is_training):
+            raise ValueError(f"{name} cannot be changed to {chosen!r}: the steps made so far have left a state of "
+                             "another kind; make a new Trainer")
+
+    @staticmethod
+    def _kind(optimizer: Optimizer, ema: float | None) -> Kind:
+        """What the rows of the state mean."""
+        return Kind(optimizer.settings()[RULE], ema is not None)
+
+    def thread_counts(self) -> tuple[int, ...]:
+        """Of which the faster one is to be found out."""
+        return tuple(sorted({1 if self._chooses_threads else self.threads, self.threads}))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"stepper": None, "_alone": None, "_is_training": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._alone, self.stepper = threading.RLock(), Stepper(self)
+
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        """In this block no other thread trains with this trainer, or another on its network."""
+        with contextlib.ExitStack() as held:
+            for lock, what in ((self._alone, "trainer"), (self.network._alone, "network")):
+                if not lock.acquire(blocking=False):
+                    raise RuntimeError(f"this {what} is being trained by another thread; give each thread its own "
+                                       "(copy.deepcopy of the trainer copies its network, too), or wait for the other")
+                held.callback(lock.release)
+            held.callback(setattr, self, "_is_training", self._is_training)  # a callback may train, too
+            self._is_training = True
+            yield
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        raise AttributeError("a trainer keeps its network, for which its state is made; make a new Trainer")
+
+    def __repr__(self) -> str:
+        """The settings that are not the defaults, and how far it is."""
+        plain = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
+        plain |= {"loss": check_loss(None, self.network.activations[-1]), "optimizer": self.default_optimizer,
+                  "threads": chosen_threads(self, None), "dropout": rates(0.0, len(self.network.layer_sizes) - 2)}
+        given = [f"{name}={without_address(getattr(self, name))}" for name, default in plain.items()
+                 if name != "network" and (getattr(self, name) is not default if name == "optimizer"
+                                           else getattr(self, name) != default)]
+        steps = counted(self.steps_done, "step")
+        return f"Trainer({', '.join([repr(self.network), *given])}), {steps} done"
+
+    @property
+    def schedule_of_fit(self) -> Schedule | Function:
+        """What was given, or the default."""
+        if self.schedule is not None:
+            return self.schedule
+        return SCHEDULES["linear" if self.optimizer is self.default_optimizer else "constant"]
+
+    @property
+    def steps_done(self) -> int:
+        """Updates of the parameters so far."""
+        return int(self.state.clock[0])
+
+    @property
+    def epochs_done(self) -> int:
+        """Times that samples were gone through so far."""
+        return self.state.epochs_done
+
+    @known_as(OF_TRAINER | OF_OPTIMIZER, validation_split="validation_fraction",
+              verbose=("progress", lambda verbose: _progress(verbose)))
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 5,
+            validation_data: Sequence[npt.ArrayLike] | None = None,
+            progress: bool | None = None, *, sample_weight: npt.ArrayLike | None = None,
+            class_weight: str | Mapping[Any, float] | None = None, validation_fraction: float | None = None,
+            stratify: bool = False, metrics: Iterable[str | Metric] = (),
+            callbacks: Iterable[Callback] = ()) -> History:
+        """Train for `epochs` more epochs; a further call goes on from where the last one ended.
+
+        Parameters
+        ----------
+        X : array_like (n, n_in), or frame of pandas, Polars or PyArrow
+            Multiplied by the network's input_scale. uint8, float32 and float64 are read where they lie. The network
+            keeps the names of a frame's columns, see `Network.feature_names`.
+        y : array_like or frame
+            Labels (n,), or rows of targets (n, n_out); of one output values (n,) too. Labels are numbers from 0, or
+            names (texts), which the network keeps, sorted, see `Network.classes`. It keeps the names of the columns
+            of a frame of rows, too, as classes or as `Network.target_names`. X, y and sample_weight are paired by
+            position, whatever their index.
+        epochs : int
+            >= 1.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Evaluated after each epoch.
+        progress : bool, optional
+            Show a bar on standard error; None: where that is a terminal, and in notebooks. Also taken as
+            verbose=0, 1, 2 or "auto".
+        sample_weight : array_like (n,), optional
+            >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged; a
+            mini-batch whose weights are all 0 moves no parameter and no moment, though it counts as a step.
+        class_weight : "balanced" or dict, optional
+            A weight for each label or name of a class, times the sample's own; "balanced": such that all
+            classes have the same total.
+        validation_fraction : float, optional
+            In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation, with
+            its sample weights, and not trained on. Also taken as validation_split.
+        stratify : bool
+            Whether the share is taken of each class, of which one sample at least is trained on; needs labels.
+        metrics : iterable of str or metrics.Metric
+            After each epoch, of the validation samples, into history.metrics: accuracy, top5, precision, recall and f1
+            (means over the classes), log_loss; r2, mae, rmse.
+        callbacks : iterable of functions of a `callbacks.Fit`
+            Called after each epoch, those of fastbp.callbacks when they are to be.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The data do not fit; nothing has been changed.
+        DivergenceError
+            The cost became NaN or infinite; the network holds the last finite parameters.
+
+        Warns
+        -----
+        TrainingWarning
+            Inputs or targets are absurdly large; the loss is no better than that of a constant prediction, after 20
+            epochs or 1,000 steps or by far; the network holds a mean (ema) that is still mostly the first parameters.
+            Each once for a trainer. `diagnose` says more.
+        UserWarning
+            X, y or sample_weight of pandas have the same index labels in another order.
+        """
+        epochs = whole_number("epochs", epochs, 1)
+        watchers = self._callbacks(callbacks)
+        names = Names(self.network, learning=True)
+        data = self._check(X, y, sample_weight, names)
+        data, chosen, held_out = self._divide(data, validation_fraction, truth("stratify", stratify), validation_data,
+                                              names)
+        if class_weight is not None:
+            data = replace(data, weights=as_weights(sample_weight, class_weight, data.t.labels, len(data), names,
+                                                    chosen, n_classes(self.network.layer_sizes[-1])))
+        data.with_some_weight(chosen=chosen)
+        validation = Validation(self, held_out, metrics)
+        fit = self._new_fit(epochs, validation)
+        warn_of_scales(self, data.x, data.t, data.weights, chosen, names.feature_names)
+        with self._training():
+            source = loop.Arrays(loop.Pass(self, data, chosen), fit, watchers, validation.arrays,
+                                 lambda: self._learn_meaning(data, names))
+            loop.run(self, source, fit, validation, progress)
+        warn_of_no_learning(self, fit.history.loss, fit.step, data.x, data.t, data.weights, chosen)
+        return fit.history
+
+    def _divide(self, data: Data, share: float | None, stratify: bool, given: Sequence[npt.ArrayLike] | None,
+                names: Names) -> tuple[Data, Array | None, Data | None]:
+        """The samples, the numbers of those to train on (None: all), and those to validate with."""
+        if stratify and share is None:
+            raise ValueError("stratify=True belongs to validation_fraction")
+        if share is None:
+            return data, None, self._validation(given, names)
+        if given is not None:
+            raise ValueError("give validation_data or validation_fraction, not both")
+        chosen, kept = split(len(data), data.t.labels, share, stratify, self.seed)
+        return data, chosen, data.taken(kept).with_some_weight("validation ")
+
+    def _learn_meaning(self, data: Data, names: Names) -> None:
+        """The network is to predict what it is trained on."""
+        names.teach(self.network)
+        self.network.multilabel = data.t.kind == MULTILABEL
+
+    def _callbacks(self, callbacks: Iterable[Callback]) -> list[Callback]:
+        if not isinstance(callbacks, Iterable):
+            raise TypeError(f"callbacks must be a sequence of functions, got {callbacks!r}; give [{callbacks!r}]")
+        watchers = list(callbacks)
+        for callback in watchers:
+            if not callable(callback) or isinstance(callback, type):
+                made = f"; make one: {callback.__name__}(...)" if isinstance(callback, type) else ""
+                raise TypeError(f"callbacks must be functions, got {callback!r}{made}")
+        calls.check_one_end(watchers, self.ema)
+        return calls.in_order(watchers)
+
+    def _validation(self, given: Sequence[npt.ArrayLike] | None, names: Names) -> Data | None:
+        """What to validate with; what does not fit is refused now."""
+        if given is None:
+            return None
+        if not (isinstance(given, (tuple, list)) and len(given) in (2, 3)):
+            raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {_kind(given)}")
+        own = given[2] if len(given) == 3 else None
+        return self._check(given[0], given[1], own, names, "validation ").with_some_weight("validation ")
+
+    def _new_fit(self, epochs: int, validation: Validation) -> Fit:
+        check_theta(self.network)
+        fit = Fit(self.network, epochs=epochs)
+        validation.announce(fit)
+        return fit
+
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.
+
+        Their order is shuffled by the seed and the number of epochs and calls before; the learning rate is the
+        optimiser's eta, without the schedule, which needs to know how many steps there will be. Where all weights are 0
+        nothing is done, and the mean is NaN. Raises as `fit` does; where the cost or a parameter is no longer finite,
+        the network goes back by up to 2 s.
+        """
+        names = Names(self.network, learning=True)
+        data = self._check(X, y, sample_weight, names, warned_of=self.warned_of)
+        check_theta(self.network)
+        return math.nan if data.is_idle else self.go_once(data, names)
+
+    def go_once(self, data: Data, names: Names) -> float:
+        """`partial_fit` of what has been checked."""
+        with self._training():
+            self._learn_meaning(data, names)
+            try:
+                return loop.go_once(self, data)[0].cost
+            finally:
+                self.state.hold_mean(True)
+
+    def fit_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], epochs: int = 1,
+                    validation_data: Sequence[npt.ArrayLike] | None = None, *,
+                    metrics: Iterable[str | Metric] = (), callbacks: Iterable[Callback] = ()) -> History:
+        """Train on batches that need not be in memory together; a thread reads ahead while others compute.
+
+        Parameters
+        ----------
+        batches : iterable of (X, y) or (X, y, sample_weight)
+            Iterated over anew in each epoch: a list, or an object whose __iter__ reads files, say. Each is gone through
+            in mini-batches of batch_size samples, as in `partial_fit`; one whose weights are all 0 is left out.
+        epochs, validation_data, metrics, callbacks
+            See `fit`; callbacks for steps are called after a batch. There are no checkpoints: for them give `fit`
+            memory-mapped arrays.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A batch does not fit, when its turn comes; or there is none.
+        DivergenceError
+            The cost became NaN or infinite; the network holds the last finite parameters.
+
+        Examples
+        --------
+        >>> class Batches:
+        ...     def __iter__(self):
+        ...         draw = np.random.default_rng(0)
+        ...         for _ in range(50):
+        ...             X = draw.normal(size=(100, 2))
+        ...             yield X, (X[:, 0] > X[:, 1]).astype(int)
+        >>> net = Network([2, 8, 2], output="softmax")
+        >>> history = Trainer(net, batch_size=20).fit_batches(Batches(), epochs=3)
+        >>> history.samples, history.loss[-1] < 0.2
+        ([5000, 5000, 5000], True)
+        """
+        epochs = whole_number("epochs", epochs, 1)
+        if self.schedule not in (None, SCHEDULES["constant"]):
+            raise ValueError("fit_batches takes no schedule, as it does not know how many steps there will be")
+        watchers = self._callbacks(callbacks)
+        if any(isinstance(callback, calls.Checkpoint) for callback in watchers):
+            raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")
+        names = Names(self.network, learning=True)
+        validation = Validation(self, self._validation(validation_data, names), metrics)
+        fit = self._new_fit(epochs, validation)
+        source = loop.Batches(self, lambda: read_ahead(batches, functools.partial(self._check_batch, names)),
+                              lambda data: self._learn_meaning(data, names), fit, watchers)
+        with self._training():
+            loop.run(self, source, fit, validation)
+        return fit.history
+
+    def _check_batch(self, names: Names, batch: Sequence[npt.ArrayLike]) -> Data:
+        if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
+            raise TypeError(f"a batch must be (X, y) or (X, y, sample_weight), got {_kind(batch)}")
+        given = batch[2] if len(batch) == 3 else None
+        # Copied, while it is read ahead: who fills the same arrays again and again gives others than those trained on.
+        return self._check(batch[0], batch[1], given, names, warned_of=self.warned_of).taken()
+
+    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike, *,
+                 sample_weight: npt.ArrayLike | None = None) -> tuple[float, float | None]:
+        """Mean cost and, unless targets are values, accuracy in [0, 1] (else None); both over the weights, where they
+        are given. Raises as `fit` does.
+
+        Of several sigmoid outputs beside rows of targets: the share of all yes (from 1/2 on) and no that are right.
+        """
+        data = self._check(X, y, sample_weight).with_some_weight()
+        _, cost, accuracy = outputs_of(self, data)
+        return cost, accuracy
+
+    def compile(self) -> None:
+        """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does."""
+        net, trial, one = self.network, copy.deepcopy(self), np.zeros(1)
+        data = self._check(np.zeros((1, net.layer_sizes[0])), np.eye(1, net.layer_sizes[-1]))
+        outputs_of(self, data)
+        trial.stepper.prepare(1)
+        trial.stepper.make(data, one.astype(np.int64), 1, one, one.copy(), self.threads)
+
+    def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None,
+               names: Names | None = None, name: str = "", warned_of: set[str] | None = None) -> Data:
+        return as_data(X, y, sample_weight, self.network, self.loss, names, name, warned_of)
+
+    def plan(self, batch_size: int | None = None) -> Plan:
+        """What a step of so many samples (None: of batch_size) does, stage by stage, on all of the trainer's threads;
+        print it.
+
+        Examples
+        --------
+        >>> print(Trainer(Network([784, 100, 10]), threads=1).plan())
+        pieces of 128 samples; each, stage by stage:
+          1. SAMPLES: input, layers 0 to 1 forward, output error, layers 0 to 0 backward; 1 part
+          2. WEIGHTS: gradients of layers 0 to 1, update; 1 part
+        """
+        return self.stepper.plan(
+            self.batch_size if batch_size is None else whole_number("batch_size", batch_size, 1), self.threads)
+
+
+def _progress(verbose: Any) -> bool | None:
+    """What `progress` is for Keras' verbose: 0, 1, 2, a truth value or "auto"."""
+    if isinstance(verbose, (bool, np.bool_)):
+        return bool(verbose)
+    return None if isinstance(verbose, str) and one_of("verbose", verbose, ["auto"]) else whole_number(
+        "verbose", verbose, 0) > 0
+
+
+def _kind(value: object) -> str:
+    """What to call a value whose text may be long."""
+    length = f" of length {len(value)}" if isinstance(value, Sized) else ""
+    return type(value).__name__ + length

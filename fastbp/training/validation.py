@@ -1,0 +1,84 @@
+"""Validation: what samples that are not trained on say of a network, after each epoch and in `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastbp.callbacks import Fit
+from fastbp.history import History
+from fastbp.inputs import VALUE, Data, Targets, right
+from fastbp.metrics import Metric, as_metrics, check
+from fastbp.metrics import measure as measure_rows
+from fastbp.names import classifies
+from fastbp.network import infer
+from fastbp.workspace import Array
+
+if TYPE_CHECKING:
+    from fastbp.training.trainer import Trainer
+
+
+class Validation:
+    """The samples that a fit is validated with, if there are any, and the metrics to measure of them.
+
+    Raises ValueError or TypeError where metrics do not fit the samples.
+    """
+
+    def __init__(self, trainer: Trainer, data: Data | None, metrics: Iterable[str | Metric]):
+        self.trainer, self.data, self.metrics = trainer, data, as_metrics(metrics)
+        if data is None:
+            if self.metrics:
+                raise ValueError("metrics need validation_data or validation_fraction")
+            return
+        net = trainer.network
+        made_up = np.full((len(data), net.layer_sizes[-1]), 0.5, net.dtype)
+        for metric in self.metrics:
+            check(metric, _kind_for(metric, data.t), classifies(net.activations[-1]))
+            measure(metric, data, made_up)
+
+    @property
+    def arrays(self) -> list[Array]:
+        """What a checkpoint has to agree with."""
+        return [] if self.data is None else [self.data.x.array, self.data.t.array, self.data.weights]
+
+    def announce(self, fit: Fit) -> None:
+        """Tell a fit what there will be to watch."""
+        if self.data is None or self.data.t.kind == VALUE:
+            del fit.available["validation_accuracy"]
+        if self.data is None:
+            del fit.available["validation_loss"]
+        fit.available |= {metric.name: metric.more_is_better for metric in self.metrics}
+        fit.history.metrics = {metric.name: [] for metric in self.metrics}
+
+    def measure(self, history: History) -> None:
+        """Write what the samples say now into a history."""
+        if self.data is None:
+            return
+        outputs, cost, accuracy = outputs_of(self.trainer, self.data)
+        history.validation_loss.append(cost)
+        if accuracy is not None:
+            history.validation_accuracy.append(accuracy)
+        for metric in self.metrics:
+            history.metrics[metric.name].append(measure(metric, self.data, outputs))
+
+
+def outputs_of(trainer: Trainer, data: Data) -> tuple[Array, float, float | None]:
+    """Outputs, mean cost and accuracy, of values None."""
+    outputs, cost = infer(trainer.network, data.x, data.t, trainer.loss, trainer.threads, data.weights)
+    shares = right(outputs, data.t)
+    weights = data.weights if len(data.weights) else None
+    return outputs, cost, None if shares is None else float(np.average(shares, weights=weights))
+
+
+def measure(metric: Metric, data: Data, outputs: Array) -> float:
+    """A metric of labels, where there are, or of rows."""
+    t, kind = data.t, _kind_for(metric, data.t)
+    y = t.array if t.labels is None or kind != t.kind else t.labels
+    return measure_rows(metric, y, outputs, kind, data.weights if len(data.weights) else None)
+
+
+def _kind_for(metric: Metric, t: Targets) -> str:
+    """What targets are to a metric: to one of values, rows that are shares of classes are values too."""
+    return VALUE if metric.kind == "values" and t.array.ndim == 2 else t.kind
