@@ -24,6 +24,7 @@ from fastbp.core import compiler
 from fastbp.core.activations import activate, multiply_by_prime
 from fastbp.core.product import Matrix, Shape, product, repeated_zero
 from fastbp.core.simd import cpu, tile, vectors
+from fastbp.core.simd.matrix import matrix_of
 from fastbp.core.simd.memory import at
 from fastbp.core.threads import board
 
@@ -137,22 +138,33 @@ class Target(NamedTuple):
 AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "+avx,+avx2,+fma")
 CORTEX = Target("aarch64-unknown-linux-gnu", "cortex-a72", "+neon")
 APPLE = Target("arm64-apple-macosx", "apple-m1", "+neon")
-# Their arguments: p a place of numbers, b one of bits, n a whole number.
-INTRINSICS = {"tiles": "pnpnpnnpnnnnnpn", "row_tile": "pppnpnn", "row_tile_turned": "ppppnn",
-              "tile_skipping": "pnpnpnnpnnbn"}
+# Their arguments: p a place of numbers, b one of bits, n a whole number, m a Matrix, s a Shape.
+INTRINSICS = {"tiles": "mmmmmsn", "row_tile": "pppnpnn", "row_tile_turned": "ppppnn", "tile_skipping": "mmmmnbn"}
+PARTS = {"m": "pnn", "s": "nnn"}  # of a tuple, which the functions made here take apart: MOST arguments in all
+MOST = 19
 
 
 def emit(module, name, dtype):
     """A function `name_dtype` of the module that is nothing but the intrinsic."""
-    kinds = {"p": types.CPointer(DTYPES[dtype]), "b": types.CPointer(types.int64), "n": types.int64}
+    numbers = types.CPointer(DTYPES[dtype])
+    kinds = {"p": numbers, "b": types.CPointer(types.int64), "n": types.int64, "m": matrix_of(numbers),
+             "s": types.NamedTuple(3 * (types.int64,), Shape)}
     values = {"p": (ir.FloatType() if dtype == "float32" else ir.DoubleType()).as_pointer(),
               "b": vectors.I64.as_pointer(), "n": vectors.I64}
     signature, body = getattr(tile, name)._defn(None, *(kinds[letter] for letter in INTRINSICS[name]))
-    arguments = [values[letter] for letter in INTRINSICS[name]]
-    function = ir.Function(module, ir.FunctionType(vectors.VOID, arguments), f"{name}_{dtype}")
-    builder = ir.IRBuilder(function.append_basic_block())
-    body(SimpleNamespace(get_dummy_value=lambda: None), builder, signature, function.args)
+    arguments = [[values[part] for part in PARTS.get(letter, letter)] for letter in INTRINSICS[name]]
+    function = ir.Function(module, ir.FunctionType(vectors.VOID, sum(arguments, [])), f"{name}_{dtype}")
+    builder, given = ir.IRBuilder(function.append_basic_block()), iter(function.args)
+    body(SimpleNamespace(get_dummy_value=lambda: None), builder, signature,
+         [next(given) if len(parts) == 1 else tuple_of(builder, [next(given) for _ in parts]) for parts in arguments])
     builder.ret_void()
+
+
+def tuple_of(builder, parts):
+    whole = ir.Constant(ir.LiteralStructType([part.type for part in parts]), ir.Undefined)
+    for i, part in enumerate(parts):
+        whole = builder.insert_value(whole, part, i)
+    return whole
 
 
 def cross_compiled(monkeypatch, target, shape, dtype):
@@ -203,18 +215,20 @@ def test_clock_of_the_processor(target, instruction):
 
 MAIN = """
 #include <stdio.h>
-void TILE(long, long, long, long, long, long, long, long, long, long, long, long, long, long, long);
+void TILE(long, long, long, long, long, long, long, long, long, long, long, long, long, long, long, long, long, long,
+          long);
 static char memory[1 << 20];
 
-int main(void)  /* standard input: 15 arguments; for each whether it is a place in memory; the memory */
+int main(void)  /* standard input: 19 arguments; for each whether it is a place in memory; the memory */
 {
-    long a[15], in_memory[15];
-    if (fread(a, 8, 15, stdin) != 15 || fread(in_memory, 8, 15, stdin) != 15)
+    long a[19], in_memory[19];
+    if (fread(a, 8, 19, stdin) != 19 || fread(in_memory, 8, 19, stdin) != 19)
         return 1;
     size_t size = fread(memory, 1, sizeof memory, stdin);
-    for (int i = 0; i < 15; i++)
+    for (int i = 0; i < 19; i++)
         a[i] += in_memory[i] ? (long)memory : 0;
-    TILE(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14]);
+    TILE(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15], a[16],
+         a[17], a[18]);
     return fwrite(memory, 1, size, stdout) != size;
 }
 """
@@ -251,17 +265,18 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
             c, first, a = memory[: 3 * n_rows * row].reshape(3, n_rows, row)
             first[:, :n_columns], a[:, :depth], memory[a.size * 3 :] = start, A, (B.T if turned else B).ravel()
             places = [i * a.nbytes for i in range(4)]
-            arguments = [places[0], row, places[1], row, places[2], row, 1, places[3], width]
+            arguments = [number for place in places for number in (place, width if place == places[3] else row, 1)]
             if skipping:
                 arguments += [n_columns, memory.nbytes, 2]
             elif not one_row:
-                arguments += [n_tallest, n_rows, n_columns, depth, places[3], asks]
+                arguments += [places[3], asks, 1, n_rows, n_columns, depth, n_tallest]
             elif turned:
                 arguments = [*places, depth, depth]
             else:
                 arguments = [*places[:3], 1, places[3], width, depth]
-            arguments += [0] * (15 - len(arguments))
-            in_memory = [letter in "pb" for letter in INTRINSICS[name].ljust(15)]
+            arguments += [0] * (MOST - len(arguments))
+            letters = "".join(PARTS.get(letter, letter) for letter in INTRINSICS[name])
+            in_memory = [letter in "pb" for letter in letters.ljust(MOST)]
             given = np.array([arguments, in_memory], "int64").tobytes() + memory.tobytes() + steps.tobytes()
             done = subprocess.run([QEMU, tmp_path / "run"], input=given, capture_output=True, check=True)
             c[:, :n_columns] = start + A @ B[:, :n_columns]

@@ -21,14 +21,8 @@ def arguments(function):
     return len(own.posonlyargs + own.args + own.kwonlyargs) + (own.vararg is not None) + (own.kwarg is not None)
 
 
-def is_intrinsic(function):
-    """Emits vector code, of what the compiler knows when it does: no call passes these arguments."""
-    return any(isinstance(each, ast.Name) and each.id == "intrinsic" for each in function.decorator_list)
-
-
-def with_too_many_arguments(source, intrinsics_may):
-    return [function.name for function in functions(source)
-            if arguments(function) > MOST_ARGUMENTS and not (intrinsics_may and is_intrinsic(function))]
+def with_too_many_arguments(source):
+    return [function.name for function in functions(source) if arguments(function) > MOST_ARGUMENTS]
 
 
 def too_long(source):
@@ -40,9 +34,8 @@ FILES = sorted(CORE.rglob("*.py"))
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CORE).as_posix())
 def test_no_function_takes_many_arguments(file):
-    """But the intrinsics of simd/. A call of many is a slip, a row of numbers a record: see fastbp.core.call."""
-    found = with_too_many_arguments(file.read_text(encoding="utf-8"), intrinsics_may=file.parent.name == "simd")
-    assert not found
+    """A call of many is a slip, a row of numbers a record: see fastbp.core.call."""
+    assert not with_too_many_arguments(file.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CORE).as_posix())
@@ -53,9 +46,8 @@ def test_functions_of_the_engine_are_short(file):
 
 def test_the_rules_find_what_breaks_them():
     many = "@intrinsic\ndef f(a, b, c, /, d, e, f, *, g, h, i): pass"
-    assert with_too_many_arguments(many, intrinsics_may=False) == ["f"]
-    assert with_too_many_arguments(many, intrinsics_may=True) == []
+    assert with_too_many_arguments(many) == ["f"]
     within = "class A:\n    def f(self):\n        def g(a, b, c, d, e, f, *g, h, **i): pass\n"
-    assert with_too_many_arguments(within, intrinsics_may=True) == ["g"]
-    assert with_too_many_arguments(within.replace(", **i", ""), intrinsics_may=True) == []
+    assert with_too_many_arguments(within) == ["g"]
+    assert with_too_many_arguments(within.replace(", **i", "")) == []
     assert too_long("def f():\n" + "    pass\n" * 45) == ["f"] and too_long("def f():\n" + "    pass\n" * 44) == []

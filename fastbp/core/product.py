@@ -131,22 +131,22 @@ def _dense(panel, c, a, b, shape, first, scale):
         start = first if p == 0 else c
         for j in range(0, n_columns, width):
             w = min(width, n_columns - j)
-            b_panel, b_row = panel, width
+            own = Matrix(panel, np.int64(width), np.int64(1))
             if n_rows < FEW_ROWS and b.column == 1 and w == width and scale == 1:
-                b_panel, b_row = element(b, k, j), b.row
+                own = starting_at(b, k, j)
             else:
                 _pack(panel, b, k, j, w, d, scale)
             following, stretches, lines = _next_panel(b, k, j, depth, n_columns, d, width)
             for group in range(n_groups):
-                soon, soon_k = panel, np.int64(0)
+                soon = Matrix(panel, np.int64(0), np.int64(0))
                 if from_afar and n_rows < MANY_ROWS:
-                    soon, soon_k = ahead(following.data, group % lines * line), following.row
+                    soon = starting_at(following, 0, group % lines * line)
                 elif from_afar:
                     _ask_for(following, stretches * group // n_groups, stretches * (group + 1) // n_groups, lines)
                 r, last = group * TILE_HEIGHT, group == n_groups - 1
                 tallest, rows = (n_tallest - group, n_rows - r) if last else (1, TILE_HEIGHT)
-                tiles(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row, a.column,
-                      b_panel, b_row, tallest, rows, w, d, soon, soon_k)
+                tiles(starting_at(c, r, j), starting_at(start, r, j), starting_at(a, r, k), own, soon,
+                      Shape(rows, w, d), tallest)
 
 
 @compiler.block
@@ -223,8 +223,9 @@ def _skipping(panel, c, a, b, shape, first, scale):
                     if from_afar:
                         _ask_for(following, stretches * t // held, stretches * (t + 1) // held, lines)
                     r = (i + t) * SKIP_ROWS
-                    tile_skipping(element(c, r, j), c.row, element(start, r, j), start.row, element(a, r, k), a.row,
-                                  a.column, panel, width, w, ahead(steps, t * SKIP_WORDS), (d + WORD - 1) // WORD)
+                    tile_skipping(starting_at(c, r, j), starting_at(start, r, j), starting_at(a, r, k),
+                                  Matrix(panel, np.int64(width), np.int64(1)), w, ahead(steps, t * SKIP_WORDS),
+                                  (d + WORD - 1) // WORD)
 
 
 @compiler.block

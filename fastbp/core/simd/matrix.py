@@ -20,12 +20,13 @@ def matrix_of(pointer):
     return types.NamedTuple((pointer, types.int64, types.int64), Matrix)
 
 
-def _fields(builder, m):
+def fields_of(builder, m):
+    """A Matrix's pointer and strides, as LLVM values."""
     return [builder.extract_value(m, i) for i in range(3)]
 
 
 def _element(builder, m, i, j):
-    data, row, column = _fields(builder, m)
+    data, row, column = fields_of(builder, m)
     return builder.gep(data, [builder.add(builder.mul(i, row), builder.mul(j, column))])
 
 
@@ -42,7 +43,7 @@ def element(typing, m, i, j):
 def starting_at(typing, m, i, j):
     """What of `m` lies from row i and column j on."""
     def emit(context, builder, signature, arguments):
-        _, row, column = _fields(builder, arguments[0])
+        _, row, column = fields_of(builder, arguments[0])
         return context.make_tuple(builder, m, [_element(builder, *arguments), row, column])
 
     return m(m, types.int64, types.int64), emit
@@ -52,7 +53,7 @@ def starting_at(typing, m, i, j):
 def transposed(typing, m):
     """`m` with its rows as columns."""
     def emit(context, builder, signature, arguments):
-        data, row, column = _fields(builder, arguments[0])
+        data, row, column = fields_of(builder, arguments[0])
         return context.make_tuple(builder, m, [data, column, row])
 
     return m(m), emit

@@ -27,6 +27,7 @@ from fastbp.core.simd.cpu import (
     VECTOR_BITS,
     WORD,
 )
+from fastbp.core.simd.matrix import fields_of
 from fastbp.core.simd.vectors import I64, BitsSet, Loop, Vectors, emit_prefetch, merged, opaque, store_rows, turned
 
 
@@ -78,20 +79,26 @@ def _steps_set(b, p, step, sums):
             bits.next(step(*moved(pointers, bits.number()), bits.values))
         words.next([*moved(pointers, I64(WORD)), *bits.result])
     return words.result[2:]
-_ARGUMENTS = ("c", "c_row", "first", "first_row", "a", "a_row", "a_k", "panel", "panel_k", "n_tallest", "n_rows",
-              "n_columns", "depth", "soon", "soon_k")
+
+
+def _places(b, c, first, a, panel):
+    """Where matrices lie, by name: pointers and strides, those along the depth with the ending _k."""
+    (c, c_row, _), (first, first_row, _), (a, a_row, a_k), (panel, panel_k, _) = (
+        fields_of(b, m) for m in (c, first, a, panel))
+    return {"c": c, "c_row": c_row, "first": first, "first_row": first_row, "a": a, "a_row": a_row, "a_k": a_k,
+            "panel": panel, "panel_k": panel_k}
 
 
 @intrinsic
-def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_tallest, n_rows, n_columns, depth, soon,
-          soon_k):
-    """C[:n_rows, :n_columns] = first + A B, all rows of one panel, by `n_tallest` tiles of the tallest kind, for which
+def tiles(typing, c, first, a, panel, soon, shape, n_tallest):
+    """C[:rows, :columns] = first + A B, all rows of one panel, by `n_tallest` tiles of the tallest kind, for which
     there must be rows enough, and lower ones for the rest.
 
-    c, first, a, panel: pointers; *_row, *_k: strides in elements; n_columns <= one panel. `first` may be C itself
-    (strides alike: the sum goes on) or a single row (first_row = 0). Rows of `panel` hold whole vectors.
-    At each step they ask for a line, from `soon` on and `soon_k` apart; with a distance of 0 the tallest do not: with
-    AVX2 those two instructions more cost 5 to 7 %, on a Zen 3.
+    c, first, a, panel, soon: each a Matrix; shape: (rows, columns, depth), columns <= one panel. `first` may be C
+    itself (the sum goes on) or a single row (row stride 0). Rows of C and of `panel`, which hold whole vectors, have
+    their numbers side by side.
+    At each step they ask for a line, a row of `soon`; with a row stride of 0 the tallest do not: with AVX2 those two
+    instructions more cost 5 to 7 %, on a Zen 3.
     """
     moving = ("c", "first", "a")
 
@@ -113,26 +120,26 @@ def tiles(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_t
         return merged(b, first, end_first, second, end_second)
 
     def emit(context, b, signature, arguments):
-        x = Vectors(b, c)
-        p = dict(zip(_ARGUMENTS, arguments, strict=True))
-        quiet = {name: value for name, value in p.items() if name != "soon"}
+        x = Vectors(b, c[0])
+        *matrices, soon, shape, n_tallest = arguments
+        quiet = _places(b, *matrices) | {"n_columns": b.extract_value(shape, 1), "depth": b.extract_value(shape, 2)}
+        p = quiet | dict(zip(("soon", "soon_k"), fields_of(b, soon)[:2], strict=True))
         tallest, *lower = TILE_ROWS
 
         def tall(p, vectors):
-            return lambda: emit_rows(b, x, p, [p[name] for name in moving], p["n_tallest"], tallest, vectors)
+            return lambda: emit_rows(b, x, p, [p[name] for name in moving], n_tallest, tallest, vectors)
 
         narrow = b.icmp_signed("<=", p["n_columns"], I64(x.lanes))
         asking = b.icmp_signed("!=", p["soon_k"], I64(0))
         state = either(b, narrow, tall(p, 1),
                        lambda: either(b, asking, tall(p, TILE_VECTORS), tall(quiet, TILE_VECTORS)))
-        left = b.sub(p["n_rows"], b.mul(p["n_tallest"], I64(tallest)))
+        left = b.sub(b.extract_value(shape, 0), b.mul(n_tallest, I64(tallest)))
         for rows in lower:  # the few rows left: wide, whatever n_columns
             state = emit_rows(b, x, p, state, b.sdiv(left, I64(rows)), rows, TILE_VECTORS)
             left = b.srem(left, I64(rows))
         return context.get_dummy_value()
 
-    n = types.int64
-    return types.void(c, n, c, n, c, n, n, c, n, n, n, n, n, c, n), emit
+    return types.void(c, first, a, panel, soon, shape, types.int64), emit
 
 
 @intrinsic
@@ -152,13 +159,13 @@ def row_tile(typing, c, first, a, a_k, b, b_row, depth):
 
 
 @intrinsic
-def tile_skipping(typing, c, c_row, first, first_row, a, a_row, a_k, panel, panel_k, n_columns, steps, n_words):
-    """One tile of SKIP_ROWS x SKIP_VECTORS over the steps k whose bits are set in `steps`: those left out add 0."""
-    names = _ARGUMENTS[:9] + ("n_columns", "steps", "n_words")
-
+def tile_skipping(typing, c, first, a, panel, n_columns, steps, n_words):
+    """One tile of SKIP_ROWS x SKIP_VECTORS, as of `tiles`, over the steps k whose bits are set in `steps`: those left
+    out add 0."""
     def emit(context, b, signature, arguments):
-        x = Vectors(b, c)
-        p = dict(zip(names, arguments, strict=True))
+        x = Vectors(b, c[0])
+        *matrices, n_columns, steps, n_words = arguments
+        p = _places(b, *matrices) | {"n_columns": n_columns, "steps": steps, "n_words": n_words}
         narrow = b.icmp_signed("<=", p["n_columns"], I64(SKIP_VECTORS * x.lanes // 2))
         with b.if_else(narrow) as (then, otherwise):
             with then:
@@ -167,8 +174,7 @@ def tile_skipping(typing, c, c_row, first, first_row, a, a_row, a_k, panel, pane
                 _emit_tile(b, x, SKIP_ROWS, SKIP_VECTORS, p, _steps_set)
         return context.get_dummy_value()
 
-    return types.void(c, types.int64, c, types.int64, c, types.int64, types.int64, c, types.int64, types.int64, steps,
-                      types.int64), emit
+    return types.void(c, first, a, panel, types.int64, steps, types.int64), emit
 
 
 @intrinsic
