@@ -315,6 +315,20 @@ def test_dispatcher_asks_its_cache():
     assert [sum(dispatcher.stats.cache_hits.values()) for dispatcher in dispatchers] == [0, 1]
 
 
+@promise("keeps a dispatcher's _cache as an ordinary attribute: without it, that of its class counts")
+def test_a_cache_made_when_it_is_asked_for():
+    class Lazy(internal("CPUDispatcher")):
+        @functools.cached_property
+        def _cache(self):
+            made.append(self)
+            return internal("NullCache")()
+
+    made, dispatcher = [], numba.njit(twice)
+    dispatcher.__class__ = Lazy
+    del dispatcher._cache
+    assert not made and dispatcher(21) == 42 and made == [dispatcher]
+
+
 @promise("has a NullCache without a path, which neither loads nor saves")
 def test_null_cache():
     cache = internal("NullCache")()

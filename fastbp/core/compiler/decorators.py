@@ -9,6 +9,7 @@ Those of what only compiled callers call as machine code are in `linking`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,14 @@ ONLY_PRANGE = ParallelOptions(dict(comprehension=False, reduction=False, inplace
 class Dispatcher(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
     """Compiles a function, or loads it, without being interrupted and while no other process compiles."""
 
+    @functools.cached_property
+    def _cache(self) -> Any:
+        """Made when it is first asked for: for all functions, when they are defined, that takes 15 ms."""
+        try:
+            return Cache(self.py_func, "parallel" in self.targetoptions)
+        except RuntimeError:  # no folder can be written
+            return NoCache()
+
     def compile(self, sig: Any) -> Any:
         with global_compiler_lock, once([(self, sig)]), uninterrupted():
             return super().compile(sig)
@@ -35,10 +44,7 @@ class Dispatcher(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
 def compiled(function: Callable[..., Any], **flags: Any) -> Any:
     dispatcher = numba.njit(**FLAGS, **flags)(function)
     dispatcher.__class__ = Dispatcher
-    try:
-        dispatcher._cache = Cache(function, "parallel" in flags)
-    except RuntimeError:  # no folder can be written
-        dispatcher._cache = NoCache()
+    del dispatcher._cache  # Numba's, which keeps nothing
     return dispatcher
 
 

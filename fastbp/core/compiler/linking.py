@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,12 +36,16 @@ _linking = False  # whether what is compiled now calls pieces by their symbols, 
 
 
 class _Inner(Dispatcher):
-    """What compiled callers call; its `linked`, if it has one, stands in for it while linking."""
+    """What compiled callers call; its `linked`, if it can make one, stands in for it while linking."""
 
-    linked: Any = None
+    make_linked: Callable[[], _Inner] | None = None
+
+    @functools.cached_property
+    def linked(self) -> _Inner:
+        return self if self.make_linked is None else self.make_linked()
 
     def _now(self) -> _Inner:
-        return self.linked if _linking and self.linked is not None else self
+        return self.linked if _linking else self
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         # Numba would compile once more for each argument that is a constant.
@@ -106,7 +111,7 @@ def _part(function: Callable[..., Any], forceinline: bool = False) -> Any:
 def inner(function: Callable[..., Any], forceinline: bool = False) -> Any:
     """Compile for one thread and only for compiled callers: neither an entry point for Python nor anything on disk."""
     dispatcher = _part(function, forceinline)
-    dispatcher.linked = _part(function, forceinline)
+    dispatcher.make_linked = functools.partial(_part, function, forceinline)
     return dispatcher
 
 
@@ -152,7 +157,7 @@ def piece(function: Callable[..., Any], rare: bool = False) -> Any:
 
     stub.__qualname__ = f"{name}_by_symbol"  # else two stubs of the same types would differ by a number only
     dispatcher = _part(function)
-    dispatcher.linked, dispatcher.alone = _part(stub, forceinline=True), apart(function)
+    dispatcher.make_linked, dispatcher.alone = functools.partial(_part, stub, forceinline=True), apart(function)
     return dispatcher
 
 
