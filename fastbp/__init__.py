@@ -4,11 +4,13 @@ from fastbp import startup as startup  # isort: skip  # before all others, which
 
 from fastbp import callbacks, data, losses, metrics, optimizers, schedules
 from fastbp.callbacks import History
-from fastbp.diagnosis import Diagnosis, TrainingWarning, diagnose
+from fastbp.diagnosis import Diagnosis, diagnose
 from fastbp.network import Network, cost_and_gradient
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
+from fastbp.training.guard import DivergenceError
+from fastbp.training.notes import TrainingWarning
 from fastbp.training.range_finder import find_eta
-from fastbp.training.trainer import DivergenceError, Trainer
+from fastbp.training.trainer import Trainer
 from fastbp.workspace import Workspace
 
 __version__ = "0.1.0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fastbp.diagnosis import ASK
+from fastbp.training.notes import ASK
 
 # A message's words, and the command's. What is not in this table and holds code is left out by `CODE`.
 WORDS = [(re.compile(pattern), ours) for pattern, ours in (

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from fastbp import SGD, Adam, Network, Rprop, Trainer, checkpoint, losses, schedules
 from fastbp.callbacks import SWA, Checkpoint, EarlyStopping, Every, JSONLog, ReduceOnPlateau, TimeBudget
-from fastbp.training import loop, validation
+from fastbp.training import loop, passes, validation
 from fastbp.training.guard import Guard
 from fastbp.training.pace import Pace
 from fastbp.training.state import State
@@ -603,8 +603,8 @@ def test_ctrl_c_while_an_epoch_is_validated_keeps_a_checkpoint(settings, epoch, 
 
 # What a fit does from the last step of an epoch to the first of the next, callbacks apart, and in which module.
 BETWEEN_EPOCHS = {
-    "order": (loop, "generator"), "schedule": (loop, "factors_of"), "copy": (Guard, "take"),
-    "mean": (State, "hold_mean"), "cost": (loop.Pass, "mean"), "measure": (validation, "measure"),
+    "order": (passes, "generator"), "schedule": (loop, "factors_of"), "copy": (Guard, "take"),
+    "mean": (State, "hold_mean"), "cost": (passes.Pass, "mean"), "measure": (validation, "measure"),
     "slice": (Pace, "next_slice"),
 }
 

@@ -13,7 +13,7 @@ from sklearn import datasets
 import fastbp
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, TrainingWarning, data, diagnose, losses
 from fastbp.core import reference
-from fastbp.diagnosis import _constant_loss
+from fastbp.figures import constant_loss
 from fastbp.inputs import as_targets
 from fastbp.network import NO_WEIGHTS
 
@@ -283,7 +283,7 @@ def test_loss_of_a_constant_prediction(loss, output, weighted):
     weights = draw.random(50) if weighted else NO_WEIGHTS
     w = weights if weighted else np.ones(50)
     t = as_targets(rows, 50, Network([1, 3], output=output, dtype="float64"), loss)
-    found = _constant_loss(loss, t, 3, weights)
+    found = constant_loss(loss, t, 3, weights)
 
     def at(z):
         z = np.broadcast_to(z, (50, 3))
@@ -302,7 +302,7 @@ def test_loss_of_a_constant_prediction(loss, output, weighted):
     if output != "softplus":
         one_hot = as_targets(np.eye(3)[labels], 50, Network([1, 3], output=output), loss)
         of_labels = as_targets(labels, 50, Network([1, 3], output=output), loss)
-        assert _constant_loss(loss, of_labels, 3, weights) == pytest.approx(_constant_loss(loss, one_hot, 3, weights))
+        assert constant_loss(loss, of_labels, 3, weights) == pytest.approx(constant_loss(loss, one_hot, 3, weights))
 
 
 # What a fit says

@@ -36,7 +36,7 @@ def trainer_and_data(case, option, dtype="float64", threads=1, optimizer=None, n
 
 def by_reference(trainer, X, y, epochs):
     """theta and its mean after so many epochs, by NumPy."""
-    net, settings = trainer.network, trainer.stepper.settings()
+    net, settings = trainer.network, trainer.stepper.rule()
     theta, w = net.theta.astype(np.float64), net.workspace(trainer.batch_size)
     trainer.stepper.prepare_layers(w.layers)
     buffers, gradient, mean = w.buffers.astype(np.float64), np.empty_like(theta), theta.copy()

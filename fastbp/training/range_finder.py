@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.checks import positive, whole_number
-from fastbp.diagnosis import ASK, Levels, diagnose
+from fastbp.diagnosis import diagnose
+from fastbp.figures import Levels
 from fastbp.files import check_folder
 from fastbp.inputs import as_data, as_targets
 from fastbp.names import Names
 from fastbp.randomness import RANGE_TEST, generator
 from fastbp.training.guard import DivergenceError
+from fastbp.training.notes import ASK
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 

@@ -7,7 +7,7 @@ import functools
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fastbp
 from fastbp import callbacks as calls
@@ -24,10 +24,8 @@ from fastbp.checkpoint import (
 )
 from fastbp.checks import counted
 from fastbp.schedules import Function, Schedule
+from fastbp.training.passes import Pass
 from fastbp.workspace import Array
-
-if TYPE_CHECKING:
-    from fastbp.training.loop import Pass
 
 # Where a fit is, for Ctrl-C: between two epochs, within one, after the steps of one that is to be validated, in the
 # callbacks after one, or not yet in its first.
@@ -52,7 +50,7 @@ class Record:
         self.once, self.fit, self.watchers, self.validated = once, fit, watchers, validated
         self.place, self.epoch_began, self.started, self.factor = (BUSY, 0), 0, 0.0, 1.0
         self.start = ""  # the first parameters' fingerprint, if there are checkpoints
-        self.first_epoch, self.steps_before = once.trainer.epochs_done, once.trainer.steps_done  # this fit's
+        self.first_epoch, self.steps_before = once.settings.epochs_done, once.settings.steps_done  # this fit's
         self._uncalled: tuple[State, float] = ({}, {}), 1.0  # callbacks and eta's factor before the last epoch's calls
         self._named: tuple[losses.Loss, Schedule | Function, dict[str, str]] | None = None
         fit.state = self.state
@@ -61,7 +59,7 @@ class Record:
         """All that `resume` needs. Within an epoch, that it has been stopped is no part of it."""
         once, fit = self.once, self.fit
         known_tensors, known = calls.states(self.watchers)
-        tensors, counts = once.trainer.state.saved()
+        tensors, counts = once.settings.state.saved()
         return known_tensors | tensors | {"costs": once.costs[: once.at]}, {
             "settings": self._identity(), "start": self.start,
             "history": vars(fit.history) | ({} if fit.epoch_ends else {"stopped": ""}), "callbacks": known, **counts,
@@ -77,7 +75,7 @@ class Record:
         with contextlib.ExitStack() as undo:
             for callback in self.watchers:
                 if isinstance(callback, calls.Checkpoint):
-                    self.start = fingerprint(self.once.trainer.network.theta)
+                    self.start = fingerprint(self.once.settings.network.theta)
                     saved = callback.saved()
                     undo.callback(callback.end, self.fit)
                     if callback.resumed is not None and saved is not None:
@@ -109,7 +107,7 @@ class Record:
     def resume(self, tensors: dict[str, Array], there: dict[str, Any]) -> dict[str, Any]:
         """Go back to where a checkpoint was written; what the callbacks knew then."""
         once = self.once
-        once.trainer.state.restore(tensors, there)
+        once.settings.state.restore(tensors, there)
         self.steps_before = there["steps_done"] - there["step"]
         self.factor, once.at = there["factor"], there["at"]
         once.costs[: once.at], self.started = tensors["costs"], time.perf_counter() - there["seconds"]
@@ -118,13 +116,13 @@ class Record:
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have in common with the fit that goes on from it."""
-        trainer, net = self.once.trainer, self.once.trainer.network
+        own, net = self.once.settings, self.once.settings.network
         names = ("optimizer", "batch_size", "seed", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema",
                  "frozen")
         return {
             "fastbp": fastbp.__version__, "layer_sizes": net.layer_sizes, "activations": net.activations,
             "dtype": net.dtype.name, "input_scale": net.input_scale, **self._functions(),
-            **{name: without_address(getattr(trainer, name)) for name in names},
+            **{name: without_address(getattr(own, name)) for name in names},
             "epochs": self.fit.epochs, "first epoch": self.first_epoch, "samples": self.once.n, "data": self._data,
             "metrics": list(self.fit.history.metrics),
             "callbacks": [[type(callback).__name__, *callback.settings] for callback in calls.bound(self.watchers)],
@@ -133,8 +131,8 @@ class Record:
     def _functions(self) -> dict[str, str]:
         """What tells loss and schedule from others. That may call functions, so it is kept from checkpoint to
         checkpoint, unless a callback puts others in their place."""
-        trainer, net = self.once.trainer, self.once.trainer.network
-        loss, schedule = trainer.loss, trainer.schedule_of_fit
+        own, net = self.once.settings, self.once.settings.network
+        loss, schedule = own.loss, own.schedule_of_fit
         if self._named is None or self._named[0] is not loss or self._named[1] is not schedule:
             names = {"loss": name_of_loss(loss, net.layer_sizes[-1], net.dtype),
                      "schedule": name_of_schedule(schedule, self.fit.epochs * self.once.steps)}
@@ -160,7 +158,7 @@ class Record:
             return False
         if place == BETWEEN:
             fit.epoch, fit.epoch_ends = whole, True
-            return once.at == 0 and once.trainer.state.is_finite()  # else the fit has not moved since it resumed
+            return once.at == 0 and once.settings.state.is_finite()  # else the fit has not moved since it resumed
         keeps = any(isinstance(callback, calls.Checkpoint) for callback in self.watchers)
         if calls.of_steps(self.watchers) or (place in (STEPPED, CALLING) and not keeps):
             return False
@@ -170,9 +168,9 @@ class Record:
             fit.history.stopped = ""
         if place in (STEPPED, CALLING):
             self._reopen(whole)
-        fit.step = once.trainer.steps_done - self.steps_before
+        fit.step = once.settings.steps_done - self.steps_before
         once.at, fit.epoch, fit.epoch_ends = fit.step - self.epoch_began, whole + 1, False
-        return once.trainer.state.is_finite()
+        return once.settings.state.is_finite()
 
     def _reopen(self, whole: int) -> None:
         """Go back to the last step of the epoch after so many whole ones; the fit that resumes does what comes next."""
@@ -181,4 +179,4 @@ class Record:
                                   history.validation_accuracy, *history.metrics.values()]
         for values in lists:
             del values[whole:]
-        self.once.trainer.state.epochs_done = self.first_epoch + whole
+        self.once.settings.state.epochs_done = self.first_epoch + whole

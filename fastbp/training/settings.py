@@ -1,4 +1,4 @@
-"""What each setting of a trainer may be: its rule, in the constructor and when it is assigned later."""
+"""Settings: a network, how it is to be trained, and the rule of each setting."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp import losses
-from fastbp.checks import counted, fraction, number, one_of, positive, whole_number
+from fastbp.checks import check_spelling, counted, fraction, number, one_of, positive, whole_number
+from fastbp.core.rules import RULE
+from fastbp.history import History
 from fastbp.names import classifies
-from fastbp.network import check_loss, choose_threads
+from fastbp.network import Network, check_loss, check_network, choose_threads
 from fastbp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastbp.schedules import SCHEDULES, Function, Schedule
-
-if TYPE_CHECKING:
-    from fastbp.training.trainer import Trainer
+from fastbp.training.state import Kind, State
 
 MOST_NOISE = 1e9  # what the table of layers holds, which counts in 2**-32
 WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
@@ -30,14 +30,124 @@ OF_FIT = dict.fromkeys(
 OF_TRAINER = dict.fromkeys(
     ("loss", "optimizer", "batch_size", "seed", "threads", "schedule", "dropout", "noise", "clip_norm", "clip_value",
      "max_norm", "ema", "frozen"),
-    "it belongs to the trainer: Trainer(net, ...)")
+    "it belongs to the own: Settings(net, ...)")
 OF_OPTIMIZER = dict.fromkeys(("eta", "lr", "learning_rate"),
                              "eta belongs to the optimizer: Trainer(net, optimizer=SGD(eta=...))")
 MISPLACED = OF_FIT | OF_OPTIMIZER  # of a trainer
 
 
-def _loss(trainer: Trainer, loss: str | losses.Loss | None) -> losses.Loss:
-    network = trainer.network
+class Settings:
+    """A network, how it is to be trained, and how far that is: what a Trainer's calls have in common.
+
+    Each setting has a rule, which counts in the constructor and whenever it is assigned; what depends on it is renewed.
+
+    Attributes
+    ----------
+    state : State
+    warned_of : set of str
+        Kinds of notes that were given: each comes once.
+    """
+
+    if TYPE_CHECKING:  # what the settings are once they have been checked
+        loss: losses.Loss
+        optimizer: Optimizer
+        batch_size: int
+        seed: int
+        threads: int
+        schedule: Schedule | Function | None
+        dropout: tuple[float, ...]
+        noise: float
+        clip_norm: float | None
+        clip_value: float | None
+        max_norm: float | None
+        ema: float | None
+        frozen: tuple[int, ...]
+        _chooses_threads: bool
+
+    def __init__(self, network: Network, given: dict[str, Any]):
+        self._network = check_network(network)
+        self.default_optimizer = default_optimizer(network.activations[-1])
+        for name, value in given.items():
+            setattr(self, name, value)
+        self.history = History()
+        self.state = State(network, self._kind(self.optimizer, self.ema))
+        self.warned_of: set[str] = set()
+        self._is_training = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check a setting by its rule, in the constructor and later, and renew what depends on it."""
+        if name in MISPLACED:
+            raise AttributeError(f"a trainer has no {name}: {MISPLACED[name]}")
+        if name not in SETTINGS:
+            check_spelling("trainer", name, self, SETTINGS)
+            return super().__setattr__(name, value)
+        chosen, made = SETTINGS[name](self, value), "_is_training" in vars(self)
+        if made:
+            self._check_change(name, chosen)
+        of_a_kind = name == "optimizer" and made and type(chosen) is type(self.optimizer)
+        super().__setattr__(name, chosen)
+        if name == "threads":
+            self._chooses_threads = value is None
+        if not made:
+            return
+        if name == "batch_size" and self._chooses_threads:
+            self.threads = None  # type: ignore[assignment]  # chosen anew, by its rule
+        elif name in ("batch_size", "threads", "clip_norm", "optimizer") and not of_a_kind:
+            self.renew()
+        kind = self._kind(self.optimizer, self.ema)
+        if self.state.kind != kind:
+            self.state = State(self.network, kind)
+
+    def renew(self) -> None:
+        """Make anew what goes by the number of threads and the size of a mini-batch."""
+
+    def _check_change(self, name: str, chosen: Any) -> None:
+        """Refuse what a fit reads once, while one is under way, and what the state of earlier steps is not for."""
+        if self._is_training and name in READ_ONCE:
+            raise RuntimeError(f"{name} cannot be changed during a fit, which reads it when it begins; change it "
+                               "before or after")
+        kind = self._kind(chosen if name == "optimizer" else self.optimizer, chosen if name == "ema" else self.ema)
+        if kind != self.state.kind and (self.steps_done or self._is_training):
+            raise ValueError(f"{name} cannot be changed to {chosen!r}: the steps made so far have left a state of "
+                             "another kind; make a new Trainer")
+
+    @staticmethod
+    def _kind(optimizer: Optimizer, ema: float | None) -> Kind:
+        """What the rows of the state mean."""
+        return Kind(optimizer.settings()[RULE], ema is not None)
+
+    def thread_counts(self) -> tuple[int, ...]:
+        """Of which the faster one is to be found out."""
+        return tuple(sorted({1 if self._chooses_threads else self.threads, self.threads}))
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        raise AttributeError("a trainer keeps its network, for which its state is made; make a new Trainer")
+
+    @property
+    def schedule_of_fit(self) -> Schedule | Function:
+        """What was given, or the default."""
+        if self.schedule is not None:
+            return self.schedule
+        return SCHEDULES["linear" if self.optimizer is self.default_optimizer else "constant"]
+
+    @property
+    def steps_done(self) -> int:
+        """Updates of the parameters so far."""
+        return int(self.state.clock[0])
+
+    @property
+    def epochs_done(self) -> int:
+        """Times that samples were gone through so far."""
+        return self.state.epochs_done
+
+
+def _loss(own: Settings, loss: str | losses.Loss | None) -> losses.Loss:
+    network = own.network
     if isinstance(loss, Optimizer) or (isinstance(loss, str) and loss.lower() in OPTIMIZERS):
         raise ValueError(f"{loss!r} is an optimizer, and Trainer's second argument the loss; give it by its name: "
                          f"Trainer(net, optimizer={loss!r})")
@@ -46,9 +156,9 @@ def _loss(trainer: Trainer, loss: str | losses.Loss | None) -> losses.Loss:
     return chosen
 
 
-def chosen_threads(trainer: Trainer, threads: int | None) -> int:
+def chosen_threads(own: Settings, threads: int | None) -> int:
     """As many as given, or for None as many as may be faster than one for a step."""
-    work = trainer.batch_size * (3 * trainer.network.n_parameters + OF_A_SAMPLE)
+    work = own.batch_size * (3 * own.network.n_parameters + OF_A_SAMPLE)
     return choose_threads(threads, work, WORTH_TRYING)
 
 
@@ -68,10 +178,10 @@ def _noise(noise: float) -> float:
     return chosen
 
 
-def _clip(trainer: Trainer, name: str, value: float | None) -> float | None:
+def _clip(own: Settings, name: str, value: float | None) -> float | None:
     chosen = _none_or_positive(name, value)
     other = "clip_value" if name == "clip_norm" else "clip_norm"
-    if chosen is not None and vars(trainer).get(other) is not None:
+    if chosen is not None and vars(own).get(other) is not None:
         raise ValueError("give clip_norm or clip_value, not both")
     return chosen
 
@@ -120,18 +230,18 @@ def _optimizer(chosen: Optimizer | str | None, default: SGD) -> Optimizer:
 
 
 # The rule of each setting: of a trainer and what was given, what counts.
-SETTINGS: dict[str, Callable[[Trainer, Any], Any]] = {
+SETTINGS: dict[str, Callable[[Settings, Any], Any]] = {
     "loss": _loss,
-    "optimizer": lambda trainer, value: _optimizer(value, trainer.default_optimizer),
-    "batch_size": lambda trainer, value: whole_number("batch_size", value, 1),
-    "seed": lambda trainer, value: whole_number("seed", value, 0),
+    "optimizer": lambda own, value: _optimizer(value, own.default_optimizer),
+    "batch_size": lambda own, value: whole_number("batch_size", value, 1),
+    "seed": lambda own, value: whole_number("seed", value, 0),
     "threads": chosen_threads,
-    "schedule": lambda trainer, value: _schedule(value),
-    "dropout": lambda trainer, value: rates(value, len(trainer.network.layer_sizes) - 2),
-    "noise": lambda trainer, value: _noise(value),
-    "clip_norm": lambda trainer, value: _clip(trainer, "clip_norm", value),
-    "clip_value": lambda trainer, value: _clip(trainer, "clip_value", value),
-    "max_norm": lambda trainer, value: _none_or_positive("max_norm", value),
-    "ema": lambda trainer, value: None if value is None else number("ema", value, 0, 1, low_open=True, high_open=True),
-    "frozen": lambda trainer, value: _frozen(value, len(trainer.network.W)),
+    "schedule": lambda own, value: _schedule(value),
+    "dropout": lambda own, value: rates(value, len(own.network.layer_sizes) - 2),
+    "noise": lambda own, value: _noise(value),
+    "clip_norm": lambda own, value: _clip(own, "clip_norm", value),
+    "clip_value": lambda own, value: _clip(own, "clip_value", value),
+    "max_norm": lambda own, value: _none_or_positive("max_norm", value),
+    "ema": lambda own, value: None if value is None else number("ema", value, 0, 1, low_open=True, high_open=True),
+    "frozen": lambda own, value: _frozen(value, len(own.network.W)),
 }

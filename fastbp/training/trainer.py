@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,37 +19,27 @@ from fastbp import callbacks as calls
 from fastbp import losses
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import without_address
-from fastbp.checks import check_spelling, counted, known_as, one_of, truth, whole_number
+from fastbp.checks import counted, known_as, one_of, truth, whole_number
 from fastbp.core.plan import Plan
-from fastbp.core.rules import RULE
-from fastbp.diagnosis import warn_of_no_learning, warn_of_scales
 from fastbp.inputs import MULTILABEL, Data, as_data, as_weights
 from fastbp.metrics import Metric
 from fastbp.names import Names, n_classes
-from fastbp.network import Network, check_loss, check_network, check_theta
-from fastbp.optimizers import SGD, Optimizer
+from fastbp.network import Network, check_loss, check_theta
+from fastbp.optimizers import Optimizer
 from fastbp.schedules import SCHEDULES, Function, Schedule
 from fastbp.training import loop
 from fastbp.training.guard import DivergenceError as DivergenceError
-from fastbp.training.settings import (
-    MISPLACED,
-    OF_OPTIMIZER,
-    OF_TRAINER,
-    READ_ONCE,
-    SETTINGS,
-    chosen_threads,
-    default_optimizer,
-    rates,
-)
+from fastbp.training.notes import warn_of_no_learning, warn_of_scales
+from fastbp.training.passes import Pass, go_once
+from fastbp.training.settings import MISPLACED, OF_OPTIMIZER, OF_TRAINER, Settings, chosen_threads, rates
 from fastbp.training.split import split
-from fastbp.training.state import Kind, State
 from fastbp.training.stepper import Stepper
 from fastbp.training.stream import read_ahead
 from fastbp.training.validation import Validation, outputs_of
 from fastbp.workspace import Array
 
 
-class Trainer:
+class Trainer(Settings):
     """Trains a network by gradient descent on shuffled mini-batches.
 
     Each parameter but the network is an attribute, too, and may be assigned between fits, by the same rules:
@@ -134,23 +124,6 @@ class Trainer:
     True
     """
 
-    if TYPE_CHECKING:  # what the settings are once they have been checked
-        loss: losses.Loss
-        optimizer: Optimizer
-        batch_size: int
-        seed: int
-        threads: int
-        schedule: Schedule | Function | None
-        dropout: tuple[float, ...]
-        noise: float
-        clip_norm: float | None
-        clip_value: float | None
-        max_norm: float | None
-        ema: float | None
-        frozen: tuple[int, ...]
-        _chooses_threads: bool
-        default_optimizer: SGD
-
     @known_as(MISPLACED)
     def __init__(self, network: Network, loss: str | losses.Loss | None = None,
                  optimizer: Optimizer | str | None = None, batch_size: int = 128, seed: int = 0,
@@ -158,61 +131,14 @@ class Trainer:
                  dropout: float | Sequence[float] = 0.0, noise: float = 0.0, clip_norm: float | None = None,
                  clip_value: float | None = None, max_norm: float | None = None, ema: float | None = None,
                  frozen: Sequence[int] = ()):
-        self._network = check_network(network)
-        self.default_optimizer = default_optimizer(network.activations[-1])
-        settings = {"loss": loss, "optimizer": optimizer, "batch_size": batch_size, "seed": seed, "threads": threads,
-                    "schedule": schedule, "dropout": dropout, "noise": noise, "clip_norm": clip_norm,
-                    "clip_value": clip_value, "max_norm": max_norm, "ema": ema, "frozen": frozen}
-        for name, value in settings.items():
-            setattr(self, name, value)
-        self.history = History()
-        self.state = State(network, self._kind(self.optimizer, self.ema))
-        self.stepper = Stepper(self)
-        self.warned_of: set[str] = set()  # kinds of notes: each comes once
-        self._alone, self._is_training = threading.RLock(), False
+        super().__init__(network, {
+            "loss": loss, "optimizer": optimizer, "batch_size": batch_size, "seed": seed, "threads": threads,
+            "schedule": schedule, "dropout": dropout, "noise": noise, "clip_norm": clip_norm, "clip_value": clip_value,
+            "max_norm": max_norm, "ema": ema, "frozen": frozen})
+        self._alone, self.stepper = threading.RLock(), Stepper(self)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Check a setting by its rule, in the constructor and later, and renew what depends on it."""
-        if name in MISPLACED:
-            raise AttributeError(f"a trainer has no {name}: {MISPLACED[name]}")
-        if name not in SETTINGS:
-            check_spelling("trainer", name, self, SETTINGS)
-            return super().__setattr__(name, value)
-        chosen, made = SETTINGS[name](self, value), "_is_training" in vars(self)
-        if made:
-            self._check_change(name, chosen)
-        of_a_kind = name == "optimizer" and made and type(chosen) is type(self.optimizer)
-        super().__setattr__(name, chosen)
-        if name == "threads":
-            self._chooses_threads = value is None
-        if not made:
-            return
-        if name == "batch_size" and self._chooses_threads:
-            self.threads = None  # type: ignore[assignment]  # chosen anew, by its rule
-        elif name in ("batch_size", "threads", "clip_norm", "optimizer") and not of_a_kind:
-            self.stepper.renew()
-        kind = self._kind(self.optimizer, self.ema)
-        if self.state.kind != kind:
-            self.state = State(self.network, kind)
-
-    def _check_change(self, name: str, chosen: Any) -> None:
-        """Refuse what a fit reads once, while one is under way, and what the state of earlier steps is not for."""
-        if self._is_training and name in READ_ONCE:
-            raise RuntimeError(f"{name} cannot be changed during a fit, which reads it when it begins; change it "
-                               "before or after")
-        kind = self._kind(chosen if name == "optimizer" else self.optimizer, chosen if name == "ema" else self.ema)
-        if kind != self.state.kind and (self.steps_done or self._is_training):
-            raise ValueError(f"{name} cannot be changed to {chosen!r}: the steps made so far have left a state of "
-                             "another kind; make a new Trainer")
-
-    @staticmethod
-    def _kind(optimizer: Optimizer, ema: float | None) -> Kind:
-        """What the rows of the state mean."""
-        return Kind(optimizer.settings()[RULE], ema is not None)
-
-    def thread_counts(self) -> tuple[int, ...]:
-        """Of which the faster one is to be found out."""
-        return tuple(sorted({1 if self._chooses_threads else self.threads, self.threads}))
+    def renew(self) -> None:
+        self.stepper.renew()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"stepper": None, "_alone": None, "_is_training": False}
@@ -234,14 +160,6 @@ class Trainer:
             self._is_training = True
             yield
 
-    @property
-    def network(self) -> Network:
-        return self._network
-
-    @network.setter
-    def network(self, network: Network) -> None:
-        raise AttributeError("a trainer keeps its network, for which its state is made; make a new Trainer")
-
     def __repr__(self) -> str:
         """The settings that are not the defaults, and how far it is."""
         plain = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
@@ -252,23 +170,6 @@ class Trainer:
                                            else getattr(self, name) != default)]
         steps = counted(self.steps_done, "step")
         return f"Trainer({', '.join([repr(self.network), *given])}), {steps} done"
-
-    @property
-    def schedule_of_fit(self) -> Schedule | Function:
-        """What was given, or the default."""
-        if self.schedule is not None:
-            return self.schedule
-        return SCHEDULES["linear" if self.optimizer is self.default_optimizer else "constant"]
-
-    @property
-    def steps_done(self) -> int:
-        """Updates of the parameters so far."""
-        return int(self.state.clock[0])
-
-    @property
-    def epochs_done(self) -> int:
-        """Times that samples were gone through so far."""
-        return self.state.epochs_done
 
     @known_as(OF_TRAINER | OF_OPTIMIZER, validation_split="validation_fraction",
               verbose=("progress", lambda verbose: _progress(verbose)))
@@ -342,12 +243,12 @@ class Trainer:
         data.with_some_weight(chosen=chosen)
         validation = Validation(self, held_out, metrics)
         fit = self._new_fit(epochs, validation)
-        warn_of_scales(self, data.x, data.t, data.weights, chosen, names.feature_names)
+        warn_of_scales(self, data, chosen, names.feature_names)
         with self._training():
-            source = loop.Arrays(loop.Pass(self, data, chosen), fit, watchers, validation.arrays,
+            source = loop.Arrays(Pass(self.stepper, data, chosen), fit, watchers, validation.arrays,
                                  lambda: self._learn_meaning(data, names))
             loop.run(self, source, fit, validation, progress)
-        warn_of_no_learning(self, fit.history.loss, fit.step, data.x, data.t, data.weights, chosen)
+        warn_of_no_learning(self, fit.history.loss, fit.step, data, chosen)
         return fit.history
 
     def _divide(self, data: Data, share: float | None, stratify: bool, given: Sequence[npt.ArrayLike] | None,
@@ -411,7 +312,7 @@ class Trainer:
         with self._training():
             self._learn_meaning(data, names)
             try:
-                return loop.go_once(self, data)[0].cost
+                return go_once(self.stepper, data)[0].cost
             finally:
                 self.state.hold_mean(True)
 
@@ -458,7 +359,7 @@ class Trainer:
         names = Names(self.network, learning=True)
         validation = Validation(self, self._validation(validation_data, names), metrics)
         fit = self._new_fit(epochs, validation)
-        source = loop.Batches(self, lambda: read_ahead(batches, functools.partial(self._check_batch, names)),
+        source = loop.Batches(self.stepper, lambda: read_ahead(batches, functools.partial(self._check_batch, names)),
                               lambda data: self._learn_meaning(data, names), fit, watchers)
         with self._training():
             loop.run(self, source, fit, validation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +13,8 @@ from fastbp.metrics import Metric, as_metrics, check
 from fastbp.metrics import measure as measure_rows
 from fastbp.names import classifies
 from fastbp.network import infer
+from fastbp.training.settings import Settings
 from fastbp.workspace import Array
-
-if TYPE_CHECKING:
-    from fastbp.training.trainer import Trainer
 
 
 class Validation:
@@ -26,13 +23,13 @@ class Validation:
     Raises ValueError or TypeError where metrics do not fit the samples.
     """
 
-    def __init__(self, trainer: Trainer, data: Data | None, metrics: Iterable[str | Metric]):
-        self.trainer, self.data, self.metrics = trainer, data, as_metrics(metrics)
+    def __init__(self, settings: Settings, data: Data | None, metrics: Iterable[str | Metric]):
+        self.settings, self.data, self.metrics = settings, data, as_metrics(metrics)
         if data is None:
             if self.metrics:
                 raise ValueError("metrics need validation_data or validation_fraction")
             return
-        net = trainer.network
+        net = settings.network
         made_up = np.full((len(data), net.layer_sizes[-1]), 0.5, net.dtype)
         for metric in self.metrics:
             check(metric, _kind_for(metric, data.t), classifies(net.activations[-1]))
@@ -56,7 +53,7 @@ class Validation:
         """Write what the samples say now into a history."""
         if self.data is None:
             return
-        outputs, cost, accuracy = outputs_of(self.trainer, self.data)
+        outputs, cost, accuracy = outputs_of(self.settings, self.data)
         history.validation_loss.append(cost)
         if accuracy is not None:
             history.validation_accuracy.append(accuracy)
@@ -64,9 +61,9 @@ class Validation:
             history.metrics[metric.name].append(measure(metric, self.data, outputs))
 
 
-def outputs_of(trainer: Trainer, data: Data) -> tuple[Array, float, float | None]:
+def outputs_of(settings: Settings, data: Data) -> tuple[Array, float, float | None]:
     """Outputs, mean cost and accuracy, of values None."""
-    outputs, cost = infer(trainer.network, data.x, data.t, trainer.loss, trainer.threads, data.weights)
+    outputs, cost = infer(settings.network, data.x, data.t, settings.loss, settings.threads, data.weights)
     shares = right(outputs, data.t)
     weights = data.weights if len(data.weights) else None
     return outputs, cost, None if shares is None else float(np.average(shares, weights=weights))

@@ -1,0 +1,142 @@
+"""Pass: once through samples in mini-batches, steps made a slice of time at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from fastbp.core.plan import samples_at_once
+from fastbp.inputs import Data, decide, right
+from fastbp.network import mean_cost
+from fastbp.randomness import ORDER, generator
+from fastbp.training.guard import DivergenceError
+from fastbp.training.notes import likely_cause
+from fastbp.training.stepper import Stepper
+from fastbp.workspace import Array
+
+
+class Mean(NamedTuple):
+    """A mean cost, over which weight, of how many samples."""
+
+    cost: float
+    weight: float
+    samples: int
+
+
+class Pass:
+    """Once through some samples in shuffled mini-batches; through arrays again for each epoch.
+
+    Attributes
+    ----------
+    n, batch_size, steps : int
+        Samples, those of a mini-batch, mini-batches.
+    at : int
+        Steps made of it.
+    costs : ndarray (steps,)
+        Mean costs of their mini-batches.
+    """
+
+    def __init__(self, stepper: Stepper, data: Data, chosen: Array | None = None, streamed: bool = False):
+        """chosen: numbers of the samples to go through, None: all; streamed: what has gone by cannot be gone over
+        again."""
+        self.stepper, self.settings = stepper, stepper.settings
+        self.data, self.chosen, self.streamed = data, chosen, streamed
+        self.n = len(data) if chosen is None else len(chosen)
+        self.batch_size = min(self.settings.batch_size, self.n)
+        self.steps = -(-self.n // self.batch_size)
+        self.at, self.costs = 0, np.empty(self.steps)
+        stepper.prepare(self.batch_size)
+
+    def shuffle(self) -> None:
+        """Draw the order, which depends on the seed and the passes before alone."""
+        order = generator(ORDER, self.settings.seed, self.settings.epochs_done).permutation(self.n)
+        self.order = order if self.chosen is None else self.chosen[order]
+
+    def slices(self, etas: Array, most_of: Callable[[int], int] = lambda left: left) -> Iterator[int]:
+        """Make the steps that are left, a slice of time at a time; yields how many each slice made.
+
+        most_of: of so many that are left, how many may be made at once.
+        """
+        pace, guard = self.stepper.pace, self.stepper.guard
+        if not self.streamed or guard.time == 0:
+            guard.take(self.at)
+        while self.at < self.steps:
+            most = most_of(self.steps - self.at)
+            steps, threads = pace.next_slice(most, self.streamed or pace.worth_trying(self.steps))
+            started = time.perf_counter()
+            made = self._make(etas, self.at, steps, threads)
+            if made < steps:
+                self._diverged(etas, self.at + made)
+            pace.took(steps, threads, started, time.perf_counter(), most)
+            self.at += steps
+            late = guard.is_old(started)
+            if late or self.at == self.steps:
+                self.check_finite(etas)
+            if late:
+                guard.take(self.at)
+            yield steps
+
+    def check_finite(self, etas: Array) -> None:
+        """Raise DivergenceError unless what the steps so far have left is finite."""
+        if not self.settings.state.is_finite():
+            self._diverged(etas, self.at)
+
+    def end(self) -> Mean:
+        """Of the steps made; the pass can begin anew."""
+        self.settings.state.epochs_done += 1
+        made, self.at = self.at, 0
+        self.stepper.workspace.slip.let_go()
+        return self.mean(made)
+
+    def mean(self, steps: int) -> Mean:
+        """Of the first so many steps."""
+        samples, weights = min(self.n, steps * self.batch_size), self.data.weights
+        own = weights[self.order[:samples]] if len(weights) else weights
+        weight = float(own.sum()) if len(own) else float(samples)
+        return Mean(mean_cost(self.costs[:steps], self.batch_size, samples, own), weight, samples)
+
+    def shown(self, steps: int) -> dict[str, str]:
+        """For a bar: mean cost of the last so many steps, accuracy on the last samples that went through at once."""
+        shown = {"loss": f"{self.costs[self.at - steps : self.at].mean():.4f}"}
+        workspace = self.stepper.workspace
+        n = samples_at_once(self.settings.network.layer_sizes, self.batch_size, 1)
+        targets = workspace.targets[:n]
+        shares = right(workspace.a[-1][:n], replace(self.data.t, array=targets, labels=decide(targets)))
+        return shown if shares is None else shown | {"accuracy": f"{shares.mean():.3f}"}
+
+    def _make(self, etas: Array, step: int, steps: int, threads: int) -> int:
+        samples = self.order[step * self.batch_size : (step + steps) * self.batch_size]
+        part = slice(step, step + steps)
+        return self.stepper.make(self.data, samples, self.batch_size, etas[part], self.costs[part], threads)
+
+    def _diverged(self, etas: Array, end: int) -> None:
+        """Go back to the last finite parameters before step `end`, and say what happened."""
+        settings, guard = self.settings, self.stepper.guard
+        if self.streamed:
+            guard.leave_finite()
+        else:
+            end = guard.last_finite(end, lambda step: self._make(etas, step, 1, settings.threads) == 1)
+        batch = self.order[end * self.batch_size : (end + 1) * self.batch_size]
+        raise DivergenceError(
+            f"the cost or a parameter is no longer finite: epoch {settings.epochs_done + 1}, step {end + 1} of "
+            f"{self.steps}, at a learning rate of {etas[min(end, self.steps - 1)]:.4g}; the network holds its last "
+            f"finite parameters; {likely_cause(self.data, batch, self.order, settings.network.feature_names)}")
+
+
+def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean, int]:
+    """One pass through samples of a stream, without a schedule; how many steps it took. The network holds the
+    parameters that are trained, not their mean, afterwards too."""
+    once, settings = Pass(stepper, data, streamed=True), stepper.settings
+    settings.state.hold_mean(False)
+    once.shuffle()
+    try:
+        for _ in once.slices(settings.optimizer.eta * np.full(once.steps, eta_factor)):
+            pass
+    except KeyboardInterrupt:
+        stepper.guard.leave_finite()
+        raise
+    return once.end(), once.steps
