@@ -1,6 +1,7 @@
 """What `import fastbp` does beyond `import numba`: little, so that a program may import it and not use it."""
 
 import ast
+import graphlib
 import importlib.util
 import json
 import os
@@ -68,6 +69,29 @@ def test_the_core_imports_nothing_above_it():
                 assert node.level == 0, file
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
             assert all(name.startswith("fastbp.core.") for name in names if name.split(".")[0] == "fastbp"), file
+
+
+def modules_used(text):
+    """Modules of fastbp that a source imports, for types too; of the package itself only its version."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.startswith("fastbp."))
+        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "fastbp":
+            names = [f"{node.module}.{name.name}" for name in node.names]
+            yield from (name if is_module(name) else node.module for name in names)
+
+
+def test_imports_point_one_way():
+    """No module imports one that needs it, not even for a type: each can be read after those below it."""
+    package = Path(fastbp.__file__).parent
+    used = {}
+    for file in package.rglob("*.py"):
+        name = ".".join(("fastbp", *file.relative_to(package).with_suffix("").parts)).removesuffix(".__init__")
+        used[name] = set(modules_used(file.read_text(encoding="utf-8"))) - {"fastbp", name}
+    order = list(graphlib.TopologicalSorter(used).static_order())  # raises CycleError
+    assert order.index("fastbp.core.engine") < order.index("fastbp.network") < order.index("fastbp.training.trainer")
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(used | {"fastbp.inputs": {"fastbp.training.trainer"}}).prepare()
 
 
 DOOR = "core/compiler/numba.py"
