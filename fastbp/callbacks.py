@@ -85,6 +85,9 @@ Callback = Callable[[Fit], object]
 ALWAYS = 0
 
 
+ENDS_WITH = " theta"  # how the name of the parameters ends, in a checkpoint, that a callback will end the fit with
+
+
 class Watcher:
     """A callback of this module: it knows when a fit begins and ends, and may be called within an epoch."""
 
@@ -383,7 +386,8 @@ class Checkpoint(Watcher):
     ValueError
         When a fit begins: its settings, its data, the parameters that the network begins with or the version are not
         those of the checkpoint, or a setting is out of its range. Functions are compared by what they give: a schedule
-        by its factors, a loss of your own by its costs and errors; metrics by their names.
+        by its factors, a loss of your own by its costs and errors; metrics by their names. Of an array of more than a
+        gigabyte as many samples as that are compared, evenly spread.
 
     Examples
     --------

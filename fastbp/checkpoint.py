@@ -23,7 +23,7 @@ from fastbp.workspace import Array
 LOG = logging.getLogger("fastbp")
 FORMAT = "fastbp-checkpoint-2"
 SUFFIX, DAMAGED, LOCK = ".safetensors", ".damaged", ".lock"
-HASHED = 1 << 26  # bytes of an array that are looked at in telling data sets apart
+HASHED = 1 << 30  # bytes of an array that are looked at in telling data sets apart, in half a second
 STEPS = 1000  # of a fit, at the most, at which a function that is its schedule is called to tell it from others
 State = tuple[dict[str, Array], dict[str, Any]]  # tensors; what JSON can hold
 

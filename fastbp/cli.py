@@ -159,7 +159,8 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
     predict.add_argument("data", metavar="DATA", help=f"{options.DATA_HELP}; targets may be missing")
     predict.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format(
-        "that which the network was trained with, or the last one if there are more columns than features"))
+        "that which the network was trained with; where that is not known, a single column that holds the names of its "
+        "classes, or of a network without names of features the last one if there are more columns than features"))
     predict.add_argument("--proba", action="store_true", help="write the probability of each class, not the label; "
                                                               "to standard output without --out")
     predict.add_argument("--json", metavar="FILE", help="write a summary as JSON (-: standard output)")
@@ -190,7 +191,7 @@ class Training:
         """Load, train, save and report; after Ctrl-C too, with what has been trained until then."""
         given, say = self.given, self.say
         started = time.perf_counter()
-        dataset = data.load(given["data"], given.get("target"))
+        dataset = _load(given)
         self.load_seconds = time.perf_counter() - started
         if dataset.target is not None:
             given["target"] = dataset.target
@@ -287,10 +288,16 @@ class Training:
         }
 
 
+def _load(given: dict[str, Any]) -> data.Dataset:
+    loss = given.get("loss")
+    classes = task.are_said_to_be_classes(loss and loss.name, given.get("task"))
+    return data.load(given["data"], given.get("target"), classes)
+
+
 def _find_eta(given: dict[str, Any]) -> None:
     with options.blamed():
         _check_places(given)
-    dataset = data.load(given["data"], given.get("target"))
+    dataset = _load(given)
     with options.blamed():
         network, trainer = options.network_and_trainer(given, dataset)
     dataset = task.named(dataset, network.classes)
@@ -316,6 +323,8 @@ def _check_places(given: dict[str, Any]) -> None:
     check_places({"DATA": files(given["data"]), "--config": given.get("config"),
                   "--init-from": given.get("init_from")} | folders,
                  named | {"the options beside --save,": config}, folders["--checkpoint"])
+    if "save" in given:
+        options.check_config_beside(given["save"])
     for what, folder in folders.items():
         check_folder_to_make(what, folder)
 
@@ -378,7 +387,8 @@ def _predict(given: dict[str, Any]) -> None:
                      {"--json": given["json"], "--out": out})
     network = Network.load(given["model"])
     x, y = data.load_samples(given["data"], network.layer_sizes[0], network.feature_names,
-                             given["target"] or options.target_beside(given["model"]))
+                             given["target"] or options.target_beside(given["model"]),
+                             None if network.classes is None else network.classes.tolist())
     if given["target"] and y is None:
         raise ValueError(f"{given['data']} has no targets in a column {given['target']!r}")
     if y is None and not given["json"]:  # there is nothing to say but the predictions

@@ -250,7 +250,8 @@ def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, count
         balanced: Array = np.where(there, counts.sum() / (max(1, there.sum()) * np.where(there, counts, 1)), 0.0)
         return balanced
     if not isinstance(class_weight, Mapping):
-        raise TypeError(f'class_weight must be "balanced" or a weight for each label, got {class_weight!r}')
+        raise TypeError(f'class_weight must be "balanced" or a weight for each label, {0: 1, 1: 5} say, got '
+                        f"{class_weight!r}")
     weights = np.ones(len(counts))
     for label, weight in class_weight.items():
         own = not_negative(f"class_weight of {label}", weight)
@@ -348,9 +349,12 @@ def several_decisions(n_out: int, output: str) -> bool:
 
 
 def right(outputs: Array, t: Targets) -> Array | None:
-    """Share of each sample's decisions that are right (n,); None for values."""
+    """Share of each sample's decisions that are right (n,), NaN where an output is; None for values."""
     if t.kind == VALUE:
         return None
     if t.kind == MULTILABEL:
-        return np.asarray(((outputs >= 0.5) == (t.array >= 0.5)).mean(axis=1))
-    return np.asarray(decide(outputs) == t.labels, np.float64)
+        shares = ((outputs >= 0.5) == (t.array >= 0.5)).mean(axis=1)
+    else:
+        shares = np.asarray(decide(outputs) == t.labels, np.float64)
+    unknown = np.isnan(outputs).any(axis=1)
+    return np.where(unknown, np.nan, shares) if unknown.any() else shares

@@ -255,10 +255,12 @@ ALIASES = {
 }
 
 
-def as_metrics(chosen: Iterable[str | Metric]) -> list[Metric]:
-    """Metrics by name or as they are."""
-    if isinstance(chosen, str):
-        raise TypeError(f"metrics must be a sequence of names or of metrics.Metric, got {chosen!r}")
+def as_metrics(chosen: Iterable[str | Metric] | None) -> list[Metric]:
+    """Metrics by name or as they are; None: none."""
+    if chosen is None:
+        return []
+    if isinstance(chosen, (str, Metric)):
+        raise TypeError(f"metrics must be a sequence of names or of metrics.Metric, got {chosen!r}; give [{chosen!r}]")
     for metric in chosen if isinstance(chosen, Sequence) else ():
         if callable(metric) and not isinstance(metric, Metric):
             raise TypeError(f"a metric must be a name or a metrics.Metric, got {metric!r}; of your own function make "

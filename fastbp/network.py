@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import initialization, losses
-from fastbp.checks import counted, known_as, one_of, positive, truth, whole_number
+from fastbp.checks import counted, known_as, level_of_caller, one_of, positive, truth, whole_number
 from fastbp.core import activations, build, engine
 from fastbp.core.call import ACCUMULATE, INFER
 from fastbp.core.costs import NO_LOSS
@@ -328,6 +328,11 @@ class Network:
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
         if self.multilabel and several_decisions(self.layer_sizes[-1], self.activations[-1]):
             return (outputs >= 0.5).astype(np.int64)
+        unknown = int(np.isnan(outputs).any(axis=1).sum())
+        if unknown:
+            warnings.warn(f"{unknown} of {counted(len(outputs), 'output')} {'is' if len(outputs) == 1 else 'are'} NaN, "
+                          "and their labels say nothing: the parameters or the inputs are too large", RuntimeWarning,
+                          stacklevel=level_of_caller())
         labels = decide(outputs)
         return labels if self._classes is None else np.asarray(self._classes[labels])
 

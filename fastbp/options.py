@@ -454,10 +454,26 @@ def _as_arguments(place: str, action: argparse.Action, value: Any) -> list[str]:
     return [f"{action.option_strings[0]}={text}"] if action.option_strings else [text]
 
 
+OURS = "# fastbp "  # how a file of options begins
+
+
 def config_beside(model: str) -> Path:
     """Where the options of a saved network are kept."""
     path = Path(model)
     return path.with_name(path.name + ".toml") if path.suffix == ".toml" else path.with_suffix(".toml")
+
+
+def check_config_beside(model: str) -> None:
+    """Raise ValueError where a file lies that did not come from `config`: it would be written over."""
+    path = config_beside(model)
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            foreign = not file.readline().startswith(OURS) and path.stat().st_size > 0
+    except OSError:  # there is none, or nobody can read it
+        foreign = path.exists()
+    if foreign and path.is_file():
+        raise ValueError(f"--save {model}: the options would be written over {path}, which fastbp has not made; give "
+                         "the network another name, or the file")
 
 
 def target_beside(model: str) -> str | None:
@@ -472,7 +488,7 @@ def target_beside(model: str) -> str | None:
 def config(given: dict[str, Any], interrupted: bool = False) -> str:
     """The options as TOML, those at their defaults too: JSON's texts, numbers and lists are TOML's."""
     exact = "" if "max_seconds" in given or interrupted else " to the bit"
-    lines = [f"# fastbp {fastbp.__version__}: fastbp train --config FILE repeats this training{exact}"
+    lines = [f"{OURS}{fastbp.__version__}: fastbp train --config FILE repeats this training{exact}"
              + (", which was interrupted." if interrupted else ".")]
     for name, value in given.items():
         if name in OF_A_RUN:

@@ -71,6 +71,11 @@ def _ask_if_unclear(y: Array) -> None:
         raise ValueError(f"the targets are {found}: say what they are by --task classes or --task values")
 
 
+def are_said_to_be_classes(loss: str | None, task: str | None) -> bool:
+    """Whether the options say so, whatever the targets look like."""
+    return task == CLASSES or loss in OF_CLASSES
+
+
 def n_outputs(dataset: Dataset, task: str, loss: str | None = None) -> int:
     """How many outputs the targets need: one a class, or one a value.
 

@@ -644,6 +644,41 @@ def test_ctrl_c_between_two_epochs_keeps_a_checkpoint(settings, what, tmp_path, 
             assert fitted(checkpoint_of()) == whole, (call, after)
 
 
+@pytest.mark.parametrize("own", [lambda: [EarlyStopping(patience=50)], lambda: [SWA(0.1)]], ids=["stopping", "mean"])
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_network_that_a_callback_ended_goes_on(own, interrupted, tmp_path):
+    """The best parameters, or a mean, are what the checkpoint's fit ended with, too."""
+    def fitted(network, *others):
+        history = Trainer(network, None, Adam(0.05), 20, 3).fit(
+            X, Y, 12, (X[:50], Y[:50]), callbacks=[*own(), *others, Checkpoint(tmp_path, 1000, resume=True)])
+        return network.theta.tobytes(), without_seconds(history)
+
+    def interrupt(fit):
+        if fit.epoch == 7:
+            raise KeyboardInterrupt
+
+    network = Network([5, 12, 3], seed=1)
+    whole = Trainer(Network([5, 12, 3], seed=1), None, Adam(0.05), 20, 3)
+    history = whole.fit(X, Y, 12, (X[:50], Y[:50]), callbacks=own())
+    with pytest.raises(KeyboardInterrupt) if interrupted else contextlib.nullcontext():
+        fitted(network, *[interrupt] * interrupted)
+    assert fitted(network) == (whole.network.theta.tobytes(), without_seconds(history))
+    network.W[0][0] += 1
+    with pytest.raises(ValueError, match="of another fit: the start of the network"):
+        fitted(network)
+
+
+def test_other_data_are_refused_whichever_samples_differ(tmp_path):
+    """Every one is looked at, of up to a gigabyte."""
+    big = np.random.default_rng(1).normal(size=(300_000, 32))
+    y = (big[:, 0] > 0).astype(int)
+    for changed in range(2):
+        big[12_345] *= 1 - changed
+        with pytest.raises(ValueError, match="data is") if changed else contextlib.nullcontext():
+            Trainer(Network([32, 2], seed=0), batch_size=10_000).fit(
+                big, y, 1, callbacks=[Checkpoint(tmp_path, resume=True)])
+
+
 class _ThenInterrupts(Checkpoint):
     """Ctrl-C at the end of an epoch, when its checkpoint has been written."""
 

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 import fastbp
@@ -1205,6 +1206,43 @@ def test_predict_finds_the_target_without_the_options_beside_the_network(here, c
     Path("new.csv").write_text("".join(line.rpartition(",")[0] + "\n" for line in IRIS.splitlines()))
     printed = ok(call("predict", "m.safetensors", "new.csv")).splitlines()
     assert printed[0] == "sample,label" and len(printed) == 61 and printed[1][-1] in "xyz"
+
+
+def test_a_column_that_is_not_named_is_no_target(here, call):
+    """Of a network that was saved by Python, with the names of its features: a number of each row, say."""
+    frame = pandas.DataFrame(np.random.default_rng(0).normal(size=(30, 2)), columns=["a", "b"])
+    frame["id"] = np.arange(1000, 1030)
+    frame.to_csv("new.csv", index=False)
+    for y, output in ((frame.a, "identity"), (frame.a > 0, "softmax"), (np.where(frame.a > 0, "x", "y"), "softmax")):
+        net = Network([2, 1 if output == "identity" else 2], output=output)
+        Trainer(net).fit(frame[["a", "b"]], y)
+        net.save("net")
+        assert len(ok(call("predict", "net", "new.csv")).splitlines()) == 31
+    frame["id"] = net.predict(frame[["a", "b"]])
+    frame.to_csv("new.csv", index=False)
+    assert ok(call("predict", "net", "new.csv")) == "30 samples, accuracy 1\n"
+
+
+@pytest.mark.parametrize("option", [["--task", "classes"], ["--loss", "cross_entropy"]], ids=" ".join)
+def test_a_few_texts_among_classes(here, call, option):
+    """Most are numbers; the option says that they are names."""
+    rows = [f"{i % 5},{i % 7},{'ICU' if i % 9 == 0 else i % 3 + 1}\n" for i in range(60)]
+    Path("t.csv").write_text("a,b,ward\n" + "".join(rows))
+    refused(call("train", "t.csv"), "line 2, column 'ward': 'ICU' is no number, as most of the targets are; .*"
+                                    r"say so \(in the command: --task classes\)")
+    ok(call("train", "t.csv", *QUICK, *option, "--save", "net", "--quiet"))
+    assert Network.load("net").classes.tolist() == ["1", "2", "3", "ICU"]
+    assert "accuracy" in ok(call("predict", "net", "t.csv"))
+
+
+def test_a_file_of_somebody_else_is_not_written_over(here, call):
+    """The options are written beside the network, into a .toml of its name."""
+    Path("pyproject.toml").write_text("[project]\n")
+    refused(call("train", "labels.npz", *QUICK, "--save", "pyproject.safetensors"),
+            "the options would be written over pyproject.toml, which fastbp has not made; give the network another")
+    assert Path("pyproject.toml").read_text() == "[project]\n" and not Path("pyproject.safetensors").exists()
+    for _ in range(2):  # its own may be
+        ok(call("train", "labels.npz", *QUICK, "--save", "own.safetensors"))
 
 
 def test_layers_of_other_columns_are_not_taken_over(here, call):

@@ -491,6 +491,17 @@ def test_forward_follows_every_change_of_theta():
         np.testing.assert_allclose(net.forward(X), numpy_forward(net, X), atol=1e-6)
 
 
+def test_labels_of_outputs_that_are_nan():
+    """Say nothing: with a warning, and an accuracy that is NaN, too."""
+    net = Network([4, 8, 3], seed=0)
+    X = np.ones((10, 4))
+    net.W[0][:] = net.W[1][:] = 1e30
+    with pytest.warns(RuntimeWarning, match="10 of 10 outputs are NaN, and their labels say nothing"):
+        net.predict(X)
+    cost, accuracy = Trainer(net).evaluate(X, np.zeros(10, int))
+    assert np.isnan(cost) and np.isnan(accuracy)
+
+
 def test_earlier_outputs_stay():
     net = Network([4, 6, 2])
     first = net.forward(np.ones((3, 4)))

@@ -125,6 +125,11 @@ def test_what_is_nearly_right_is_told_how_to_be(settings, call, message):
         Network([784, 10]).take_layers(Network([784, 10]), 0)
 
 
+def test_none_is_no_callbacks_and_no_metrics():
+    trainer = Trainer(Network([784, 10], seed=0))
+    assert trainer.fit(X, Y, 1, callbacks=None, metrics=None).metrics == {}
+
+
 def test_more_threads_than_a_trainer_was_made_for():
     """Their board grows with them; the bits are the same."""
     trainer, other = (Trainer(Network([784, 64, 10], seed=1), None, Adam(), 50, threads=1) for _ in range(2))

@@ -47,7 +47,7 @@ def mnist() -> Dataset:
     return read_idx_folder(_MNIST_FOLDER)
 
 
-def load(source: str | os.PathLike[str], target: str | None = None) -> Dataset:
+def load(source: str | os.PathLike[str], target: str | None = None, classes: bool = False) -> Dataset:
     """Load a data set by name or from disk.
 
     Parameters
@@ -65,6 +65,8 @@ def load(source: str | os.PathLike[str], target: str | None = None) -> Dataset:
           sample, and the columns are called column1, column2, ...; unless a text in it stands over a column of numbers.
     target : str, optional
         Of a table: the column that holds the targets; None: the last one.
+    classes : bool
+        Of a table: texts among the targets, however few, make them all names of classes; else they do from half on.
 
     Returns
     -------
@@ -94,11 +96,12 @@ def load(source: str | os.PathLike[str], target: str | None = None) -> Dataset:
         raise DataError(f"{path}: the target {target!r} is a column of a table (.csv or .tsv), which this is not")
     if path.is_dir():
         return read_idx_folder(path)
-    return read_table(path, target) if is_table(path) else npz.read_npz(path)
+    return read_table(path, target, classes) if is_table(path) else npz.read_npz(path)
 
 
 def load_samples(source: str | os.PathLike[str], n_features: int | None = None, features: Sequence[str] | None = None,
-                 target: str | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+                 target: str | None = None, classes: Sequence[str] | None = None
+                 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Load samples to predict, with or without targets.
 
     Parameters
@@ -112,6 +115,9 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
         Of a table: names of the columns to take, in this order; others are left out.
     target : str, optional
         Of a table: the column that holds the targets, if it is there.
+    classes : sequence of str, optional
+        Of a table with `features` and without `target`: names of classes; the only column that is no feature holds the
+        targets if it holds nothing else.
 
     Returns
     -------
@@ -140,7 +146,7 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
     if path.is_dir():
         return read_idx_samples(path)
     if is_table(path):
-        return read_table_samples(path, n_features, features, target)
+        return read_table_samples(path, n_features, features, target, classes)
     return npz.read_samples(path)
 
 

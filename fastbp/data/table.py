@@ -29,8 +29,9 @@ Choice = Callable[[list[str], bool], tuple[list[str], str | None]]
 Array = npt.NDArray[Any]
 
 
-def read_table(path: Path, target: str | None = None) -> Dataset:
-    """Read a data set from a table; the targets are the column `target`, or else the last one.
+def read_table(path: Path, target: str | None = None, classes: bool = False) -> Dataset:
+    """Read a data set from a table; the targets are the column `target`, or else the last one. classes: texts among
+    them, however few, make them all names of classes.
 
     A million rows of ten features and a text took 7 s, on a processor that others used too; the csv module alone, 1 s.
     """
@@ -44,7 +45,7 @@ def read_table(path: Path, target: str | None = None) -> Dataset:
 
     other = "" if target is not None else ("; or, if it is what to predict, name it as the target (in the command: "
                                            "--target {!r})")
-    table, features, chosen, x, y = _read(path, choose, other)
+    table, features, chosen, x, y = _read(path, choose, other, classes)
     if y is None:
         raise DataError(f"{path}: the column {chosen!r} is empty; expected targets")
     dataset = Dataset(x, y, None, None)
@@ -53,16 +54,21 @@ def read_table(path: Path, target: str | None = None) -> Dataset:
 
 
 def read_table_samples(
-    path: Path, n_features: int | None, features: Sequence[str] | None, target: str | None
+    path: Path, n_features: int | None, features: Sequence[str] | None, target: str | None,
+    classes: Sequence[str] | None = None
 ) -> tuple[Array, Array | None]:
     """Read samples from a table, and their targets if it has them.
 
-    The columns are those named by `features`, in their order; others are left out, but the only other one is the target
-    if none is named. If `features` is None, they are all but the target, which is then the last one if there are more
-    than `n_features` and none is named. Without a header line as many columns as features are the features.
+    The columns are those named by `features`, in their order; others are left out, but for the target: that which is
+    named, or the only other one if it holds none but names of `classes`. If `features` is None, they are all but the
+    target, which is then the last one if there are more than `n_features` and none is named. Without a header line as
+    many columns as features are the features, and one more the target.
     """
+    names_of_classes = set(classes or ())
+    guessed = False
 
     def choose(names: list[str], has_header: bool) -> tuple[list[str], str | None]:
+        nonlocal guessed
         chosen = target if target in names else None
         if features is not None:
             missing = [name for name in features if name not in names]
@@ -77,12 +83,17 @@ def read_table_samples(
                                 f"trained with; found {_listed(names)}"
                                 + ("; that table had no header line, so leave it out here, too" if without else ""))
             others = [name for name in names if name not in features]
-            return list(features), others[0] if target is None and len(others) == 1 else chosen
+            if target is None and len(others) == 1:
+                chosen, guessed = others[0], not without
+            return list(features), chosen
         if target is None and n_features is not None and len(names) > n_features:
             chosen = names[-1]
         return [name for name in names if name != chosen], chosen
 
-    _, _, _, x, y = _read(path, choose)
+    def is_target(cells: list[str]) -> bool:
+        return not guessed or {cell.strip() for cell in cells} <= names_of_classes
+
+    _, _, _, x, y = _read(path, choose, classes=classes is not None, is_target=is_target)
     return x, y
 
 
@@ -103,10 +114,13 @@ def _listed(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _read(path: Path, choose: Choice, other: str = "") -> tuple["_Table", list[str], str | None, Array, Array | None]:
+def _read(path: Path, choose: Choice, other: str = "", classes: bool = False,
+          is_target: Callable[[list[str]], bool] = lambda cells: True
+          ) -> tuple["_Table", list[str], str | None, Array, Array | None]:
     """Return the table, the names of features and target, the features (n, n_features) as float64, and the targets.
 
-    other: what else to do about a text among the features, with {!r} for the name of its column.
+    other: what else to do about a text among the features, with {!r} for the name of its column; classes: see
+    `read_table`; is_target: whether the cells of the target's column are targets, else there are none.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -124,7 +138,9 @@ def _read(path: Path, choose: Choice, other: str = "") -> tuple["_Table", list[s
                     cells += columns[table.names.index(target)]
             if not blocks:
                 raise DataError(f"{path}: has a header line and no rows; expected at least one sample")
-            y = None if target is None else _targets(cells, table, table.names.index(target))
+            y = None
+            if target is not None and is_target(cells):
+                y = _targets(cells, table, table.names.index(target), classes)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8 ({error.reason}); expected a table, saved as UTF-8") from None
     except FileNotFoundError:
@@ -258,9 +274,9 @@ def _no_number(cell: str, table: _Table, column: int, row: int) -> DataError:
                      "column of 0 and 1 for each of several texts, or leave it out" + table.other.format(name))
 
 
-def _targets(cells: list[str], table: _Table, column: int) -> Array | None:
-    """Whole numbers, numbers, or if most cells are none of these, texts without the blanks around them; None if all
-    are missing."""
+def _targets(cells: list[str], table: _Table, column: int, classes: bool) -> Array | None:
+    """Whole numbers, numbers, or if half of the cells are none, or one is and they are names of classes, texts without
+    the blanks around them; None if all are missing."""
     kinds = {cell: _is_number(cell) for cell in set(cells)}
     missing = {cell for cell in kinds if cell.strip() in MISSING}
     if len(missing) == len(kinds):
@@ -270,9 +286,16 @@ def _targets(cells: list[str], table: _Table, column: int) -> Array | None:
         several = f", the first of {len(rows):,} in this column" if len(rows) > 1 else ""
         raise DataError(f"{_place(table, column, rows[0])}: the target is missing ({cells[rows[0]]!r}){several}; fill "
                         "it, or leave out the line; a class of that name needs another one")
-    if not any(kinds.values()) or 2 * sum(map(kinds.__getitem__, cells)) <= len(cells):
+    if all(kinds.values()):
+        return _whole(cells)
+    if classes or 2 * sum(map(kinds.__getitem__, cells)) <= len(cells):
         return np.array([cell.strip() for cell in cells])
-    return _whole(cells) if all(kinds.values()) else _numbers(cells, table, column, 0)
+    row = next(i for i, cell in enumerate(cells) if not kinds[cell])
+    if _number(cells[row]) is None:
+        raise DataError(f"{_place(table, column, row)}: {cells[row]!r} is no number, as most of the targets are; write "
+                        "it as one, or leave out the line; or, if they are names of classes, say so (in the command: "
+                        "--task classes)")
+    return _numbers(cells, table, column, 0)
 
 
 def _whole(cells: list[str]) -> Array:

@@ -95,10 +95,12 @@ class Record:
         return found[newest]
 
     def _check_starts(self, newest: Path, found: dict[Path, State]) -> None:
-        """Refuse checkpoints of a network that began elsewhere; one that is where the newest ended goes on, too, as in
-        a further call after Ctrl-C. What goes on has begun where the first fit did."""
+        """Refuse checkpoints of a network that began elsewhere; one that is where the newest ended, by itself or by a
+        callback, goes on, too, as in a further call after Ctrl-C. What goes on has begun where the first fit did."""
         tensors, there = found[newest]
-        ends = {fingerprint(theta) for theta in (tensors["theta"], *tensors["state"][-1:])}
+        theta = tensors["theta"]
+        best = [each.astype(theta.dtype) for name, each in tensors.items() if name.endswith(calls.ENDS_WITH)]
+        ends = {fingerprint(each) for each in (theta, *tensors["state"][-1:], *best)}
         if self.start in ends:
             self.start = there.get("start", "")
         for path, (_, there) in found.items():

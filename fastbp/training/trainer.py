@@ -268,7 +268,9 @@ class Trainer(Settings):
         names.teach(self.network)
         self.network.multilabel = data.t.kind == MULTILABEL
 
-    def _callbacks(self, callbacks: Iterable[Callback]) -> list[Callback]:
+    def _callbacks(self, callbacks: Iterable[Callback] | None) -> list[Callback]:
+        if callbacks is None:
+            return []
         if not isinstance(callbacks, Iterable):
             raise TypeError(f"callbacks must be a sequence of functions, got {callbacks!r}; give [{callbacks!r}]")
         watchers = list(callbacks)
