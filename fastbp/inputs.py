@@ -250,7 +250,7 @@ def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, count
         balanced: Array = np.where(there, counts.sum() / (max(1, there.sum()) * np.where(there, counts, 1)), 0.0)
         return balanced
     if not isinstance(class_weight, Mapping):
-        raise TypeError(f'class_weight must be "balanced" or a weight for each label, {0: 1, 1: 5} say, got '
+        raise TypeError('class_weight must be "balanced" or a weight for each label, {0: 1, 1: 5} say, got '
                         f"{class_weight!r}")
     weights = np.ones(len(counts))
     for label, weight in class_weight.items():

@@ -127,7 +127,7 @@ def test_weights_of_chosen_samples():
     ({"sample_weight": np.zeros(10)}, ValueError, "all samples have weight 0"),
     ({"sample_weight": ["a"] * 10}, TypeError, "sample_weight holds text, such as 'a': give numbers"),
     ({"class_weight": "even"}, ValueError, "unknown class_weight 'even'; valid: balanced"),
-    ({"class_weight": [1, 2]}, TypeError, 'class_weight must be "balanced" or a weight for each label, {0: 1, 1: 5} say'),
+    ({"class_weight": [1, 2]}, TypeError, 'class_weight must be "balanced" or a weight for each label, {0: 1, 1: 5}'),
     ({"class_weight": {0: -1}}, ValueError, "class_weight of 0 must be a finite number >= 0, got -1"),
     ({"class_weight": {0.5: 1}}, TypeError, "a label of class_weight must be a whole number, got 0.5"),
 ])
