@@ -65,8 +65,8 @@ class Network:
     weights : str or function, optional
         How all weights start: lecun_normal, lecun_uniform, glorot_normal, glorot_uniform, he_normal, he_uniform,
         orthogonal, zeros, or a function (generator, n_in, n_out) -> array (n_in, n_out). None: for each layer what its
-        activation wants, he_normal for relu and its like (leaky_relu, elu, gelu, gelu_tanh, silu), lecun_normal for
-        selu, glorot_uniform for the others. Biases start at 0.
+        activation wants: lecun_normal for selu, he_normal for relu and its smooth or leaky like, glorot_uniform for
+        identity, sigmoid, tanh, softplus and softmax. Biases start at 0.
     input_scale : float
         > 0. What inputs are multiplied by as they are read, of whatever type they are: 1/255 for images of bytes.
 
@@ -160,7 +160,7 @@ class Network:
         if weights is not None and not callable(weights):
             weights = one_of("weights", weights, INITIALIZERS, initialization.ALIASES)
         for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
-            chosen = MATCHING.get(activation, "glorot_uniform") if weights is None else weights
+            chosen = MATCHING[activation] if weights is None else weights
             make = INITIALIZERS[chosen] if isinstance(chosen, str) else chosen
             made = np.asarray(make(generator(WEIGHTS, seed, l), *W.shape))
             if made.shape != W.shape:

@@ -71,6 +71,7 @@ def disagreement(cost, theta, gradient, draw, h=1e-5):
 
 
 TOLERANCE = 1e-6
+KINKED = [activations.CODES[name] for name in ("relu", "leaky_relu", "selu")]
 
 
 def away_from_kinks(sizes, hidden, output, loss, n):
@@ -83,7 +84,7 @@ def away_from_kinks(sizes, hidden, output, loss, n):
         net = Net(sizes, hidden, output, loss, n, seed)
         net.cost(net.theta)
         kinked = [z for z, layer in zip(net.workspace.z, net.layers, strict=True)
-                  if layer[ACTIVATION] in (activations.RELU, activations.LEAKY_RELU, activations.SELU)]
+                  if layer[ACTIVATION] in KINKED]
         if all(np.abs(z).min() > 1e-3 for z in kinked):
             return net
     raise AssertionError("every network drawn has a z too near to 0")

@@ -387,7 +387,7 @@ LOSS = "unknown loss {!r}; valid: quadratic, binary_cross_entropy, cross_entropy
         ({"hidden": [["relu"]]}, ValueError, r"unknown hidden activation \['relu'\]; valid: "),
         ({"hidden": ["relu", "relu"]}, ValueError, "hidden names 2 activations for 1 hidden layer"),
         ({"hidden": []}, ValueError, "hidden names 0 activations for 1 hidden layer"),
-        ({"hidden": "mish", "layer_sizes": [3, 2]}, ValueError, HIDDEN.format("mish")),
+        ({"hidden": "step", "layer_sizes": [3, 2]}, ValueError, HIDDEN.format("step")),
         ({"output": "cubic"}, ValueError, OUTPUT.format("cubic")),
         ({"output": None}, ValueError, OUTPUT.format(None)),
         ({"output": ["softmax"]}, ValueError, r"unknown output activation \['softmax'\]; valid: "),

@@ -12,20 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from fastbp.core import call
-from fastbp.core.activations import (
-    ELU,
-    GELU,
-    GELU_TANH,
-    IDENTITY,
-    LEAKY_RELU,
-    RELU,
-    SELU,
-    SIGMOID,
-    SILU,
-    SOFTMAX,
-    SOFTPLUS,
-    TANH,
-)
+from fastbp.core.activations import CODES, SOFTMAX
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
 from fastbp.core.rules import (
     ADAM_RULE,
@@ -169,11 +156,14 @@ def log_sum_exp(z):
     return np.logaddexp.reduce(z, axis=1)
 
 
-F = {IDENTITY: identity, SIGMOID: sigmoid, TANH: tanh, RELU: relu, LEAKY_RELU: leaky_relu, ELU: elu, SELU: selu,
-     GELU: gelu, GELU_TANH: gelu_tanh, SILU: silu, SOFTPLUS: softplus, SOFTMAX: softmax}
-F_PRIME = {IDENTITY: identity_prime, SIGMOID: sigmoid_prime, TANH: tanh_prime, RELU: relu_prime,
-           LEAKY_RELU: leaky_relu_prime, ELU: elu_prime, SELU: selu_prime, GELU: gelu_prime,
-           GELU_TANH: gelu_tanh_prime, SILU: silu_prime, SOFTPLUS: softplus_prime}
+ACTIVATIONS = {  # f and f' of each; those of softmax are of whole rows
+    "identity": (identity, identity_prime), "sigmoid": (sigmoid, sigmoid_prime), "tanh": (tanh, tanh_prime),
+    "relu": (relu, relu_prime), "leaky_relu": (leaky_relu, leaky_relu_prime), "elu": (elu, elu_prime),
+    "selu": (selu, selu_prime), "gelu": (gelu, gelu_prime), "gelu_tanh": (gelu_tanh, gelu_tanh_prime),
+    "silu": (silu, silu_prime), "softplus": (softplus, softplus_prime), "softmax": (softmax, None),
+}
+F = {CODES[name]: f for name, (f, _) in ACTIVATIONS.items()}
+F_PRIME = {CODES[name]: f_prime for name, (_, f_prime) in ACTIVATIONS.items() if f_prime}
 
 
 def through_activation(activation, z, slope):
