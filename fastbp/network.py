@@ -513,8 +513,9 @@ def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
         own = "; of your own function make one: losses.Custom(function)" if callable(loss) else ""
         raise TypeError(f"loss must be a name or one of fastbp.losses, got {loss!r}{own}")
     if loss.outputs and output not in loss.outputs:
-        raise ValueError(f"loss {loss} needs {' or '.join(loss.outputs)} outputs, the network has {output}; quadratic, "
-                         "mean_absolute and huber take any output")
+        others = ", ".join(name for name, kind in losses.LOSSES.items() if not kind.outputs)
+        raise ValueError(f"loss {loss} needs {' or '.join(loss.outputs)} outputs, the network has {output}; these take "
+                         f"any output: {others}")
     return loss
 
 
@@ -582,8 +583,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     y : array_like
         Labels (n,), names of the network's classes (n,), or rows of targets (n, n_out).
     loss : str or one of fastbp.losses, optional
-        quadratic, binary_cross_entropy, cross_entropy, mean_absolute, huber, poisson; None: the one that matches the
-        output.
+        As of Trainer; None: the one that matches the output.
     threads : int, optional
         The result is bitwise the same for every number.
     sample_weight : array_like (n,), optional

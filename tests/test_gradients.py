@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import test_equations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,12 +14,8 @@ from fastbp.network import CAPACITY, check_loss
 from fastbp.optimizers import SGD
 from fastbp.workspace import Workspace, parameter_offsets
 
-PAIRS = [
-    ("quadratic", "identity"), ("quadratic", "sigmoid"), ("quadratic", "tanh"), ("quadratic", "relu"),
-    ("quadratic", "softmax"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "softmax"),
-    ("mean_absolute", "identity"), ("mean_absolute", "softplus"), ("huber", "identity"), ("huber", "tanh"),
-    ("poisson", "softplus"), (losses.CrossEntropy(label_smoothing=0.2), "softmax"), (losses.Huber(0.3), "silu"),
-]
+PAIRS = [(loss, output) for loss, output, _ in test_equations.PAIRS] + [
+    ("mean_absolute", "softplus"), ("huber", "identity"), (losses.Huber(0.3), "silu")]
 MATCHING = [("quadratic", "identity"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "softmax")]
 
 

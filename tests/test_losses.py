@@ -7,10 +7,12 @@ import pickle
 import numba
 import numpy as np
 import pytest
+import test_equations
 
 from fastbp import SGD, DivergenceError, Network, Trainer, cost_and_gradient, losses
 from fastbp.core import equations, reference
 from fastbp.core.activations import CODES
+from fastbp.core.costs import CODES as CODES_OF_LOSSES
 from fastbp.core.costs import COSTS, CUSTOM, NO_LOSS, Cost
 
 
@@ -128,9 +130,14 @@ def test_a_loss_with_an_unknown_code_is_refused():
 
 
 def test_the_table_of_losses():
-    """One row a code, in their order; every code has its settings; what a loss has of its own is named in its Cost."""
+    """One row a code; every row has its settings, its oracle, and a pair of the tests by equations and differences;
+    what a loss has of its own is named in its Cost."""
     kinds = {kind.code: kind for kind in losses.LOSSES.values()} | {CUSTOM: losses.Custom}
-    assert [row.code for row in COSTS] == list(range(len(COSTS))) == sorted(kinds)
+    assert sorted(row.code for row in COSTS) == list(range(len(COSTS))) == sorted(kinds)
+    assert {row.name for row in COSTS} - {"custom"} == set(losses.LOSSES) == set(reference.LOSSES)
+    assert {loss for loss, *_ in test_equations.PAIRS if isinstance(loss, str)} == set(losses.LOSSES)
+    assert [CODES_OF_LOSSES[name] for name in ("quadratic", "binary_cross_entropy", "cross_entropy", "mean_absolute",
+                                               "huber", "poisson", "custom")] == list(range(7))
     assert losses.Huber(0.3).rule() == Cost(losses.Huber.code, threshold=0.3)
     assert losses.CrossEntropy(0.1).rule() == Cost(losses.CrossEntropy.code, label_smoothing=0.1)
     for code in set(kinds) - {CUSTOM, losses.Huber.code}:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from fastbp.core import call
 from fastbp.core.activations import CODES, SOFTMAX
-from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY
+from fastbp.core.costs import CODES as LOSS_CODES
 from fastbp.core.rules import (
     ADAM_RULE,
     BETA1,
@@ -173,22 +175,39 @@ def through_activation(activation, z, slope):
     return slope * F_PRIME[activation](z)
 
 
-def cost(loss, z, a, t):
-    """Cost of each sample, (n,)."""
-    if loss.code == QUADRATIC:
-        return ((a - t) ** 2).sum(axis=1) / 2
-    if loss.code == MEAN_ABSOLUTE:
-        return np.abs(a - t).sum(axis=1)
-    if loss.code == HUBER:
-        r, threshold = np.abs(a - t), loss.threshold
-        return np.where(r <= threshold, r**2 / 2, threshold * (r - threshold / 2)).sum(axis=1)
-    if loss.code == BINARY_CROSS_ENTROPY:  # -t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)
-        return (np.logaddexp(0, z) - t * z).sum(axis=1)
-    if loss.code == CROSS_ENTROPY:  # -sum t log(a) at a = softmax(z)
-        return log_sum_exp(z) - (smoothed(t, loss) * z).sum(axis=1)
-    if loss.code == POISSON:
-        return (a - t * np.log(a)).sum(axis=1)
-    raise ValueError(f"unknown loss {loss}")
+def quadratic(loss, z, a, t):
+    return ((a - t) ** 2).sum(axis=1) / 2
+
+
+def quadratic_slope(loss, a, t):
+    return a - t
+
+
+def mean_absolute(loss, z, a, t):
+    return np.abs(a - t).sum(axis=1)
+
+
+def mean_absolute_slope(loss, a, t):
+    return np.sign(a - t)
+
+
+def huber(loss, z, a, t):
+    r, threshold = np.abs(a - t), loss.threshold
+    return np.where(r <= threshold, r**2 / 2, threshold * (r - threshold / 2)).sum(axis=1)
+
+
+def huber_slope(loss, a, t):
+    return np.clip(a - t, -loss.threshold, loss.threshold)
+
+
+def binary_cross_entropy(loss, z, a, t):
+    """-t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)."""
+    return (np.logaddexp(0, z) - t * z).sum(axis=1)
+
+
+def cross_entropy(loss, z, a, t):
+    """-sum t log(a) at a = softmax(z)."""
+    return log_sum_exp(z) - (smoothed(t, loss) * z).sum(axis=1)
 
 
 def smoothed(t, loss):
@@ -196,17 +215,34 @@ def smoothed(t, loss):
     return (1 - loss.label_smoothing) * t + loss.label_smoothing / t.shape[1]
 
 
+def poisson(loss, z, a, t):
+    return (a - t * np.log(a)).sum(axis=1)
+
+
+def poisson_slope(loss, a, t):
+    return 1 - t / a
+
+
+LOSSES: dict[str, tuple[Any, Any]] = {  # cost, and slope dE/da; None where that cancels f': see output_error
+    "quadratic": (quadratic, quadratic_slope), "mean_absolute": (mean_absolute, mean_absolute_slope),
+    "huber": (huber, huber_slope), "binary_cross_entropy": (binary_cross_entropy, None),
+    "cross_entropy": (cross_entropy, None), "poisson": (poisson, poisson_slope),
+}
+BY_CODE = {LOSS_CODES[name]: functions for name, functions in LOSSES.items()}
+
+
+def cost(loss, z, a, t):
+    """Cost of each sample, (n,)."""
+    if loss.code not in BY_CODE:
+        raise ValueError(f"unknown loss {loss}")
+    return BY_CODE[loss.code][0](loss, z, a, t)
+
+
 def slope(loss, a, t):
     """dE/da of each sample, of the losses that are written in a."""
-    if loss.code == QUADRATIC:
-        return a - t
-    if loss.code == MEAN_ABSOLUTE:
-        return np.sign(a - t)
-    if loss.code == HUBER:
-        return np.clip(a - t, -loss.threshold, loss.threshold)
-    if loss.code == POISSON:
-        return 1 - t / a
-    raise ValueError(f"unknown loss {loss}")
+    if loss.code not in BY_CODE or BY_CODE[loss.code][1] is None:
+        raise ValueError(f"unknown loss {loss}")
+    return BY_CODE[loss.code][1](loss, a, t)
 
 
 def parameters(vector, layer):
