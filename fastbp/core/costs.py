@@ -15,6 +15,7 @@ missing.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import namedtuple
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from fastbp.core import compiler
 from fastbp.core.activations import multiply_by_prime
 from fastbp.core.compiler import out_of_line
 from fastbp.core.simd.memory import ahead, number
-from fastbp.core.simd.vectors import I64
+from fastbp.core.simd.vectors import by_cases
 
 
 class Cost(NamedTuple):
@@ -151,37 +152,14 @@ def check_code(code: int) -> None:
         raise ValueError(f"unknown loss code {code!r}; valid: {', '.join(map(str, sorted(CODES.values())))}")
 
 
-def _emit_call(context, builder, function, kinds, values):
-    """Emits a call of a compiled function. It is typed here, and not with the caller: a function that is compiled
-    both alone and under `linking` is another in each, and Numba keeps types for both."""
-    typing = context.typing_context
-    kind = typing.resolve_value_type(function)
-    call = context.get_function(kind, typing.resolve_function_type(kind, kinds, {}))
-    context.add_linking_libs(getattr(call, "libs", ()))
-    return call(builder, values)
-
-
 @intrinsic
 def _cost_by(typing, code, arguments):
     """The cost by the kernel with this code, called with a tuple of arguments; NaN by a code of none."""
     def emit(context, builder, signature, values):
         given = [builder.extract_value(values[1], i) for i in range(len(arguments))]
-        asked, end = builder.block, builder.append_basic_block("chosen")
-        choice = builder.switch(values[0], end)
-        costs = [(ir.Constant(ir.DoubleType(), math.nan), asked)]
-        for row in COSTS:
-            if row.kernel is None:
-                continue
-            case = builder.append_basic_block("case")
-            choice.add_case(I64(row.code), case)
-            builder.position_at_end(case)
-            costs.append((_emit_call(context, builder, row.kernel, tuple(arguments), given), builder.block))
-            builder.branch(end)
-        builder.position_at_end(end)
-        cost = builder.phi(ir.DoubleType())
-        for value, block in costs:
-            cost.add_incoming(value, block)
-        return cost
+        cases = {row.code: functools.partial(compiler.emit_call, context, builder, row.kernel, tuple(arguments), given)
+                 for row in COSTS if row.kernel is not None}
+        return by_cases(builder, values[0], cases, ir.Constant(ir.DoubleType(), math.nan))
 
     return types.float64(types.int64, arguments), emit
 

@@ -2,13 +2,13 @@
 
 Such a function is written once, with operators and what is named here, and is called once, while code is emitted: its
 arguments are then `Numbers`, on which each operator emits an instruction. `each` puts the loops around it, `by_code`
-around several of which a code chooses one as the program runs. Left to the
-compiler's vectoriser, tanh took 1.4 to 2.6 times as long, since that loads every constant at every step and works on
-the last numbers of each row by themselves.
+around several of which a code chooses one as the program runs. Left to the compiler's vectoriser, tanh took 1.4 to 2.6
+times as long, since that loads every constant at every step and works on the last numbers of each row by themselves.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core.simd.memory import check_contiguous, data_of
-from fastbp.core.simd.vectors import I1, I32, I64, Loop, Vectors
+from fastbp.core.simd.vectors import I1, I32, I64, Loop, Vectors, by_cases
 
 
 class Numbers:
@@ -177,23 +177,14 @@ def by_code(functions: Mapping[int, Callable[..., Numbers] | None]) -> Any:
             vectors = Vectors(builder, types.CPointer(arrays[0].dtype))
             places = [data_of(context, builder, kind, builder.extract_value(arguments[1], i))
                       for i, kind in enumerate(arrays)]
-            asked, end = builder.block, builder.append_basic_block("chosen")
-            choice = builder.switch(arguments[0], end)
-            known = []
-            for number, compute in functions.items():
-                case = builder.append_basic_block("case")
-                choice.add_case(I64(number), case)
-                builder.position_at_end(case)
+
+            def case(compute):
                 if compute is not None:
                     _emit_rows(vectors, compute, places, *arguments[2:5])
-                known.append(builder.block)
-                builder.branch(end)
-            builder.position_at_end(end)
-            found = builder.phi(I1)
-            found.add_incoming(I1(0), asked)
-            for block in known:
-                found.add_incoming(I1(1), block)
-            return found
+                return I1(1)
+
+            cases = {code: functools.partial(case, compute) for code, compute in functions.items()}
+            return by_cases(builder, arguments[0], cases, I1(0))
 
         return types.boolean(types.int64, arrays, types.int64, types.int64, types.int64), emit
 
