@@ -24,6 +24,7 @@ class Loss:
     """What all losses have in common."""
 
     name: ClassVar[str]
+    aliases = tuple[str, ...]()  # its names in other libraries, as checks.one_of compares them
     outputs = tuple[str, ...]()  # the activations that it is for; (): any
     code: ClassVar[int]  # by its name in the table of core/costs.py, unless it says its own
 
@@ -56,6 +57,7 @@ class Quadratic(Loss):
     """
 
     name = "quadratic"
+    aliases = ("mse", "meansquarederror", "squarederror", "mseloss")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class MeanAbsolute(Loss):
     outputs elsewhere."""
 
     name = "mean_absolute"
+    aliases = ("mae", "meanabsoluteerror", "absoluteerror", "l1loss")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Huber(Loss):
 
     threshold: float = 1.0
     name = "huber"
+    aliases = ("huberloss", "smoothl1", "smoothl1loss")
 
     def __post_init__(self) -> None:
         settle(self, "threshold", positive)
@@ -95,6 +99,7 @@ class BinaryCrossEntropy(Loss):
     """−Σ t log a + (1 − t) log(1 − a), in nats: each output a class of its own, of which any number may hold."""
 
     name = "binary_cross_entropy"
+    aliases = ("bce", "binarycrossentropyloss", "bceloss")
     outputs = ("sigmoid",)
 
     def check_targets(self, rows: Array, name: str) -> None:
@@ -123,6 +128,7 @@ class CrossEntropy(Loss):
 
     label_smoothing: float = 0.0
     name = "cross_entropy"
+    aliases = ("logloss", "categoricalcrossentropy", "sparsecategoricalcrossentropy", "crossentropyloss")
     outputs = ("softmax",)
 
     def __post_init__(self) -> None:
@@ -149,6 +155,7 @@ class Poisson(Loss):
     """Σ a − t log a: the outputs are the rates of counts t >= 0, without what does not depend on them."""
 
     name = "poisson"
+    aliases = ("poissonnll",)
     outputs = ("softplus",)
 
     def check_targets(self, rows: Array, name: str) -> None:
@@ -158,16 +165,8 @@ class Poisson(Loss):
 
 LOSSES: dict[str, type[Any]] = {kind.name: kind for kind in (
     Quadratic, BinaryCrossEntropy, CrossEntropy, MeanAbsolute, Huber, Poisson)}
-# Names in other libraries; see checks.one_of. What "log_loss" means depends on the output: see network.check_loss.
-ALIASES = {
-    "mse": "quadratic", "meansquarederror": "quadratic", "squarederror": "quadratic", "mseloss": "quadratic",
-    "mae": "mean_absolute", "meanabsoluteerror": "mean_absolute", "absoluteerror": "mean_absolute",
-    "l1loss": "mean_absolute", "huberloss": "huber", "smoothl1": "huber", "smoothl1loss": "huber",
-    "bce": "binary_cross_entropy", "binarycrossentropyloss": "binary_cross_entropy", "bceloss": "binary_cross_entropy",
-    "logloss": "cross_entropy", "categoricalcrossentropy": "cross_entropy",
-    "sparsecategoricalcrossentropy": "cross_entropy", "crossentropyloss": "cross_entropy",
-    "poissonnll": "poisson",
-}
+# What "log_loss" means depends on the output: see network.check_loss.
+ALIASES = {alias: kind.name for kind in LOSSES.values() for alias in kind.aliases}
 
 
 @dataclass(frozen=True)

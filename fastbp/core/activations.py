@@ -4,11 +4,11 @@ What takes x, as tanh does, is called with `Numbers` while code is emitted (see 
 
 To add an activation:
 1. here, f and f' as functions of Numbers, with their errors and source in the docstrings, and a row of ACTIVATIONS;
-2. in core/reference.py, both once more in plain NumPy, and its entry of ACTIVATIONS there;
+2. in core/reference.py, both in plain NumPy: functions of its name and of its name with _prime;
 3. in tests/test_activations.py, its entry of CURVES: f with more digits, the error promised, the values at the ends;
-4. its name in the docstring of Network, for readers.
-The code that chooses, names, messages, the command's options and initial weights come from the table, and the tests
-that compare it with the oracle and with central differences do too; others fail if 2 or 3 is missing.
+4. its name in the docstring of Network and in the README, for readers.
+The code that chooses, names, messages, the command's options, initial weights and the comparisons with the oracle and
+with central differences come from the table; tests fail if 2 or 3 is missing.
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
 To add a loss:
 1. here, its kernel, with its equation in the docstring, and a row of COSTS; a number of its own is a field of Cost and
    of the slip's;
-2. in core/reference.py, cost and slope once more in plain NumPy, and its entry of LOSSES there;
-3. in fastbp/losses.py, its settings: what users call it, which outputs it is for, what it asks of targets, its name
-   in LOSSES;
-4. in tests/test_losses.py, its cost and error worked by hand: a row of BY_HAND; in tests/test_equations.py, a row of
-   PAIRS with an output, which the comparisons with the oracle and with central differences share;
-5. its name in the docstring of Trainer, for readers.
-The code that chooses, names, messages and the command's options come from the tables; tests fail if 2, 3 or 4 is
-missing.
+2. in core/reference.py, the same in plain NumPy from a and t: functions of its name and of its name with _slope;
+3. in fastbp/losses.py, its settings: what users and other libraries call it, which outputs it is for, what it asks of
+   targets; and the class in LOSSES;
+4. in tests/test_losses.py, its cost and error worked by hand: a row of BY_HAND; if it asks something of targets, such
+   ones in `draw_targets` of tests/test_equations.py;
+5. its name in the docstring of Trainer and in the README, for readers.
+The code that chooses, names, messages, the command's options and the comparisons with the oracle and with central
+differences come from the tables; tests fail if 2, 3 or 4 is missing.
 """
 
 from __future__ import annotations

@@ -158,12 +158,8 @@ def log_sum_exp(z):
     return np.logaddexp.reduce(z, axis=1)
 
 
-ACTIVATIONS = {  # f and f' of each; those of softmax are of whole rows
-    "identity": (identity, identity_prime), "sigmoid": (sigmoid, sigmoid_prime), "tanh": (tanh, tanh_prime),
-    "relu": (relu, relu_prime), "leaky_relu": (leaky_relu, leaky_relu_prime), "elu": (elu, elu_prime),
-    "selu": (selu, selu_prime), "gelu": (gelu, gelu_prime), "gelu_tanh": (gelu_tanh, gelu_tanh_prime),
-    "silu": (silu, silu_prime), "softplus": (softplus, softplus_prime), "softmax": (softmax, None),
-}
+# f and f' of each, found by their names; that of softmax, None, is of whole rows
+ACTIVATIONS = {name: (globals()[name], globals().get(f"{name}_prime")) for name in CODES}
 F = {CODES[name]: f for name, (f, _) in ACTIVATIONS.items()}
 F_PRIME = {CODES[name]: f_prime for name, (_, f_prime) in ACTIVATIONS.items() if f_prime}
 
@@ -223,11 +219,9 @@ def poisson_slope(loss, a, t):
     return 1 - t / a
 
 
-LOSSES: dict[str, tuple[Any, Any]] = {  # cost, and slope dE/da; None where that cancels f': see output_error
-    "quadratic": (quadratic, quadratic_slope), "mean_absolute": (mean_absolute, mean_absolute_slope),
-    "huber": (huber, huber_slope), "binary_cross_entropy": (binary_cross_entropy, None),
-    "cross_entropy": (cross_entropy, None), "poisson": (poisson, poisson_slope),
-}
+# Cost, and slope dE/da, found by their names; None where that cancels f', see output_error
+LOSSES: dict[str, tuple[Any, Any]] = {
+    name: (globals()[name], globals().get(f"{name}_slope")) for name in LOSS_CODES if name != "custom"}
 BY_CODE = {LOSS_CODES[name]: functions for name, functions in LOSSES.items()}
 
 
