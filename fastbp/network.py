@@ -56,7 +56,7 @@ class Network:
         Neurons of the input, of each hidden layer and of the output: at least two numbers, each >= 1.
     hidden : str or sequence of str
         Activation of the hidden layers, one for all or one each: identity, sigmoid, tanh, relu, leaky_relu, elu, selu,
-        gelu, gelu_tanh (its tanh form), silu, softplus; formulas, errors and sources are in fastbp.core.activations.
+        gelu, gelu_tanh (its tanh form), silu, mish, softplus; formulas, errors and sources: fastbp.core.activations.
     output : str
         Activation of the output: those and, for 2 outputs or more, softmax.
     dtype : "float32" or "float64"

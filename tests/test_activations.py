@@ -198,6 +198,9 @@ CURVES = {
     "gelu_tanh": Curve(lambda x: x * logistic(cubic(x)[0]), (-9.5, -20.5), 4.0, (0, 1e30), (0, 1),
                        lambda x: (logistic(cubic(x)[0])
                                   + x * logistic(cubic(x)[0]) * logistic(-cubic(x)[0]) * cubic(x)[1])),
+    "mish": Curve(lambda x: x * np.tanh(np.logaddexp(0, x)), (-87, -708), 5.0, (0, 1e30), (0, 1),
+                  lambda x: (np.tanh(np.logaddexp(0, x))
+                             + x * logistic(x) * (1 - np.tanh(np.logaddexp(0, x)) ** 2))),
 }
 PARTS = {
     # what they are made of: in NumPy, the lowest arguments, ulp promised

@@ -218,6 +218,31 @@ def gelu_tanh_prime(x):
     return fma(x * s, rest * slope, s)
 
 
+def _mish_parts(x):
+    """(n, d, d - n, e**-|x|) with tanh(softplus(x)) = n / d: from e**-|x|, so that nothing overflows or cancels.
+
+    With y = e**x that is (y**2 + 2 y) / (y**2 + 2 y + 2); for x > 0 both are multiplied by e**-2x.
+    """
+    e = exp(-abs(x))
+    n = where(x < 0, e * (e + 2), 2 * e + 1)
+    rest = where(x < 0, 2, 2 * e * e)
+    return n, n + rest, rest, e
+
+
+def mish(x):
+    """x tanh(softplus(x)) (Misra 2019, arXiv:1908.08681); within 5 ulp, and 0 below -87 or -708."""
+    n, d, _, _ = _mish_parts(x)
+    return where(x < (-87.0 if x.single else -708.0), 0, x * (n / d))
+
+
+def mish_prime(x):
+    """t + x s (1 - t**2) with t = tanh(softplus(x)), s = sigmoid(x); the error is below 2 ulp of 1."""
+    x = _within(x, 87.0, 708.0)
+    n, d, rest, e = _mish_parts(x)
+    t, s = n / d, where(x < 0, e, 1) / (1 + e)
+    return fma(x * s * (rest / d), 1 + t, t)
+
+
 Z, A, SIGN = "z", "a", "sign of a"  # what f' is written in; see WHOLE
 
 
@@ -245,6 +270,7 @@ ACTIVATIONS = (
     Row("gelu", 8, gelu, gelu_prime, Z, "he_normal"),
     Row("gelu_tanh", 9, gelu_tanh, gelu_tanh_prime, Z, "he_normal"),
     Row("silu", 10, silu, silu_prime, Z, "he_normal"),
+    Row("mish", 12, mish, mish_prime, Z, "he_normal"),
     Row("softplus", 11, softplus, sigmoid, Z),
     Row("softmax", SOFTMAX, None, None, A, rare=False),
 )

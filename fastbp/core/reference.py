@@ -143,6 +143,14 @@ def softplus_prime(z):
     return sigmoid(z)
 
 
+def mish(z):
+    return z * np.tanh(softplus(z))
+
+
+def mish_prime(z):
+    return np.tanh(softplus(z)) + z * tanh_prime(softplus(z)) * sigmoid(z)
+
+
 def softmax(z):
     return np.exp(z - log_sum_exp(z)[:, np.newaxis])
 
