@@ -163,8 +163,17 @@ class Poisson(Loss):
             raise ValueError(f"{name} must be at least 0 for {self}, found {rows.min()}")
 
 
+@dataclass(frozen=True)
+class Cosine(Loss):
+    """1 − cos(a, t), from 0 to 2: how far the outputs, as a vector, are from the direction of the targets, whatever the
+    length of either. It is 1, without a gradient, for a sample whose outputs or targets are all 0."""
+
+    name = "cosine"
+    aliases = ("cosinesimilarity", "cosineembedding", "cosineembeddingloss", "cosinedistance")
+
+
 LOSSES: dict[str, type[Any]] = {kind.name: kind for kind in (
-    Quadratic, BinaryCrossEntropy, CrossEntropy, MeanAbsolute, Huber, Poisson)}
+    Quadratic, BinaryCrossEntropy, CrossEntropy, MeanAbsolute, Huber, Poisson, Cosine)}
 # What "log_loss" means depends on the output: see network.check_loss.
 ALIASES = {alias: kind.name for kind in LOSSES.values() for alias in kind.aliases}
 

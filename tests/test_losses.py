@@ -28,6 +28,14 @@ BY_HAND = [
     (losses.MeanAbsolute(), "identity", [1, -2, 5], [0, 1, 5], 1 + 3, [1, -1, 0]),
     (losses.Huber(), "identity", [0.5, -2, 1], [0, 1, 0], 0.125 + (3 - 0.5) + 0.5, [0.5, -1, 1]),
     (losses.Huber(2), "identity", [0.5, -2], [0, 1], 0.125 + 2 * (3 - 1), [0.5, -2]),
+    # a = (3, 4), of length 5; t = (0, 2): cos = 4/5, and the slope (cos a / 5 - t / 2) / 5
+    (losses.Cosine(), "identity", [3, 4], [0, 2], 1 - 0.8, [0.48 / 5, (0.64 - 1) / 5]),
+    (losses.Cosine(), "identity", [0, 0], [0, 2], 1, [0, 0]),
+    (losses.Cosine(), "identity", [3, 4], [0, 0], 1, [0, 0]),
+    (losses.Cosine(), "identity", [0.3, -0.4], [0.3, -0.4], 0, [0, 0]),
+    # An angle of which 1 - cos has no digits in float32; squares that overflow there
+    (losses.Cosine(), "identity", [1, 2**-20], [3, 0], 2 * math.sin(math.atan(2**-20) / 2) ** 2, [-(2**-40), 2**-20]),
+    (losses.Cosine(), "identity", [3e30, 4e30], [0, 2e30], 1 - 0.8, [0, 0]),
     # tanh' = 1 - tanh^2 at 0 is 1
     (losses.MeanAbsolute(), "tanh", [0.0], [0.5], 0.5, [-1]),
     (losses.BinaryCrossEntropy(), "sigmoid", [math.log(3), 0], [1, 0], math.log(4 / 3) + math.log(2), [0.75 - 1, 0.5]),

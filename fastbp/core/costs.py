@@ -121,6 +121,30 @@ def poisson(z, a, t, error, n, loss):
     return cost
 
 
+@compiler.inner
+def cosine(z, a, t, error, n, loss):
+    """1 - cos(a, t), of slope (cos(a, t) a / |a| - t / |t|) / |a|; 1, of slope 0, if a or t is 0 everywhere.
+
+    As 1/2 |a / |a| - t / |t||^2, which is exact for small angles, too; in float64 (by 1.0) whatever the type, as
+    squares of float32 could overflow.
+    """
+    squares_of_a, squares_of_t, cost = 0.0, 0.0, 0.0
+    for j in range(n):
+        squares_of_a += 1.0 * a[j] * a[j]
+        squares_of_t += 1.0 * t[j] * t[j]
+    if squares_of_a == 0 or squares_of_t == 0:
+        for j in range(n):
+            error[j] = 0
+        return 1.0
+    per_a, per_t = 1 / math.sqrt(squares_of_a), 1 / math.sqrt(squares_of_t)
+    for j in range(n):
+        difference = per_a * a[j] - per_t * t[j]
+        cost += 0.5 * difference * difference
+    for j in range(n):
+        error[j] = number(error, per_a * (per_a * a[j] - per_t * t[j] - cost * (per_a * a[j])))
+    return cost
+
+
 class Row(NamedTuple):
     """A loss in the table of them."""
 
@@ -140,6 +164,7 @@ COSTS = (
     Row("huber", HUBER, huber),
     Row("poisson", POISSON, poisson, times_prime=False),
     Row("custom", CUSTOM, None, times_prime=False),
+    Row("cosine", 7, cosine),
 )
 CODES = {row.name: row.code for row in COSTS}
 TIMES_PRIME = tuple(row.code for row in COSTS if row.times_prime)

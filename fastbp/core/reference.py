@@ -227,6 +227,17 @@ def poisson_slope(loss, a, t):
     return 1 - t / a
 
 
+def cosine(loss, z, a, t):
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(t, axis=1)
+    return 1 - (a * t).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+
+
+def cosine_slope(loss, a, t):
+    of_a, of_t = np.linalg.norm(a, axis=1, keepdims=True), np.linalg.norm(t, axis=1, keepdims=True)
+    of_a, of_t = np.where(of_a > 0, of_a, np.inf), np.where(of_t > 0, of_t, np.inf)
+    return (a * t).sum(axis=1, keepdims=True) * a / (of_a**3 * of_t) - t / (of_a * of_t)
+
+
 # Cost, and slope dE/da, found by their names; None where that cancels f', see output_error
 LOSSES: dict[str, tuple[Any, Any]] = {
     name: (globals()[name], globals().get(f"{name}_slope")) for name in LOSS_CODES if name != "custom"}

@@ -55,10 +55,10 @@ class Trainer(Settings):
     network : Network
         Trained in place.
     loss : str or one of fastbp.losses, optional
-        quadratic, mean_absolute or huber; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs),
-        poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your own. Names
-        of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed over the
-        outputs, and "log_loss" the cross-entropy that matches the output.
+        quadratic, mean_absolute, huber or cosine; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax
+        outputs), poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your
+        own. Names of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed
+        over the outputs, and "log_loss" the cross-entropy that matches the output.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
         With its settings; or its name, for their defaults. None or "sgd": as above.
     batch_size : int
