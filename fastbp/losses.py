@@ -26,6 +26,7 @@ class Loss:
     name: ClassVar[str]
     aliases = tuple[str, ...]()  # its names in other libraries, as checks.one_of compares them
     outputs = tuple[str, ...]()  # the activations that it is for; (): any
+    least_outputs = 1
     code: ClassVar[int]  # by its name in the table of core/costs.py, unless it says its own
 
     def __init_subclass__(cls) -> None:
@@ -166,9 +167,13 @@ class Poisson(Loss):
 @dataclass(frozen=True)
 class Cosine(Loss):
     """1 − cos(a, t), from 0 to 2: how far the outputs, as a vector, are from the direction of the targets, whatever the
-    length of either. It is 1, without a gradient, for a sample whose outputs or targets are all 0."""
+    length of either. It is 1, without a gradient, for a sample whose outputs or targets are all 0.
+
+    A single output has no direction but its sign, and no gradient: two are the least.
+    """
 
     name = "cosine"
+    least_outputs = 2
     aliases = ("cosinesimilarity", "cosineembedding", "cosineembeddingloss", "cosinedistance")
 
 

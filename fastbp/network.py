@@ -501,9 +501,9 @@ def check_theta(network: Network) -> None:
         raise ValueError(f"theta[{i}] of the network is {network.theta[i]}; every parameter must be finite")
 
 
-def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
-    """The loss itself or by name, or for None the one that matches the output activation; raises where they do not
-    fit."""
+def check_loss(loss: str | losses.Loss | None, output: str, n_out: int) -> losses.Loss:
+    """The loss itself or by name, or for None the one that matches the output activation; raises if it does not fit
+    that, or the number of outputs."""
     if loss is None:
         return next((kind() for kind in losses.LOSSES.values() if output in kind.outputs), losses.Quadratic())
     if isinstance(loss, str):
@@ -516,6 +516,9 @@ def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
         others = ", ".join(name for name, kind in losses.LOSSES.items() if not kind.outputs)
         raise ValueError(f"loss {loss} needs {' or '.join(loss.outputs)} outputs, the network has {output}; these take "
                          f"any output: {others}")
+    if n_out < loss.least_outputs:
+        raise ValueError(f"loss {loss} needs at least {loss.least_outputs} outputs, the network has {n_out}; for a "
+                         "single value take quadratic, mean_absolute or huber")
     return loss
 
 
@@ -608,7 +611,8 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     >>> gradient.shape == net.theta.shape
     True
     """
-    loss = check_loss(loss, check_network(network).activations[-1])
+    check_network(network)
+    loss = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
     data = as_data(X, y, sample_weight, network, loss).with_some_weight()
     workspace = network.workspace(min(len(data), CAPACITY))
     threads = choose_threads(threads, 3 * len(data) * network.n_parameters)

@@ -62,7 +62,7 @@ class Net:
 
     def __init__(self, sizes, activations, loss, dtype, n, capacity=CAPACITY):
         draw = np.random.default_rng(sum(sizes) + n)
-        self.n, self.loss, self.dtype = n, check_loss(loss, activations[-1]).rule(), np.dtype(dtype)
+        self.n, self.loss, self.dtype = n, check_loss(loss, activations[-1], sizes[-1]).rule(), np.dtype(dtype)
         workspace = Workspace(sizes, activations, dtype, capacity)
         self.layers, self.buffers = workspace.layers, workspace.buffers
         self.buffers[:] = np.nan

@@ -91,6 +91,10 @@ def test_pairs(output):
     (lambda: Trainer(Network([2, 2]), losses.Huber), TypeError, "loss must be a name or one of .*, got <class"),
     (lambda: Trainer(Network([2, 1], output="softplus"), "poisson").fit(np.zeros((3, 2)), [1.0, -2.0, 0.0]), ValueError,
      "y must be at least 0 for poisson, found -2"),
+    (lambda: Trainer(Network([2, 1], output="identity"), "cosine"), ValueError,
+     "loss cosine needs at least 2 outputs, the network has 1; "),
+    (lambda: cost_and_gradient(Network([2, 1], output="tanh"), np.zeros((1, 2)), [[1.0]], losses.Cosine()), ValueError,
+     "loss cosine needs at least 2 outputs, the network has 1; "),
 ])
 def test_what_is_refused(make, kind, message):
     with pytest.raises(kind, match=message):

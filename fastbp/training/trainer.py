@@ -163,8 +163,10 @@ class Trainer(Settings):
     def __repr__(self) -> str:
         """The settings that are not the defaults, and how far it is."""
         plain = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
-        plain |= {"loss": check_loss(None, self.network.activations[-1]), "optimizer": self.default_optimizer,
-                  "threads": chosen_threads(self, None), "dropout": rates(0.0, len(self.network.layer_sizes) - 2)}
+        sizes = self.network.layer_sizes
+        plain |= {"loss": check_loss(None, self.network.activations[-1], sizes[-1]),
+                  "optimizer": self.default_optimizer, "threads": chosen_threads(self, None),
+                  "dropout": rates(0.0, len(sizes) - 2)}
         given = [f"{name}={without_address(getattr(self, name))}" for name, default in plain.items()
                  if name != "network" and (getattr(self, name) is not default if name == "optimizer"
                                            else getattr(self, name) != default)]
