@@ -27,6 +27,7 @@ class Loss:
     aliases = tuple[str, ...]()  # its names in other libraries, as checks.one_of compares them
     outputs = tuple[str, ...]()  # the activations that it is for; (): any
     least_outputs = 1
+    heeds_lengths = True  # whether targets, or outputs, that are all twice as large cost something else
     code: ClassVar[int]  # by its name in the table of core/costs.py, unless it says its own
 
     def __init_subclass__(cls) -> None:
@@ -174,6 +175,7 @@ class Cosine(Loss):
 
     name = "cosine"
     least_outputs = 2
+    heeds_lengths = False
     aliases = ("cosinesimilarity", "cosineembedding", "cosineembeddingloss", "cosinedistance")
 
 
