@@ -120,7 +120,7 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
     if not levels.learned(loss):
         _look_at_inputs(found, x, names)
         _look_at_targets(found, t, trainer.loss)
-        _look_at_network(found, net, outputs, *shown)
+        _look_at_network(found, net, trainer.loss, outputs, *shown)
     if not found.notes:
         rows = spread(len(x), STEPS * trainer.batch_size)
         few = x.taken(rows), t.taken(rows)
@@ -169,12 +169,12 @@ def _look_at_targets(found: Diagnosis, t: Targets, loss: losses.Loss) -> None:
         return
     columns = columns_of(t.array)
     found.figures |= {"target_mean": float(columns.mean.mean()), "target_std": float(columns.std.max())}
-    if columns.beyond(LARGE, LARGE):
+    if loss.heeds_lengths and columns.beyond(LARGE, LARGE):
         found.notes.append(unscaled_targets(columns, loss))
     elif t.labels is None and len(t) > 1 and not columns.std.any():
         found.notes.append(f"targets are the same for all {len(t):,} samples looked at, {columns.mean[0]:.4g}; there "
                            "is nothing to learn")
-    elif t.labels is None and len(t) > 1 and columns.std.max() < SMALL:
+    elif loss.heeds_lengths and t.labels is None and len(t) > 1 and columns.std.max() < SMALL:
         found.notes.append(unscaled_targets(columns, loss, "nearly the same for all samples"))
 
 
@@ -191,12 +191,12 @@ def _look_at_classes(found: Diagnosis, t: Targets, classes: Array | None) -> Non
                            'says nothing; look at metrics=["f1"], and try fit(..., class_weight="balanced")')
 
 
-def _look_at_network(found: Diagnosis, net: Network, outputs: Array, x: Inputs, t: Targets) -> None:
+def _look_at_network(found: Diagnosis, net: Network, loss: losses.Loss, outputs: Array, x: Inputs, t: Targets) -> None:
     if not np.isfinite(outputs).all():
         found.notes.append("outputs are not finite: the parameters or the inputs are too large; make a new network")
         return
     _look_at_units(found, net, x)
-    _look_at_outputs(found, net, outputs, rows_of(t, net.layer_sizes[-1]))
+    _look_at_outputs(found, net, loss, outputs, rows_of(t, net.layer_sizes[-1]))
 
 
 def _look_at_units(found: Diagnosis, net: Network, x: Inputs) -> None:
@@ -227,13 +227,13 @@ def _look_at_units(found: Diagnosis, net: Network, x: Inputs) -> None:
                     "make a new network with smaller weights, or try a smaller eta")
 
 
-def _look_at_outputs(found: Diagnosis, net: Network, outputs: Array, rows: Array) -> None:
+def _look_at_outputs(found: Diagnosis, net: Network, loss: losses.Loss, outputs: Array, rows: Array) -> None:
     """Constant ones are right before the first step of a network that is one layer, which may start at 0."""
     if len(rows) == 1:
         return
     spread, wanted = float(outputs.std(0, dtype=np.float64).max()), float(rows.std(0).max())
     found.figures["output_std"] = spread
-    if spread < LITTLE * wanted and (len(net.W) > 1 or net.theta.any()):
+    if loss.heeds_lengths and spread < LITTLE * wanted and (len(net.W) > 1 or net.theta.any()):
         found.notes.append(
             f"outputs are the same for all samples: their standard deviation is {spread:.3g}, that of the targets "
             f"{wanted:.3g}; make a new network (other seed or weights), with a smaller eta or other hidden units")

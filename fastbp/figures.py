@@ -84,7 +84,7 @@ def rows_of(t: Targets, n_out: int) -> Array:
 
 def constant_loss(loss: losses.Loss, t: Targets, n_out: int, weights: Array) -> float | None:
     """Mean loss of the best prediction that is the same for all samples, or for mean_absolute and huber of the better
-    one of mean and median; None where the loss is the user's own."""
+    one of mean and median; None for other losses."""
     if t.array.ndim == 1 and loss.code in (QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY):
         shares = np.bincount(t.array, weights if len(weights) else None, max(2, n_out)) / (
             weights.sum() if len(weights) else len(t))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastbp.core.activations import ACTIVATIONS
 from fastbp.workspace import Array
 
 Initializer = Callable[[np.random.Generator, int, int], Array]
@@ -61,6 +62,4 @@ ALIASES = {
     "xaviernormal": "glorot_normal", "he": "he_normal", "kaiming": "he_normal", "kaimingnormal": "he_normal",
     "kaiminguniform": "he_uniform", "lecun": "lecun_normal", "zero": "zeros",
 }
-# For each activation, where nothing is said; glorot_uniform for the others.
-MATCHING = {"selu": "lecun_normal"} | dict.fromkeys(
-    ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu"), "he_normal")
+MATCHING = {row.name: row.weights for row in ACTIVATIONS}  # for each activation, where nothing is said

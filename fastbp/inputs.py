@@ -12,7 +12,6 @@ import numpy.typing as npt
 from fastbp import losses
 from fastbp.checks import not_negative, one_of, whole_number
 from fastbp.core import activations
-from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.core.samples import KINDS, LABELS, Samples, describe
 from fastbp.frames import Frame, array_of, is_frame, labels_of, missing, warn_of_other_rows
 from fastbp.names import Named, Names, classifies, n_classes
@@ -159,7 +158,7 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
         raise ValueError(f"{name} must hold {n_samples} labels or have shape ({n_samples}, {n_out}), "
                          f"got shape {array.shape}")
     _check_finite(array, network.dtype, name)
-    _check_range(array, loss, name)
+    loss.check_targets(array, name)
     array = _readable(array, network.dtype)
     if several_decisions(n_out, output):
         return Targets(array, describe(array), MULTILABEL, None)
@@ -292,20 +291,6 @@ def _check_finite(array: Array, dtype: np.dtype[Any], name: str, columns: tuple[
             where = f"{name}[{i}, {j}]" if columns is None else f"{name}: row {i} of column {columns[j]!r}"
             raise ValueError(f"{where} is {value}; every number must be finite and at most {limit:.4g}, the largest "
                              f"{dtype}")
-
-
-def _check_range(rows: Array, loss: losses.Loss, name: str) -> None:
-    if loss.code == POISSON and rows.min() < 0:
-        raise ValueError(f"{name} must be at least 0 for {loss}, found {rows.min()}")
-    if loss.code not in (BINARY_CROSS_ENTROPY, CROSS_ENTROPY):
-        return
-    if rows.min() < 0 or rows.max() > 1:
-        raise ValueError(f"{name} must lie in [0, 1] for {loss}, found {rows.min()} to {rows.max()}")
-    if loss.code == CROSS_ENTROPY:
-        sums = rows.sum(axis=1, dtype=np.float64)
-        worst = int(np.argmax(np.abs(sums - 1)))
-        if abs(sums[worst] - 1) > 1e-3:
-            raise ValueError(f"rows of {name} must each sum to 1 for {loss}, row {worst} sums to {sums[worst]:.6g}")
 
 
 def _means_labels(array: Array, n_out: int, output: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numba
+import numpy as np
 from numba import carray, types
 from numba.extending import is_jitted
 
@@ -15,6 +16,7 @@ from fastbp.checks import fraction, one_of, positive, settle
 from fastbp.core import activations, compiler, costs
 from fastbp.core.costs import Cost
 from fastbp.core.simd.memory import ahead
+from fastbp.workspace import Array
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,15 @@ class Loss:
     """What all losses have in common."""
 
     name: ClassVar[str]
+    aliases = tuple[str, ...]()  # its names in other libraries, as checks.one_of compares them
     outputs = tuple[str, ...]()  # the activations that it is for; (): any
-    code: ClassVar[int]
+    least_outputs = 1
+    heeds_lengths = True  # whether targets, or outputs, that are all twice as large cost something else
+    code: ClassVar[int]  # by its name in the table of core/costs.py, unless it says its own
+
+    def __init_subclass__(cls) -> None:
+        if "code" not in vars(cls) and "name" in vars(cls):
+            cls.code = costs.CODES[cls.name]
 
     def _own(self) -> dict[str, Any]:
         """The numbers that it alone has, by their names in a Cost."""
@@ -33,6 +42,9 @@ class Loss:
         """What the kernels read, for float32 or float64."""
         costs.check_code(self.code)
         return Cost(self.code, **self._own())
+
+    def check_targets(self, rows: Array, name: str) -> None:
+        """Raise ValueError where finite rows of targets (n, n_out), called `name`, are none of this loss's."""
 
     def __str__(self) -> str:
         return self.name
@@ -47,7 +59,7 @@ class Quadratic(Loss):
     """
 
     name = "quadratic"
-    code = costs.QUADRATIC
+    aliases = ("mse", "meansquarederror", "squarederror", "mseloss")
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class MeanAbsolute(Loss):
     outputs elsewhere."""
 
     name = "mean_absolute"
-    code = costs.MEAN_ABSOLUTE
+    aliases = ("mae", "meanabsoluteerror", "absoluteerror", "l1loss")
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Huber(Loss):
 
     threshold: float = 1.0
     name = "huber"
-    code = costs.HUBER
+    aliases = ("huberloss", "smoothl1", "smoothl1loss")
 
     def __post_init__(self) -> None:
         settle(self, "threshold", positive)
@@ -89,8 +101,11 @@ class BinaryCrossEntropy(Loss):
     """−Σ t log a + (1 − t) log(1 − a), in nats: each output a class of its own, of which any number may hold."""
 
     name = "binary_cross_entropy"
+    aliases = ("bce", "binarycrossentropyloss", "bceloss")
     outputs = ("sigmoid",)
-    code = costs.BINARY_CROSS_ENTROPY
+
+    def check_targets(self, rows: Array, name: str) -> None:
+        _check_shares(self, rows, name)
 
 
 @dataclass(frozen=True)
@@ -115,8 +130,8 @@ class CrossEntropy(Loss):
 
     label_smoothing: float = 0.0
     name = "cross_entropy"
+    aliases = ("logloss", "categoricalcrossentropy", "sparsecategoricalcrossentropy", "crossentropyloss")
     outputs = ("softmax",)
-    code = costs.CROSS_ENTROPY
 
     def __post_init__(self) -> None:
         settle(self, "label_smoothing", fraction)
@@ -124,14 +139,50 @@ class CrossEntropy(Loss):
     def _own(self) -> dict[str, Any]:
         return {"label_smoothing": self.label_smoothing}
 
+    def check_targets(self, rows: Array, name: str) -> None:
+        _check_shares(self, rows, name)
+        sums = rows.sum(axis=1, dtype=np.float64)
+        worst = int(np.argmax(np.abs(sums - 1)))
+        if abs(sums[worst] - 1) > 1e-3:
+            raise ValueError(f"rows of {name} must each sum to 1 for {self}, row {worst} sums to {sums[worst]:.6g}")
+
+
+def _check_shares(loss: Loss, rows: Array, name: str) -> None:
+    if rows.min() < 0 or rows.max() > 1:
+        raise ValueError(f"{name} must lie in [0, 1] for {loss}, found {rows.min()} to {rows.max()}")
+
 
 @dataclass(frozen=True)
 class Poisson(Loss):
     """Σ a − t log a: the outputs are the rates of counts t >= 0, without what does not depend on them."""
 
     name = "poisson"
+    aliases = ("poissonnll",)
     outputs = ("softplus",)
-    code = costs.POISSON
+
+    def check_targets(self, rows: Array, name: str) -> None:
+        if rows.min() < 0:
+            raise ValueError(f"{name} must be at least 0 for {self}, found {rows.min()}")
+
+
+@dataclass(frozen=True)
+class Cosine(Loss):
+    """1 − cos(a, t), from 0 to 2: how far the outputs, as a vector, are from the direction of the targets, whatever the
+    length of either. It is 1, without a gradient, for a sample whose outputs or targets are all 0.
+
+    A single output has no direction but its sign, and no gradient: two are the least.
+    """
+
+    name = "cosine"
+    least_outputs = 2
+    heeds_lengths = False
+    aliases = ("cosinesimilarity", "cosineembedding", "cosineembeddingloss", "cosinedistance")
+
+
+LOSSES: dict[str, type[Any]] = {kind.name: kind for kind in (
+    Quadratic, BinaryCrossEntropy, CrossEntropy, MeanAbsolute, Huber, Poisson, Cosine)}
+# What "log_loss" means depends on the output: see network.check_loss.
+ALIASES = {alias: kind.name for kind in LOSSES.values() for alias in kind.aliases}
 
 
 @dataclass(frozen=True)
@@ -164,7 +215,6 @@ class Custom(Loss):
     function: Callable[..., float]
     outputs: Any = ()  # after the check a tuple of names
     name = "custom"
-    code = costs.CUSTOM
     _compiled: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -186,20 +236,6 @@ def _output_names(what: str, outputs: Any) -> tuple[str, ...]:
         raise TypeError(f"{what} must be the name of an output activation or a sequence of them, got {outputs!r}")
     names = [outputs] if isinstance(outputs, str) else outputs
     return tuple(one_of("output activation", name, activations.CODES, activations.ALIASES) for name in names)
-
-
-LOSSES: dict[str, type[Any]] = {kind.name: kind for kind in (Quadratic, BinaryCrossEntropy, CrossEntropy, MeanAbsolute,
-                                                              Huber, Poisson)}
-# Names in other libraries; see checks.one_of. What "log_loss" means depends on the output: see network.check_loss.
-ALIASES = {
-    "mse": "quadratic", "meansquarederror": "quadratic", "squarederror": "quadratic", "mseloss": "quadratic",
-    "mae": "mean_absolute", "meanabsoluteerror": "mean_absolute", "absoluteerror": "mean_absolute",
-    "l1loss": "mean_absolute", "huberloss": "huber", "smoothl1": "huber", "smoothl1loss": "huber",
-    "bce": "binary_cross_entropy", "binarycrossentropyloss": "binary_cross_entropy", "bceloss": "binary_cross_entropy",
-    "logloss": "cross_entropy", "categoricalcrossentropy": "cross_entropy",
-    "sparsecategoricalcrossentropy": "cross_entropy", "crossentropyloss": "cross_entropy",
-    "poissonnll": "poisson",
-}
 
 
 def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any, ...]]:

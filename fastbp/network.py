@@ -56,7 +56,7 @@ class Network:
         Neurons of the input, of each hidden layer and of the output: at least two numbers, each >= 1.
     hidden : str or sequence of str
         Activation of the hidden layers, one for all or one each: identity, sigmoid, tanh, relu, leaky_relu, elu, selu,
-        gelu, gelu_tanh (its tanh form), silu, softplus; formulas, errors and sources are in fastbp.core.activations.
+        gelu, gelu_tanh (its tanh form), silu, mish, softplus; formulas, errors and sources: fastbp.core.activations.
     output : str
         Activation of the output: those and, for 2 outputs or more, softmax.
     dtype : "float32" or "float64"
@@ -65,8 +65,8 @@ class Network:
     weights : str or function, optional
         How all weights start: lecun_normal, lecun_uniform, glorot_normal, glorot_uniform, he_normal, he_uniform,
         orthogonal, zeros, or a function (generator, n_in, n_out) -> array (n_in, n_out). None: for each layer what its
-        activation wants, he_normal for relu and its like (leaky_relu, elu, gelu, gelu_tanh, silu), lecun_normal for
-        selu, glorot_uniform for the others. Biases start at 0.
+        activation wants: lecun_normal for selu, he_normal for relu and its smooth or leaky like, glorot_uniform for
+        identity, sigmoid, tanh, softplus and softmax. Biases start at 0.
     input_scale : float
         > 0. What inputs are multiplied by as they are read, of whatever type they are: 1/255 for images of bytes.
 
@@ -160,7 +160,7 @@ class Network:
         if weights is not None and not callable(weights):
             weights = one_of("weights", weights, INITIALIZERS, initialization.ALIASES)
         for l, (W, activation) in enumerate(zip(self.W, self.activations, strict=True)):
-            chosen = MATCHING.get(activation, "glorot_uniform") if weights is None else weights
+            chosen = MATCHING[activation] if weights is None else weights
             make = INITIALIZERS[chosen] if isinstance(chosen, str) else chosen
             made = np.asarray(make(generator(WEIGHTS, seed, l), *W.shape))
             if made.shape != W.shape:
@@ -506,9 +506,9 @@ def check_theta(network: Network) -> None:
         raise ValueError(f"theta[{i}] of the network is {network.theta[i]}; every parameter must be finite")
 
 
-def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
-    """The loss itself or by name, or for None the one that matches the output activation; raises where they do not
-    fit."""
+def check_loss(loss: str | losses.Loss | None, output: str, n_out: int) -> losses.Loss:
+    """The loss itself or by name, or for None the one that matches the output activation; raises if it does not fit
+    that, or the number of outputs."""
     if loss is None:
         return next((kind() for kind in losses.LOSSES.values() if output in kind.outputs), losses.Quadratic())
     if isinstance(loss, str):
@@ -518,8 +518,12 @@ def check_loss(loss: str | losses.Loss | None, output: str) -> losses.Loss:
         own = "; of your own function make one: losses.Custom(function)" if callable(loss) else ""
         raise TypeError(f"loss must be a name or one of fastbp.losses, got {loss!r}{own}")
     if loss.outputs and output not in loss.outputs:
-        raise ValueError(f"loss {loss} needs {' or '.join(loss.outputs)} outputs, the network has {output}; quadratic, "
-                         "mean_absolute and huber take any output")
+        others = ", ".join(name for name, kind in losses.LOSSES.items() if not kind.outputs)
+        raise ValueError(f"loss {loss} needs {' or '.join(loss.outputs)} outputs, the network has {output}; these take "
+                         f"any output: {others}")
+    if n_out < loss.least_outputs:
+        raise ValueError(f"loss {loss} needs at least {loss.least_outputs} outputs, the network has {n_out}; for a "
+                         "single value take quadratic, mean_absolute or huber")
     return loss
 
 
@@ -587,8 +591,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     y : array_like
         Labels (n,), names of the network's classes (n,), or rows of targets (n, n_out).
     loss : str or one of fastbp.losses, optional
-        quadratic, binary_cross_entropy, cross_entropy, mean_absolute, huber, poisson; None: the one that matches the
-        output.
+        As of Trainer; None: the one that matches the output.
     threads : int, optional
         The result is bitwise the same for every number.
     sample_weight : array_like (n,), optional
@@ -613,7 +616,8 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     >>> gradient.shape == net.theta.shape
     True
     """
-    loss = check_loss(loss, check_network(network).activations[-1])
+    check_network(network)
+    loss = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
     data = as_data(X, y, sample_weight, network, loss).with_some_weight()
     workspace = network.workspace(min(len(data), CAPACITY))
     threads = choose_threads(threads, 3 * len(data) * network.n_parameters)

@@ -1,6 +1,8 @@
 """fastbp.core.activations and losses: their error in units of the last place, and their behaviour at the far ends."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -10,12 +12,23 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core import activations, compiler, reference
-from fastbp.core.activations import CODES, SIGMOID, SOFTMAX, activate, exp, multiply_by_prime, sigmoid, tanh
+from fastbp.core.activations import (
+    ACTIVATIONS,
+    CODES,
+    SIGMOID,
+    SOFTMAX,
+    activate,
+    exp,
+    multiply_by_prime,
+    sigmoid,
+    tanh,
+)
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, QUADRATIC, Cost, Outputs, costs_and_errors
 from fastbp.core.simd.cpu import LINE
 from fastbp.core.simd.elementwise import Numbers, each
 from fastbp.core.simd.memory import at
 from fastbp.core.simd.vectors import I32, Vectors
+from fastbp.initialization import INITIALIZERS
 
 DTYPES = ["float32", "float64"]
 LOWEST = {"float32": -87.0, "float64": -708.0}  # exp is exact to 1.5 ulp from here ...
@@ -160,25 +173,41 @@ def scaled(x, right, left):
     return scale * np.where(x > 0, right, alpha * left(np.minimum(x, 0)))
 
 
+class Curve(NamedTuple):
+    """What an activation is compared with."""
+
+    f: Callable  # in NumPy, of a type with more digits
+    lowest: tuple[float, float]  # argument of float32 and of float64 from which on the promise holds
+    promised: float  # ulp, by the docstring
+    ends: tuple[float, float]  # values at -1e30 and 1e30, where what they are made of overflows
+    slopes_at_ends: tuple[float, float]
+    # Of those that pass through 0, where no number of their own digits can be right: promised is 2 ulp of 1.
+    f_prime: Callable | None = None
+
+
 CURVES = {
-    # name: in NumPy, the lowest argument of float32 and of float64, ulp promised by the docstring
-    "leaky_relu": (lambda x: np.where(x < 0, x / 100, x), (-1e4, -1e4), 1.5),
+    "leaky_relu": Curve(lambda x: np.where(x < 0, x / 100, x), (-1e4, -1e4), 1.5, (-1e28, 1e30), (0.01, 1)),
+    "elu": Curve(lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), (-1e4, -1e4), 2.0, (-1, 1e30), (0, 1)),
+    "selu": Curve(lambda x: scaled(x, x, np.expm1), (-1e4, -1e4), 3.0, (-1.7580993408473766, 1.0507009873554805e30),
+                  (0, 1.0507009873554805)),
+    "softplus": Curve(lambda x: np.maximum(x, 0) + np.log1p(np.exp(-abs(x))), (-87, -708), 4.5, (0, 1e30), (0, 1)),
+    "silu": Curve(lambda x: x * logistic(x), (-87, -708), 4.0, (0, 1e30), (0, 1),
+                  lambda x: logistic(x) + x * logistic(x) * logistic(-x)),
+    "gelu": Curve(lambda x: x * normal_integral(x), (-13, -37.5), 6.0, (0, 1e30), (0, 1),
+                  lambda x: normal_integral(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * pi(x))),
+    "gelu_tanh": Curve(lambda x: x * logistic(cubic(x)[0]), (-9.5, -20.5), 4.0, (0, 1e30), (0, 1),
+                       lambda x: (logistic(cubic(x)[0])
+                                  + x * logistic(cubic(x)[0]) * logistic(-cubic(x)[0]) * cubic(x)[1])),
+    "mish": Curve(lambda x: x * np.tanh(np.logaddexp(0, x)), (-87, -708), 5.0, (0, 1e30), (0, 1),
+                  lambda x: (np.tanh(np.logaddexp(0, x))
+                             + x * logistic(x) * (1 - np.tanh(np.logaddexp(0, x)) ** 2))),
+}
+PARTS = {
+    # what they are made of: in NumPy, the lowest arguments, ulp promised
     "expm1": (np.expm1, (-1e4, -1e4), 2.0),
-    "elu": (lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), (-1e4, -1e4), 2.0),
-    "selu": (lambda x: scaled(x, x, np.expm1), (-1e4, -1e4), 3.0),
     "selu_prime": (lambda x: scaled(x, 1, np.exp), (-87, -708), 3.0),
-    "softplus": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-abs(x))), (-87, -708), 4.5),
-    "silu": (lambda x: x * logistic(x), (-87, -708), 4.0),
-    "gelu": (lambda x: x * normal_integral(x), (-13, -37.5), 6.0),
-    "gelu_tanh": (lambda x: x * logistic(cubic(x)[0]), (-9.5, -20.5), 4.0),
 }
-SLOPES = {
-    # those that pass through 0, where no number of their own digits can be right: promised is 2 ulp of 1
-    "silu_prime": lambda x: logistic(x) + x * logistic(x) * logistic(-x),
-    "gelu_prime": lambda x: normal_integral(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * pi(x)),
-    "gelu_tanh_prime": lambda x: (logistic(cubic(x)[0])
-                                  + x * logistic(cubic(x)[0]) * logistic(-cubic(x)[0]) * cubic(x)[1]),
-}
+SLOPES = {f"{name}_prime": curve.f_prime for name, curve in CURVES.items() if curve.f_prime}
 
 
 def compiled_at(name, x):
@@ -188,9 +217,9 @@ def compiled_at(name, x):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("name", [*CURVES, *PARTS])
 def test_curves_in_ulp(name, dtype):
-    in_numpy, lowest, promised = CURVES[name]
+    in_numpy, lowest, promised = (CURVES | PARTS)[name][:3]
     highest = HIGHEST[dtype] if name == "expm1" else 1e3
     x = grid(dtype, lowest[dtype == "float64"], highest)
     x = x[(abs(x) > 100 * np.finfo(dtype).tiny) | (x == 0)]  # their results are no denormals
@@ -213,26 +242,58 @@ def test_slopes_in_ulp_of_one(name, dtype):
     assert errors.max() >= 0.5
 
 
-# At -1e30 and 1e30, where what they are made of overflows.
-ENDS = {"leaky_relu": (-1e28, 1e30), "elu": (-1, 1e30), "selu": (-1.7580993408473766, 1.0507009873554805e30),
-        "softplus": (0, 1e30), "silu": (0, 1e30), "gelu": (0, 1e30), "gelu_tanh": (0, 1e30)}
-SLOPES_AT_ENDS = {"leaky_relu": (0.01, 1), "elu": (0, 1), "selu": (0, 1.0507009873554805), "softplus": (0, 1),
-                  "silu": (0, 1), "gelu": (0, 1), "gelu_tanh": (0, 1)}
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("name", CURVES)
 def test_ends_of_curves(name, dtype):
     """And what is 0 at 0 is so to the bit; NaN in z or delta stays."""
     z = np.array([-1e30, 1e30, 0.0, np.nan, 1.0], dtype)
     a, delta = np.empty_like(z), np.array([1, 1, 1, 1, np.nan], dtype)
     f(CODES[name], z, a)
-    np.testing.assert_allclose(a[:2], ENDS[name], rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(a[:2], CURVES[name].ends, rtol=1e-6, atol=1e-30)
     assert a[2] == (pytest.approx(math.log(2)) if name == "softplus" else 0)
     times_f_prime(CODES[name], z, a, delta)
-    np.testing.assert_allclose(delta[:2], SLOPES_AT_ENDS[name], rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(delta[:2], CURVES[name].slopes_at_ends, rtol=1e-6, atol=1e-30)
     assert np.isfinite(delta[2]) and np.isnan(a[3]) and np.isnan(delta[4])
     assert np.isnan(delta[3]) or name == "leaky_relu"  # whose slope is 0.01 or 1, whatever z is
+
+
+def test_the_table_of_activations():
+    """Every row has a code of its own, initial weights, an entry in the oracle, and one among the errors measured."""
+    assert sorted(CODES.values()) == list(range(len(ACTIVATIONS)))
+    assert set(reference.ACTIVATIONS) == set(CODES)
+    assert {*CURVES, "identity", "relu", "sigmoid", "tanh", "softmax"} == set(CODES)
+    assert {row.name for row in ACTIVATIONS if row.f is None} == {"softmax"}
+    for row in ACTIVATIONS:
+        assert row.weights in INITIALIZERS and row.written_in in (activations.Z, activations.A, activations.SIGN)
+
+
+def test_codes_stay_what_they_were():
+    first = ["identity", "sigmoid", "tanh", "relu", "softmax", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu",
+             "softplus"]
+    assert [CODES[name] for name in first] == list(range(len(first)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("code", [-1, len(ACTIVATIONS), 99, 2**40])
+def test_a_code_of_no_activation_gives_nan(code, dtype):
+    z, a, delta = np.linspace(-2, 2, 37).astype(dtype), np.zeros(37, dtype), np.ones(37, dtype)
+    f(code, z, a)
+    assert np.isnan(a).all()
+    times_f_prime(code, z, np.ones_like(z), delta)
+    assert np.isnan(delta).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", [row for row in ACTIVATIONS if row.f], ids=lambda row: row.name)
+def test_what_a_slope_is_written_in(row, dtype):
+    """As the table says: with NaN in what it does not take, or only the sign of a, it is the same."""
+    z = np.random.default_rng(0).normal(0, 2, 50).astype(dtype)
+    a, nothing, slopes = np.empty_like(z), np.full_like(z, np.nan), np.ones((2, 50), dtype)
+    f(row.code, z, a)
+    times_f_prime(row.code, z, a, slopes[0])
+    given = {activations.Z: (z, nothing), activations.A: (nothing, a), activations.SIGN: (nothing, np.sign(a))}
+    times_f_prime(row.code, *given[row.written_in], slopes[1])
+    assert (slopes[0] == slopes[1]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -286,16 +347,14 @@ def test_far_ends(dtype, n):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("f", [exp, sigmoid, tanh, activations.elu, activations.selu, activations.softplus,
-                               activations.silu, activations.gelu, activations.gelu_tanh, activations.silu_prime,
-                               activations.gelu_prime, activations.gelu_tanh_prime])
-def test_nan_survives_the_optimizer(f, dtype):
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CURVES, *SLOPES])
+def test_nan_survives_the_optimizer(name, dtype):
     """Where the compiler sees that the argument is NaN, it must not make a number of it either."""
     @intrinsic
     def of_nan(typing, like):
         def emit(context, builder, signature, arguments):
             x = Vectors(builder, types.CPointer(like))
-            value = f(Numbers(x, ir.Constant(x.type, [math.nan] * x.lanes))).value
+            value = getattr(activations, name)(Numbers(x, ir.Constant(x.type, [math.nan] * x.lanes))).value
             return builder.extract_element(value, I32(0))
 
         return like(like), emit

@@ -24,6 +24,8 @@ import fastbp
 from fastbp import SGD, Adam, AdamW, Network, Trainer, losses
 from fastbp.cli import main
 from fastbp.data import load
+from fastbp.network import HIDDEN_ACTIVATIONS
+from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import Cosine, Linear, WarmUp
 from fastbp.training.split import split as _split
 from fastbp.wording import of_command
@@ -207,6 +209,7 @@ def test_early_stopping(here):
     ("labels.npz", "--label-smoothing 0.2", "softmax", losses.CrossEntropy(0.2)),
     ("labels.npz", "--loss binary_cross_entropy", "sigmoid", losses.BinaryCrossEntropy()),
     ("rows.npz", "--loss huber", "identity", losses.Huber()),
+    ("rows.npz", "--loss cosine", "identity", losses.Cosine()),
     ("counts.npz", "--loss poisson", "softplus", losses.Poisson()),
     ("labels.npz", "--loss quadratic", "identity", losses.Quadratic()),
     ("labels.npz", "--loss huber --task classes", "softmax", losses.Huber()),
@@ -288,6 +291,7 @@ CHOICES = {
                 0, 5, 128),
     "another warm-up": ("--hidden 3 --warm-up 0.3", [3], "relu", SGD(0.2, 0.9, True), WarmUp(0.3, Linear()), 0, 5, 128),
     "rate of adam": ("--hidden 3 --optimizer adam --eta 0.03", [3], "relu", Adam(0.03), "constant", 0, 5, 128),
+    "mish": ("--hidden 3 --activation mish", [3], "mish", SGD(0.2, 0.9, True), "linear", 0, 5, 128),
 }  # fmt: skip
 
 
@@ -805,6 +809,8 @@ def test_version_and_help(call):
     assert ok(call("--version")) == f"fastbp {fastbp.__version__}\n"
     out = ok(call("train", "--help"))
     assert all(f"--{name}" in out for name in ("hidden", "activation", "epochs", "batch-size", "optimizer", "eta"))
+    words = re.split(r"[\s,()]+", out)
+    assert {*HIDDEN_ACTIVATIONS, *losses.LOSSES, *OPTIMIZERS} <= {*words}
 
 
 @pytest.mark.slow
@@ -842,6 +848,8 @@ BAD_COMMANDS = {
                               "train values.npz --task classes"),
     "classes for poisson": ("--loss poisson is of values; the targets are classes, as --task says",
                             "train counts.npz --loss poisson --task classes"),
+    "one value for cosine": ("loss cosine needs at least 2 outputs, the network has 1; for a single value take",
+                             "train values.npz --loss cosine"),
     "values for cross-entropy": ("--task values needs .* a loss of values; --loss cross_entropy is of classes",
                                  "train labels.npz --loss cross_entropy --task values"),
     "target of an archive": ("labels.npz: the target 'a' is a column of a table", "train labels.npz --target a"),

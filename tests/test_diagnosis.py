@@ -316,6 +316,15 @@ def said(trainer, X, y, epochs=1, **more):
     return [str(each.message) for each in caught]
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+def test_lengths_of_targets_are_nothing_to_a_cosine(scale):
+    draw = np.random.default_rng(0)
+    X, directions = draw.normal(size=(400, 5)), draw.normal(size=(5, 8))
+    trainer = Trainer(Network([5, 16, 8], output="identity", seed=0), losses.Cosine(), Adam(), batch_size=20)
+    assert notes(trainer, X, scale * (X @ directions)) == []
+    assert said(trainer, X, scale * (X @ directions), 30) == [] and trainer.history.loss[-1] < 0.1
+
+
 def test_fit_warns_of_scales_once():
     X, y = table("diabetes")
     X = X * 1e4

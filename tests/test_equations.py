@@ -34,11 +34,10 @@ NETWORKS = {
     "one above": ([17, 33, 65], ["sigmoid", "softmax"]),
     "one below": ([15, 31, 63], ["relu", "tanh"]),
 }
-# Loss, output activation, neurons of the output.
-PAIRS = [
+# Loss, output activation, neurons of the output: every loss, and what more its settings and outputs can be.
+PAIRS = [(name, kind.outputs[0] if kind.outputs else "identity", 10) for name, kind in losses.LOSSES.items()] + [
     ("quadratic", "identity", 1), ("quadratic", "sigmoid", 3), ("quadratic", "tanh", 16), ("quadratic", "relu", 5),
-    ("quadratic", "softmax", 4), ("binary_cross_entropy", "sigmoid", 2), ("cross_entropy", "softmax", 10),
-    ("mean_absolute", "identity", 3), ("huber", "tanh", 4), (losses.Huber(0.2), "gelu", 17), ("poisson", "softplus", 2),
+    ("quadratic", "softmax", 4), ("huber", "tanh", 4), (losses.Huber(0.2), "gelu", 17),
     (losses.CrossEntropy(label_smoothing=0.1), "softmax", 5),
 ]
 OPTIMIZERS = [SGD(0.1), SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9, nesterov=True), Adam(0.01)]
@@ -63,7 +62,7 @@ class Net:
 
     def __init__(self, sizes, activations, loss, dtype, n, capacity=CAPACITY):
         draw = np.random.default_rng(sum(sizes) + n)
-        self.n, self.loss, self.dtype = n, check_loss(loss, activations[-1]).rule(), np.dtype(dtype)
+        self.n, self.loss, self.dtype = n, check_loss(loss, activations[-1], sizes[-1]).rule(), np.dtype(dtype)
         workspace = Workspace(sizes, activations, dtype, capacity)
         self.layers, self.buffers = workspace.layers, workspace.buffers
         self.buffers[:] = np.nan

@@ -118,7 +118,7 @@ def test_cache(copied, tmp_path):
     assert misses == ["0", "0", "0"]
     assert error == ""
 
-    edit(tmp_path / "fastbp" / "core" / "activations.py", "delta * (1 - a * a)", "delta * (1 + a * a)")
+    edit(tmp_path / "fastbp" / "core" / "activations.py", "lambda a: 1 - a * a", "lambda a: 1 + a * a")
     (result, _, cached, *misses), error = copied()
     assert float(result) == 1 - 2 * 0.625
     assert cached == "False"

@@ -11,6 +11,7 @@ import pytest
 from fastbp import SGD, DivergenceError, Network, Trainer, cost_and_gradient, losses
 from fastbp.core import equations, reference
 from fastbp.core.activations import CODES
+from fastbp.core.costs import CODES as CODES_OF_LOSSES
 from fastbp.core.costs import COSTS, CUSTOM, NO_LOSS, Cost
 
 
@@ -27,8 +28,17 @@ BY_HAND = [
     (losses.MeanAbsolute(), "identity", [1, -2, 5], [0, 1, 5], 1 + 3, [1, -1, 0]),
     (losses.Huber(), "identity", [0.5, -2, 1], [0, 1, 0], 0.125 + (3 - 0.5) + 0.5, [0.5, -1, 1]),
     (losses.Huber(2), "identity", [0.5, -2], [0, 1], 0.125 + 2 * (3 - 1), [0.5, -2]),
+    # a = (3, 4), of length 5; t = (0, 2): cos = 4/5, and the slope (cos a / 5 - t / 2) / 5
+    (losses.Cosine(), "identity", [3, 4], [0, 2], 1 - 0.8, [0.48 / 5, (0.64 - 1) / 5]),
+    (losses.Cosine(), "identity", [0, 0], [0, 2], 1, [0, 0]),
+    (losses.Cosine(), "identity", [3, 4], [0, 0], 1, [0, 0]),
+    (losses.Cosine(), "identity", [0.3, -0.4], [0.3, -0.4], 0, [0, 0]),
+    # An angle of which 1 - cos has no digits in float32; squares that overflow there
+    (losses.Cosine(), "identity", [1, 2**-20], [3, 0], 2 * math.sin(math.atan(2**-20) / 2) ** 2, [-(2**-40), 2**-20]),
+    (losses.Cosine(), "identity", [3e30, 4e30], [0, 2e30], 1 - 0.8, [0, 0]),
     # tanh' = 1 - tanh^2 at 0 is 1
     (losses.MeanAbsolute(), "tanh", [0.0], [0.5], 0.5, [-1]),
+    (losses.BinaryCrossEntropy(), "sigmoid", [math.log(3), 0], [1, 0], math.log(4 / 3) + math.log(2), [0.75 - 1, 0.5]),
     (losses.CrossEntropy(0.2), "softmax", [0, 0], [1, 0], math.log(2), [0.5 - 0.9, 0.5 - 0.1]),
     (losses.CrossEntropy(0.2), "softmax", [math.log(3), 0], [1, 0], math.log(4) - 0.9 * math.log(3),
      [0.75 - 0.9, 0.15]),
@@ -75,11 +85,16 @@ def test_pairs(output):
     (lambda: losses.CrossEntropy(1.0), ValueError, r"label_smoothing must be in \[0, 1\), got 1.0"),
     (lambda: losses.CrossEntropy("0.1"), TypeError, "label_smoothing must be a number, got '0.1'"),
     (lambda: losses.Custom("mse"), TypeError, r"function must be a function \(z, a, t, delta\) -> cost, got 'mse'"),
-    (lambda: Trainer(Network([2, 2]), "hinge"), ValueError, "unknown loss 'hinge'; valid: quadratic, .*, poisson$"),
+    (lambda: Trainer(Network([2, 2]), "hinge"), ValueError,
+     f"unknown loss 'hinge'; valid: {', '.join(losses.LOSSES)}$"),
     (lambda: Trainer(Network([2, 2]), 3), TypeError, "loss must be a name or one of fastbp.losses, got 3"),
     (lambda: Trainer(Network([2, 2]), losses.Huber), TypeError, "loss must be a name or one of .*, got <class"),
     (lambda: Trainer(Network([2, 1], output="softplus"), "poisson").fit(np.zeros((3, 2)), [1.0, -2.0, 0.0]), ValueError,
      "y must be at least 0 for poisson, found -2"),
+    (lambda: Trainer(Network([2, 1], output="identity"), "cosine"), ValueError,
+     "loss cosine needs at least 2 outputs, the network has 1; "),
+    (lambda: cost_and_gradient(Network([2, 1], output="tanh"), np.zeros((1, 2)), [[1.0]], losses.Cosine()), ValueError,
+     "loss cosine needs at least 2 outputs, the network has 1; "),
 ])
 def test_what_is_refused(make, kind, message):
     with pytest.raises(kind, match=message):
@@ -123,14 +138,19 @@ def test_a_loss_with_an_unknown_code_is_refused():
         name = "hinge"
         code = 99
 
-    with pytest.raises(ValueError, match="unknown loss code 99; valid: 0, 1, 2, 3, 4, 5, 6$"):
+    with pytest.raises(ValueError, match=f"unknown loss code 99; valid: {', '.join(map(str, range(len(COSTS))))}$"):
         Trainer(Network([2, 2]), Hinge())
 
 
 def test_the_table_of_losses():
-    """One row a code, in their order; every code has its settings; what a loss has of its own is named in its Cost."""
+    """One row a code; every row has its settings, its oracle and a case by hand; what a loss has of its own is named in
+    its Cost."""
     kinds = {kind.code: kind for kind in losses.LOSSES.values()} | {CUSTOM: losses.Custom}
-    assert [row.code for row in COSTS] == list(range(len(COSTS))) == sorted(kinds)
+    assert sorted(row.code for row in COSTS) == list(range(len(COSTS))) == sorted(kinds)
+    assert {row.name for row in COSTS} - {"custom"} == set(losses.LOSSES) == set(reference.LOSSES)
+    assert {type(loss) for loss, *_ in BY_HAND} == set(losses.LOSSES.values())
+    assert [CODES_OF_LOSSES[name] for name in ("quadratic", "binary_cross_entropy", "cross_entropy", "mean_absolute",
+                                               "huber", "poisson", "custom")] == list(range(7))
     assert losses.Huber(0.3).rule() == Cost(losses.Huber.code, threshold=0.3)
     assert losses.CrossEntropy(0.1).rule() == Cost(losses.CrossEntropy.code, label_smoothing=0.1)
     for code in set(kinds) - {CUSTOM, losses.Huber.code}:

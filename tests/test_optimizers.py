@@ -18,7 +18,7 @@ import pytest
 from fastbp import Network, Trainer, cost_and_gradient
 from fastbp.core import build, compiler, reference, rules
 from fastbp.core.call import INFER, TRAIN
-from fastbp.core.rules import Change, as_rule, rates_of, update, update_block, update_serial
+from fastbp.core.rules import RULE, RULES, Change, as_rule, rates_of, update, update_block, update_serial
 from fastbp.core.simd.memory import at
 from fastbp.optimizers import OPTIMIZERS as KINDS
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
@@ -116,6 +116,7 @@ def test_what_pytorch_makes_here(name):
 
 def test_every_rule_is_compared():
     assert {type(optimizer) for optimizer in OPTIMIZERS} == set(KINDS.values())
+    assert {optimizer.settings()[RULE] for optimizer in OPTIMIZERS} == {row.code for row in RULES}
     assert {type(optimizer) for optimizer, _ in AS_PYTORCH.values()} == set(KINDS.values()) - {Lion}
 
 

@@ -1,21 +1,27 @@
 """Activation functions f and their derivatives f', chosen by an integer code outside the inner loops.
 
 What takes x, as tanh does, is called with `Numbers` while code is emitted (see elementwise).
+
+To add an activation:
+1. here, f and f' as functions of Numbers, with their errors and source in the docstrings, and a row of ACTIVATIONS;
+2. in core/reference.py, both in plain NumPy: functions of its name and of its name with _prime;
+3. in tests/test_activations.py, its entry of CURVES: f with more digits, the error promised, the values at the ends;
+4. its name in the docstring of Network and in the README, for readers.
+The code that chooses, names, messages, the command's options, initial weights and the comparisons with the oracle and
+with central differences come from the table; tests fail if 2 or 3 is missing.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 from fastbp.core import compiler
 from fastbp.core.compiler import out_of_line
-from fastbp.core.simd.elementwise import copysign, each, fma, polynomial, power_of_two, where
+from fastbp.core.simd.elementwise import Numbers, by_code, copysign, each, fma, polynomial, power_of_two, where
 from fastbp.core.simd.memory import ahead, number
 
-IDENTITY, SIGMOID, TANH, RELU, SOFTMAX, LEAKY_RELU, ELU, SELU, GELU, GELU_TANH, SILU, SOFTPLUS = range(12)
-CODES = {"identity": IDENTITY, "sigmoid": SIGMOID, "tanh": TANH, "relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU,
-         "selu": SELU, "gelu": GELU, "gelu_tanh": GELU_TANH, "silu": SILU, "softplus": SOFTPLUS, "softmax": SOFTMAX}
-ALIASES = {"linear": "identity", "logistic": "sigmoid", "swish": "silu"}  # see checks.one_of
 LEAK = 0.01  # slope of leaky relu below 0
 # Klambauer, Unterthiner, Mayr, Hochreiter: Self-Normalizing Neural Networks (NeurIPS 2017), equation 14.
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -212,17 +218,91 @@ def gelu_tanh_prime(x):
     return fma(x * s, rest * slope, s)
 
 
-_identity_of = each(lambda z, a: z)
-_sigmoid_of = each(lambda z, a: sigmoid(z))
-_tanh_of = each(lambda z, a: tanh(z))
-_relu_of = each(lambda z, a: relu(z))
-_leaky_relu_of = each(lambda z, a: leaky_relu(z))
-_elu_of = each(lambda z, a: elu(z))
-_selu_of = each(lambda z, a: selu(z))
-_gelu_of = each(lambda z, a: gelu(z))
-_gelu_tanh_of = each(lambda z, a: gelu_tanh(z))
-_silu_of = each(lambda z, a: silu(z))
-_softplus_of = each(lambda z, a: softplus(z))
+def _mish_parts(x):
+    """(n, d, d - n, e**-|x|) with tanh(softplus(x)) = n / d: from e**-|x|, so that nothing overflows or cancels.
+
+    With y = e**x that is (y**2 + 2 y) / (y**2 + 2 y + 2); for x > 0 both are multiplied by e**-2x.
+    """
+    e = exp(-abs(x))
+    n = where(x < 0, e * (e + 2), 2 * e + 1)
+    rest = where(x < 0, 2, 2 * e * e)
+    return n, n + rest, rest, e
+
+
+def mish(x):
+    """x tanh(softplus(x)) (Misra 2019, arXiv:1908.08681); within 5 ulp, and 0 below -87 or -708."""
+    n, d, _, _ = _mish_parts(x)
+    return where(x < (-87.0 if x.single else -708.0), 0, x * (n / d))
+
+
+def mish_prime(x):
+    """t + x s (1 - t**2) with t = tanh(softplus(x)), s = sigmoid(x); the error is below 2 ulp of 1."""
+    x = _within(x, 87.0, 708.0)
+    n, d, rest, e = _mish_parts(x)
+    t, s = n / d, where(x < 0, e, 1) / (1 + e)
+    return fma(x * s * (rest / d), 1 + t, t)
+
+
+Z, A, SIGN = "z", "a", "sign of a"  # what f' is written in; see WHOLE
+
+
+class Row(NamedTuple):
+    """An activation in the table of them."""
+
+    name: str
+    code: int  # in the table of layers; files hold names
+    f: Callable[[Numbers], Numbers] | None  # None: of whole rows, not of each number
+    f_prime: Callable[[Numbers], Numbers] | None  # None: as f, or 1 everywhere
+    written_in: str  # what f_prime takes: Z, A, or A of which its sign alone counts
+    weights: str = "glorot_uniform"  # the initial weights that suit it: a name of fastbp.initialization
+    rare: bool = True  # whether it is in `activate_rarely`, which is compiled when it is first needed
+
+
+IDENTITY, SIGMOID, TANH, RELU, SOFTMAX = range(5)
+ACTIVATIONS = (
+    Row("identity", IDENTITY, lambda z: z, None, Z, rare=False),
+    Row("sigmoid", SIGMOID, sigmoid, lambda a: a * (1 - a), A, rare=False),
+    Row("tanh", TANH, tanh, lambda a: 1 - a * a, A, rare=False),
+    Row("relu", RELU, relu, lambda a: where(a > 0, 1, 0), SIGN, "he_normal", rare=False),
+    Row("leaky_relu", 5, leaky_relu, lambda a: where(a > 0, 1, LEAK), SIGN, "he_normal"),
+    Row("elu", 6, elu, lambda z: where(z > 0, 1, exp(z)), Z, "he_normal"),
+    Row("selu", 7, selu, selu_prime, Z, "lecun_normal"),
+    Row("gelu", 8, gelu, gelu_prime, Z, "he_normal"),
+    Row("gelu_tanh", 9, gelu_tanh, gelu_tanh_prime, Z, "he_normal"),
+    Row("silu", 10, silu, silu_prime, Z, "he_normal"),
+    Row("mish", 12, mish, mish_prime, Z, "he_normal"),
+    Row("softplus", 11, softplus, sigmoid, Z),
+    Row("softmax", SOFTMAX, None, None, A, rare=False),
+)
+CODES = {row.name: row.code for row in ACTIVATIONS}
+ALIASES = {"linear": "identity", "logistic": "sigmoid", "swish": "silu"}  # see checks.one_of
+COMMON = frozenset(row.code for row in ACTIVATIONS if not row.rare)
+# Those whose f' needs all of a = f(z), as it was before dropout. Of a that became 0 delta is 0 too: where a sign is
+# enough nothing is needed.
+WHOLE = tuple(row.code for row in ACTIVATIONS if row.written_in == A)
+
+
+def _curves(rare):
+    """f of each number of z, as by_code wants it: of z and a, into a."""
+    def of(row):
+        return lambda z, a: row.f(z)
+
+    return by_code({row.code: of(row) for row in ACTIVATIONS if row.rare == rare and row.f})
+
+
+def _slopes(rare):
+    """delta f'(z): of z, a and delta, into delta. NaN in delta stays where f' is 0."""
+    def of(row):
+        if row.f_prime is None:
+            return None
+        return lambda z, a, delta: delta * row.f_prime(z if row.written_in == Z else a)
+
+    return by_code({row.code: of(row) for row in ACTIVATIONS if row.rare == rare and row.f})
+
+
+_common_curve, _rare_curve = _curves(rare=False), _curves(rare=True)
+_times_common_slope, _times_rare_slope = _slopes(rare=False), _slopes(rare=True)
+_not_a_number = each(lambda z, a: z + math.nan)
 _exp_of_difference = each(lambda z, a, highest: exp(z - highest))
 _quotient = each(lambda z, a, total: a / total)
 
@@ -230,40 +310,20 @@ _quotient = each(lambda z, a, total: a / total)
 @compiler.piece
 def activate(code, z, a, n_rows, n, ld):
     """a = f(z) for `n_rows` rows of `n` neurons, in z and a `ld` apart, each row from the start of a cache line and
-    with room up to the end of one; `a` is overwritten."""
+    with room up to the end of one; `a` is overwritten, with NaN by a code of no activation."""
     out_of_line()
-    if code == RELU:
-        _relu_of(z, a, n_rows, n, ld, ())
-    elif code == SIGMOID:
-        _sigmoid_of(z, a, n_rows, n, ld, ())
-    elif code == TANH:
-        _tanh_of(z, a, n_rows, n, ld, ())
-    elif code == SOFTMAX:
+    if code == SOFTMAX:
         for i in range(n_rows):
             _softmax(ahead(z, i * ld), ahead(a, i * ld), n)
-    elif code == IDENTITY:
-        _identity_of(z, a, n_rows, n, ld, ())
-    else:
+    elif not _common_curve(code, (z, a), n_rows, n, ld):
         activate_rarely(code, z, a, n_rows, n, ld)
 
 
 @compiler.rare
 def activate_rarely(code, z, a, n_rows, n, ld):
     """`activate`, of functions that few networks have."""
-    if code == LEAKY_RELU:
-        _leaky_relu_of(z, a, n_rows, n, ld, ())
-    elif code == ELU:
-        _elu_of(z, a, n_rows, n, ld, ())
-    elif code == SELU:
-        _selu_of(z, a, n_rows, n, ld, ())
-    elif code == GELU:
-        _gelu_of(z, a, n_rows, n, ld, ())
-    elif code == GELU_TANH:
-        _gelu_tanh_of(z, a, n_rows, n, ld, ())
-    elif code == SILU:
-        _silu_of(z, a, n_rows, n, ld, ())
-    elif code == SOFTPLUS:
-        _softplus_of(z, a, n_rows, n, ld, ())
+    if not _rare_curve(code, (z, a), n_rows, n, ld):
+        _not_a_number(z, a, n_rows, n, ld, ())
 
 
 @compiler.inlined
@@ -278,19 +338,6 @@ def _softmax(z, a, n):
     _quotient(z, a, 1, n, n, (total,))
 
 
-# f' of each, written in a = f(z) or in z, times dE/da.
-_times_sigmoid_prime = each(lambda a, delta: delta * (a * (1 - a)))
-_times_tanh_prime = each(lambda a, delta: delta * (1 - a * a))
-_times_relu_prime = each(lambda a, delta: delta * where(a > 0, 1, 0))  # NaN in delta stays
-_times_leaky_relu_prime = each(lambda a, delta: delta * where(a > 0, 1, LEAK))
-_times_elu_prime = each(lambda z, delta: delta * where(z > 0, 1, exp(z)))
-_times_selu_prime = each(lambda z, delta: selu_prime(z) * delta)
-_times_gelu_prime = each(lambda z, delta: gelu_prime(z) * delta)
-_times_gelu_tanh_prime = each(lambda z, delta: gelu_tanh_prime(z) * delta)
-_times_silu_prime = each(lambda z, delta: silu_prime(z) * delta)
-_times_softplus_prime = each(lambda z, delta: sigmoid(z) * delta)
-
-
 @compiler.piece
 def multiply_by_prime(code, z, a, delta, n_rows, n, ld):
     """delta = delta ∘ f'(z) for rows as above, with a = f(z); for softmax delta's product with its Jacobian.
@@ -298,36 +345,18 @@ def multiply_by_prime(code, z, a, delta, n_rows, n, ld):
     `delta` comes in as dE/da and leaves as dE/dz.
     """
     out_of_line()
-    if code == RELU:
-        _times_relu_prime(a, delta, n_rows, n, ld, ())
-    elif code == SIGMOID:
-        _times_sigmoid_prime(a, delta, n_rows, n, ld, ())
-    elif code == TANH:
-        _times_tanh_prime(a, delta, n_rows, n, ld, ())
-    elif code == SOFTMAX:
+    if code == SOFTMAX:
         for i in range(n_rows):
             _multiply_by_jacobian(ahead(a, i * ld), ahead(delta, i * ld), n)
-    elif code != IDENTITY:
+    elif not _times_common_slope(code, (z, a, delta), n_rows, n, ld):
         multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld)
 
 
 @compiler.rare
 def multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld):
     """`multiply_by_prime`, of functions that few networks have."""
-    if code == LEAKY_RELU:
-        _times_leaky_relu_prime(a, delta, n_rows, n, ld, ())
-    elif code == ELU:
-        _times_elu_prime(z, delta, n_rows, n, ld, ())
-    elif code == SELU:
-        _times_selu_prime(z, delta, n_rows, n, ld, ())
-    elif code == GELU:
-        _times_gelu_prime(z, delta, n_rows, n, ld, ())
-    elif code == GELU_TANH:
-        _times_gelu_tanh_prime(z, delta, n_rows, n, ld, ())
-    elif code == SILU:
-        _times_silu_prime(z, delta, n_rows, n, ld, ())
-    elif code == SOFTPLUS:
-        _times_softplus_prime(z, delta, n_rows, n, ld, ())
+    if not _times_rare_slope(code, (z, a, delta), n_rows, n, ld):
+        _not_a_number(z, delta, n_rows, n, ld, ())
 
 
 @compiler.inlined

@@ -9,17 +9,7 @@ from typing import Any
 from numba import types
 
 from fastbp.core import compiler
-from fastbp.core.activations import (
-    IDENTITY,
-    RELU,
-    SIGMOID,
-    SOFTMAX,
-    TANH,
-    activate,
-    activate_rarely,
-    multiply_by_prime,
-    multiply_by_rare_prime,
-)
+from fastbp.core.activations import COMMON, activate, activate_rarely, multiply_by_prime, multiply_by_rare_prime
 from fastbp.core.call import ACTIVATION, CALL_VIEWS, DROPOUT, FIELDS, NOISE, TRAIN, Part
 from fastbp.core.costs import Outputs, costs_and_errors
 from fastbp.core.engine import bound_part, one_thread, run
@@ -74,14 +64,13 @@ def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
 
 
 _loaded: dict[str, tuple[int, frozenset[Any]]] = {}  # by type: the address, and the rare pieces that are there
-COMMON_ACTIVATIONS = frozenset([SIGMOID, TANH, SOFTMAX, RELU, IDENTITY])
 
 
 def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
     """The rare pieces that steps call, or could: costs want the derivative of an output. Takes 2 us."""
     columns = layers.T.tolist()
     pieces: set[Any] = set()
-    if not COMMON_ACTIVATIONS.issuperset(columns[ACTIVATION]):
+    if not COMMON.issuperset(columns[ACTIVATION]):
         pieces.update((activate_rarely, multiply_by_rare_prime))
     if any(columns[DROPOUT]):
         pieces.add(drop)

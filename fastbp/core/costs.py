@@ -1,33 +1,34 @@
 """The cost of one sample and its output error delta[L] = dE/dz[L], for each loss.
 
-A new loss is a code, a row of COSTS, its lines in `costs_and_errors`, in core/reference.py and in the tests' table of
-pairs, and its settings in fastbp/losses.py.
+To add a loss:
+1. here, its kernel, with its equation in the docstring, and a row of COSTS; a number of its own is a field of Cost and
+   of the slip's;
+2. in core/reference.py, the same in plain NumPy from a and t: functions of its name and of its name with _slope;
+3. in fastbp/losses.py, its settings: what users and other libraries call it, which outputs it is for, what it asks of
+   targets; and the class in LOSSES;
+4. in tests/test_losses.py, its cost and error worked by hand: a row of BY_HAND; if it asks something of targets, such
+   ones in `draw_targets` of tests/test_equations.py;
+5. its name in the docstring of Trainer and in the README, for readers.
+The code that chooses, names, messages, the command's options and the comparisons with the oracle and with central
+differences come from the tables; tests fail if 2, 3 or 4 is missing.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import namedtuple
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from fastbp.core import compiler
 from fastbp.core.activations import multiply_by_prime
 from fastbp.core.compiler import out_of_line
 from fastbp.core.simd.memory import ahead, number
-
-QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, HUBER, POISSON, CUSTOM = range(7)
-
-
-class Row(NamedTuple):
-    """A loss in the table of them."""
-
-    code: int
-    times_prime: bool  # whether it writes dE/da into delta, which f'(z) then multiplies
-
-
-COSTS = (Row(QUADRATIC, True), Row(BINARY_CROSS_ENTROPY, False), Row(CROSS_ENTROPY, False), Row(MEAN_ABSOLUTE, True),
-         Row(HUBER, True), Row(POISSON, False), Row(CUSTOM, False))
-TIMES_PRIME = tuple(row.code for row in COSTS if row.times_prime)
+from fastbp.core.simd.vectors import by_cases
 
 
 class Cost(NamedTuple):
@@ -39,73 +40,22 @@ class Cost(NamedTuple):
     address: int = 0
 
 
-NO_LOSS = Cost(-1)  # for calls without targets; as of every code that is not in COSTS, its cost is NaN
+# Kernels: the cost of one sample with outputs a = f(z) and targets t, each a pointer to n numbers; error comes in as
+# a - t and leaves as dE/da or, as the table says, dE/dz. loss: a Cost.
 
 
-def check_code(code: int) -> None:
-    """Raise ValueError if no loss has this code."""
-    if code not in (row.code for row in COSTS):
-        raise ValueError(f"unknown loss code {code!r}; valid: {', '.join(str(row.code) for row in COSTS)}")
-
-
-# What the output layer gives: pointers to z, a and delta of `n_rows` rows of `n` outputs, `ld` apart, with the room
-# that `activate` wants.
-Outputs = namedtuple("Outputs", ["z", "a", "delta", "n_rows", "n", "ld"])
-
-
-@compiler.piece
-def costs_and_errors(loss, activation, outputs, t, costs):
-    """Costs of samples and, in `delta`, their output errors: both overwritten. loss: a Cost.
-
-    quadratic              1/2 sum (a - t)^2              delta = (a - t) ∘ f'(z)
-    mean absolute          sum |a - t|                    delta = sign(a - t) ∘ f'(z)
-    Huber                  see there                      delta = (a - t, at most the threshold) ∘ f'(z)
-    binary cross-entropy   sum log(1 + e^z) - t z         delta = a - t           (a = sigmoid(z))
-    cross-entropy          log(sum e^z) - sum t z         delta = a - t           (a = softmax(z), t sums to 1)
-    Poisson                sum a - t log a                delta = (1 - t / a) ∘ f'(z)    (a = softplus(z))
-    code of no loss        NaN
-
-    The two cross-entropies are computed from z, so they hold for large |z|. outputs: see Outputs; t: pointer to
-    rows without gaps; costs: to as many float64.
-    """
-    out_of_line()
-    z, a, delta, n_rows, n, ld = outputs
-    if loss.code == CUSTOM:
-        compiler.call(loss.address, (z, a, t, delta, costs, n_rows, n, ld))
-        return
-    threshold, smoothing = number(a, loss.threshold), number(a, loss.label_smoothing)
-    for i in range(n_rows):
-        z_row, a_row, t_row, error = ahead(z, i * ld), ahead(a, i * ld), ahead(t, i * n), ahead(delta, i * ld)
-        for j in range(n):
-            error[j] = a_row[j] - t_row[j]
-        if loss.code == QUADRATIC:
-            costs[i] = _quadratic(error, n)
-        elif loss.code == BINARY_CROSS_ENTROPY:
-            costs[i] = _binary_cross_entropy(z_row, t_row, n)
-        elif loss.code == CROSS_ENTROPY:
-            costs[i] = _cross_entropy(z_row, a_row, t_row, error, n, smoothing)
-        elif loss.code == MEAN_ABSOLUTE:
-            costs[i] = _mean_absolute(error, n)
-        elif loss.code == HUBER:
-            costs[i] = _huber(error, n, threshold)
-        elif loss.code == POISSON:
-            costs[i] = _poisson(a_row, t_row, error, n)
-        else:
-            costs[i] = math.nan
-    if loss.code in TIMES_PRIME:
-        multiply_by_prime(activation, z, a, delta, n_rows, n, ld)
-
-
-@compiler.inlined
-def _quadratic(error, n):
+@compiler.inner
+def quadratic(z, a, t, error, n, loss):
+    """1/2 sum (a - t)^2, of slope a - t."""
     cost = 0.0
     for j in range(n):
         cost += 0.5 * error[j] * error[j]
     return cost
 
 
-@compiler.inlined
-def _mean_absolute(error, n):
+@compiler.inner
+def mean_absolute(z, a, t, error, n, loss):
+    """sum |a - t|, of slope sign(a - t)."""
     cost, zero, one = 0.0, number(error, 0), number(error, 1)
     for j in range(n):
         cost += abs(error[j])
@@ -113,9 +63,10 @@ def _mean_absolute(error, n):
     return cost
 
 
-@compiler.inlined
-def _huber(error, n, threshold):
-    cost = 0.0
+@compiler.inner
+def huber(z, a, t, error, n, loss):
+    """sum i (a - t) - 1/2 i^2, of slope i: a - t, at most the threshold."""
+    cost, threshold = 0.0, number(a, loss.threshold)
     for j in range(n):
         inside = min(max(error[j], -threshold), threshold)
         cost += inside * (error[j] - 0.5 * inside)
@@ -123,19 +74,23 @@ def _huber(error, n, threshold):
     return cost
 
 
-@compiler.inlined
-def _binary_cross_entropy(z, t, n):
+@compiler.inner
+def binary_cross_entropy(z, a, t, error, n, loss):
+    """sum log(1 + e^z) - t z, delta = a - t with a = sigmoid(z); from z, so it holds for large |z|."""
     cost = 0.0
     for j in range(n):
         cost += max(z[j], 0.0) - z[j] * t[j] + math.log1p(math.exp(-abs(z[j])))
     return cost
 
 
-@compiler.inlined
-def _cross_entropy(z, a, t, error, n, smoothing):
-    # e^(z - highest) was divided by its sum to give a, so log(sum e^z) = z_h - log a_h at the highest z_h. The
-    # difference of two z comes first: at z = 10,000 a float32 sum keeps no more than three decimals of log a_h.
-    h = 0
+@compiler.inner
+def cross_entropy(z, a, t, error, n, loss):
+    """log(sum e^z) - sum t z, delta = a - t with a = softmax(z), where t sums to 1; from z, so it holds for large |z|.
+
+    e^(z - highest) was divided by its sum to give a, so log(sum e^z) = z_h - log a_h at the highest z_h. The
+    difference of two z comes first: at z = 10,000 a float32 sum keeps no more than three decimals of log a_h.
+    """
+    h, smoothing = 0, number(a, loss.label_smoothing)
     for j in range(1, n):
         h = j if z[j] > z[h] else h
     log_highest, cost = math.log(a[h]), 0.0
@@ -151,13 +106,109 @@ def _cross_entropy(z, a, t, error, n, smoothing):
     return cost
 
 
-@compiler.inlined
-def _poisson(a, t, error, n):
-    # f' = 1 - e^-a of softplus. Beside a rate that is next to 0 it is that rate, and their quotient 1: t / a first
-    # could overflow.
+@compiler.inner
+def poisson(z, a, t, error, n, loss):
+    """sum a - t log a, delta = (1 - t / a) f'(z) with a = softplus(z).
+
+    f' = 1 - e^-a of softplus. Beside a rate that is next to 0 it is that rate, and their quotient 1: t / a first could
+    overflow.
+    """
     cost = 0.0
     for j in range(n):
         prime = -math.expm1(-a[j])
         cost += a[j] - t[j] * math.log(a[j])
         error[j] = prime - t[j] * (prime / a[j])
     return cost
+
+
+@compiler.inner
+def cosine(z, a, t, error, n, loss):
+    """1 - cos(a, t), of slope (cos(a, t) a / |a| - t / |t|) / |a|; 1, of slope 0, if a or t is 0 everywhere.
+
+    As 1/2 |a / |a| - t / |t||^2, which is exact for small angles, too; in float64 (by 1.0) whatever the type, as
+    squares of float32 could overflow.
+    """
+    squares_of_a, squares_of_t, cost = 0.0, 0.0, 0.0
+    for j in range(n):
+        squares_of_a += 1.0 * a[j] * a[j]
+        squares_of_t += 1.0 * t[j] * t[j]
+    if squares_of_a == 0 or squares_of_t == 0:
+        for j in range(n):
+            error[j] = 0
+        return 1.0
+    per_a, per_t = 1 / math.sqrt(squares_of_a), 1 / math.sqrt(squares_of_t)
+    for j in range(n):
+        difference = per_a * a[j] - per_t * t[j]
+        cost += 0.5 * difference * difference
+    for j in range(n):
+        error[j] = number(error, per_a * (per_a * a[j] - per_t * t[j] - cost * (per_a * a[j])))
+    return cost
+
+
+class Row(NamedTuple):
+    """A loss in the table of them."""
+
+    name: str
+    code: int
+    kernel: Any  # None: a user's function, of many samples
+    times_prime: bool = True  # whether what the kernel writes is dE/da, which f'(z) then multiplies, or dE/dz
+
+
+# Those that other files name; further ones are numbers of their rows alone.
+QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, HUBER, POISSON, CUSTOM = range(7)
+COSTS = (
+    Row("quadratic", QUADRATIC, quadratic),
+    Row("binary_cross_entropy", BINARY_CROSS_ENTROPY, binary_cross_entropy, times_prime=False),
+    Row("cross_entropy", CROSS_ENTROPY, cross_entropy, times_prime=False),
+    Row("mean_absolute", MEAN_ABSOLUTE, mean_absolute),
+    Row("huber", HUBER, huber),
+    Row("poisson", POISSON, poisson, times_prime=False),
+    Row("custom", CUSTOM, None, times_prime=False),
+    Row("cosine", 7, cosine),
+)
+CODES = {row.name: row.code for row in COSTS}
+TIMES_PRIME = tuple(row.code for row in COSTS if row.times_prime)
+NO_LOSS = Cost(-1)  # for calls without targets; as of every code that is not in COSTS, its cost is NaN
+
+
+def check_code(code: int) -> None:
+    """Raise ValueError if no loss has this code."""
+    if code not in CODES.values():
+        raise ValueError(f"unknown loss code {code!r}; valid: {', '.join(map(str, sorted(CODES.values())))}")
+
+
+@intrinsic
+def _cost_by(typing, code, arguments):
+    """The cost by the kernel with this code, called with a tuple of arguments; NaN by a code of none."""
+    def emit(context, builder, signature, values):
+        given = [builder.extract_value(values[1], i) for i in range(len(arguments))]
+        cases = {row.code: functools.partial(compiler.emit_call, context, builder, row.kernel, tuple(arguments), given)
+                 for row in COSTS if row.kernel is not None}
+        return by_cases(builder, values[0], cases, ir.Constant(ir.DoubleType(), math.nan))
+
+    return types.float64(types.int64, arguments), emit
+
+
+# What the output layer gives: pointers to z, a and delta of `n_rows` rows of `n` outputs, `ld` apart, with the room
+# that `activate` wants.
+Outputs = namedtuple("Outputs", ["z", "a", "delta", "n_rows", "n", "ld"])
+
+
+@compiler.piece
+def costs_and_errors(loss, activation, outputs, t, costs):
+    """Costs of samples and, in `delta`, their output errors: both overwritten; a code of no loss costs NaN.
+
+    loss: a Cost; outputs: see Outputs; t: pointer to rows without gaps; costs: to as many float64.
+    """
+    out_of_line()
+    z, a, delta, n_rows, n, ld = outputs
+    if loss.code == CUSTOM:
+        compiler.call(loss.address, (z, a, t, delta, costs, n_rows, n, ld))
+        return
+    for i in range(n_rows):
+        z_row, a_row, t_row, error = ahead(z, i * ld), ahead(a, i * ld), ahead(t, i * n), ahead(delta, i * ld)
+        for j in range(n):
+            error[j] = a_row[j] - t_row[j]
+        costs[i] = _cost_by(loss.code, (z_row, a_row, t_row, error, n, loss))
+    if loss.code in TIMES_PRIME:
+        multiply_by_prime(activation, z, a, delta, n_rows, n, ld)

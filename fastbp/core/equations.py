@@ -12,7 +12,7 @@ from __future__ import annotations
 from numba import prange
 
 from fastbp.core import compiler
-from fastbp.core.activations import SIGMOID, SOFTMAX, TANH, activate, multiply_by_prime
+from fastbp.core.activations import WHOLE, activate, multiply_by_prime
 from fastbp.core.call import DELTA, INPUT, LD, LD_INPUT, N_IN, N_OUT, A, B, Net, Neurons, Summed, W, Z, layer_of
 from fastbp.core.costs import Outputs, costs_and_errors
 from fastbp.core.noise import drop
@@ -87,8 +87,7 @@ def backward_block(net, l, lo, hi, first, end, row):
     product(delta, received, transposed(weights), Shape(n_rows, n, after.n_out), repeated_zero(weights), one, LOOK)
     z, a = ahead(net.buffers, layer.z + first + lo * ld), ahead(net.buffers, layer.a + first + lo * ld)
     drop_sent(net, l + 1, delta.data, row + lo, first, n_rows, n)
-    code = layer.activation  # f' of these is written in a = f(z): in all of it, as it was before dropout
-    again = after.dropout > 0 and (code == SIGMOID or code == TANH or code == SOFTMAX)
+    again = after.dropout > 0 and layer.activation in WHOLE
     if again:
         activate(layer.activation, z, a, n_rows, n, ld)
     multiply_by_prime(layer.activation, z, a, delta.data, n_rows, n, ld)

@@ -1,7 +1,7 @@
 """What a step does, as data: a table of stages, which every thread goes through in this order.
 
 A stage is cut into parts, by samples, by neurons or by rows of W; threads share them out and wait for each other at its
-end. To add a kind: a number here, a row where steps have that stage, and its function in `engine.do_part`.
+end.
 
     SAMPLES   all that samples need alone, by samples: their inputs and targets, layers begin..end forward, the output
               error, and backward from a layer down to another
@@ -12,6 +12,14 @@ end. To add a kind: a number here, a row where steps have that stage, and its fu
     UPDATE    all parameters, by a gradient that is clipped
     LIMIT     neurons whose incoming weights are longer than their bound: they become shorter
     OUTPUTS   of the last layer, by samples, to where the caller wants them
+
+To add a kind of stage:
+1. here, a number, its name in KINDS, its line above, a row in `plan_for` of the steps that have it, and in `_told` what
+   people read of it;
+2. in core/engine.py, a function that does one part of it and returns which share of the stage that was, called by
+   `do_part`; if few steps need it, a rare piece as `bound_part`, named in core/build.py;
+3. in tests/test_plan.py, the plans that have it, and in `carried_out` what must come before it.
+What it needs that no stage had is a column of Stage, or a field of the slip in core/call.py.
 """
 
 from __future__ import annotations

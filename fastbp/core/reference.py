@@ -8,25 +8,14 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from fastbp.core import call
-from fastbp.core.activations import (
-    ELU,
-    GELU,
-    GELU_TANH,
-    IDENTITY,
-    LEAKY_RELU,
-    RELU,
-    SELU,
-    SIGMOID,
-    SILU,
-    SOFTMAX,
-    SOFTPLUS,
-    TANH,
-)
-from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, HUBER, MEAN_ABSOLUTE, POISSON, QUADRATIC
+from fastbp.core.activations import CODES, SOFTMAX
+from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY
+from fastbp.core.costs import CODES as LOSS_CODES
 from fastbp.core.rules import (
     ADAM_RULE,
     BETA1,
@@ -154,6 +143,14 @@ def softplus_prime(z):
     return sigmoid(z)
 
 
+def mish(z):
+    return z * np.tanh(softplus(z))
+
+
+def mish_prime(z):
+    return np.tanh(softplus(z)) + z * tanh_prime(softplus(z)) * sigmoid(z)
+
+
 def softmax(z):
     return np.exp(z - log_sum_exp(z)[:, np.newaxis])
 
@@ -169,11 +166,10 @@ def log_sum_exp(z):
     return np.logaddexp.reduce(z, axis=1)
 
 
-F = {IDENTITY: identity, SIGMOID: sigmoid, TANH: tanh, RELU: relu, LEAKY_RELU: leaky_relu, ELU: elu, SELU: selu,
-     GELU: gelu, GELU_TANH: gelu_tanh, SILU: silu, SOFTPLUS: softplus, SOFTMAX: softmax}
-F_PRIME = {IDENTITY: identity_prime, SIGMOID: sigmoid_prime, TANH: tanh_prime, RELU: relu_prime,
-           LEAKY_RELU: leaky_relu_prime, ELU: elu_prime, SELU: selu_prime, GELU: gelu_prime,
-           GELU_TANH: gelu_tanh_prime, SILU: silu_prime, SOFTPLUS: softplus_prime}
+# f and f' of each, found by their names; that of softmax, None, is of whole rows
+ACTIVATIONS = {name: (globals()[name], globals().get(f"{name}_prime")) for name in CODES}
+F = {CODES[name]: f for name, (f, _) in ACTIVATIONS.items()}
+F_PRIME = {CODES[name]: f_prime for name, (_, f_prime) in ACTIVATIONS.items() if f_prime}
 
 
 def through_activation(activation, z, slope):
@@ -183,22 +179,39 @@ def through_activation(activation, z, slope):
     return slope * F_PRIME[activation](z)
 
 
-def cost(loss, z, a, t):
-    """Cost of each sample, (n,)."""
-    if loss.code == QUADRATIC:
-        return ((a - t) ** 2).sum(axis=1) / 2
-    if loss.code == MEAN_ABSOLUTE:
-        return np.abs(a - t).sum(axis=1)
-    if loss.code == HUBER:
-        r, threshold = np.abs(a - t), loss.threshold
-        return np.where(r <= threshold, r**2 / 2, threshold * (r - threshold / 2)).sum(axis=1)
-    if loss.code == BINARY_CROSS_ENTROPY:  # -t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)
-        return (np.logaddexp(0, z) - t * z).sum(axis=1)
-    if loss.code == CROSS_ENTROPY:  # -sum t log(a) at a = softmax(z)
-        return log_sum_exp(z) - (smoothed(t, loss) * z).sum(axis=1)
-    if loss.code == POISSON:
-        return (a - t * np.log(a)).sum(axis=1)
-    raise ValueError(f"unknown loss {loss}")
+def quadratic(loss, z, a, t):
+    return ((a - t) ** 2).sum(axis=1) / 2
+
+
+def quadratic_slope(loss, a, t):
+    return a - t
+
+
+def mean_absolute(loss, z, a, t):
+    return np.abs(a - t).sum(axis=1)
+
+
+def mean_absolute_slope(loss, a, t):
+    return np.sign(a - t)
+
+
+def huber(loss, z, a, t):
+    r, threshold = np.abs(a - t), loss.threshold
+    return np.where(r <= threshold, r**2 / 2, threshold * (r - threshold / 2)).sum(axis=1)
+
+
+def huber_slope(loss, a, t):
+    return np.clip(a - t, -loss.threshold, loss.threshold)
+
+
+def binary_cross_entropy(loss, z, a, t):
+    """-t log(a) - (1 - t) log(1 - a) at a = sigmoid(z)."""
+    return (np.logaddexp(0, z) - t * z).sum(axis=1)
+
+
+def cross_entropy(loss, z, a, t):
+    """-sum t log(a) at a = softmax(z)."""
+    return log_sum_exp(z) - (smoothed(t, loss) * z).sum(axis=1)
 
 
 def smoothed(t, loss):
@@ -206,17 +219,43 @@ def smoothed(t, loss):
     return (1 - loss.label_smoothing) * t + loss.label_smoothing / t.shape[1]
 
 
+def poisson(loss, z, a, t):
+    return (a - t * np.log(a)).sum(axis=1)
+
+
+def poisson_slope(loss, a, t):
+    return 1 - t / a
+
+
+def cosine(loss, z, a, t):
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(t, axis=1)
+    return 1 - (a * t).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+
+
+def cosine_slope(loss, a, t):
+    of_a, of_t = np.linalg.norm(a, axis=1, keepdims=True), np.linalg.norm(t, axis=1, keepdims=True)
+    of_a, of_t = np.where(of_a > 0, of_a, np.inf), np.where(of_t > 0, of_t, np.inf)
+    return (a * t).sum(axis=1, keepdims=True) * a / (of_a**3 * of_t) - t / (of_a * of_t)
+
+
+# Cost, and slope dE/da, found by their names; None where that cancels f', see output_error
+LOSSES: dict[str, tuple[Any, Any]] = {
+    name: (globals()[name], globals().get(f"{name}_slope")) for name in LOSS_CODES if name != "custom"}
+BY_CODE = {LOSS_CODES[name]: functions for name, functions in LOSSES.items()}
+
+
+def cost(loss, z, a, t):
+    """Cost of each sample, (n,)."""
+    if loss.code not in BY_CODE:
+        raise ValueError(f"unknown loss {loss}")
+    return BY_CODE[loss.code][0](loss, z, a, t)
+
+
 def slope(loss, a, t):
     """dE/da of each sample, of the losses that are written in a."""
-    if loss.code == QUADRATIC:
-        return a - t
-    if loss.code == MEAN_ABSOLUTE:
-        return np.sign(a - t)
-    if loss.code == HUBER:
-        return np.clip(a - t, -loss.threshold, loss.threshold)
-    if loss.code == POISSON:
-        return 1 - t / a
-    raise ValueError(f"unknown loss {loss}")
+    if loss.code not in BY_CODE or BY_CODE[loss.code][1] is None:
+        raise ValueError(f"unknown loss {loss}")
+    return BY_CODE[loss.code][1](loss, a, t)
 
 
 def parameters(vector, layer):

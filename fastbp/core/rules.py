@@ -1,7 +1,12 @@
 """Rules of optimisers: for each one a row of RULES and a loop over a range of theta; settings as one flat vector.
 
-A new rule is a code, a row of RULES, slots for the numbers that no other rule has, its loop in `update_rarely`, its
-lines in core/reference.py, and its settings in fastbp/optimizers.py, which names the slots.
+To add a rule:
+1. here, a code, a row of RULES, slots for the numbers that no other rule has, and its loop in `update_rarely`;
+2. in core/reference.py, the same in plain NumPy: its lines of `update`;
+3. in fastbp/optimizers.py, its settings, which name the slots, and their name in OPTIMIZERS;
+4. in tests/test_optimizers.py, settings to compare with the oracle: rows of OPTIMIZERS and, if PyTorch has the rule, of
+   AS_PYTORCH.
+Names, messages and the command's options come from the tables; tests fail if 2, 3 or 4 is missing.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def warn_of_scales(settings: Settings, data: Data, chosen: Array | None, feature
         if columns.beyond(*ABSURD_INPUTS):
             names = column_names(features or (), n_in)
             _warn(settings, "inputs", unscaled_inputs(replace(x, array=part), columns, names))
-    if t.array.ndim == 2:
+    if t.array.ndim == 2 and settings.loss.heeds_lengths:
         part = t.array[rows]
         if _largest(part) > ABSURD_TARGETS[1]:
             columns = columns_of(part)

@@ -151,7 +151,7 @@ def _loss(own: Settings, loss: str | losses.Loss | None) -> losses.Loss:
     if isinstance(loss, Optimizer) or (isinstance(loss, str) and loss.lower() in OPTIMIZERS):
         raise ValueError(f"{loss!r} is an optimizer, and Trainer's second argument the loss; give it by its name: "
                          f"Trainer(net, optimizer={loss!r})")
-    chosen = check_loss(loss, network.activations[-1])
+    chosen = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
     chosen.rule(network.dtype.name)  # compiles what is the user's own
     return chosen
 

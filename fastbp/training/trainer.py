@@ -55,10 +55,10 @@ class Trainer(Settings):
     network : Network
         Trained in place.
     loss : str or one of fastbp.losses, optional
-        quadratic, mean_absolute or huber; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax outputs),
-        poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your own. Names
-        of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed over the
-        outputs, and "log_loss" the cross-entropy that matches the output.
+        quadratic, mean_absolute, huber or cosine; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax
+        outputs), poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your
+        own. Names of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed
+        over the outputs, and "log_loss" the cross-entropy that matches the output.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
         With its settings; or its name, for their defaults. None or "sgd": as above.
     batch_size : int
@@ -163,8 +163,10 @@ class Trainer(Settings):
     def __repr__(self) -> str:
         """The settings that are not the defaults, and how far it is."""
         plain = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
-        plain |= {"loss": check_loss(None, self.network.activations[-1]), "optimizer": self.default_optimizer,
-                  "threads": chosen_threads(self, None), "dropout": rates(0.0, len(self.network.layer_sizes) - 2)}
+        sizes = self.network.layer_sizes
+        plain |= {"loss": check_loss(None, self.network.activations[-1], sizes[-1]),
+                  "optimizer": self.default_optimizer, "threads": chosen_threads(self, None),
+                  "dropout": rates(0.0, len(sizes) - 2)}
         given = [f"{name}={without_address(getattr(self, name))}" for name, default in plain.items()
                  if name != "network" and (getattr(self, name) is not default if name == "optimizer"
                                            else getattr(self, name) != default)]

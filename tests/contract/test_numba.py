@@ -571,6 +571,24 @@ def test_call_by_address():
     assert x[0] == 42
 
 
+@promise("types a compiled function by typing_context, gives its code by get_function and takes it by add_linking_libs")
+def test_call_while_code_is_emitted():
+    callee = numba.njit(twice)
+
+    @intrinsic
+    def call(typing, x):
+        def emit(context, builder, signature, values):
+            kind = context.typing_context.resolve_value_type(callee)
+            typed = context.typing_context.resolve_function_type(kind, signature.args, {})
+            code = context.get_function(kind, typed)
+            context.add_linking_libs(getattr(code, "libs", ()))
+            return code(builder, values)
+
+        return x(x), emit
+
+    assert numba.njit(lambda x: call(x) + 1.0)(20.5) == 42
+
+
 @promise("finds symbols, functions and numbers, that llvmlite's add_symbol gave an address, for code from disk, too")
 def test_symbols_are_resolved(folder):
     number = np.array([40], np.int64)

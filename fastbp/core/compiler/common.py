@@ -48,6 +48,19 @@ def declared(module: Any, function_type: Any, name: str) -> Any:
     return module.globals.get(name) or ir.Function(module, function_type, name)
 
 
+def emit_call(context: Any, builder: Any, function: Any, kinds: tuple[Any, ...], values: list[Any]) -> Any:
+    """Call a compiled function with arguments of these types, from code that is being emitted.
+
+    It is typed here, and not with the caller: a function that is compiled both alone and under `linking` is another in
+    each, and Numba keeps types for both.
+    """
+    typing = context.typing_context
+    kind = typing.resolve_value_type(function)
+    call = context.get_function(kind, typing.resolve_function_type(kind, kinds, {}))
+    context.add_linking_libs(getattr(call, "libs", ()))
+    return call(builder, values)
+
+
 @intrinsic
 def out_of_line(typing):
     """Keeps the function that calls this from being inlined into its callers: its code is compiled once in each."""

@@ -1,14 +1,15 @@
 """Functions of a number, as vector code for all numbers of some rows.
 
 Such a function is written once, with operators and what is named here, and is called once, while code is emitted: its
-arguments are then `Numbers`, on which each operator emits an instruction. `each` puts the loops around it. Left to the
-compiler's vectoriser, tanh took 1.4 to 2.6 times as long, since that loads every constant at every step and works on
-the last numbers of each row by themselves.
+arguments are then `Numbers`, on which each operator emits an instruction. `each` puts the loops around it, `by_code`
+around several of which a code chooses one as the program runs. Left to the compiler's vectoriser, tanh took 1.4 to 2.6
+times as long, since that loads every constant at every step and works on the last numbers of each row by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numba
@@ -17,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core.simd.memory import check_contiguous, data_of
-from fastbp.core.simd.vectors import I32, I64, Loop, Vectors
+from fastbp.core.simd.vectors import I1, I32, I64, Loop, Vectors, by_cases
 
 
 class Numbers:
@@ -146,27 +147,65 @@ def each(compute: Callable[..., Numbers]) -> Any:
     """
     @intrinsic
     def run(typing, x, y, n_rows, n, ld, parameters):
-        check_contiguous(x)
-        check_contiguous(y)
-        if x.dtype != y.dtype:
-            raise numba.TypingError(f"expected two arrays of one type, got {x} and {y}")
+        _check_alike(x, y)
 
         def emit(context, builder, signature, arguments):
             vectors = Vectors(builder, types.CPointer(x.dtype))
             places = [data_of(context, builder, kind, argument)
                       for kind, argument in zip((x, y), arguments, strict=False)]
-            n_rows, n, ld = arguments[2:5]
             constants = [Numbers(vectors, vectors.splat(builder.extract_value(arguments[5], i)))
                          for i in range(len(parameters))]
-            n_vectors = vectors.number_for(n)
-            with Loop(builder, n_rows, places) as rows:
-                with Loop(builder, n_vectors, rows.values) as row:
-                    numbers = [Numbers(vectors, vectors.load(place, I64(0))) for place in row.values]
-                    vectors.store(compute(*numbers, *constants).value, row.values[1], I64(0))
-                    row.next([builder.gep(place, [I64(vectors.lanes)]) for place in row.values])
-                rows.next([builder.gep(place, [ld]) for place in rows.values])
+            _emit_rows(vectors, lambda *numbers: compute(*numbers, *constants), places, *arguments[2:5])
             return context.get_dummy_value()
 
         return types.void(x, y, types.int64, types.int64, types.int64, parameters), emit
 
     return run
+
+
+def by_code(functions: Mapping[int, Callable[..., Numbers] | None]) -> Any:
+    """The intrinsic `run(code, arrays, n_rows, n, ld)`: as `each`, by the function that has this code, of the numbers
+    of all the arrays of a tuple; the last array is overwritten, or left as it is if the function is None.
+
+    Returns whether there is such a code. LLVM leaves out the loads that a function has no use for.
+    """
+    @intrinsic
+    def run(typing, code, arrays, n_rows, n, ld):
+        _check_alike(*arrays)
+
+        def emit(context, builder, signature, arguments):
+            vectors = Vectors(builder, types.CPointer(arrays[0].dtype))
+            places = [data_of(context, builder, kind, builder.extract_value(arguments[1], i))
+                      for i, kind in enumerate(arrays)]
+
+            def case(compute):
+                if compute is not None:
+                    _emit_rows(vectors, compute, places, *arguments[2:5])
+                return I1(1)
+
+            cases = {code: functools.partial(case, compute) for code, compute in functions.items()}
+            return by_cases(builder, arguments[0], cases, I1(0))
+
+        return types.boolean(types.int64, arrays, types.int64, types.int64, types.int64), emit
+
+    return run
+
+
+def _check_alike(*arrays: Any) -> None:
+    for array in arrays:
+        check_contiguous(array)
+    if len({array.dtype for array in arrays}) > 1:
+        raise numba.TypingError(f"expected arrays of one type, got {', '.join(map(str, arrays))}")
+
+
+def _emit_rows(vectors: Vectors, compute: Callable[..., Numbers], places: Sequence[Any], n_rows: Any, n: Any,
+               ld: Any) -> None:
+    """Emits the loops over rows and vectors; `compute` gives what is stored at the last of the places."""
+    builder = vectors.builder
+    n_vectors = vectors.number_for(n)
+    with Loop(builder, n_rows, places) as rows:
+        with Loop(builder, n_vectors, rows.values) as row:
+            numbers = [Numbers(vectors, vectors.load(place, I64(0))) for place in row.values]
+            vectors.store(compute(*numbers).value, row.values[-1], I64(0))
+            row.next([builder.gep(place, [I64(vectors.lanes)]) for place in row.values])
+        rows.next([builder.gep(place, [ld]) for place in rows.values])

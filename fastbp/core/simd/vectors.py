@@ -40,6 +40,24 @@ def merged(builder, some, end, others, other_end):
     return values
 
 
+def by_cases(builder, code, cases, otherwise):
+    """The value of the case that has this code, or `otherwise`. cases: for each code what emits its instructions and
+    returns its value."""
+    asked, end = builder.block, builder.append_basic_block("chosen")
+    choice, values = builder.switch(code, end), [(otherwise, asked)]
+    for number, emit in cases.items():
+        case = builder.append_basic_block("case")
+        choice.add_case(I64(number), case)
+        builder.position_at_end(case)
+        values.append((emit(), builder.block))
+        builder.branch(end)
+    builder.position_at_end(end)
+    chosen = builder.phi(otherwise.type)
+    for value, block in values:
+        chosen.add_incoming(value, block)
+    return chosen
+
+
 class Vectors:
     """Vector instructions for one element type, emitted through one builder."""
 
