@@ -19,7 +19,7 @@ from test_jit import ANNOUNCEMENT, PIECES, output, python
 from fastbp.core import compiler
 from fastbp.core.compiler import cache
 
-TESTS = str(Path(__file__).parent)
+TESTS, ROOT = str(Path(__file__).parent), str(Path(__file__).parents[2])
 
 
 def twice(x):
@@ -232,8 +232,8 @@ def start(script, *arguments, **environment):
     """Run a script beside this process; Ctrl-C reaches it even if the tests run in the background."""
     script = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + script
     return subprocess.Popen([sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, cwd=Path(TESTS).parent,
-                            env=os.environ | {"PYTHONPATH": str(Path(TESTS).parent)} | environment)
+                            stderr=subprocess.PIPE, text=True, cwd=ROOT,
+                            env=os.environ | {"PYTHONPATH": ROOT} | environment)
 
 
 def seconds_until_turn(folder):
