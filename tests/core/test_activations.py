@@ -8,6 +8,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from rig import DTYPES
 
 from fastbp.core import activations, compiler, reference
 from fastbp.core.activations import CODES, SIGMOID, SOFTMAX, activate, exp, multiply_by_prime, sigmoid, tanh
@@ -17,7 +18,6 @@ from fastbp.core.simd.elementwise import Numbers, each
 from fastbp.core.simd.memory import at
 from fastbp.core.simd.vectors import I32, Vectors
 
-DTYPES = ["float32", "float64"]
 LOWEST = {"float32": -87.0, "float64": -708.0}  # exp is exact to 1.5 ulp from here ...
 HIGHEST = {"float32": 88.0, "float64": 709.0}  # ... to here
 

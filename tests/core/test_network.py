@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from rig import DTYPES
 from safetensors.numpy import load_file, save_file
 
 from fastbp import SGD, Adam, Network, Trainer, Workspace
@@ -25,7 +26,6 @@ FUNCTIONS = {
     "relu": lambda z: np.maximum(z, 0),
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
 }
-DTYPES = ["float32", "float64"]
 
 
 def numpy_forward(net, x):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rig import DTYPES
 
 import fastbp.core.product as product_module
 from fastbp.core import compiler
@@ -42,7 +43,6 @@ from fastbp.core.simd.cpu import (
 )
 from fastbp.core.simd.memory import at
 
-DTYPES = ["float32", "float64"]
 GAP = 140  # numbers of no man's land around every matrix: more than any panel is wide
 BLOCK = SKIP_TILES * SKIP_ROWS  # rows of A whose zeros are looked up at once
 
