@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rig import DTYPES
+from rig import DTYPES, python
 
 import fastbp.core.product as product_module
 from fastbp.core import compiler
@@ -372,8 +372,7 @@ print("nothing beyond")
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
 def test_nothing_beyond_the_matrices_is_touched():
     """Not even read: memory may end there."""
-    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, timeout=300, check=False,
-                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    done = python(GUARDED)
     assert (done.returncode, done.stdout) == (0, "nothing beyond\n"), done.stderr
 
 
