@@ -5,6 +5,7 @@
 """
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,15 @@ def moved(threads, draw):
     ends = np.sort(draw.integers(0, WHOLE + 1, threads - 1))
     fields_of(board, threads)[MOVED][:-1] = ends - WHOLE * np.arange(1, threads) // threads
     return board
+
+
+def bits_of_two_fits(trainer, X, y, pickled=False):
+    """Of parameters and state, where the trainer may be pickled between the fits and another one goes on."""
+    trainer.fit(X, y)
+    if pickled:
+        trainer = pickle.loads(pickle.dumps(trainer))
+    trainer.fit(X, y)
+    return trainer.network.theta.tobytes() + trainer.state.rows.tobytes()
 
 
 # Processes. They find fastbp in `path`, all tests by their names, and this file.

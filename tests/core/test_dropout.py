@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from rig import DTYPES, gradient_by_oracle
+from rig import DTYPES, bits_of_two_fits, gradient_by_oracle
 
 from fastbp import SGD, Adam, Network, Trainer, data
 from fastbp.core import call, compiler, reference
@@ -144,11 +144,7 @@ def test_the_same_bits(case, hidden, dtype):
     def trained(threads=1, seed=0, again=False, dropout=0.3):
         trainer = Trainer(Network(sizes, hidden, dtype=dtype, seed=2), None, Adam(), batch_size, seed, threads,
                           dropout=dropout)
-        trainer.fit(X, y)
-        if again:
-            trainer = pickle.loads(pickle.dumps(trainer))
-        trainer.fit(X, y)
-        return trainer.network.theta.tobytes()
+        return bits_of_two_fits(trainer, X, y, again)
 
     one = trained()
     assert one == trained(2) == trained(again=True)

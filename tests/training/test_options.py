@@ -1,10 +1,9 @@
 """What a Trainer can do beside plain steps: noise, bounds, a mean, frozen layers; as NumPy, and with the same bits."""
 
-import pickle
 
 import numpy as np
 import pytest
-from rig import DTYPES, gradient_by_oracle
+from rig import DTYPES, bits_of_two_fits, gradient_by_oracle
 
 from fastbp import SGD, Adam, AdamW, Network, Trainer
 from fastbp.core import call, compiler, noise, reference
@@ -88,11 +87,7 @@ def test_the_same_bits(case, option, dtype):
     """Whatever the threads, and after a pickled trainer goes on elsewhere."""
     def trained(threads=1, again=False):
         trainer, X, y = trainer_and_data(case, option, dtype, threads, Adam(0.01))
-        trainer.fit(X, y)
-        if again:
-            trainer = pickle.loads(pickle.dumps(trainer))
-        trainer.fit(X, y)
-        return trainer.network.theta.tobytes() + trainer.state.rows.tobytes()
+        return bits_of_two_fits(trainer, X, y, again)
 
     assert trained() == trained(2) == trained(3) == trained(again=True)
 
