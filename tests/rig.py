@@ -8,11 +8,13 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
+import fastbp
 from fastbp import SGD, Adam, losses
 from fastbp.core import build, equations, reference, rules
 from fastbp.core.call import TRAIN
@@ -46,12 +48,8 @@ def draw_targets(draw, loss, n, n_out):
 class Net:
     """A network with random parameters, n random samples and targets, and the memory of a step.
 
-    Parameters
-    ----------
-    sizes, activations, dtype, capacity : as of Workspace; the capacity is n if it is not given
-    loss : str or one of fastbp.losses
-    fill : float
-        What all memory of the workspace holds that is not the samples' or their targets'.
+    The arguments are Workspace's (the capacity is n if not given) and a loss's name or settings. All memory of the
+    workspace that is not the samples' or their targets' holds `fill` at first.
     """
 
     def __init__(self, sizes, activations, loss, dtype, n, capacity=None, optimizer=ADAM, fill=np.nan, seed=0):
@@ -160,10 +158,20 @@ def bits_of_two_fits(trainer, X, y, pickled=False):
     return trainer.network.theta.tobytes() + trainer.state.rows.tobytes()
 
 
-# Processes. They find fastbp in `path`, all tests by their names, and this file.
+# Threads and processes.
 
-TESTS = Path(__file__).parent
-ROOT = TESTS.parent
+
+def in_threads(work, n):
+    """Run work(0) to work(n - 1) at once, each in a Python thread of its own."""
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
+# Scripts find fastbp in `path`, if nothing else is said where this process has it from, all tests, and this file.
+TESTS, ROOT = Path(__file__).parent, Path(fastbp.__file__).parents[1]
 
 
 def _settings(path, environment):

@@ -464,7 +464,7 @@ import threading
 import numba
 from fastbp.core import engine
 from fastbp.core.threads import team
-from rig import classifier
+from rig import classifier, in_threads
 
 def train():
     '''Bits of theta after five rounds of 40 steps, and the team sizes that were allowed.'''
@@ -487,15 +487,11 @@ assert serial.theta.tobytes() == expected
 IN_THREADS = SETUP + """
 results, everyone = [], threading.Barrier(4)
 
-def work():
+def work(_):
     everyone.wait()
     results.append(train())
 
-workers = [threading.Thread(target=work) for _ in range(4)]
-for worker in workers:
-    worker.start()
-for worker in workers:
-    worker.join()
+in_threads(work, 4)
 assert len(results) == 4
 assert all(bits == expected for bits, _ in results)
 print("same bits")

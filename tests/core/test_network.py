@@ -5,11 +5,10 @@ import json
 import os
 import pickle
 import stat
-import threading
 
 import numpy as np
 import pytest
-from rig import DTYPES
+from rig import DTYPES, in_threads
 from safetensors.numpy import load_file, save_file
 
 from fastbp import SGD, Adam, Network, Trainer, Workspace
@@ -872,11 +871,7 @@ def test_forward_from_many_python_threads():
                 wrong.append((number, n))
         done.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(work, 6)
     assert sorted(done) == list(range(6))
     assert not wrong
 

@@ -14,13 +14,12 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 
 import numpy as np
 import pytest
-from rig import python, start
+from rig import in_threads, python, start
 
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
 from fastbp.callbacks import Every
@@ -760,11 +759,7 @@ def test_many_python_threads_train_at_once():
     def work(seed):
         theta[seed] = trained(X, y, 5, seed=seed, threads=1 + seed % 2)[0]
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(work, 6)
     for seed in range(6):
         assert same(theta[seed], expected[seed])
 
