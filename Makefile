@@ -18,8 +18,8 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "not slow"
 
 # What depends on the width of vectors, where the processor has wider ones; on others it would be part of `make test`.
-OF_VECTORS := $(addprefix tests/test_,$(addsuffix .py,activations dropout engine equations gradients losses machine_code \
-	network optimizers options phases product sums trainer weights))
+OF_VECTORS := $(patsubst %,tests/core/test_%.py,activations dropout engine equations gradients losses machine_code \
+	network optimizers phases product sums weights) $(patsubst %,tests/training/test_%.py,options trainer)
 test-avx2: $(VENV)/installed-test
 	@if $(BIN)/python -c "from fastbp.core.simd.cpu import VECTOR_BITS; raise SystemExit(VECTOR_BITS != 512)"; then \
 		$(AVX2) $(BIN)/python -m pytest -m "not slow" $(OF_VECTORS); \

@@ -34,7 +34,7 @@ from statistics import fmean, median
 
 import numpy as np
 from machine import Processors, describe, interleave, spread
-from tile import peak
+from probes import peak
 
 import fastbp
 from fastbp.core.threads.processors import available_threads

@@ -15,8 +15,6 @@ import numpy as np
 
 FULL = 1.15  # times the least time that was seen
 NEAR = 2.0  # times the least time that a number took from one to the other
-STEPS = 1_500_000  # of the multiply-adds that test it: 5 ms
-PASSES = 2000
 
 
 def describe() -> str:
@@ -60,7 +58,9 @@ class Processors:
     """
 
     def __init__(self, cpus: list[int]):
-        self.cpus, self.best, self.nearest = cpus, math.inf, math.inf
+        import probes  # not above: it loads Numba, and this file is read by commands that must not
+
+        self.probes, self.cpus, self.best, self.nearest = probes, cpus, math.inf, math.inf
         self.waits, self.given_up, self.patience = 0, 0, PATIENCE
         self._look()  # loads the machine code
         self.best = self.nearest = math.inf
@@ -71,8 +71,8 @@ class Processors:
     def _look(self) -> bool:
         """Whether all is as well as it has ever been."""
         with ThreadPoolExecutor(len(self.cpus)) as pool:
-            seconds = list(pool.map(_multiply_add, self.cpus))
-            passes = [max(pool.map(_pass, self.cpus[:1] + [cpu], [0, 1], [board] * 2))
+            seconds = list(pool.map(self.probes.multiply_add, self.cpus))
+            passes = [max(pool.map(self.probes.pass_to_and_fro, self.cpus[:1] + [cpu], [0, 1], [board] * 2))
                       for cpu in self.cpus[1:] for board in [np.zeros(1, np.int64)]]
         self.best, self.nearest = min(self.best, *seconds), min([self.nearest, *passes])
         return max(seconds) < FULL * self.best and max(passes, default=0) <= NEAR * self.nearest
@@ -80,9 +80,7 @@ class Processors:
     @property
     def peak(self) -> float:
         """Most float32 operations a second, of all together, that were seen."""
-        from tile import CHAINS, VECTOR_BITS
-
-        return len(self.cpus) * 2 * (VECTOR_BITS // 32) * CHAINS * STEPS / self.best
+        return len(self.cpus) * self.probes.OPERATIONS / self.best
 
     def __str__(self) -> str:
         return (f"{self.waits - self.given_up} of {self.waits} measurements began with all processors at their full "
@@ -99,27 +97,6 @@ class Processors:
                 self.patience /= 2
                 return
         self.patience = PATIENCE
-
-
-def _multiply_add(cpu: int) -> float:
-    """Seconds of independent multiply-adds, on that processor."""
-    from tile import chains
-
-    os.sched_setaffinity(0, {cpu})  # of this thread
-    started = time.perf_counter()
-    chains(STEPS, np.float32(0.5))
-    return time.perf_counter() - started
-
-
-def _pass(cpu: int, turn: int, board: np.ndarray) -> float:
-    """Seconds in which two threads pass a number to and fro."""
-    from tile import passes
-
-    os.sched_setaffinity(0, {cpu})
-    passes(board, turn, 1)  # until both are there
-    started = time.perf_counter()
-    passes(board, turn + 2, PASSES)
-    return time.perf_counter() - started
 
 
 def interleave(measures: dict[str, Callable[[], float]], rounds: int,

@@ -11,21 +11,14 @@ import statistics
 import time
 
 import numpy as np
-from llvmlite import ir
 from machine import describe, interleave
-from numba import types
-from numba.extending import intrinsic
+from probes import peak
 
 from fastbp.core import compiler
 from fastbp.core.product import NEVER, Shape, product, repeated_zero
-from fastbp.core.simd.cpu import VECTOR_BITS
 from fastbp.core.simd.matrix import Matrix, transposed
 from fastbp.core.simd.memory import at
-from fastbp.core.simd.vectors import I64, Loop, Vectors
-from fastbp.core.threads.board import add, read
 from fastbp.workspace import aligned, row_length
-
-CHAINS = 12  # enough to hide the latency of two units; few enough for the 16 registers of AVX2
 
 # name: (rows, depth, columns, whether A is given as its transpose)
 SHAPES = {
@@ -33,37 +26,6 @@ SHAPES = {
     "weight gradient 784x128x128": (784, 128, 128, True),
     "forward 128x512x512": (128, 512, 512, False),
 }
-
-
-@intrinsic
-def fma_chains(typing, steps, x):
-    """CHAINS sums s = x s + x, each its own register, `steps` times; returns one number of them."""
-    def emit(context, builder, signature, arguments):
-        vectors = Vectors(builder, types.CPointer(x))
-        factor = vectors.splat(arguments[1])
-        starts = [ir.Constant(vectors.type, [float(i)] * vectors.lanes) for i in range(CHAINS)]  # all different
-        with Loop(builder, arguments[0], starts) as loop:
-            loop.next([vectors.fma(factor, s, factor) for s in loop.values])
-        total = loop.result[0]
-        for s in loop.result[1:]:
-            total = builder.fadd(total, s)
-        return builder.extract_element(total, I64(0))
-
-    return x(types.int64, x), emit
-
-
-@compiler.serial
-def chains(steps, x):
-    return fma_chains(steps, x)
-
-
-@compiler.serial
-def passes(board, turn, times):
-    """Add 1 to board[0] whenever it is `turn`, `turn` + 2, ...: two threads in turn, with turns 0 and 1."""
-    for i in range(times):
-        while read(board, 0) != turn + 2 * i:
-            pass
-        add(board, 0, 1)
 
 
 @compiler.serial
@@ -76,23 +38,6 @@ def multiply(c, c_row, a, a_row, b, b_row, n_rows, depth, n_columns, a_transpose
         left = transposed(left)
     for _ in range(times):
         product(target, left, right, shape, repeated_zero(target), c.dtype.type(1), NEVER)
-
-
-def peak(dtype: str, seconds: float):
-    """A measure of fused multiply-adds in GFLOP/s."""
-    lanes = VECTOR_BITS // (8 * np.dtype(dtype).itemsize)
-    x = np.dtype(dtype).type(0.5)
-    steps = 1000
-
-    def run(steps: int) -> float:
-        started = time.perf_counter()
-        chains(steps, x)
-        return time.perf_counter() - started
-
-    run(steps)  # compiles
-    while run(steps) < seconds:
-        steps *= 2
-    return lambda: 2 * lanes * CHAINS * steps / run(steps) / 1e9
 
 
 def rate(dtype: str, rows: int, depth: int, columns: int, turned: bool, seconds: float):

@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))  # for machine, process and tile; asv puts no folder there
+for folder in ("benchmarks", "tests"):  # for machine, probes, process and tile, and for the tests' rig; asv puts none
+    sys.path.append(str(Path(__file__).parents[2] / folder))
 
 # Before Numba reads it. A folder a commit: no commit runs the machine code of another, and each compiles only once.
 if "ASV_COMMIT" in os.environ:

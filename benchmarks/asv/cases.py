@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable
 
 import numba
-import numpy as np
+from rig import MOMENTUM, Net
 
 import fastbp
-from fastbp import SGD
-from fastbp.workspace import aligned
 
 LAYERS = ["784-128-10", "784-512-512-10", "4-32-16-4", "10-46-46-10"]
 DTYPES = ["float32", "float64"]
@@ -30,21 +28,15 @@ def network(layers: str, dtype: str = "float32", input_scale: float = 1.0) -> fa
     return net
 
 
-class Batch:
-    """A network and all buffers of a step on a mini-batch of `n` samples, drawn at random.
+def batch(layers: str, n: int, dtype: str) -> Net:
+    """A network and the memory of a step on a mini-batch of n random samples, with every number in it finite.
 
     The learning rate is 0: a repeated step finds the same parameters and has the same work.
     """
-
-    def __init__(self, layers: str, n: int, dtype: str):
-        draw = np.random.default_rng(0)
-        self.n, self.network, self.optimizer = n, network(layers, dtype), SGD(0.1, momentum=0.9)
-        self.settings, self.eta = self.optimizer.settings(), 0.0
-        self.workspace = self.network.workspace(n)
-        self.gradient = aligned(self.network.n_parameters, dtype)
-        self.state = aligned(self.network.n_parameters, dtype).reshape(1, -1)
-        self.workspace.a[0][:] = draw.random((n, self.network.layer_sizes[0]))
-        self.workspace.targets[np.arange(n), draw.integers(0, self.network.layer_sizes[-1], n)] = 1
+    sizes = [int(size) for size in layers.split("-")]
+    net = Net(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", dtype, n, optimizer=MOMENTUM, fill=0)
+    net.eta = 0.0
+    return net
 
 
 class PerCall:

@@ -3,40 +3,27 @@
 import functools
 
 import numpy as np
+from rig import EQUATIONS, PARALLEL, SERIAL
 
-from fastbp import losses, optimizers
-from fastbp.core import activations, compiler, equations, reference, rules
+from fastbp import optimizers
+from fastbp.core import activations, compiler, reference, rules
 from fastbp.core.simd.memory import at
 from fastbp.workspace import aligned
 
-from .cases import DTYPES, THREADS, Batch, PerCall, only_with
+from .cases import DTYPES, THREADS, PerCall, batch, only_with
 
-EQUATIONS = ["forward", "output_error", "backward", "weight_gradients", "update"]
 LAYERS = ["784-128-10", "10-46-46-10"]  # two of the four: a run is to end within a quarter of an hour
 BATCHES = [1, 128]
-batch = functools.cache(Batch)  # asv sets up before every sample
+net_of = functools.cache(batch)  # asv sets up before every sample
 
 
-def arguments(equation, b):
-    """Of the kernel, all but threads."""
-    w = b.workspace
-    return {
-        "forward": (b.network.theta, w.layers, w.buffers, b.n),
-        "output_error": (w.layers, w.buffers, w.targets, w.costs, losses.CrossEntropy().rule(), b.n),
-        "backward": (b.network.theta, w.layers, w.buffers, b.n),
-        "weight_gradients": (b.gradient, w.layers, w.buffers, b.n),
-        "update": (b.network.theta, b.gradient, b.state, b.settings, b.eta, 1),
-    }[equation]
-
-
-def repeated(function, equation, b, threads):
-    """A function that calls one equation's, so many times; what each equation reads is in place and finite."""
-    for name in EQUATIONS:
-        getattr(reference, name)(*arguments(name, b))
-    own = *arguments(equation, b), threads
-    function(*own)
-    for result in (b.workspace.buffers, b.workspace.costs, b.gradient, b.network.theta):
+def repeated(by, equation, net, threads):
+    """A function that computes one equation so many times; what it reads is in place and finite."""
+    net.compute(reference)
+    net.compute(by, equation, threads=threads)
+    for result in (net.buffers, net.costs, net.gradient, net.theta):
         assert np.isfinite(result).all() and result.any()
+    function, own = getattr(by, equation), [*net.arguments(equation).values(), threads]
 
     def make(times):
         for _ in range(times):
@@ -48,14 +35,12 @@ def repeated(function, equation, b, threads):
 class Compiled(PerCall):
     """Seconds of one call of a kernel for a mini-batch, on one thread (`_serial`) or on two."""
 
-    params = [EQUATIONS, LAYERS, BATCHES, DTYPES, THREADS]
+    params = [list(EQUATIONS), LAYERS, BATCHES, DTYPES, THREADS]
     param_names = ["equation", "layers", "batch", "dtype", "threads"]
 
     def setup(self, equation, layers, n, dtype, threads):
         only_with(threads)
-        module = rules if equation == "update" else equations
-        function = getattr(module, equation if threads > 1 else f"{equation}_serial")
-        self.ready(repeated(function, equation, batch(layers, n, dtype), threads))
+        self.ready(repeated(PARALLEL if threads > 1 else SERIAL, equation, net_of(layers, n, dtype), threads))
 
     def time_equation(self, equation, layers, n, dtype, threads):
         self.make(self.times)
@@ -64,12 +49,12 @@ class Compiled(PerCall):
 class NumPyReference(PerCall):
     """Seconds of the same in plain NumPy (fastbp.core.reference), on one thread."""
 
-    params = [EQUATIONS, LAYERS, BATCHES, DTYPES]
+    params = [list(EQUATIONS), LAYERS, BATCHES, DTYPES]
     param_names = ["equation", "layers", "batch", "dtype"]
 
     def setup(self, equation, layers, n, dtype):
         only_with(1)
-        self.ready(repeated(getattr(reference, equation), equation, batch(layers, n, dtype), 1))
+        self.ready(repeated(reference, equation, net_of(layers, n, dtype), 1))
 
     def time_equation(self, equation, layers, n, dtype):
         self.make(self.times)

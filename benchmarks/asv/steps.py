@@ -3,54 +3,23 @@
 import functools
 
 import numpy as np
+from rig import classifier
 
 import fastbp
 from fastbp import losses
-from fastbp.core import build, engine
-from fastbp.core.call import TRAIN
-from fastbp.core.plan import plan_for, scratch_size
-from fastbp.core.samples import LABELS, describe
-from fastbp.core.threads.board import board_size
-from fastbp.workspace import aligned
+from fastbp.core import engine
 
-from .cases import DTYPES, LAYERS, THREADS, Batch, PerCall, network, only_with
+from .cases import DTYPES, LAYERS, THREADS, PerCall, network, only_with
 
 SAMPLES = 1024
 MOST = 2**20  # samples, and steps, of one compiled call
 
 
-class Steps(Batch):
-    """Any number of training steps in one compiled call, as Trainer makes them, on SAMPLES samples in random order."""
-
-    def __init__(self, layers, n, dtype, threads):
-        super().__init__(layers, n, dtype)
-        draw = np.random.default_rng(1)
-        sizes = self.network.layer_sizes
-        self.x, self.y = draw.random((SAMPLES, sizes[0])).astype(dtype), draw.integers(0, sizes[-1], SAMPLES)
-        self.samples = describe(self.x), describe(self.y, LABELS)
-        self.order = np.resize(draw.permutation(SAMPLES), MOST)
-        self.etas, self.costs = np.zeros(MOST), np.zeros(MOST)
-        self.clock, self.board = np.zeros(1, np.int64), np.zeros(board_size(threads), np.int64)
-        self.scratch = aligned(scratch_size(sizes, threads, n), dtype)
-        self.run, self.threads = engine.run if threads > 1 else engine.run_serial, threads
-        self.plan = plan_for(sizes, n, TRAIN, threads)
-        self.slip = self.workspace.slip
-        self.slip.put_loss(losses.CrossEntropy().rule())
-
-    def __call__(self, steps):
-        """Make them; returns how many were made."""
-        slip, order = self.slip, self.order[: steps * self.n]
-        slip.point(theta=self.network.theta, gradient=self.scratch, state=self.state, clock=self.clock,
-                   rule=self.settings, etas=self.etas[:steps])
-        slip.put(n_gradient=len(self.scratch), n_state=len(self.state))
-        slip.put_data(*self.samples, np.empty(0), order, len(order))
-        slip.put_work(TRAIN, self.n, self.plan, self.costs[:steps])
-        slip.put_threads(self.board, self.threads)
-        slip.put(address=build.address(self.network.dtype.name, self.workspace.layers, self.settings, TRAIN))
-        return self.run(slip.vector, self.threads)
-
-
-steps_of = functools.cache(Steps)  # asv sets up before every sample
+@functools.cache  # asv sets up before every sample
+def steps_of(layers, n, dtype, threads):
+    """Steps as Trainer makes them, any number in one compiled call, on SAMPLES samples in random order."""
+    sizes = [int(size) for size in layers.split("-")]
+    return classifier(sizes, dtype, n, threads, SAMPLES, MOST, eta=0.0, x_dtype=dtype)
 
 
 class Training(PerCall):
@@ -61,10 +30,11 @@ class Training(PerCall):
 
     def setup(self, layers, n, dtype, threads):
         only_with(threads)
-        steps = steps_of(layers, n, dtype, threads)
-        assert steps(3) == 3 and np.isfinite(steps.costs[:3]).all() and (steps.costs[:3] > 0).all()
+        steps, kernel = steps_of(layers, n, dtype, threads), engine.run if threads > 1 else engine.run_serial
+        assert steps(kernel, 3, threads) == 3
+        assert np.isfinite(steps.step_costs[:3]).all() and (steps.step_costs[:3] > 0).all()
         assert np.isfinite(steps.state).all() and steps.state.any()
-        self.ready(steps)
+        self.ready(lambda times: steps(kernel, times, threads))
 
     def time_step(self, layers, n, dtype, threads):
         self.make(self.times)

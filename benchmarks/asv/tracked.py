@@ -4,13 +4,14 @@ import statistics
 
 import numpy as np
 from machine import interleave
-from tile import SHAPES, peak, rate
+from probes import peak
+from rig import EQUATIONS
+from tile import SHAPES, rate
 
 import fastbp
-from fastbp import losses
 from fastbp.core import reference
 
-from .cases import DTYPES, LAYERS, Batch, network, only_with
+from .cases import DTYPES, LAYERS, batch, network, only_with
 
 
 class Tile:
@@ -41,16 +42,12 @@ class Gradient:
         only_with(1)
 
     def track_error(self, layers, dtype):
-        exact = Batch(layers, 128, "float64")
-        net = network(layers, dtype)
-        exact.network.theta = net.theta
-        w = exact.workspace
-        w.a[0][:] = w.a[0].astype(dtype)
-        _, gradient = fastbp.cost_and_gradient(net, w.a[0].astype(dtype), w.targets.astype(dtype))
-        reference.forward(exact.network.theta, w.layers, w.buffers, 128)
-        reference.output_error(w.layers, w.buffers, w.targets, w.costs, losses.CrossEntropy().rule(), 128)
-        reference.backward(exact.network.theta, w.layers, w.buffers, 128)
-        reference.weight_gradients(exact.gradient, w.layers, w.buffers, 128)
+        exact, net = batch(layers, 128, "float64"), network(layers, dtype)
+        exact.theta[:] = net.theta
+        a, t = exact.workspace.a[0], exact.targets
+        a[:], t[:] = a.astype(dtype), t.astype(dtype)
+        _, gradient = fastbp.cost_and_gradient(net, a.astype(dtype), t.astype(dtype))
+        exact.compute(reference, *EQUATIONS[:-1])
         return float(np.abs(gradient - exact.gradient).max() / np.abs(exact.gradient).max())
 
 

@@ -337,23 +337,16 @@ def test_null_cache():
     cache.save_overload(INT, None)
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Where machine code is kept."""
-    monkeypatch.setattr(internal("config"), "CACHE_DIR", str(tmp_path))
-    return tmp_path
-
-
 @promise("makes, of a function, a FunctionCache with a cache_path and a _cache_file, an IndexDataCacheFile")
-def test_function_cache_has_a_file(folder):
+def test_function_cache_has_a_file(cache_folder):
     cache = internal("FunctionCache")(twice)
-    assert Path(cache.cache_path).is_relative_to(folder)
+    assert Path(cache.cache_path).is_relative_to(cache_folder)
     assert type(cache._cache_file) is internal("IndexDataCacheFile")
     assert cache._cache_file._cache_path == cache.cache_path
 
 
 @promise("raises RuntimeError for a FunctionCache where no folder can be written")
-def test_function_cache_without_a_folder(folder, monkeypatch):
+def test_function_cache_without_a_folder(cache_folder, monkeypatch):
     monkeypatch.setattr(internal("config"), "CACHE_DIR", "/dev/null/there is none")
     monkeypatch.setattr(internal("config"), "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
     with pytest.raises(RuntimeError, match="cannot cache function"):
@@ -361,7 +354,7 @@ def test_function_cache_without_a_folder(folder, monkeypatch):
 
 
 @promise("has in FunctionCache._index_key(sig, codegen) a tuple, the same in every process, to which more can be added")
-def test_index_key(folder):
+def test_index_key(cache_folder):
     cache, dispatcher = internal("FunctionCache")(twice), numba.njit(twice)
     key = cache._index_key(INT, dispatcher.targetctx.codegen())
     assert isinstance(key, tuple) and INT in key
@@ -370,7 +363,7 @@ def test_index_key(folder):
 
 
 @promise("asks methods of FunctionCache and of its file that are overridden: _index_key, load, save and flush")
-def test_function_cache_asks_what_is_overridden(folder):
+def test_function_cache_asks_what_is_overridden(cache_folder):
     asked, kept = [], {}
 
     class File(internal("IndexDataCacheFile")):
@@ -408,7 +401,7 @@ def test_function_cache_asks_what_is_overridden(folder):
 
 
 @promise("names and stamps files as IndexDataCacheFile's private attributes and methods say")
-def test_file_attributes(folder):
+def test_file_attributes(cache_folder):
     file, again = (internal("FunctionCache")(twice)._cache_file for _ in range(2))
     assert file._version == numba.__version__
     assert "twice" in file._index_name
@@ -418,24 +411,24 @@ def test_file_attributes(folder):
 
 
 @promise("has IndexDataCacheFile._dump, whose bytes pickle.loads reads")
-def test_file_dump(folder):
+def test_file_dump(cache_folder):
     assert pickle.loads(internal("FunctionCache")(twice)._cache_file._dump({"a": (1, 2)})) == {"a": (1, 2)}
 
 
 @promise("has IndexDataCacheFile._open_for_write, which writes a file whole or not at all")
-def test_file_open_for_write(folder):
-    file, path = internal("FunctionCache")(twice)._cache_file, folder / "content"
+def test_file_open_for_write(cache_folder):
+    file, path = internal("FunctionCache")(twice)._cache_file, cache_folder / "content"
     with pytest.raises(ZeroDivisionError), file._open_for_write(str(path)) as out:
         out.write(b"half")
         raise ZeroDivisionError
-    assert list(folder.glob("content*")) == []
+    assert list(cache_folder.glob("content*")) == []
     with file._open_for_write(str(path)) as out:
         out.write(b"whole")
     assert path.read_bytes() == b"whole"
 
 
 @promise("keeps functions without entry points on disk, and gives the address of what it loaded")
-def test_no_entry_is_kept(folder):
+def test_no_entry_is_kept(cache_folder):
     for loaded in range(2):
         dispatcher = numba.njit(**NO_ENTRY)(twice)
         dispatcher._cache = internal("FunctionCache")(twice)
@@ -590,7 +583,7 @@ def test_call_while_code_is_emitted():
 
 
 @promise("finds symbols, functions and numbers, that llvmlite's add_symbol gave an address, for code from disk, too")
-def test_symbols_are_resolved(folder):
+def test_symbols_are_resolved(cache_folder):
     number = np.array([40], np.int64)
     one = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda x: x + 2)
     llvm.add_symbol("fastbp contract number (int64,)", number.ctypes.data)

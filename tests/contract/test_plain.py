@@ -1,13 +1,8 @@
 """FASTBP_PLAIN=1, which needs next to nothing of Numba's internals: the same bits, in a process of its own."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-import fastbp
+from rig import python
 
 FIT = """
 import hashlib
@@ -37,9 +32,7 @@ print(total.hexdigest(), hashlib.sha256(net.theta.tobytes()).hexdigest())
 
 
 def fitted(plain):
-    root = str(Path(fastbp.__file__).parents[1])
-    done = subprocess.run([sys.executable, "-W", "error", "-c", FIT], capture_output=True, text=True, timeout=600,
-                          env=os.environ | {"PYTHONPATH": root, "FASTBP_PLAIN": plain})
+    done = python(FIT, FASTBP_PLAIN=plain)
     assert done.returncode == 0, done.stderr
     assert str(plain == "1") in done.stderr
     return done.stdout

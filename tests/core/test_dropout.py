@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from rig import DTYPES, bits_of_two_fits, gradient_by_oracle
 
 from fastbp import SGD, Adam, Network, Trainer, data
 from fastbp.core import call, compiler, reference
@@ -12,7 +13,6 @@ from fastbp.core.simd.memory import at
 from fastbp.randomness import ORDER, generator
 from fastbp.workspace import aligned
 
-DTYPES = ["float32", "float64"]
 # By samples, by neurons (many weights), and one whose mini-batch goes through in pieces.
 CASES = {"samples": ([6, 40, 30, 3], 50), "neurons": ([6, 700, 600, 3], 50), "pieces": ([6, 40, 3], 900)}
 
@@ -121,15 +121,13 @@ def test_steps_against_the_reference(hidden):
     theta = net.theta.copy()
     trainer = Trainer(net, None, SGD(0.2), n, seed=9, dropout=[0.1, 0.4, 0.2])
     trainer.fit(X, y, 5)
-    w, gradient, state = net.workspace(n), np.empty_like(theta), np.empty((0, theta.size))
+    w, state = net.workspace(n), np.empty((0, theta.size))
     trainer.stepper.prepare_layers(w.layers)
     for step in range(5):
         order = generator(ORDER, 9, step).permutation(n)
-        w.a[0][:], t = X[order], np.eye(3)[y[order]]
-        reference.forward(theta, w.layers, w.buffers, n, at_row=(step + 1) << 32)
-        reference.output_error(w.layers, w.buffers, t, w.costs, trainer.loss.rule(), n)
-        reference.backward(theta, w.layers, w.buffers, n, at_row=(step + 1) << 32)
-        reference.weight_gradients(gradient, w.layers, w.buffers, n)
+        w.a[0][:] = X[order]
+        gradient = gradient_by_oracle(theta, w.layers, w.buffers, np.eye(3)[y[order]], w.costs, trainer.loss.rule(), n,
+                                      (step + 1) << 32)
         reference.update(theta, gradient, state, trainer.optimizer.settings(), 0.2, step + 1)
     np.testing.assert_allclose(net.theta, theta, rtol=1e-10, atol=1e-12)
 
@@ -146,11 +144,7 @@ def test_the_same_bits(case, hidden, dtype):
     def trained(threads=1, seed=0, again=False, dropout=0.3):
         trainer = Trainer(Network(sizes, hidden, dtype=dtype, seed=2), None, Adam(), batch_size, seed, threads,
                           dropout=dropout)
-        trainer.fit(X, y)
-        if again:
-            trainer = pickle.loads(pickle.dumps(trainer))
-        trainer.fit(X, y)
-        return trainer.network.theta.tobytes()
+        return bits_of_two_fits(trainer, X, y, again)
 
     one = trained()
     assert one == trained(2) == trained(again=True)

@@ -4,12 +4,10 @@ Slow code computes right, so only the code itself can tell: with one accumulator
 """
 
 import itertools
-import os
 import platform
 import re
 import shutil
 import subprocess
-import sys
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 from llvmlite import ir
 from numba import types
+from rig import python
 
 from fastbp.core import compiler
 from fastbp.core.activations import activate, multiply_by_prime
@@ -111,10 +110,8 @@ def test_tiles_of_this_processor():
 
 @pytest.mark.skipif(not X86, reason="Numba compiles for x86-64 on x86-64 only")
 def test_tiles_of_avx2():
-    done = subprocess.run([sys.executable, "-c", "import test_machine_code; test_machine_code.check_here()"],
-                          capture_output=True, text=True, timeout=300, check=False,
-                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CPU_NAME": "haswell",
-                                            "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"})
+    done = python("import test_machine_code; test_machine_code.check_here()", NUMBA_CPU_NAME="haswell",
+                  NUMBA_CPU_FEATURES="+avx,+avx2,+fma")
     assert done.returncode == 0, done.stderr
 
 

@@ -1,26 +1,20 @@
 """fastbp.core.engine and plan: whole mini-batches against plain NumPy; every number of threads gives the same bits."""
 
 import hashlib
-import os
 import platform
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from test_phases import moved
+from rig import DTYPES, Steps, gradient_by_oracle, moved, python
 
-from fastbp import losses
-from fastbp.core import build, engine, reference
+from fastbp.core import engine, reference
 from fastbp.core.call import ACCUMULATE, INFER, N_OUT, TRAIN, B, W
 from fastbp.core.equations import CHAIN, rows_near
 from fastbp.core.plan import NEURONS, plan_for, samples_at_once, scratch_size
 from fastbp.core.product import MOST_NONZERO, TILE_HEIGHT
 from fastbp.core.samples import LABELS, NONE, Samples, describe
 from fastbp.optimizers import SGD, Adam
-from fastbp.workspace import Workspace, aligned, parameter_offsets
-
-DTYPES = ["float32", "float64"]
+from fastbp.workspace import Workspace, parameter_offsets
 
 N_SAMPLES, BATCH, N_STEPS = 75, 8, 10  # the last mini-batch has 3
 TRAINED = [14, 40, 9, 5]
@@ -50,73 +44,40 @@ def targets_of(kind):
     return describe(rows), rows, "quadratic", "tanh", rows
 
 
-def scratch(sizes, threads, batch, dtype):
-    """What threads need to TRAIN, between stretches of NaN; and whether those are still there."""
-    memory = np.full(scratch_size(tuple(sizes), threads, batch) + 32, np.nan, dtype)
-    return memory[16:-16], lambda: np.isnan(memory[:16]).all() and np.isnan(memory[-16:]).all()
-
-
-class Run:
+class Run(Steps):
     """Ten steps of a network, TRAINED if not said otherwise, compiled and in plain NumPy."""
 
     def __init__(self, x_kind, t_kind, dtype, optimizer, etas=None, sizes=TRAINED, batch=BATCH,
                  hidden=("relu", "tanh")):
-        self.dtype, self.optimizer, self.batch = dtype, optimizer, batch
+        t, self.kept_alive, loss, output, self.rows = targets_of(t_kind)
+        super().__init__(sizes, [*hidden, output], loss, dtype, batch, optimizer=optimizer)
         self.array, self.floats = inputs(x_kind)
-        self.scale = 1 / 255 if x_kind == "uint8" else 1.0
-        self.t, self.kept_alive, loss, output, self.rows = targets_of(t_kind)
-        self.loss = losses.LOSSES[loss]().rule()
-        self.sizes, self.workspace = sizes, Workspace(sizes, [*hidden, output], dtype, batch)
-        size = parameter_offsets(sizes)[-1][0]
-        self.theta, self.gradient = aligned(size, dtype), aligned(size, dtype)
-        self.theta[:] = np.random.default_rng(8).normal(0, 0.3, size)
+        self.x, self.t = describe(self.array, scale=1 / 255 if x_kind == "uint8" else 1.0), t
         self.start = self.theta.astype(np.float64)
-        self.state = np.zeros((optimizer.n_moments, size), dtype)
         self.order = np.random.default_rng(9).permutation(N_SAMPLES)
         self.etas = np.full(N_STEPS, optimizer.eta) if etas is None else etas
-        self.clock, self.costs = np.zeros(1, np.int64), np.full(len(self.etas), np.nan)
+        self.step_costs = np.full(len(self.etas), np.nan)
         self.outputs = np.full((N_SAMPLES, sizes[-1]), np.nan, dtype)
-        self.weights = np.empty(0)
-
-    def slip(self, threads, n_samples, purpose):
-        """The workspace's, of a call on boards whose threads' shares are any."""
-        slip, settings = self.workspace.slip, self.optimizer.settings()
-        slip.point(theta=self.theta, state=self.state, clock=self.clock, rule=settings, etas=self.etas,
-                   outputs=self.outputs)
-        slip.put(n_state=len(self.state))
-        slip.put_data(describe(self.array, scale=self.scale), self.t, self.weights, self.order, n_samples)
-        slip.put_loss(self.loss)
-        plan = plan_for(tuple(self.sizes), self.batch, purpose, threads, errors=self.t.kind != NONE)
-        slip.put_work(purpose, self.batch, plan, self.costs)
-        slip.put_threads(moved(threads, np.random.default_rng([threads, self.batch, *self.sizes])), threads)
-        slip.put(address=build.address(self.dtype, self.workspace.layers, settings, purpose))
-        return slip
 
     def train(self, kernel, threads, n_samples=N_SAMPLES, purpose=TRAIN):
-        slip, gradient = self.slip(threads, n_samples, purpose), self.gradient
-        if purpose == TRAIN:
-            gradient, intact = scratch(self.sizes, threads, self.batch, self.dtype)
-        slip.point(gradient=gradient)
-        slip.put(n_gradient=len(gradient))
-        made = kernel(slip.vector, threads)
-        assert purpose != TRAIN or intact()
+        """On boards whose threads' shares are any, with the scratch between stretches of NaN."""
+        self.board = moved(threads, np.random.default_rng([threads, self.n, *self.sizes]))
+        memory = np.full(scratch_size(self.sizes, threads, self.n) + 32, np.nan, self.dtype)
+        self.scratch = memory[16:-16]
+        made = self(kernel, len(self.step_costs), threads, purpose=purpose, n_samples=n_samples)
+        assert np.isnan(memory[:16]).all() and np.isnan(memory[-16:]).all()
         return made
 
     def by_reference(self):
         """theta and the mean cost of each step, in float64."""
-        layers = self.workspace.layers
-        theta, gradient = self.start.copy(), np.empty_like(self.start)
-        buffers = self.workspace.buffers.astype(np.float64)
-        state, costs, means = np.zeros(self.state.shape), np.zeros(self.batch), []
+        theta, state = self.start.copy(), np.zeros(self.state.shape)
+        buffers, costs, means = self.buffers.astype(np.float64), np.zeros(self.n), []
         for step, eta in enumerate(self.etas):
-            batch = self.order[step * self.batch : (step + 1) * self.batch]
+            batch = self.order[step * self.n : (step + 1) * self.n]
             n = len(batch)
-            reference.neurons(buffers, layers[0], n)[0][:] = self.floats[batch]
-            reference.forward(theta, layers, buffers, n)
-            reference.output_error(layers, buffers, self.rows[batch], costs, self.loss, n)
-            reference.backward(theta, layers, buffers, n)
-            reference.weight_gradients(gradient, layers, buffers, n)
-            reference.update(theta, gradient, state, self.optimizer.settings(), eta, step + 1)
+            reference.neurons(buffers, self.layers[0], n)[0][:] = self.floats[batch]
+            gradient = gradient_by_oracle(theta, self.layers, buffers, self.rows[batch], costs, self.loss, n)
+            reference.update(theta, gradient, state, self.settings, eta, step + 1)
             means.append(costs[:n].mean())
         return theta, np.array(means)
 
@@ -136,7 +97,7 @@ def test_ten_steps(x, t, optimizer, dtype):
     theta, costs = run.by_reference()
     eps = np.finfo(dtype).eps
     assert abs(costs - costs[0]).max() > 1e-3  # it learns, so the steps are compared and not only the first
-    np.testing.assert_allclose(run.costs, costs, rtol=100 * eps)
+    np.testing.assert_allclose(run.step_costs, costs, rtol=100 * eps)
     np.testing.assert_allclose(run.theta, theta, rtol=0, atol=100 * eps * np.abs(theta).max())
     assert run.clock == [N_STEPS]
     for threads in (1, 2, 3):
@@ -144,7 +105,7 @@ def test_ten_steps(x, t, optimizer, dtype):
         other.train(engine.run, threads)
         assert other.theta.tobytes() == run.theta.tobytes(), threads
         assert other.state.tobytes() == run.state.tobytes(), threads
-        assert other.costs.tobytes() == run.costs.tobytes(), threads
+        assert other.step_costs.tobytes() == run.step_costs.tobytes(), threads
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(0.01, epsilon=1e-3)], ids=repr)
@@ -154,7 +115,7 @@ def test_a_step_with_learning_rate_zero_moves_the_state(optimizer):
     run = Run("float32", "rows", "float64", optimizer, etas=etas)
     run.train(engine.run_serial, 1)
     theta, costs = run.by_reference()
-    np.testing.assert_allclose(run.costs, costs, rtol=1e-12)
+    np.testing.assert_allclose(run.step_costs, costs, rtol=1e-12)
     np.testing.assert_allclose(run.theta, theta, rtol=0, atol=1e-12)
 
 
@@ -168,7 +129,7 @@ def test_blocks_of_rows(dtype):
     serial = Run("uint8", "labels", dtype, Adam(0.001), sizes=LARGE)
     assert serial.train(engine.run_serial, 1) == N_STEPS
     theta, costs = serial.by_reference()
-    np.testing.assert_allclose(serial.costs, costs, rtol=3e-4 if dtype == "float32" else 1e-9)
+    np.testing.assert_allclose(serial.step_costs, costs, rtol=3e-4 if dtype == "float32" else 1e-9)
     for threads in (1, 2, 3):
         other = Run("uint8", "labels", dtype, Adam(0.001), sizes=LARGE)
         other.train(engine.run, threads)
@@ -180,7 +141,7 @@ def check_at_any_number_of_threads(trained, tolerance):
     serial = trained(engine.run_serial, 1)
     theta, costs = serial.by_reference()
     eps = np.finfo(serial.dtype).eps
-    np.testing.assert_allclose(serial.costs, costs, rtol=1000 * eps)
+    np.testing.assert_allclose(serial.step_costs, costs, rtol=1000 * eps)
     np.testing.assert_allclose(serial.theta, theta, rtol=0, atol=tolerance * eps * np.abs(theta).max())
     for threads in (1, 2, 3):
         other = trained(engine.run, threads)
@@ -205,7 +166,7 @@ def with_many_zeros(dtype, sizes):
     run = Run("uint8", "labels", dtype, SGD(0.001, momentum=0.9), sizes=sizes, batch=N_SAMPLES,
               hidden=("relu", "relu"))
     a = run.floats
-    for layer in run.workspace.layers[:2]:
+    for layer in run.layers[:2]:
         at_b = layer[B]
         z = a @ run.theta[layer[W] : at_b].reshape(-1, layer[N_OUT])
         threshold = np.quantile(z, 0.85)
@@ -234,13 +195,13 @@ def test_mini_batches_with_many_zeros(dtype, sizes):
 def check_stop_before_the_fifth_step(good, bad, threads):
     """Of two equal runs whose fifth mini-batch `bad` has a NaN in: theta and state are those of four steps."""
     kernel = engine.run_serial if threads == 1 else engine.run
-    good.costs = good.costs[:4]
-    assert good.train(kernel, threads, 4 * good.batch) == 4
+    good.step_costs = good.step_costs[:4]
+    assert good.train(kernel, threads, 4 * good.n) == 4
     assert bad.train(kernel, threads, len(bad.order)) == 4
     assert bad.theta.tobytes() == good.theta.tobytes()
     assert bad.state.tobytes() == good.state.tobytes()
     assert bad.clock == [4]
-    assert np.isnan(bad.costs[4])
+    assert np.isnan(bad.step_costs[4])
 
 
 @pytest.mark.parametrize("sizes", [TRAINED, LARGE], ids=["by samples", "by neurons"])
@@ -302,17 +263,17 @@ def test_gradient_of_all_mini_batches_together(dtype, n, in_order):
     run = Run("uint8", "labels", dtype, SGD())
     chosen = run.order[:n] if in_order else np.arange(n)
     run.order = run.order[:n] if in_order else run.order[:0]
-    run.costs = run.costs[: -(-n // BATCH)]
+    run.step_costs = run.step_costs[: -(-n // BATCH)]
 
     def compiled(kernel, threads):
         run.gradient[:] = np.nan
-        assert run.train(kernel, threads, n, ACCUMULATE) == len(run.costs)
-        return run.costs.tobytes(), run.gradient.tobytes()
+        assert run.train(kernel, threads, n, ACCUMULATE) == len(run.step_costs)
+        return run.step_costs.tobytes(), run.gradient.tobytes()
 
     bits = compiled(engine.run_serial, 1)
     got = run.gradient.copy()
-    sizes = [BATCH] * (len(run.costs) - 1) + [n - BATCH * (len(run.costs) - 1)]
-    cost = np.average(run.costs, weights=sizes)
+    sizes = [BATCH] * (len(run.step_costs) - 1) + [n - BATCH * (len(run.step_costs) - 1)]
+    cost = np.average(run.step_costs, weights=sizes)
     for threads in (1, 2, 3):
         assert compiled(engine.run, threads) == bits
     assert run.theta.tobytes() == run.start.astype(dtype).tobytes()
@@ -320,12 +281,8 @@ def test_gradient_of_all_mini_batches_together(dtype, n, in_order):
 
     all_at_once = Workspace(TRAINED, ["relu", "tanh", "softmax"], "float64", n)
     all_at_once.a[0][:] = run.floats[chosen]
-    gradient = np.zeros(run.start.size)
-    arrays = all_at_once.layers, all_at_once.buffers
-    reference.forward(run.start, *arrays, n)
-    reference.output_error(*arrays, run.rows[chosen], all_at_once.costs, run.loss, n)
-    reference.backward(run.start, *arrays, n)
-    reference.weight_gradients(gradient, *arrays, n)
+    gradient = gradient_by_oracle(run.start, all_at_once.layers, all_at_once.buffers, run.rows[chosen],
+                                  all_at_once.costs, run.loss, n)
     eps = np.finfo(dtype).eps
     assert cost == pytest.approx(all_at_once.costs.mean(), rel=float(20 * eps))
     np.testing.assert_allclose(got, gradient, rtol=0, atol=20 * eps * np.abs(gradient).max())
@@ -337,9 +294,9 @@ def test_infer(dtype):
     labels, run.order = run.t, run.order[:0]
 
     def compiled(kernel, t, threads):
-        run.t, run.outputs[:], run.costs[:] = t, np.nan, np.nan
+        run.t, run.outputs[:], run.step_costs[:] = t, np.nan, np.nan
         assert run.train(kernel, threads, purpose=INFER) == N_STEPS
-        return run.outputs.copy(), run.costs.copy()
+        return run.outputs.copy(), run.step_costs.copy()
 
     outputs, costs = compiled(engine.run_serial, labels, 1)
     for threads in (1, 2, 3):
@@ -364,7 +321,7 @@ def test_infer_goes_on_where_a_cost_is_not_finite():
     run.array[3, 2], run.order = np.nan, run.order[:0]
     assert run.train(engine.run_serial, 1, purpose=INFER) == N_STEPS
     assert np.isnan(run.outputs).any(axis=1).nonzero()[0].tolist() == [3]
-    assert np.isnan(run.costs).nonzero()[0].tolist() == [0]
+    assert np.isnan(run.step_costs).nonzero()[0].tolist() == [0]
 
 
 def digest():
@@ -374,10 +331,10 @@ def digest():
         for x, t, optimizer in RUNS:
             run = Run(x, t, dtype, optimizer)
             run.train(engine.run_serial, 1)
-            total.update(run.theta.tobytes() + run.costs.tobytes())
+            total.update(run.theta.tobytes() + run.step_costs.tobytes())
         run = with_many_zeros(dtype, (14, 100, 90, 5))
         run.train(engine.run_serial, 1, len(run.order))
-        total.update(run.theta.tobytes() + run.costs.tobytes())
+        total.update(run.theta.tobytes() + run.step_costs.tobytes())
     return total.hexdigest()
 
 
@@ -386,8 +343,6 @@ def digest():
 @pytest.mark.parametrize("features", ["+sse4.2,+avx,+avx2,+fma", "+sse4.2,+avx", "+sse2"])
 def test_every_width_of_vectors_gives_the_same_bits(features):
     """A CPU of fewer features has other tiles, and the same chains of multiply-adds."""
-    done = subprocess.run([sys.executable, "-c", "import test_engine; print(test_engine.digest())"],
-                          capture_output=True, text=True, timeout=600, check=False,
-                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CPU_NAME": "generic",
-                                            "NUMBA_CPU_FEATURES": features})
+    done = python("import test_engine; print(test_engine.digest())", NUMBA_CPU_NAME="generic",
+                  NUMBA_CPU_FEATURES=features)
     assert done.stdout == digest() + "\n", done.stderr

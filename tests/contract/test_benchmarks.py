@@ -12,7 +12,7 @@ import pytest
 from fastbp.core.plan import scratch_size
 from fastbp.core.threads import processors
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the benchmarks are in the repository only")
 
 

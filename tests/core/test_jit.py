@@ -6,8 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -16,35 +14,16 @@ import numpy as np
 import pytest
 from numba.core import event
 from numba.core.errors import TypingError
+from rig import PARALLEL, SERIAL, classifier, output, python
 
 import fastbp.core
-from fastbp import losses
-from fastbp.core import activations, build, compiler, engine, equations, rules
-from fastbp.core.call import TRAIN
-from fastbp.core.plan import plan_for, scratch_size
-from fastbp.core.samples import LABELS, describe
+from fastbp.core import activations, build, compiler, engine, rules
 from fastbp.core.simd.memory import at
 from fastbp.core.threads import processors, team
-from fastbp.core.threads.board import board_size
-from fastbp.optimizers import SGD
-from fastbp.workspace import Workspace, parameter_offsets
 
 beside = importlib.import_module("fastbp.core.compiler.beside")  # of its name there is a function, too
 CORE = Path(fastbp.core.__path__[0])
 ANNOUNCEMENT = "fastbp compiles"
-
-
-def python(script, *arguments, path=CORE.parents[1], **environment):
-    """Run `script` in a Python of its own that finds fastbp in `path`; the finished process."""
-    return subprocess.run([sys.executable, "-W", "error", "-c", script, *arguments], capture_output=True, text=True,
-                          timeout=300, cwd=path, env=os.environ | {"PYTHONPATH": str(path)} | environment)
-
-
-def output(script, *arguments, **environment):
-    """What a script that must succeed printed."""
-    done = python(script, *arguments, **environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # The cache on disk.
@@ -308,7 +287,7 @@ def test_the_other_process_ends_with_the_block(monkeypatch):
 
 def test_no_other_process(monkeypatch):
     """With one processor, or where its work could not be kept or is."""
-    Steps()
+    classifier().slip(1)  # loads them
     monkeypatch.setattr(beside, "_python", None)
     monkeypatch.setattr(beside, "available_threads", lambda: 1)
     with compiler.beside(engine.one_thread, NOT_KEPT, "") as shared:
@@ -328,7 +307,7 @@ def test_pieces_must_be_linked():
 
     with compiler.linking(), pytest.raises(TypingError, match="activate.*is called but was not linked"):
         use(0.5, np.zeros(8))
-    Steps()
+    classifier().slip(1)  # loads them
     arguments = activations.RELU, np.zeros(16, np.float32)  # whole vectors: of a part of one, all would be written
     use(*arguments)
     with compiler.linking():
@@ -346,55 +325,12 @@ def test_inner_functions_refuse_python():
 # What a step costs beyond its arithmetic.
 
 
-class Steps:
-    """A network, 40 samples of it, and the compiled training of any number of steps of 10 samples."""
-
-    def __init__(self, sizes=(6, 9, 4), dtype="float32"):
-        draw = np.random.default_rng(0)
-        self.x, self.t = draw.normal(size=(40, sizes[0])), draw.integers(0, sizes[-1], 40)
-        self.workspace = Workspace(sizes, ["relu"] * (len(sizes) - 2) + ["softmax"], dtype, 10)
-        self.theta = draw.normal(0, 0.3, parameter_offsets(sizes)[-1][0]).astype(dtype)
-        self.gradient, self.state = np.zeros_like(self.theta), np.zeros((1, self.theta.size), dtype)
-        self.scratch = np.zeros(scratch_size(sizes, 2, 10), dtype)
-        self.clock, self.settings = np.zeros(1, np.int64), SGD(0.1, momentum=0.5).settings()
-        self.order, self.costs, self.etas = np.arange(400) % 40, np.zeros(40), np.full(40, 0.1)
-        self.samples = describe(self.x), describe(self.t, LABELS)
-        self.board, self.sizes = np.zeros(board_size(2), np.int64), sizes
-        self.address = build.address(dtype, self.workspace.layers, self.settings, TRAIN)
-
-    def __call__(self, kernel, steps, threads=1):
-        return kernel(self.slip(steps, threads), threads)
-
-    def slip(self, steps, threads):
-        """The vector of a call that makes so many steps."""
-        slip = self.workspace.slip
-        slip.point(theta=self.theta, gradient=self.scratch, state=self.state, clock=self.clock, rule=self.settings,
-                   etas=self.etas[:steps])
-        slip.put(n_gradient=len(self.scratch), n_state=len(self.state), address=self.address)
-        slip.put_data(*self.samples, np.empty(0), self.order, 400)
-        slip.put_loss(losses.CrossEntropy().rule())
-        slip.put_work(TRAIN, 10, plan_for(self.sizes, 10, TRAIN, threads), self.costs[:steps])
-        slip.put_threads(self.board, threads)
-        return slip.vector
-
-
 def use_all(sizes):
     """Train, and call each of the five kernels, serial and parallel."""
-    steps = Steps(sizes)
-    for kernel, threads in ((engine.run_serial, 1), (engine.run, 2)):
+    steps = classifier(sizes)
+    for kernel, by, threads in ((engine.run_serial, SERIAL, 1), (engine.run, PARALLEL, 2)):
         assert steps(kernel, 2, threads) == 2
-    w = steps.workspace
-    for name in ("forward", "output_error", "backward", "weight_gradients", "update"):
-        arguments = {
-            "forward": (steps.theta, w.layers, w.buffers, 10),
-            "output_error": (w.layers, w.buffers, w.targets, w.costs, losses.CrossEntropy().rule(), 10),
-            "backward": (steps.theta, w.layers, w.buffers, 10),
-            "weight_gradients": (steps.gradient, w.layers, w.buffers, 10),
-            "update": (steps.theta, steps.gradient, steps.state, steps.settings, 0.1, 1),
-        }[name]
-        module = rules if name == "update" else equations
-        getattr(module, name)(*arguments, 2)
-        getattr(module, f"{name}_serial")(*arguments, 1)
+        steps.compute(by, threads=threads)
 
 
 def test_a_new_architecture_compiles_nothing():
@@ -410,15 +346,13 @@ def test_a_new_architecture_compiles_nothing():
 
 
 ALLOCATIONS = """
-import sys
 import tracemalloc
 
 import numba
 import numpy as np
 from numba.core.runtime import rtsys
-
-sys.path.insert(0, sys.argv[1])
-from test_jit import Steps, engine
+from fastbp.core import engine
+from rig import classifier
 
 @numba.njit
 def allocate(n):
@@ -430,7 +364,7 @@ def allocations(call, n):
     call(n)
     return rtsys.get_allocation_stats().alloc - before
 
-steps = Steps((200, 100, 10))
+steps = classifier((200, 100, 10))
 train = lambda n: steps(engine.run_serial, n)
 for call in (train, allocate):
     call(1)
@@ -456,7 +390,7 @@ print(steps.theta.nbytes, python_memory(train, 40), python_memory(allocate_in_py
 
 def test_a_step_allocates_nothing():
     """Forty steps take as many allocations as one: those with which a call from Python hands over its arrays."""
-    lines = output(ALLOCATIONS, str(Path(__file__).parent), NUMBA_NRT_STATS="1").splitlines()
+    lines = output(ALLOCATIONS, NUMBA_NRT_STATS="1").splitlines()
     (one, two, forty), (counted_one, counted_two, counted_forty) = (map(int, line.split()) for line in lines[:2])
     assert one == two == forty
     assert counted_two == counted_one + 1  # the counter counts
@@ -471,7 +405,7 @@ def test_the_compiled_loop_does_not_count_who_uses_its_arrays():
     """Atomic additions, wherever an array with an owner is taken in hand; it borrows all of them."""
     # Anew: machine code on disk has no text.
     loop = numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)(engine.one_thread.py_func)
-    Steps()
+    classifier().slip(1)  # loads them
     with compiler.linking():
         loop.compile(build.signatures("float32")[0])
     [code] = loop.inspect_llvm().values()
@@ -525,18 +459,16 @@ def enter(threads, most=1):
 
 SETUP = """
 import os
-import sys
 import threading
 
 import numba
-
-sys.path.insert(0, sys.argv[1])
+from fastbp.core import engine
 from fastbp.core.threads import team
-from test_jit import Steps, engine
+from rig import classifier, in_threads
 
 def train():
     '''Bits of theta after five rounds of 40 steps, and the team sizes that were allowed.'''
-    steps, seen = Steps((100, 64, 10)), set()
+    steps, seen = classifier((100, 64, 10)), set()
     for _ in range(5):
         with team.team((engine.run, engine.run_serial), 2) as (run, threads):
             seen.add(threads)
@@ -546,7 +478,7 @@ def train():
 expected, seen = train()
 assert seen == {2}
 assert numba.threading_layer() == os.environ.get("NUMBA_THREADING_LAYER", numba.threading_layer())
-serial = Steps((100, 64, 10))
+serial = classifier((100, 64, 10))
 for _ in range(5):
     serial(engine.run_serial, 40)
 assert serial.theta.tobytes() == expected
@@ -555,15 +487,11 @@ assert serial.theta.tobytes() == expected
 IN_THREADS = SETUP + """
 results, everyone = [], threading.Barrier(4)
 
-def work():
+def work(_):
     everyone.wait()
     results.append(train())
 
-workers = [threading.Thread(target=work) for _ in range(4)]
-for worker in workers:
-    worker.start()
-for worker in workers:
-    worker.join()
+in_threads(work, 4)
 assert len(results) == 4
 assert all(bits == expected for bits, _ in results)
 print("same bits")
@@ -585,8 +513,7 @@ print("same bits")
 """
 
 def test_without_the_compiler_the_import_says_so():
-    done = subprocess.run([sys.executable, "-c", "import fastbp"], capture_output=True, text=True, check=False,
-                          env=os.environ | {"NUMBA_DISABLE_JIT": "1"})
+    done = python("import fastbp", NUMBA_DISABLE_JIT="1")
     assert done.returncode == 1
     assert done.stderr.endswith(
         "ImportError: fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it\n")
@@ -597,13 +524,13 @@ LAYERS = [{}, {"NUMBA_THREADING_LAYER": "workqueue"}]
 
 @pytest.mark.parametrize("layer", LAYERS, ids=["default", "workqueue"])
 def test_several_python_threads_at_once(layer):
-    assert output(IN_THREADS, str(Path(__file__).parent), NUMBA_NUM_THREADS="2", **layer) == "same bits\n"
+    assert output(IN_THREADS, NUMBA_NUM_THREADS="2", **layer) == "same bits\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("layer", LAYERS, ids=["default", "workqueue"])
 def test_a_forked_child(layer):
-    assert output(IN_A_FORK, str(Path(__file__).parent), NUMBA_NUM_THREADS="2", **layer) == "same bits\n"
+    assert output(IN_A_FORK, NUMBA_NUM_THREADS="2", **layer) == "same bits\n"
 
 
 def test_control_groups(tmp_path):

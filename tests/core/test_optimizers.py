@@ -1,6 +1,6 @@
 """fastbp.optimizers and its rules: against plain NumPy, PyTorch and numbers worked by hand; settings and their ranges.
 
-`python tests/test_optimizers.py`, where PyTorch is installed, writes anew what it comes to: pytorch_steps.json.
+`python tests/core/test_optimizers.py`, where PyTorch is installed, writes anew what it comes to: pytorch_steps.json.
 """
 
 import copy

@@ -5,44 +5,35 @@ import pytest
 import test_equations
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rig import EQUATIONS, SERIAL, Net, gradient_by_oracle
 
 from fastbp import Network, cost_and_gradient, losses
 from fastbp.core import activations, equations, reference, rules
 from fastbp.core.call import ACTIVATION
 from fastbp.network import CAPACITY, check_loss
 from fastbp.optimizers import SGD
-from fastbp.workspace import Workspace, parameter_offsets
 
 PAIRS = [(loss, output) for loss, output, _ in test_equations.PAIRS] + [
     ("mean_absolute", "softplus"), (losses.Huber(0.3), "silu")]
 MATCHING = [("quadratic", "identity"), ("binary_cross_entropy", "sigmoid"), ("cross_entropy", "softmax")]
 
 
-class Net:
-    """A network in float64 with random parameters, and its cost and gradient by the compiled equations."""
+class Checked(Net):
+    """A network in float64, its cost at any parameters, and its gradient by the compiled equations."""
 
     def __init__(self, sizes, hidden, output, loss, n, seed=0):
-        self.draw = np.random.default_rng(seed)
-        self.arguments = sizes, hidden, output, loss
-        self.loss, self.n = check_loss(loss, output, sizes[-1]).rule(), n
-        self.workspace = Workspace(sizes, [hidden] * (len(sizes) - 2) + [output], "float64", n)
-        self.layers, self.buffers = self.workspace.layers, self.workspace.buffers
-        self.theta = self.draw.normal(0, 0.7, parameter_offsets(sizes)[-1][0])
-        self.workspace.a[0][:] = self.draw.normal(size=(n, sizes[0]))
-        self.targets = test_equations.draw_targets(self.draw, self.loss.code, n, sizes[-1])
+        super().__init__(sizes, [hidden] * (len(sizes) - 2) + [output], loss, "float64", n, seed=seed)
+        self.made_of = sizes, hidden, output, loss
 
     def cost(self, theta):
         equations.forward_serial(theta, self.layers, self.buffers, self.n, 1)
-        network, costs = (self.layers, self.buffers), self.workspace.costs
-        equations.output_error_serial(*network, self.targets, costs, self.loss, self.n, 1)
-        return costs.mean()
+        self.compute(SERIAL, "output_error")
+        return self.costs.mean()
 
-    def gradient(self):
-        gradient = np.full_like(self.theta, np.nan)
-        self.cost(self.theta)
-        equations.backward_serial(self.theta, self.layers, self.buffers, self.n, 1)
-        equations.weight_gradients_serial(gradient, self.layers, self.buffers, self.n, 1)
-        return gradient
+    def backpropagated(self):
+        self.gradient[:] = np.nan
+        self.compute(SERIAL, *EQUATIONS[:-1])
+        return self.gradient.copy()
 
 
 def disagreement(cost, theta, gradient, draw, h=1e-5):
@@ -71,7 +62,7 @@ def away_from_kinks(sizes, hidden, output, loss, n):
     So networks are drawn until no z[l] of any sample is nearer to 0 than 1e-3, a hundred times what h = 1e-5 moves it.
     """
     for seed in range(1000):
-        net = Net(sizes, hidden, output, loss, n, seed)
+        net = Checked(sizes, hidden, output, loss, n, seed)
         net.cost(net.theta)
         kinked = [z for z, layer in zip(net.workspace.z, net.layers, strict=True)
                   if layer[ACTIVATION] in KINKED]
@@ -84,23 +75,23 @@ def away_from_kinks(sizes, hidden, output, loss, n):
 @pytest.mark.parametrize("hidden", activations.CODES)
 def test_gradient_against_central_differences(hidden, loss, output):
     net = away_from_kinks([4, 6, 5, 3], hidden, output, loss, 7)
-    assert disagreement(net.cost, net.theta, net.gradient(), net.draw) < TOLERANCE
+    assert disagreement(net.cost, net.theta, net.backpropagated(), net.draw) < TOLERANCE
 
 
 @pytest.mark.parametrize(("loss", "output"), PAIRS)
 def test_gradient_without_hidden_layer(loss, output):
     net = away_from_kinks([4, 3], "identity", output, loss, 5)
-    assert disagreement(net.cost, net.theta, net.gradient(), net.draw) < TOLERANCE
+    assert disagreement(net.cost, net.theta, net.backpropagated(), net.draw) < TOLERANCE
 
 
 def test_kinks_are_what_the_check_cannot_cross():
     """One neuron, relu(w x) at w x = 0: the slope is 0 or 1, and the central difference says 1/2."""
-    net = Net([1, 1], "identity", "relu", "quadratic", 1)
+    net = Checked([1, 1], "identity", "relu", "quadratic", 1)
     net.theta[:] = 0.0
     net.workspace.a[0][:], net.targets[:] = 1.0, -1.0
     slope = (net.cost(np.array([1e-5, 0])) - net.cost(np.array([-1e-5, 0]))) / 2e-5
     assert slope == pytest.approx(0.5, abs=1e-4)
-    assert (net.gradient() == 0).all()
+    assert (net.backpropagated() == 0).all()
 
 
 # The checker checked: each of these mistakes must be caught.
@@ -109,8 +100,8 @@ def test_kinks_are_what_the_check_cannot_cross():
 @pytest.mark.parametrize("l", [0, 1, 2])
 @pytest.mark.parametrize("part", ["W", "b"])
 def test_a_layer_off_by_one_in_a_thousand_is_caught(part, l):
-    net = Net([4, 6, 5, 3], "tanh", "softmax", "cross_entropy", 7)
-    gradient = net.gradient()
+    net = Checked([4, 6, 5, 3], "tanh", "softmax", "cross_entropy", 7)
+    gradient = net.backpropagated()
     dW, db = reference.parameters(gradient, net.layers[l])
     (dW if part == "W" else db)[...] *= 1.001
     assert disagreement(net.cost, net.theta, gradient, net.draw) > 10 * TOLERANCE
@@ -120,12 +111,12 @@ def test_a_layer_off_by_one_in_a_thousand_is_caught(part, l):
 def test_a_forgotten_derivative_is_caught(hidden, monkeypatch):
     """The backward recurrence without ∘ f'(z)."""
     net = away_from_kinks([4, 6, 5, 3], hidden, "identity", "quadratic", 7)
-    gradient = net.gradient()
+    gradient = net.backpropagated()
     reference.backward(net.theta, net.layers, net.buffers, net.n)
     reference.weight_gradients(gradient, net.layers, net.buffers, net.n)
     assert disagreement(net.cost, net.theta, gradient, net.draw) < TOLERANCE
 
-    net.gradient()
+    net.backpropagated()
     monkeypatch.setattr(reference, "through_activation", lambda activation, z, slope: slope)
     reference.backward(net.theta, net.layers, net.buffers, net.n)
     reference.weight_gradients(gradient, net.layers, net.buffers, net.n)
@@ -133,8 +124,8 @@ def test_a_forgotten_derivative_is_caught(hidden, monkeypatch):
 
 
 def test_one_wrong_number_is_caught():
-    net = Net([4, 6, 5, 3], "sigmoid", "sigmoid", "binary_cross_entropy", 7)
-    gradient = net.gradient()
+    net = Checked([4, 6, 5, 3], "sigmoid", "sigmoid", "binary_cross_entropy", 7)
+    gradient = net.backpropagated()
     gradient[17] += 1e-4 * np.linalg.norm(gradient)
     assert disagreement(net.cost, net.theta, gradient, net.draw) > 10 * TOLERANCE
 
@@ -169,7 +160,7 @@ def test_a_network_worked_by_hand():
     One step changes every parameter by -0.1 times its gradient.
     """
     ln3 = np.log(3)
-    net = Net([2, 2, 1], "sigmoid", "identity", "quadratic", 2)
+    net = Checked([2, 2, 1], "sigmoid", "identity", "quadratic", 2)
     (W_1, b_1), (W_2, b_2) = (reference.parameters(net.theta, layer) for layer in net.layers)
     W_1[:], b_1[:] = [[ln3, -ln3], [0, ln3]], [0, 0]
     W_2[:], b_2[:] = [[2], [-4]], [0.5]
@@ -178,7 +169,7 @@ def test_a_network_worked_by_hand():
     def assert_is(array, expected):
         np.testing.assert_allclose(array, expected, rtol=0, atol=1e-14)
 
-    gradient = net.gradient()
+    gradient = net.backpropagated()
     z, a, delta = net.workspace.z, net.workspace.a, net.workspace.delta
     assert_is(z[0], [[ln3, -ln3], [ln3, 0]])
     assert_is(a[1], [[0.75, 0.25], [0.75, 0.5]])
@@ -205,7 +196,7 @@ def network_of(sizes, hidden, pair, n, seed):
     """With as many outputs as drawn, or as its loss needs."""
     loss, output = pair
     n_out = max(sizes[-1], check_loss(loss, output, 20).least_outputs)
-    return Net([*sizes[:-1], n_out], hidden, output, loss, n, seed)
+    return Checked([*sizes[:-1], n_out], hidden, output, loss, n, seed)
 
 
 networks = st.builds(
@@ -225,21 +216,21 @@ def sizes_of_terms(net):
 @thrifty
 @given(net=networks, seed=st.integers(0, 100))
 def test_the_order_of_samples_does_not_matter(net, seed):
-    gradient, bound = net.gradient(), 4 * net.n * np.finfo(float).eps * sizes_of_terms(net)
+    gradient, bound = net.backpropagated(), 4 * net.n * np.finfo(float).eps * sizes_of_terms(net)
     order = np.random.default_rng(seed).permutation(net.n)
     net.workspace.a[0][:], net.targets[:] = net.workspace.a[0][order], net.targets[order]
-    assert (np.abs(net.gradient() - gradient) <= bound).all()
+    assert (np.abs(net.backpropagated() - gradient) <= bound).all()
 
 
 @thrifty
 @given(net=networks, times=st.integers(2, 4))
 def test_repeating_every_sample_does_not_matter(net, times):
-    gradient, bound = net.gradient(), 4 * times * net.n * np.finfo(float).eps * sizes_of_terms(net)
-    more = Net(*net.arguments, times * net.n)
+    gradient, bound = net.backpropagated(), 4 * times * net.n * np.finfo(float).eps * sizes_of_terms(net)
+    more = Checked(*net.made_of, times * net.n)
     more.theta = net.theta
     more.workspace.a[0][:] = np.repeat(net.workspace.a[0], times, axis=0)
     more.targets = np.repeat(net.targets, times, axis=0)
-    assert (np.abs(more.gradient() - gradient) <= bound).all()
+    assert (np.abs(more.backpropagated() - gradient) <= bound).all()
     assert more.cost(more.theta) == pytest.approx(net.cost(net.theta), rel=1e-13)
 
 
@@ -251,7 +242,7 @@ def test_no_error_where_the_output_is_the_target(net, pair):
     net.loss, net.layers[-1, ACTIVATION] = losses.LOSSES[loss]().rule(), activations.CODES[output]
     net.cost(net.theta)
     net.targets[:] = net.workspace.a[-1]
-    assert (net.gradient() == 0).all()
+    assert (net.backpropagated() == 0).all()
     assert (net.workspace.delta[-1] == 0).all()
 
 
@@ -265,13 +256,10 @@ def test_the_gradient_of_many_samples_that_are_mostly_zeros(threads):
     net.b[0][:] = -0.2  # few neurons send
     cost, gradient = cost_and_gradient(net, X, labels, threads=threads)
 
-    oracle, expected = net.workspace(n), np.empty_like(gradient)
+    oracle = net.workspace(n)
     oracle.a[0][:] = X
-    network = oracle.layers, oracle.buffers
-    reference.forward(net.theta, *network, n)
-    reference.output_error(*network, np.eye(10)[labels], oracle.costs, losses.CrossEntropy().rule(), n)
-    reference.backward(net.theta, *network, n)
-    reference.weight_gradients(expected, *network, n)
+    expected = gradient_by_oracle(net.theta, oracle.layers, oracle.buffers, np.eye(10)[labels], oracle.costs,
+                                  losses.CrossEntropy().rule(), n)
     assert (oracle.a[1] == 0).mean() > 0.5
     assert cost == pytest.approx(oracle.costs.mean(), rel=1e-12)
     np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-14)

@@ -15,6 +15,7 @@ import time
 import numba
 import numpy as np
 import pytest
+from rig import start
 from safetensors.numpy import load_file
 
 from fastbp import SGD, Adam, Network, Rprop, Trainer, checkpoint, losses, schedules
@@ -529,15 +530,11 @@ print(network.theta.tobytes().hex())
 @pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
     """By the system, again and again, as it writes or computes: the bits of a fit that was left alone."""
-    def start(folder):
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / folder)], stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
-
-    whole, errors = start("whole").communicate(timeout=300)
+    whole, errors = start(SCRIPT, tmp_path / "whole").communicate(timeout=300)
     assert len(whole) > 1000, errors
     draw, killed = random.Random(0), 0
     while True:
-        before, process = checkpoint.files(tmp_path / "killed"), start("killed")
+        before, process = checkpoint.files(tmp_path / "killed"), start(SCRIPT, tmp_path / "killed")
         while killed < 8 and process.poll() is None and checkpoint.files(tmp_path / "killed") == before:
             time.sleep(0.001)
         try:

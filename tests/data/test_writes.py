@@ -8,13 +8,12 @@ import io
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rig import output, python
 from safetensors.numpy import save
 
 from fastbp import Adam, Network, Trainer, checkpoint, cli, files
@@ -49,10 +48,7 @@ def test_one_content_is_one_file(tmp_path):
     """A network and a checkpoint, in processes whose hashes and so whose orders differ."""
     seen = []
     for seed in ("0", "1", "77", "random"):
-        done = subprocess.run([sys.executable, "-c", WRITTEN, tmp_path / seed], capture_output=True, text=True,
-                              env=os.environ | {"PYTHONHASHSEED": seed})
-        seen += done.stdout.split()
-        assert done.returncode == 0, done.stderr
+        seen += output(WRITTEN, tmp_path / seed, PYTHONHASHSEED=seed).split()
     assert len(seen) == 32 and len(set(seen)) == 2
 
 
@@ -447,6 +443,6 @@ print(n - 1)
 def test_a_save_killed_at_every_call(tmp_path):
     """Before and after each open, write, flush, fsync, close, rename and unlink of a fit with checkpoints, a log and a
     network saved at its end: it goes on to the same bits, and the log has each line once."""
-    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], capture_output=True, text=True)
+    done = python(KILLED, tmp_path)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert int(done.stdout) > 50

@@ -10,6 +10,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from rig import DTYPES
 
 from fastbp.core import activations, compiler, reference
 from fastbp.core.activations import (
@@ -30,7 +31,6 @@ from fastbp.core.simd.memory import at
 from fastbp.core.simd.vectors import I32, Vectors
 from fastbp.initialization import INITIALIZERS
 
-DTYPES = ["float32", "float64"]
 LOWEST = {"float32": -87.0, "float64": -708.0}  # exp is exact to 1.5 ulp from here ...
 HIGHEST = {"float32": 88.0, "float64": 709.0}  # ... to here
 

@@ -14,12 +14,12 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 
 import numpy as np
 import pytest
+from rig import in_threads, python, start
 
 from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
 from fastbp.callbacks import Every
@@ -759,17 +759,9 @@ def test_many_python_threads_train_at_once():
     def work(seed):
         theta[seed] = trained(X, y, 5, seed=seed, threads=1 + seed % 2)[0]
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(work, 6)
     for seed in range(6):
         assert same(theta[seed], expected[seed])
-
-
-def run(code, timeout=60, **settings):
-    return subprocess.run([sys.executable, "-c", code], timeout=timeout, capture_output=True, text=True, **settings)
 
 
 FORK = """
@@ -794,17 +786,16 @@ assert train() == expected
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_trains_as_its_parent(compiled):
-    done = run(FORK)
+    done = python(FORK)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # Ctrl-C
 
 INTERRUPTED = """
-import signal, sys, time
+import sys
 import numpy as np
 from fastbp import SGD, Network, Trainer
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent has set
 threads = int(sys.argv[1])
 X = np.random.default_rng(0).random((40000, 100), np.float32)
 y = np.random.default_rng(1).integers(0, 10, 40000)
@@ -834,8 +825,7 @@ print(int(theta.tobytes() == again.tobytes()), flush=True)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c(compiled, threads):
     """Answered within half a second, with the parameters of exactly the steps that were counted."""
-    command = [sys.executable, "-c", INTERRUPTED, str(threads)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with start(INTERRUPTED, threads) as child:
         try:
             assert child.stdout.readline() == "training\n"
             time.sleep(0.3)
@@ -900,7 +890,8 @@ def test_no_bar_on_a_terminal_unless_wanted(compiled):
 def test_no_bar_elsewhere_unless_wanted(compiled, capfd):
     """Nor where there is no standard error at all, as under pythonw or after 2>&- in a shell."""
     none = BAR.format(output="softmax", progress=None)
-    done = run("\n".join([none, BAR.format(output="softmax", progress=False), "import sys; sys.stderr = None", none]))
+    unwanted = BAR.format(output="softmax", progress=False)
+    done = python("\n".join([none, unwanted, "import sys; sys.stderr = None", none]))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     X, y = dense(100)
     Trainer(Network([6, 8, 3]), batch_size=10).fit(X, y, 20, progress=True)

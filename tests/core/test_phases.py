@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_jit import Steps
+from rig import classifier, moved
 
 from fastbp.core import compiler, engine
-from fastbp.core.plan import scratch_size
 from fastbp.core.threads import board as boards
-from fastbp.core.threads.board import FIELDS, MOVED, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size, fields_of
+from fastbp.core.threads.board import FIELDS, PARTS_PER_THREAD, TICKS, WHOLE, WORKED, board_size, fields_of
 
 SPEEDS = ([1, 1], [1, 2], [0.3, 1], [1, 1, 1], [4, 1, 2], [1, 1, 2, 2, 2, 2, 2, 2])
 
@@ -17,14 +16,6 @@ SPEEDS = ([1, 1], [1, 2], [0.3, 1], [1, 1, 1], [4, 1, 2], [1, 1, 2, 2, 2, 2, 2, 
 @compiler.serial
 def share(board, n, part, parts, threads, grain, turn=0):
     return boards.share(board[-FIELDS * threads:], n, part, parts, threads, grain, turn)
-
-
-def moved(threads, draw):
-    """A board whose threads' work ends wherever it likes, in order."""
-    board = np.zeros(board_size(threads), np.int64)
-    ends = np.sort(draw.integers(0, WHOLE + 1, threads - 1))
-    fields_of(board, threads)[MOVED][:-1] = ends - WHOLE * np.arange(1, threads) // threads
-    return board
 
 
 def shares(board, threads):
@@ -96,9 +87,7 @@ def test_no_thread_is_forgotten():
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_tell_what_they_did(threads):
     """All of their work together is that of all phases: two for each step, that of the samples and of the weights."""
-    steps = Steps((100, 64, 10))
-    steps.board = np.zeros(board_size(threads), np.int64)
-    steps.scratch = np.zeros(scratch_size((100, 64, 10), threads, 10), "f4")
+    steps = classifier((100, 64, 10), threads=threads)
     assert steps(engine.run, 40, threads) == 40
     worked = fields_of(steps.board, threads)[WORKED]
     assert abs(worked.sum() - 2 * 40 * WHOLE) <= 0.02 * WHOLE * 80  # biases are no rows

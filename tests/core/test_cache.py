@@ -4,33 +4,21 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 from numba import types
-from test_jit import ANNOUNCEMENT, PIECES, output, python
+from rig import output, python, start
+from test_jit import ANNOUNCEMENT, PIECES
 
 from fastbp.core import compiler
 from fastbp.core.compiler import cache
 
-TESTS = str(Path(__file__).parent)
-
 
 def twice(x):
     return 2 * x
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Where machine code of functions that are made in the test is kept."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    return tmp_path
 
 
 def called():
@@ -57,21 +45,21 @@ def flipped(content, at):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_file(folder, damage):
+def test_damaged_file(cache_folder, damage):
     """Machine code is compiled anew, and the file is replaced."""
     assert (called(), called()) == (COMPILED, LOADED)
-    (file,) = folder.rglob("*.nbc")
+    (file,) = cache_folder.rglob("*.nbc")
     file.write_bytes(DAMAGES[damage](file.read_bytes()))
     assert not cache.is_cached(compiler.serial(twice), (types.int64,))
     assert (called(), called()) == (COMPILED, LOADED)
-    assert len(list(folder.rglob("*.nb*"))) == 1
+    assert len(list(cache_folder.rglob("*.nb*"))) == 1
 
 
-def test_another_functions_file_is_not_taken(folder):
+def test_another_functions_file_is_not_taken(cache_folder):
     """Though it is whole."""
     thrice = compiler.serial(lambda x: 3 * x)
     assert (thrice(1), called()) == (3, COMPILED)
-    files = {"twice" in file.name: file for file in folder.rglob("*.nbc")}
+    files = {"twice" in file.name: file for file in cache_folder.rglob("*.nbc")}
     files[False].replace(files[True])
     assert (called(), called()) == (COMPILED, LOADED)
 
@@ -126,7 +114,6 @@ import warnings
 from pathlib import Path
 
 folder = sys.argv[1]
-sys.path.insert(0, sys.argv[2])
 from test_cache import COMPILED, LOADED, cache, called
 
 left = None  # how many files may still be opened, renamed or made there
@@ -190,7 +177,7 @@ print("went on")
 
 def test_full_disk(tmp_path):
     """Whichever write fails, the function is called, with one note at most; nothing half written stays."""
-    done = python(FULL, str(tmp_path), TESTS, NUMBA_CACHE_DIR=str(tmp_path),
+    done = python(FULL, str(tmp_path), NUMBA_CACHE_DIR=str(tmp_path),
                   NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator")
     assert done.stdout == "went on\n", done.stderr
 
@@ -228,14 +215,6 @@ with turn(sys.argv[1]):
 """
 
 
-def start(script, *arguments, **environment):
-    """Run a script beside this process; Ctrl-C reaches it even if the tests run in the background."""
-    script = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + script
-    return subprocess.Popen([sys.executable, "-c", script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, cwd=Path(TESTS).parent,
-                            env=os.environ | {"PYTHONPATH": str(Path(TESTS).parent)} | environment)
-
-
 def seconds_until_turn(folder):
     started = time.perf_counter()
     with cache.turn(str(folder)):
@@ -269,7 +248,6 @@ def test_turns_need_no_lock(tmp_path):
 
 AT_ONCE = """
 import sys
-sys.path.insert(0, sys.argv[1])
 from test_cache import called
 
 print("ready", flush=True)
@@ -280,7 +258,7 @@ print(*called())
 
 def test_processes_at_once(tmp_path):
     """One compiles, the others load."""
-    processes = [start(AT_ONCE, TESTS, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(3)]
+    processes = [start(AT_ONCE, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(3)]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:
@@ -408,17 +386,16 @@ def uninterrupted_thread():
 SAID = """
 import logging
 import sys
-sys.path.insert(0, sys.argv[1])
 from test_cache import called
 
-logging.getLogger("fastbp").setLevel(sys.argv[2])
+logging.getLogger("fastbp").setLevel(sys.argv[1])
 print(*called())
 """
 
 
 @pytest.mark.parametrize("level", ["WARNING", "ERROR"])
 def test_announcement(tmp_path, level):
-    done = python(SAID, TESTS, level, NUMBA_CACHE_DIR=str(tmp_path))
+    done = python(SAID, level, NUMBA_CACHE_DIR=str(tmp_path))
     assert done.stdout == "0 1\n", done.stderr
     said = (r"fastbp compiles its functions for this machine: about 1 to 20 s, once; the machine code is kept in "
             rf"{re.escape(str(tmp_path))}\S+\n")

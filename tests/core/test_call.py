@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numba import types
 from numba.core.errors import TypingError
+from rig import DTYPES
 
 from fastbp import Network, Trainer, Workspace
 from fastbp.core import build, call, compiler, rules
@@ -22,7 +23,6 @@ from fastbp.core.simd.memory import at
 from fastbp.core.threads.board import FIELDS as FIELDS_OF_BOARD
 from fastbp.core.threads.board import SLOT, board_size
 
-DTYPES = ["float32", "float64"]
 POINTERS = [name for name, kind in FIELDS.items() if isinstance(kind, str)]
 WHOLE_NUMBERS = [name for name, kind in FIELDS.items() if kind is WHOLE]
 

@@ -1,13 +1,8 @@
 """The bar of a fit: on a terminal and in notebooks, where it is one of text if ipywidgets is not installed."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-import fastbp
+from rig import python
 
 # A kernel, as far as fastbp and tqdm look at it. A real one was tried as well: ipykernel 7.4.0, with and without
 # ipywidgets 8.
@@ -31,9 +26,7 @@ Trainer(Network([3, 2]), threads=1).fit(np.zeros((10, 3)), np.zeros(10, int), 5{
 def written(script):
     """What a process of its own writes on standard error, which is no terminal; warnings are shown, as tqdm itself
     catches those that are errors."""
-    root = str(Path(fastbp.__file__).parents[1])
-    done = subprocess.run([sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, timeout=300,
-                          env=os.environ | {"PYTHONPATH": root})
+    done = python(script, warnings="always")
     assert done.returncode == 0, done.stderr
     return done.stderr
 

@@ -5,10 +5,10 @@ import json
 import os
 import pickle
 import stat
-import threading
 
 import numpy as np
 import pytest
+from rig import DTYPES, in_threads
 from safetensors.numpy import load_file, save_file
 
 from fastbp import SGD, Adam, Network, Trainer, Workspace
@@ -25,7 +25,6 @@ FUNCTIONS = {
     "relu": lambda z: np.maximum(z, 0),
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
 }
-DTYPES = ["float32", "float64"]
 
 
 def numpy_forward(net, x):
@@ -883,11 +882,7 @@ def test_forward_from_many_python_threads():
                 wrong.append((number, n))
         done.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_threads(work, 6)
     assert sorted(done) == list(range(6))
     assert not wrong
 

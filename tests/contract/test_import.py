@@ -4,12 +4,10 @@ import ast
 import graphlib
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from rig import python
 
 import fastbp
 
@@ -36,10 +34,8 @@ print(json.dumps(dict(compiled=len(compiled.buffer), python_threads=threading.ac
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
     """What the script saw, with an empty cache of machine code."""
-    root = Path(fastbp.__file__).parents[1]
     cache = str(tmp_path_factory.mktemp("cache"))
-    done = subprocess.run([sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, timeout=60,
-                          cwd=root, env=os.environ | {"PYTHONPATH": str(root), "NUMBA_CACHE_DIR": cache})
+    done = python(SCRIPT, NUMBA_CACHE_DIR=cache)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout) | {"cached": [file.name for file in Path(cache).rglob("*.nb?")]}
 

@@ -1,9 +1,9 @@
 """What a Trainer can do beside plain steps: noise, bounds, a mean, frozen layers; as NumPy, and with the same bits."""
 
-import pickle
 
 import numpy as np
 import pytest
+from rig import DTYPES, bits_of_two_fits, gradient_by_oracle
 
 from fastbp import SGD, Adam, AdamW, Network, Trainer
 from fastbp.core import call, compiler, noise, reference
@@ -11,7 +11,6 @@ from fastbp.core.simd.memory import at
 from fastbp.randomness import ORDER, generator
 from fastbp.workspace import aligned
 
-DTYPES = ["float32", "float64"]
 # By samples; by neurons, with several blocks of rows to a part of each; and mini-batches that go through in pieces.
 CASES = {"samples": ([6, 40, 30, 3], 50), "neurons": ([6, 900, 1100, 3], 50), "pieces": ([6, 40, 3], 900)}
 OPTIONS = {
@@ -39,7 +38,7 @@ def by_reference(trainer, X, y, epochs):
     net, settings = trainer.network, trainer.stepper.rule()
     theta, w = net.theta.astype(np.float64), net.workspace(trainer.batch_size)
     trainer.stepper.prepare_layers(w.layers)
-    buffers, gradient, mean = w.buffers.astype(np.float64), np.empty_like(theta), theta.copy()
+    buffers, mean = w.buffers.astype(np.float64), theta.copy()
     state, costs, step = np.zeros((trainer.optimizer.n_moments, theta.size)), np.empty(len(X)), 0
     trained = np.ones(theta.size, bool)
     for l in trainer.frozen:
@@ -51,10 +50,8 @@ def by_reference(trainer, X, y, epochs):
             n, before = len(chosen), theta.copy()
             sent = reference.neurons(buffers, w.layers[0], n)[0]
             sent[:] = X[chosen] + reference.noise(w.layers[0], step << 32, n, X.shape[1])
-            reference.forward(theta, w.layers, buffers, n, at_row=step << 32)
-            reference.output_error(w.layers, buffers, np.eye(3)[y[chosen]], costs, trainer.loss.rule(), n)
-            reference.backward(theta, w.layers, buffers, n, at_row=step << 32)
-            reference.weight_gradients(gradient, w.layers, buffers, n)
+            gradient = gradient_by_oracle(theta, w.layers, buffers, np.eye(3)[y[chosen]], costs, trainer.loss.rule(), n,
+                                          step << 32)
             gradient[~trained] = 0
             reference.clip(gradient, settings)
             reference.update(theta, gradient, state, settings, trainer.optimizer.eta, step)
@@ -90,11 +87,7 @@ def test_the_same_bits(case, option, dtype):
     """Whatever the threads, and after a pickled trainer goes on elsewhere."""
     def trained(threads=1, again=False):
         trainer, X, y = trainer_and_data(case, option, dtype, threads, Adam(0.01))
-        trainer.fit(X, y)
-        if again:
-            trainer = pickle.loads(pickle.dumps(trainer))
-        trainer.fit(X, y)
-        return trainer.network.theta.tobytes() + trainer.state.rows.tobytes()
+        return bits_of_two_fits(trainer, X, y, again)
 
     assert trained() == trained(2) == trained(3) == trained(again=True)
 

@@ -1,26 +1,21 @@
 """fastbp.core.equations against the equations in plain NumPy; every number of threads gives the same bits."""
 
-from types import SimpleNamespace
-
 import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rig import DTYPES, PARALLEL, SERIAL, Net
 
 from fastbp import losses
 from fastbp.core import call, compiler, equations, reference, rules
 from fastbp.core.activations import SOFTMAX
 from fastbp.core.call import ACTIVATION
-from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON
 from fastbp.core.product import NEVER, Matrix, Shape, product, repeated_zero
 from fastbp.core.simd.memory import at
 from fastbp.core.threads.board import even_share
-from fastbp.network import check_loss
 from fastbp.optimizers import SGD, Adam
-from fastbp.workspace import Workspace, parameter_offsets
 
-DTYPES = ["float32", "float64"]
 CAPACITY = 41
 BATCHES = [1, 2, 16, 37, CAPACITY]
 # Sizes but for the output's, and the hidden activations. The tiles are 6 or 8 samples high and 4 to 32 neurons wide,
@@ -41,49 +36,16 @@ PAIRS = [(name, kind.outputs[0] if kind.outputs else "identity", 10) for name, k
     (losses.CrossEntropy(label_smoothing=0.1), "softmax", 5),
 ]
 OPTIMIZERS = [SGD(0.1), SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9, nesterov=True), Adam(0.01)]
-SERIAL = SimpleNamespace(forward=equations.forward_serial, output_error=equations.output_error_serial,
-                         backward=equations.backward_serial, weight_gradients=equations.weight_gradients_serial,
-                         update=rules.update_serial)
-PARALLEL = SimpleNamespace(forward=equations.forward, output_error=equations.output_error, backward=equations.backward,
-                           weight_gradients=equations.weight_gradients, update=rules.update)
 
 
-def draw_targets(draw, loss, n, n_out):
-    t = draw.normal(size=(n, n_out))
-    if loss == BINARY_CROSS_ENTROPY:
-        return (t > 0) * 1.0
-    if loss == POISSON:
-        return np.floor(np.abs(2 * t))
-    return reference.softmax(3 * t) if loss == CROSS_ENTROPY else t
-
-
-class Net:
-    """A network with random parameters, inputs and targets; NaN in all memory that is not its own or not set yet."""
+class Guarded(Net):
+    """NaN in all memory that is not its own or not set yet, 16 numbers of it on either side of theta and gradient."""
 
     def __init__(self, sizes, activations, loss, dtype, n, capacity=CAPACITY):
-        draw = np.random.default_rng(sum(sizes) + n)
-        self.n, self.loss, self.dtype = n, check_loss(loss, activations[-1], sizes[-1]).rule(), np.dtype(dtype)
-        workspace = Workspace(sizes, activations, dtype, capacity)
-        self.layers, self.buffers = workspace.layers, workspace.buffers
-        self.buffers[:] = np.nan
-        workspace.a[0][:n] = draw.normal(size=(n, sizes[0]))
-        self.targets, self.costs = np.full((capacity, sizes[-1]), np.nan, dtype), np.full(capacity, np.nan)
-        self.targets[:n] = draw_targets(draw, self.loss.code, n, sizes[-1])
-        size = parameter_offsets(sizes)[-1][0]
-        self.memory = np.full((4, size + 32), np.nan, dtype)  # 16 numbers of no man's land on either side
+        super().__init__(sizes, activations, loss, dtype, n, capacity, seed=sum(sizes) + n)
+        self.memory = np.full((4, self.theta.size + 32), np.nan, dtype)
+        self.memory[0, 16:-16] = self.theta
         self.theta, self.gradient, *_ = self.memory[:, 16:-16]
-        self.state = np.zeros((2, size), dtype)
-        for layer in self.layers:
-            W, b = reference.parameters(self.theta, layer)
-            W[:], b[:] = draw.normal(0, 1 / np.sqrt(len(W)), W.shape), draw.normal(0, 0.1, b.shape)
-
-    def equations(self, by, threads):
-        """All five, by the functions of `by`."""
-        by.forward(self.theta, self.layers, self.buffers, self.n, threads)
-        by.output_error(self.layers, self.buffers, self.targets, self.costs, self.loss, self.n, threads)
-        by.backward(self.theta, self.layers, self.buffers, self.n, threads)
-        by.weight_gradients(self.gradient, self.layers, self.buffers, self.n, threads)
-        by.update(self.theta, self.gradient, self.state, Adam(0.01).settings(), 0.01, 1, threads)
 
     def bits(self):
         return b"".join(x.tobytes() for x in (self.buffers, self.costs, self.memory, self.state))
@@ -119,9 +81,9 @@ def test_forward(network, dtype):
     by is carried on by |W|; no f stretches an error, softmax by the largest of the row."""
     eps = 2 * np.finfo(dtype).eps
     for sizes, activations, loss, n in cases(network):
-        net = Net(sizes, activations, loss, dtype, n)
+        net = Guarded(sizes, activations, loss, dtype, n)
         theta, buffers = in_float64(net.theta, net.buffers)
-        equations.forward_serial(net.theta, net.layers, net.buffers, n, 1)
+        net.compute(SERIAL, "forward")
         reference.forward(theta, net.layers, buffers, n)
         error = 0.0
         for l, layer in enumerate(net.layers):
@@ -141,9 +103,8 @@ def test_forward(network, dtype):
 def test_output_error(network, dtype):
     eps = 2 * np.finfo(dtype).eps
     for sizes, activations, loss, n in cases(network):
-        net = Net(sizes, activations, loss, dtype, n)
-        equations.forward_serial(net.theta, net.layers, net.buffers, n, 1)
-        equations.output_error_serial(net.layers, net.buffers, net.targets, net.costs, net.loss, n, 1)
+        net = Guarded(sizes, activations, loss, dtype, n)
+        net.compute(SERIAL, "forward", "output_error")
         buffers, targets, costs = in_float64(net.buffers, net.targets, net.costs)
         reference.output_error(net.layers, buffers, targets, costs, net.loss, n)
         _, z, a, delta = reference.neurons(buffers, net.layers[-1], n)
@@ -159,11 +120,10 @@ def test_backward(network, dtype):
     """As in forward, with |W|ᵀ; |f'| <= 1, and f' written in a errs by some eps where f' written in z does not."""
     eps = 2 * np.finfo(dtype).eps
     for sizes, activations, loss, n in cases(network):
-        net = Net(sizes, activations, loss, dtype, n)
-        equations.forward_serial(net.theta, net.layers, net.buffers, n, 1)
-        equations.output_error_serial(net.layers, net.buffers, net.targets, net.costs, net.loss, n, 1)
+        net = Guarded(sizes, activations, loss, dtype, n)
+        net.compute(SERIAL, "forward", "output_error")
         theta, buffers = in_float64(net.theta, net.buffers)
-        equations.backward_serial(net.theta, net.layers, net.buffers, n, 1)
+        net.compute(SERIAL, "backward")
         reference.backward(theta, net.layers, buffers, n)
         error = 0.0
         for l in reversed(range(len(sizes) - 2)):
@@ -182,8 +142,8 @@ def test_backward(network, dtype):
 def test_weight_gradients(network, dtype):
     eps = 2 * np.finfo(dtype).eps
     for sizes, activations, loss, n in cases(network):
-        net = Net(sizes, activations, loss, dtype, n)
-        net.equations(SERIAL, 1)
+        net = Guarded(sizes, activations, loss, dtype, n)
+        net.compute(SERIAL)
         gradient, buffers = in_float64(net.gradient, net.buffers)
         reference.weight_gradients(gradient, net.layers, buffers, n)
         for l, layer in enumerate(net.layers):
@@ -207,13 +167,13 @@ def product_of_one_step(gradient, at_row, sent, error):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_outer_products_have_the_bits_of_products(dtype):
     """Of one sample. Zeros of both signs, and products too small for any."""
-    net = Net([9, 40, 5], ["relu", "softmax"], "cross_entropy", dtype, 1)
-    net.equations(SERIAL, 1)
+    net = Guarded([9, 40, 5], ["relu", "softmax"], "cross_entropy", dtype, 1)
+    net.compute(SERIAL)
     tiny = np.finfo(dtype).smallest_normal
     for layer in net.layers:
         sent, _, _, delta = reference.neurons(net.buffers, layer, 1)
         sent[0, :5], delta[0, :5] = (0.0, -0.0, tiny, -tiny, -1.5), (-0.0, 0.0, -0.01, 0.01, tiny)
-    equations.weight_gradients_serial(net.gradient, net.layers, net.buffers, 1, 1)
+    net.compute(SERIAL, "weight_gradients")
     expected = net.gradient.copy()
     for layer in net.layers:
         sent, _, _, delta = reference.neurons(net.buffers, layer, 1)
@@ -227,11 +187,11 @@ def test_outer_products_have_the_bits_of_products(dtype):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_number_of_threads_gives_the_same_bits(network, dtype):
     for sizes, activations, loss, n in list(cases(network))[::4]:  # every pair and every n among them
-        net = Net(sizes, activations, loss, dtype, n)
-        net.equations(SERIAL, 1)
+        net = Guarded(sizes, activations, loss, dtype, n)
+        net.compute(SERIAL)
         for threads in (1, 2, 3):
-            other = Net(sizes, activations, loss, dtype, n)
-            other.equations(PARALLEL, threads)
+            other = Guarded(sizes, activations, loss, dtype, n)
+            other.compute(PARALLEL, threads=threads)
             assert other.bits() == net.bits(), (loss, activations[-1], n, threads)
 
 
@@ -241,8 +201,8 @@ def test_only_its_own_memory_is_read_and_written(network, dtype):
     """What is NaN at the start, samples past the n-th, the ends of rows and both sides of theta, is so at the end, and
     nothing else is."""
     for sizes, activations, loss, n in cases(network):
-        net = Net(sizes, activations, loss, dtype, n)
-        net.equations(SERIAL, 1)
+        net = Guarded(sizes, activations, loss, dtype, n)
+        net.compute(SERIAL)
         foreign = np.ones(net.buffers.shape, bool)
         for layer in net.layers:
             for rows in reference.neurons(foreign, layer, n):
@@ -299,17 +259,13 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "changes", "message"), REFUSED, ids=[f"{case[0]} {case[1]}" for case in REFUSED])
 def test_what_would_not_fit_is_refused(name, changes, message, by):
     """Before anything is written: too many samples or threads, or an array without its last element or row."""
-    net = Net([6, 9, 4], ["gelu", "softmax"], "cross_entropy", "float64", CAPACITY)
-    given = vars(net) | dict(threads=2, settings=Adam(0.01).settings(), eta=0.01, step=1)
+    net = Guarded([6, 9, 4], ["gelu", "softmax"], "cross_entropy", "float64", CAPACITY)
+    given = net.arguments(name) | dict(threads=2)
     for argument, change in changes.items():
         given[argument] = given[argument][:change] if isinstance(given[argument], np.ndarray) else change
-    before, arguments = net.bits(), {
-        "forward": ("theta", "layers", "buffers", "n"), "backward": ("theta", "layers", "buffers", "n"),
-        "output_error": ("layers", "buffers", "targets", "costs", "loss", "n"),
-        "weight_gradients": ("gradient", "layers", "buffers", "n"),
-        "update": ("theta", "gradient", "state", "settings", "eta", "step")}[name]
+    before = net.bits()
     with pytest.raises(ValueError, match=message):
-        getattr(by, name)(*(given[argument] for argument in arguments), given["threads"])
+        getattr(by, name)(*given.values())
     assert net.bits() == before
 
 
@@ -319,7 +275,7 @@ def test_refused_in_compiled_code_of_a_user():
         equations.forward_serial(theta, layers, buffers, n, 1)
         return n
 
-    net = Net([6, 9, 4], ["gelu", "softmax"], "cross_entropy", "float64", 2, capacity=2)
+    net = Guarded([6, 9, 4], ["gelu", "softmax"], "cross_entropy", "float64", 2, capacity=2)
     assert forward(net.theta, net.layers, net.buffers, 2) == 2
     with pytest.raises(ValueError, match=NO_ROOM):
         forward(net.theta, net.layers, net.buffers, 3)

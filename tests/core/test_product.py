@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rig import DTYPES, python
 
 import fastbp.core.product as product_module
 from fastbp.core import compiler
@@ -42,7 +43,6 @@ from fastbp.core.simd.cpu import (
 )
 from fastbp.core.simd.memory import at
 
-DTYPES = ["float32", "float64"]
 GAP = 140  # numbers of no man's land around every matrix: more than any panel is wide
 BLOCK = SKIP_TILES * SKIP_ROWS  # rows of A whose zeros are looked up at once
 
@@ -372,8 +372,7 @@ print("nothing beyond")
 @pytest.mark.skipif(sys.platform == "win32", reason="mprotect is POSIX")
 def test_nothing_beyond_the_matrices_is_touched():
     """Not even read: memory may end there."""
-    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, timeout=300, check=False,
-                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    done = python(GUARDED)
     assert (done.returncode, done.stdout) == (0, "nothing beyond\n"), done.stderr
 
 
