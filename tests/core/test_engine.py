@@ -53,6 +53,7 @@ class Run(Steps):
         super().__init__(sizes, [*hidden, output], loss, dtype, batch, optimizer=optimizer)
         self.array, self.floats = inputs(x_kind)
         self.x, self.t = describe(self.array, scale=1 / 255 if x_kind == "uint8" else 1.0), t
+        self.theta[:] = np.random.default_rng(8).normal(0, 0.3, self.theta.size)
         self.start = self.theta.astype(np.float64)
         self.order = np.random.default_rng(9).permutation(N_SAMPLES)
         self.etas = np.full(N_STEPS, optimizer.eta) if etas is None else etas
