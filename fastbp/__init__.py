@@ -5,7 +5,8 @@ from fastbp import startup as startup  # isort: skip  # before all others, which
 from fastbp import callbacks, data, losses, metrics, optimizers, schedules
 from fastbp.callbacks import History
 from fastbp.diagnosis import Diagnosis, diagnose
-from fastbp.network import Network, cost_and_gradient
+from fastbp.gradient import cost_and_gradient
+from fastbp.network import Network
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
 from fastbp.training.guard import DivergenceError
 from fastbp.training.notes import TrainingWarning

@@ -27,6 +27,7 @@ class Loss:
     aliases = tuple[str, ...]()  # its names in other libraries, as checks.one_of compares them
     outputs = tuple[str, ...]()  # the activations that it is for; (): any
     least_outputs = 1
+    must_be = costs.ANY  # the rows of its targets; see check_targets
     heeds_lengths = True  # whether targets, or outputs, that are all twice as large cost something else
     code: ClassVar[int]  # by its name in the table of core/costs.py, unless it says its own
 
@@ -103,6 +104,7 @@ class BinaryCrossEntropy(Loss):
     name = "binary_cross_entropy"
     aliases = ("bce", "binarycrossentropyloss", "bceloss")
     outputs = ("sigmoid",)
+    must_be = costs.SHARES
 
     def check_targets(self, rows: Array, name: str) -> None:
         _check_shares(self, rows, name)
@@ -132,6 +134,7 @@ class CrossEntropy(Loss):
     name = "cross_entropy"
     aliases = ("logloss", "categoricalcrossentropy", "sparsecategoricalcrossentropy", "crossentropyloss")
     outputs = ("softmax",)
+    must_be = costs.DISTRIBUTION
 
     def __post_init__(self) -> None:
         settle(self, "label_smoothing", fraction)
@@ -159,6 +162,7 @@ class Poisson(Loss):
     name = "poisson"
     aliases = ("poissonnll",)
     outputs = ("softplus",)
+    must_be = costs.NOT_NEGATIVE
 
     def check_targets(self, rows: Array, name: str) -> None:
         if rows.min() < 0:

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from fastbp import initialization, losses
 from fastbp.checks import counted, known_as, level_of_caller, one_of, positive, truth, whole_number
-from fastbp.core import activations, build, engine
-from fastbp.core.call import ACCUMULATE, INFER
+from fastbp.core import activations, build, doors, engine
+from fastbp.core.call import INFER
 from fastbp.core.costs import NO_LOSS
-from fastbp.core.plan import plan_for, scratch_size
+from fastbp.core.plan import plan_for
 from fastbp.core.samples import NO_SAMPLES
 from fastbp.core.threads import processors, team
 from fastbp.files import read_tensors, write_tensors
@@ -27,7 +27,6 @@ from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import (
     Inputs,
     Targets,
-    as_data,
     as_inputs,
     decide,
     of_each_class,
@@ -291,12 +290,13 @@ class Network:
                 and X.dtype == self.dtype and X.flags.carray):
             return None
         workspace = self._take_workspace(shape[0])
-        slip = workspace.few
+        slip = workspace.few.get(INFER)
         if slip is None:
-            address = build.address(self.dtype.name, workspace.layers, NO_SETTINGS, INFER)
-            slip = workspace.prepare_few(self._theta, address, plan_for(self.layer_sizes, 1, INFER, 1, errors=False))
+            plan = plan_for(self.layer_sizes, 1, INFER, 1, errors=False)
+            slip = workspace.few[INFER] = workspace.bind(self._theta, np.zeros(1, np.int64), NO_LOSS, INFER, plan)
+            slip.put(address=build.address(self.dtype.name, workspace.layers, NO_SETTINGS, INFER))
         outputs = np.empty((shape[0], self.layer_sizes[-1]), self.dtype)
-        finite = engine.forward_few(slip.vector, X, outputs, self._input_scale)
+        finite = doors.forward(slip.vector, X, outputs, self._input_scale)
         self._idle.append(workspace)
         return outputs if finite else None
 
@@ -307,6 +307,15 @@ class Network:
         except IndexError:
             workspace = self.workspace(rows)
         return workspace if workspace.capacity >= rows else self.workspace(rows)
+
+    @contextlib.contextmanager
+    def borrowed(self, rows: int) -> Iterator[Workspace]:
+        """A workspace for so many samples at least, which nobody else uses in this block."""
+        workspace = self._take_workspace(rows)
+        try:
+            yield workspace
+        finally:
+            self._idle.append(workspace)
 
     def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
         """Labels (n,) for sigmoid and softmax outputs, numbers or, where `classes` has them, names; or where each of
@@ -542,12 +551,12 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | No
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
     workspace.slip.point(outputs=outputs)
     threads = choose_threads(threads, len(x) * network.n_parameters)
-    cost = _go_through(network, workspace, x, t, loss, weights, INFER, threads)
+    cost = go_through(network, workspace, x, t, loss, weights, INFER, threads)
     network._idle.append(workspace)
     return outputs, cost
 
 
-def _go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: losses.Loss | None,
+def go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: losses.Loss | None,
                 weights: Array, purpose: int, threads: int) -> float:
     """The compiled steps that change no parameter, by a workspace whose slip points at where outputs or the gradient
     are to go; returns the mean cost."""
@@ -577,55 +586,3 @@ def mean_cost(costs: Array, batch_size: int, n_samples: int, weights: Array) -> 
         return float((costs * sums).sum() / max(sums.sum(), np.finfo(np.float64).tiny))
     last = n_samples - (len(costs) - 1) * batch_size
     return float((costs[:-1].sum() * batch_size + costs[-1] * last) / n_samples)
-
-
-def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | losses.Loss | None = None,
-                      threads: int | None = None, *, sample_weight: npt.ArrayLike | None = None,
-                      ) -> tuple[float, Array]:
-    """Mean cost over all samples and its gradient with respect to theta.
-
-    Parameters
-    ----------
-    network : Network
-    X : array_like (n, n_in)
-    y : array_like
-        Labels (n,), names of the network's classes (n,), or rows of targets (n, n_out).
-    loss : str or one of fastbp.losses, optional
-        As of Trainer; None: the one that matches the output.
-    threads : int, optional
-        The result is bitwise the same for every number.
-    sample_weight : array_like (n,), optional
-        >= 0: a weight of 2 is that sample twice. Means are over the weights.
-
-    Returns
-    -------
-    cost : float
-        In the unit of the loss (nats for the cross-entropies).
-    gradient : ndarray (n_parameters,)
-        Laid out like theta; `network.views` gives it layer by layer. All NaN where the cost is not finite.
-
-    Raises
-    ------
-    ValueError, TypeError
-        X, y or the loss do not fit the network.
-
-    Examples
-    --------
-    >>> net = Network([3, 2], output="softmax", dtype="float64")
-    >>> cost, gradient = cost_and_gradient(net, np.eye(3), [0, 1, 1])
-    >>> gradient.shape == net.theta.shape
-    True
-    """
-    check_network(network)
-    loss = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
-    data = as_data(X, y, sample_weight, network, loss).with_some_weight()
-    workspace = network.workspace(min(len(data), CAPACITY))
-    threads = choose_threads(threads, 3 * len(data) * network.n_parameters)
-    size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(data)))
-    gradient = aligned(size, network.dtype)
-    workspace.slip.point(gradient=gradient)
-    workspace.slip.put(n_gradient=size)
-    cost = _go_through(network, workspace, data.x, data.t, loss, data.weights, ACCUMULATE, threads)
-    if not np.isfinite(cost):
-        gradient[:] = np.nan  # the steps after the first such mini-batch were not made
-    return cost, gradient[: network.n_parameters].copy()

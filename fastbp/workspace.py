@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.core import activations
-from fastbp.core.call import DELTA, INFER, INPUT, LD, LD_INPUT, N_COLUMNS, N_IN, N_OUT, A, B, Slip, Z
+from fastbp.core.call import DELTA, INPUT, LD, LD_INPUT, N_COLUMNS, N_IN, N_OUT, A, B, Slip, Z
+from fastbp.core.costs import Cost
 from fastbp.core.plan import Plan
 from fastbp.core.samples import NO_SAMPLES
 from fastbp.core.simd.cpu import LINE
@@ -67,8 +68,8 @@ class Workspace:
         Each sample's cost.
     slip : fastbp.core.call.Slip
         Of calls that work in these buffers; `clock` and `board` are for those that change no parameter.
-    few : Slip, or None
-        Of `engine.forward_few`, once it was called.
+    few : dict
+        Slips of the doors (see fastbp.core.doors), by what they are for.
 
     Examples
     --------
@@ -96,7 +97,7 @@ class Workspace:
         self.costs = np.zeros(capacity)
         self.slip = self._new_slip()
         self.clock, self._board = np.zeros(1, np.int64), np.zeros(board_size(1), np.int64)
-        self.few: Slip | None = None
+        self.few: dict[Any, Slip] = {}
         self.a = [self._rows(0, INPUT, LD_INPUT, N_IN)]
         self.a += [self._rows(l, A) for l in range(len(self.layers))]
         self.z = [self._rows(l, Z) for l in range(len(self.layers))]
@@ -114,14 +115,14 @@ class Workspace:
             self._board = np.zeros(board_size(threads), np.int64)
         return self._board
 
-    def prepare_few(self, theta: Array, address: int, plan: Plan) -> Slip:
-        """The slip of `engine.forward_few`, by the machine code at an address."""
-        self.few = slip = self._new_slip()
-        slip.point(theta=theta, clock=np.zeros(1, np.int64))
+    def bind(self, theta: Array, clock: Array, loss: Cost, purpose: int, plan: Plan) -> Slip:
+        """A slip for calls of fastbp.core.doors by one thread, in which all but the machine code is written."""
+        slip = self._new_slip()
+        slip.point(theta=theta, clock=clock)
         slip.put_data(NO_SAMPLES, NO_SAMPLES, np.empty(0), np.empty(0, np.int64), 0)
-        slip.put_work(INFER, 1, plan, np.zeros(1))
+        slip.put_loss(loss)
+        slip.put_work(purpose, 1, plan, np.zeros(1))
         slip.put_threads(np.zeros(board_size(1), np.int64), 1)
-        slip.put(address=address)
         return slip
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[Any, ...]]:

@@ -168,6 +168,7 @@ COSTS = (
 )
 CODES = {row.name: row.code for row in COSTS}
 TIMES_PRIME = tuple(row.code for row in COSTS if row.times_prime)
+ANY, NOT_NEGATIVE, SHARES, DISTRIBUTION = range(4)  # what rows of targets must be: shares are in [0, 1]
 NO_LOSS = Cost(-1)  # for calls without targets; as of every code that is not in COSTS, its cost is NaN
 
 

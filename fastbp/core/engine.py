@@ -20,7 +20,6 @@ from fastbp.core.call import (
     CLOCK,
     INFER,
     N_BOARD,
-    SLOTS,
     START,
     TRAIN,
     Batch,
@@ -46,9 +45,9 @@ from fastbp.core.noise import add_noise
 from fastbp.core.plan import LIMIT, NEURONS, NORMS, OUTPUTS, SAMPLES, UPDATE, WEIGHTS
 from fastbp.core.product import NUMBERS_NEAR, ROWS_AT_ONCE, TILE_HEIGHT
 from fastbp.core.rules import NEAR, Rates, move_mean, rates_of, update_block
-from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, gather, gather_labels, number_of, prefetch_row
+from fastbp.core.samples import LABELS, NONE, gather, gather_labels, number_of, prefetch_row
 from fastbp.core.simd.denormals import flush_denormals, restore_denormals
-from fastbp.core.simd.memory import address_of, ahead, at, number, pointer_from
+from fastbp.core.simd.memory import ahead, at, number, pointer_from
 from fastbp.core.threads.board import NUMBER, TICKS, WHOLE, WORKED, done, share, take, thread_number, ticks, wait
 
 PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
@@ -505,29 +504,3 @@ def clipping_factor(call):
             squares += (np.float64(call.gradient[i]) / most) ** 2
     total = most * math.sqrt(squares)
     return bound / total if bound < total < np.inf else 1.0 if total <= bound else np.nan
-
-
-X, N_SAMPLES, BATCH_SIZE, PIECE, OUTPUTS_AT = (SLOTS[name] for name in (
-    "x", "n_samples", "batch_size", "piece", "outputs"))
-
-
-@compiler.serial
-def forward_few(slip, samples, outputs, scale):
-    """`run` to INFER a few samples, with no more arguments than that takes: to convert them is most of such a call.
-
-    slip: all but what is written here; samples (n, n_in), outputs (n, n_out): contiguous, of theta's type; scale: of
-    inputs. Returns whether every number of samples is finite; if not, nothing is done.
-    """
-    n, finite = len(samples), True
-    for i in range(n):
-        for j in range(samples.shape[1]):
-            finite &= math.isfinite(samples[i, j])
-    if finite:
-        slip[X], slip[X + 1], slip[X + 2] = address_of(samples), samples.shape[1] * samples.itemsize, 1
-        slip[X + 3] = FLOAT32 if samples.itemsize == 4 else FLOAT64
-        pointer_from(address_of(slip) + 8 * (X + 4), 0.0)[0] = scale
-        slip[N_SAMPLES] = slip[BATCH_SIZE] = slip[PIECE] = n
-        slip[OUTPUTS_AT] = address_of(outputs)
-        clear_board(slip)
-        compiler.call(slip[ADDRESS], (at(slip, 0), 0))
-    return finite

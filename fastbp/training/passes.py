@@ -127,6 +127,22 @@ class Pass:
             f"finite parameters; {likely_cause(self.data, batch, self.order, settings.network.feature_names)}")
 
 
+def one_step(stepper: Stepper, data: Data) -> float:
+    """One step on all samples as they lie, if their mean cost, which it returns, is finite."""
+    n, settings, pace, cost = len(data), stepper.settings, stepper.pace, np.zeros(1)
+    stepper.prepare(n)
+    order, eta = np.arange(n), settings.optimizer.eta
+    _, threads = pace.next_slice(1)
+    started = time.perf_counter()
+    made = stepper.make(data, order, n, np.array([eta]), cost, threads)
+    pace.took(1, threads, started, time.perf_counter(), 1)
+    if not made:
+        raise DivergenceError(f"the cost is no longer finite: step {settings.steps_done + 1}, at a learning rate of "
+                              f"{eta:.4g}, was not made; "
+                              f"{likely_cause(data, order, order, settings.network.feature_names)}")
+    return float(cost[0])
+
+
 def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean, int]:
     """One pass through samples of a stream, without a schedule; how many steps it took. The network holds the
     parameters that are trained, not their mean, afterwards too."""

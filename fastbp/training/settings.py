@@ -90,16 +90,16 @@ class Settings:
             self._chooses_threads = value is None
         if not made:
             return
-        if name == "batch_size" and self._chooses_threads:
-            self.threads = None  # type: ignore[assignment]  # chosen anew, by its rule
-        elif name in ("batch_size", "threads", "clip_norm", "optimizer") and not of_a_kind:
-            self.renew()
         kind = self._kind(self.optimizer, self.ema)
         if self.state.kind != kind:
             self.state = State(self.network, kind)
+        if name == "batch_size" and self._chooses_threads:
+            self.threads = None  # type: ignore[assignment]  # chosen anew, by its rule
+        else:
+            self.changed(name in ("batch_size", "threads", "clip_norm", "optimizer") and not of_a_kind)
 
-    def renew(self) -> None:
-        """Make anew what goes by the number of threads and the size of a mini-batch."""
+    def changed(self, room: bool) -> None:
+        """A setting was assigned; room: it is one by which memory goes, and threads."""
 
     def _check_change(self, name: str, chosen: Any) -> None:
         """Refuse what a fit reads once, while one is under way, and what the state of earlier steps is not for."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
+from typing import Any
 
 import numpy as np
 
+from fastbp import few
 from fastbp.core import build, call, engine
+from fastbp.core.call import Slip
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.plan import Plan, plan_for, scratch_size
 from fastbp.core.rules import CLIP_NORM, CLIP_VALUE, EMA_DECAY, MAX_NORM
 from fastbp.core.threads import team
 from fastbp.core.threads.board import balance, board_size
-from fastbp.inputs import Data
+from fastbp.inputs import Data, several_decisions
 from fastbp.randomness import DROPOUT, generator
 from fastbp.training.guard import Guard
 from fastbp.training.pace import pace_of
@@ -43,6 +47,9 @@ class Stepper:
         self.settings = settings
         self.renew()
 
+    few: Slip | None = None  # of `step_few`; None: a setting has changed
+    most_few = 0  # samples that it takes
+
     def renew(self) -> None:
         """Make what goes by the number of threads and the size of a mini-batch."""
         own, net = self.settings, self.settings.network
@@ -52,6 +59,32 @@ class Stepper:
         size = scratch_size(net.layer_sizes, own.threads, own.batch_size, own.clip_norm is not None)
         if len(vars(self).get("scratch", ())) != size:
             self.scratch = aligned(size, net.dtype)
+
+    def step_few(self, X: Any, y: Any) -> float:
+        """A step on a few samples, in one compiled call; returns their mean cost, or NaN: see few.run."""
+        own, net = self.settings, self.settings.network
+        slip = self.few or self._bind()
+        if not self.most_few:
+            return math.nan
+        cost = few.run(slip, net, own.loss, X, y, self.most_few)
+        if cost == cost and net.multilabel is not (multilabel := self._decides_each and y.ndim == 2):
+            net.multilabel = multilabel
+        return cost
+
+    def _bind(self) -> Slip:
+        """A slip of steps with the settings as they are, in the memory of this stepper."""
+        own, net, state = self.settings, self.settings.network, self.settings.state
+        self.prepare(own.batch_size)
+        rule, plan = self.rule(), self.plan(own.batch_size, 1)
+        self.few = slip = self.workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), call.TRAIN, plan)
+        slip.point(gradient=self.scratch, state=state.rows, rule=rule, etas=np.array([own.optimizer.eta]))
+        slip.put(n_gradient=len(self.scratch), n_state=len(state.rows))
+        slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN))
+        # Not with a mean of the parameters, which the network holds between steps; nor where threads may be worth it.
+        alone = own.batch_size if own.threads == 1 else (team.WORTH_THREADS - 1) // (3 * net.n_parameters)
+        self.most_few = 0 if state.kind.mean or plan.piece < own.batch_size else min(own.batch_size, alone)
+        self._decides_each = several_decisions(net.layer_sizes[-1], net.activations[-1])
+        return slip
 
     def prepare(self, batch_size: int) -> None:
         """Before mini-batches of so many samples: have buffers for them, and a guard of the trainer's state."""

@@ -30,7 +30,7 @@ from fastbp.schedules import SCHEDULES, Function, Schedule
 from fastbp.training import loop
 from fastbp.training.guard import DivergenceError as DivergenceError
 from fastbp.training.notes import warn_of_no_learning, warn_of_scales
-from fastbp.training.passes import Pass, go_once
+from fastbp.training.passes import Pass, go_once, one_step
 from fastbp.training.settings import MISPLACED, OF_OPTIMIZER, OF_TRAINER, Settings, chosen_threads, rates
 from fastbp.training.split import split
 from fastbp.training.stepper import Stepper
@@ -137,8 +137,10 @@ class Trainer(Settings):
             "max_norm": max_norm, "ema": ema, "frozen": frozen})
         self._alone, self.stepper = threading.RLock(), Stepper(self)
 
-    def renew(self) -> None:
-        self.stepper.renew()
+    def changed(self, room: bool) -> None:
+        self.stepper.few = None
+        if room:
+            self.stepper.renew()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"stepper": None, "_alone": None, "_is_training": False}
@@ -297,6 +299,69 @@ class Trainer(Settings):
         fit = Fit(self.network, epochs=epochs)
         validation.announce(fit)
         return fit
+
+    def step(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Make one step on one mini-batch, all samples as they are given; returns their mean cost before it.
+
+        For loops of your own. The learning rate is the optimiser's eta. A small step on arrays of the network's dtype
+        (labels: int64), contiguous and writeable, takes some microseconds; everything else is taken, too.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array_like
+            As for `fit`: up to batch_size samples. Where all weights are 0 nothing is done, and the cost is NaN.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit` does; or there are more than batch_size samples.
+        DivergenceError
+            The cost is no longer finite: the step was not made.
+
+        Examples
+        --------
+        >>> from fastbp import Adam, Network, Trainer
+        >>> net = Network([2, 16, 1], hidden="tanh", output="identity", seed=0)
+        >>> trainer, draw = Trainer(net, optimizer=Adam(0.01), batch_size=32), np.random.default_rng(0)
+        >>> for _ in range(1000):
+        ...     X = draw.normal(size=(32, 2)).astype("f4")
+        ...     cost = trainer.step(X, X[:, :1] * X[:, 1:])
+        >>> cost < 0.05, trainer.steps_done
+        (True, 1000)
+        """
+        if sample_weight is None:
+            cost = self._step_few(X, y)
+            if not math.isnan(cost):
+                return cost
+        names = Names(self.network, learning=True)
+        data = self._check(X, y, sample_weight, names, warned_of=self.warned_of)
+        if len(data) > self.batch_size:
+            raise ValueError(f"a step takes up to batch_size={self.batch_size} samples, got {len(data)}; fit and "
+                             "partial_fit make mini-batches of them")
+        if data.is_idle:
+            return math.nan
+        with self._training():
+            self._learn_meaning(data, names)
+            self.state.hold_mean(False)
+            try:
+                return one_step(self.stepper, data)
+            finally:
+                self.state.hold_mean(True)
+
+    def _step_few(self, X: Any, y: Any) -> float:
+        """The short way, if no other thread trains with this trainer or on its network; else NaN."""
+        mine, of_network = self._alone, self._network._alone
+        if not mine.acquire(blocking=False):
+            return math.nan
+        try:
+            if not of_network.acquire(blocking=False):
+                return math.nan
+            try:
+                return self.stepper.step_few(X, y)
+            finally:
+                of_network.release()
+        finally:
+            mine.release()
 
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.

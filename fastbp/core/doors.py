@@ -1,0 +1,96 @@
+"""Doors: one mini-batch from Python, as arrays just as the kernels read them, in one compiled call of few arguments.
+
+To convert its arguments is most of a small call: all but what is new in it lies in the slip. Each looks at the numbers
+first; where one is not what it must be nothing is done, and the caller finds out what to say.
+"""
+
+from __future__ import annotations
+
+import math
+
+from fastbp.core import compiler
+from fastbp.core.call import ADDRESS, CLOCK, SLOTS, START
+from fastbp.core.costs import ANY, DISTRIBUTION, NOT_NEGATIVE
+from fastbp.core.engine import clear_board
+from fastbp.core.samples import FLOAT32, FLOAT64, LABELS
+from fastbp.core.simd.memory import address_of, at, pointer_from
+
+X, T, N_SAMPLES, BATCH_SIZE, PIECE, OUTPUTS, COSTS = (SLOTS[name] for name in (
+    "x", "t", "n_samples", "batch_size", "piece", "outputs", "step_costs"))
+
+
+@compiler.inlined
+def put_rows(slip, slot, rows, scale):
+    """Samples or targets (n, columns), contiguous, into their slots."""
+    slip[slot], slip[slot + 1], slip[slot + 2] = address_of(rows), rows.shape[1] * rows.itemsize, 1
+    slip[slot + 3] = FLOAT32 if rows.itemsize == 4 else FLOAT64
+    pointer_from(address_of(slip) + 8 * (slot + 4), 0.0)[0] = scale
+
+
+@compiler.inlined
+def are_finite(rows):
+    finite = True
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            finite &= math.isfinite(rows[i, j])
+    return finite
+
+
+@compiler.inlined
+def go(slip, n):
+    """What one thread does of a call for `n` samples."""
+    slip[N_SAMPLES] = slip[BATCH_SIZE] = slip[PIECE] = n
+    slip[START] = pointer_from(slip[CLOCK], slip[0])[0]
+    clear_board(slip)
+    compiler.call(slip[ADDRESS], (at(slip, 0), 0))
+    return pointer_from(slip[COSTS], 0.0)[0]
+
+
+@compiler.serial
+def forward(slip, samples, outputs, scale):
+    """Outputs (n, n_out) of samples (n, n_in); returns whether every number of samples is finite."""
+    finite = are_finite(samples)
+    if finite:
+        put_rows(slip, X, samples, scale)
+        slip[OUTPUTS] = address_of(outputs)
+        go(slip, len(samples))
+    return finite
+
+
+@compiler.serial
+def with_labels(slip, samples, labels, scale, n_classes):
+    """The call's work for samples (n, n_in) and int64 labels (n,); returns the mean cost."""
+    good = are_finite(samples)
+    for i in range(len(labels)):
+        good &= 0 <= labels[i] < n_classes
+    if not good:
+        return math.nan
+    put_rows(slip, X, samples, scale)
+    slip[T], slip[T + 1], slip[T + 2], slip[T + 3] = address_of(labels), 8, 1, LABELS
+    return go(slip, len(samples))
+
+
+@compiler.serial
+def with_rows(slip, samples, targets, scale, must_be):
+    """The call's work for samples (n, n_in) and targets (n, n_out); returns the mean cost."""
+    good = are_finite(samples) and are_finite(targets)
+    if must_be != ANY:
+        good &= are_in_range(targets, must_be)
+    if not good:
+        return math.nan
+    put_rows(slip, X, samples, scale)
+    put_rows(slip, T, targets, 1.0)
+    return go(slip, len(samples))
+
+
+@compiler.inlined
+def are_in_range(rows, must_be):
+    good = True
+    for i in range(rows.shape[0]):
+        total = 0.0
+        for j in range(rows.shape[1]):
+            number = rows[i, j]
+            total += number
+            good &= number >= 0 and (must_be == NOT_NEGATIVE or number <= 1)
+        good &= must_be != DISTRIBUTION or abs(total - 1) <= 1e-3
+    return good

@@ -1,0 +1,108 @@
+"""The mean cost of samples and its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp import few
+from fastbp.core import build
+from fastbp.core.call import ACCUMULATE
+from fastbp.core.plan import plan_for, scratch_size
+from fastbp.core.threads.team import WORTH_THREADS
+from fastbp.inputs import as_data
+from fastbp.losses import Loss
+from fastbp.network import CAPACITY, NO_SETTINGS, Network, check_loss, check_network, choose_threads, go_through
+from fastbp.workspace import Array, aligned
+
+
+def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss | None = None,
+                      threads: int | None = None, *, sample_weight: npt.ArrayLike | None = None,
+                      out: Array | None = None) -> tuple[float, Array]:
+    """Mean cost over all samples and its gradient with respect to theta.
+
+    Parameters
+    ----------
+    network : Network
+    X : array_like (n, n_in)
+    y : array_like
+        Labels (n,), names of the network's classes (n,), or rows of targets (n, n_out).
+    loss : str or one of fastbp.losses, optional
+        As of Trainer; None: the one that matches the output.
+    threads : int, optional
+        The result is bitwise the same for every number.
+    sample_weight : array_like (n,), optional
+        >= 0: a weight of 2 is that sample twice. Means are over the weights.
+    out : ndarray (n_parameters,), of the network's dtype, optional
+        Where to write the gradient: nothing is allocated then for a few samples that are arrays of that dtype.
+
+    Returns
+    -------
+    cost : float
+        In the unit of the loss (nats for the cross-entropies).
+    gradient : ndarray (n_parameters,)
+        Laid out like theta; `network.views` gives it layer by layer. All NaN where the cost is not finite.
+
+    Raises
+    ------
+    ValueError, TypeError
+        X, y or the loss do not fit the network.
+
+    Examples
+    --------
+    >>> from fastbp import Network
+    >>> net = Network([3, 2], output="softmax", dtype="float64")
+    >>> cost, gradient = cost_and_gradient(net, np.eye(3), [0, 1, 1])
+    >>> gradient.shape == net.theta.shape
+    True
+    """
+    check_network(network)
+    loss = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
+    if out is None:
+        out = np.empty(network.n_parameters, network.dtype)
+    elif not (isinstance(out, np.ndarray) and out.shape == network.theta.shape and out.dtype == network.dtype
+              and out.flags.carray):
+        raise ValueError(f"out must be a contiguous array of {network.n_parameters} numbers of {network.dtype}")
+    cost = math.nan
+    if threads is None and sample_weight is None:
+        cost = _of_few(network, X, y, loss, out)
+    if math.isnan(cost):
+        cost = _of_any(network, X, y, loss, threads, sample_weight, out)
+    return cost, out
+
+
+def _of_few(network: Network, X: Any, y: Any, loss: Loss, out: Array) -> float:
+    """By one thread, in a workspace that the network keeps."""
+    most = min(CAPACITY, (WORTH_THREADS - 1) // (3 * network.n_parameters))
+    if not (type(X) is np.ndarray and 0 < len(X) <= most):
+        return math.nan
+    with network.borrowed(len(X)) as workspace:
+        slip = workspace.few.get(loss)
+        if slip is None:
+            plan = plan_for(network.layer_sizes, 1, ACCUMULATE, 1)
+            slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), ACCUMULATE, plan)
+            slip.put(n_gradient=network.n_parameters)
+            slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, ACCUMULATE))
+            workspace.few[loss] = slip
+        slip.point(gradient=out)
+        return few.run(slip, network, loss, X, y, workspace.capacity)
+
+
+def _of_any(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, threads: int | None,
+            sample_weight: npt.ArrayLike | None, out: Array) -> float:
+    """Of arrays and frames of every kind, on as many threads as are worth it."""
+    data = as_data(X, y, sample_weight, network, loss).with_some_weight()
+    workspace = network.workspace(min(len(data), CAPACITY))
+    threads = choose_threads(threads, 3 * len(data) * network.n_parameters)
+    size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(data)))
+    gradient = aligned(size, network.dtype)
+    workspace.slip.point(gradient=gradient)
+    workspace.slip.put(n_gradient=size)
+    cost = go_through(network, workspace, data.x, data.t, loss, data.weights, ACCUMULATE, threads)
+    if not np.isfinite(cost):
+        gradient[:] = np.nan  # the steps after the first such mini-batch were not made
+    out[:] = gradient[: network.n_parameters]
+    return cost
