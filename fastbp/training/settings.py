@@ -30,7 +30,7 @@ OF_FIT = dict.fromkeys(
 OF_TRAINER = dict.fromkeys(
     ("loss", "optimizer", "batch_size", "seed", "threads", "schedule", "dropout", "noise", "clip_norm", "clip_value",
      "max_norm", "ema", "frozen"),
-    "it belongs to the own: Settings(net, ...)")
+    "it belongs to the trainer: Trainer(net, ...)")
 OF_OPTIMIZER = dict.fromkeys(("eta", "lr", "learning_rate"),
                              "eta belongs to the optimizer: Trainer(net, optimizer=SGD(eta=...))")
 MISPLACED = OF_FIT | OF_OPTIMIZER  # of a trainer

@@ -315,9 +315,11 @@ def test_a_file_of_the_command_that_fails(option, also_after, tmp_path, capsys):
     np.savez(tmp_path / "data.npz", x_train=X, y_train=Y)
     wanted = [tmp_path / "out"] + ([tmp_path / "out.toml"] if option == "--save" else [])
 
+    old_one = b"# fastbp of old"  # a .toml that is not fastbp's is not written over
+
     def old():
         for path in wanted:
-            path.write_bytes(b"old")
+            path.write_bytes(old_one)
 
     def run():
         arguments = ["--hidden", "6", "--epochs", "2", "--batch-size", "30", "--threads", "1", "--quiet"]
@@ -331,9 +333,9 @@ def test_a_file_of_the_command_that_fails(option, also_after, tmp_path, capsys):
     for _, error in failures(run, also_after):
         found = [path.read_bytes() for path in wanted]
         if option == "--json":  # which holds seconds, too
-            found = [each if each == b"old" else json.loads(each).keys() for each in found]
+            found = [each if each == old_one else json.loads(each).keys() for each in found]
             new = [json.loads(each).keys() if isinstance(each, bytes) else each for each in new]
-        assert all(each in (b"old", written) for each, written in zip(found, new, strict=True))
+        assert all(each in (old_one, written) for each, written in zip(found, new, strict=True))
         if error is None:
             assert found == new
         else:
