@@ -457,6 +457,8 @@ def _warmup(given: dict[str, Any]) -> None:
         for threads in (1, 2):
             Trainer(network, threads=threads).compile()
             fastbp.cost_and_gradient(network, np.zeros((1, 2)), [0], threads=threads)
+        for y in (np.zeros(1, np.int64), np.eye(1, 2, dtype=dtype)):
+            Trainer(network).step(np.zeros((1, 2), dtype), y)
         build.fill_all(dtype)
     print(f"ready after {time.perf_counter() - started:.1f} s; machine code in {environment()['cache_directory']}")
 

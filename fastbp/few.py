@@ -17,15 +17,16 @@ def run(slip: Slip, network: Network, loss: Loss, X: Any, y: Any, most: int) -> 
     """Do what a slip is bound for, in one compiled call, for up to `most` samples; returns their mean cost.
 
     It is NaN where this way is not for X and y, or where a number is not what it must be, and then nothing was done; or
-    where the cost itself is no number. The long way finds out which, and says it.
+    where the cost is not finite. The long way finds out which, and says it.
     """
     n_in, n_out = network.layer_sizes[0], network.layer_sizes[-1]
     if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and X.shape[1] == n_in
             and 0 < len(X) == len(y) <= most and X.dtype == network.dtype and X.flags.carray and y.flags.carray):
         return math.nan
+    cost = math.nan
     if y.dtype == np.int64 and y.ndim == 1 and network.classes is None and (
             n_out > 1 or network.activations[-1] == "sigmoid"):
-        return float(doors.with_labels(slip.vector, X, y, network.input_scale, max(2, n_out)))
-    if y.dtype == network.dtype and (y.shape[1:] == (n_out,) or y.ndim == n_out == 1):
-        return float(doors.with_rows(slip.vector, X, y.reshape(-1, n_out), network.input_scale, loss.must_be))
-    return math.nan
+        cost = doors.with_labels(slip.vector, X, y, network.input_scale, max(2, n_out))
+    elif y.dtype == network.dtype and (y.shape[1:] == (n_out,) or y.ndim == n_out == 1):
+        cost = doors.with_rows(slip.vector, X, y.reshape(-1, n_out), network.input_scale, loss.must_be)
+    return cost if math.isfinite(cost) else math.nan

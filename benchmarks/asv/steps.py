@@ -40,6 +40,31 @@ class Training(PerCall):
         self.make(self.times)
 
 
+class Door(PerCall):
+    """Seconds of Trainer.step, with Adam, and of cost_and_gradient, called from Python."""
+
+    params = [["step", "gradient"], LAYERS, [1, 32]]
+    param_names = ["call", "layers", "batch"]
+
+    def setup(self, call, layers, n):
+        only_with(1)
+        net = network(layers)
+        trainer, draw = fastbp.Trainer(net, optimizer="adam", batch_size=n, threads=1), np.random.default_rng(0)
+        x, y = draw.random((n, net.layer_sizes[0]), np.float32), draw.integers(0, net.layer_sizes[-1], n)
+        out = np.empty_like(net.theta)
+
+        def make(times):
+            for _ in range(times):
+                trainer.step(x, y) if call == "step" else fastbp.cost_and_gradient(net, x, y, out=out)
+
+        make(3)
+        assert trainer.steps_done == (0 if call == "gradient" else 3)
+        self.ready(make)
+
+    def time_call(self, call, layers, n):
+        self.make(self.times)
+
+
 class Epoch:
     """Seconds of one epoch of MNIST by Trainer.fit: 784-128-10, batch 128, Nesterov momentum, float32, uint8 images."""
 

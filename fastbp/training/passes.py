@@ -131,15 +131,17 @@ def one_step(stepper: Stepper, data: Data) -> float:
     """One step on all samples as they lie, if their mean cost, which it returns, is finite."""
     n, settings, pace, cost = len(data), stepper.settings, stepper.pace, np.zeros(1)
     stepper.prepare(n)
+    stepper.keep()
     order, eta = np.arange(n), settings.optimizer.eta
     _, threads = pace.next_slice(1)
     started = time.perf_counter()
     made = stepper.make(data, order, n, np.array([eta]), cost, threads)
     pace.took(1, threads, started, time.perf_counter(), 1)
     if not made:
-        raise DivergenceError(f"the cost is no longer finite: step {settings.steps_done + 1}, at a learning rate of "
-                              f"{eta:.4g}, was not made; "
-                              f"{likely_cause(data, order, order, settings.network.feature_names)}")
+        step, back = settings.steps_done + 1, "" if settings.state.is_finite() else ", and the network goes back"
+        stepper.guard.leave_finite()
+        raise DivergenceError(f"the cost is no longer finite: step {step}, at a learning rate of {eta:.4g}, was not "
+                              f"made{back}; {likely_cause(data, order, order, settings.network.feature_names)}")
     return float(cost[0])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from typing import Any
 
 import numpy as np
@@ -66,10 +67,16 @@ class Stepper:
         slip = self.few or self._bind()
         if not self.most_few:
             return math.nan
+        self.keep()
         cost = few.run(slip, net, own.loss, X, y, self.most_few)
         if cost == cost and net.multilabel is not (multilabel := self._decides_each and y.ndim == 2):
             net.multilabel = multilabel
         return cost
+
+    def keep(self) -> None:
+        """Before a step of a stream: copy what it changes, if the last copy is old."""
+        if self.guard.is_old(time.perf_counter()) and self.settings.state.is_finite():
+            self.guard.take(0)
 
     def _bind(self) -> Slip:
         """A slip of steps with the settings as they are, in the memory of this stepper."""

@@ -316,7 +316,8 @@ class Trainer(Settings):
         ValueError, TypeError
             As `fit` does; or there are more than batch_size samples.
         DivergenceError
-            The cost is no longer finite: the step was not made.
+            The cost is no longer finite: the step was not made. Where an earlier one has made parameters infinite, the
+            network goes back by up to 2 s.
 
         Examples
         --------

@@ -53,9 +53,9 @@ def test_nothing_that_training_writes_to_is_the_pickles(ema):
 
 def test_a_copied_workspace_has_buffers_of_its_own():
     workspace = Workspace([2, 3, 1], ["tanh", "identity"], "float64", 4)
-    workspace.few = Slip()  # of addresses, which are of no use to a copy
+    workspace.few["gradient"] = Slip()  # of addresses, which are of no use to a copy
     for other in (copy.deepcopy(workspace), pickle.loads(pickle.dumps(workspace))):
-        assert other.few is None and other.capacity == 4
+        assert other.few == {} and other.capacity == 4
         for name in ("layers", "buffers", "targets", "costs"):
             assert other.slip.vector[SLOTS[name]] == getattr(other, name).ctypes.data, name
         other.a[1][:] = 7
