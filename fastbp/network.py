@@ -214,6 +214,7 @@ class Network:
 
         Examples
         --------
+        >>> from fastbp import cost_and_gradient
         >>> net = Network([2, 3, 1], output="identity")
         >>> cost, gradient = cost_and_gradient(net, np.ones((4, 2)), np.zeros(4), loss="quadratic")
         >>> dW, db = net.views(gradient)
