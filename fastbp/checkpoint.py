@@ -144,7 +144,9 @@ def without_address(value: object) -> str:
 
 
 # What to do if a fit differs in no more than this.
-WAYS_OUT = {"first epoch": "; a new Trainer for this network goes on from there",
+ASSIGNED = "; if a callback has assigned it, make the Trainer with that one to go on"
+WAYS_OUT = dict.fromkeys(("optimizer", "loss", "schedule", "clip_norm", "clip_value", "max_norm", "ema"), ASSIGNED) | {
+            "first epoch": "; a new Trainer for this network goes on from there",
             "epochs": "; for more epochs let that fit end, then train on without this folder"}
 
 

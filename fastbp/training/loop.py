@@ -12,6 +12,7 @@ import numpy as np
 
 from fastbp import callbacks as calls
 from fastbp.callbacks import Callback, Fit
+from fastbp.core import compiler
 from fastbp.history import joined
 from fastbp.inputs import Data
 from fastbp.schedules import factors_of
@@ -86,9 +87,12 @@ class Arrays:
         record.place, fit.epoch = (WITHIN, whole), whole + 1
         for steps in once.slices(etas, lambda left: calls.steps_until_call(self.watchers, fit.step, left)):
             fit.step += steps
+            optimizer, schedule = once.settings.optimizer, once.settings.schedule
             self._tell(steps)
             if fit.history.stopped:
                 break
+            if once.settings.optimizer is not optimizer or once.settings.schedule is not schedule:  # by a callback
+                etas[:] = once.settings.optimizer.eta * self._factors()
         if once.at < once.steps:
             once.check_finite(etas)
         record.place = STEPPED, whole
@@ -198,7 +202,8 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
         source.interrupted()
         raise
     finally:
-        source.end()
-        settings.history = joined(earlier, fit.history)
-        settings.state.hold_mean(True)
-        calls.end(source.watchers, fit)
+        with compiler.uninterrupted():  # by a second Ctrl-C
+            source.end()
+            settings.history = joined(earlier, fit.history)
+            settings.state.hold_mean(True)
+            calls.end(source.watchers, fit)

@@ -38,7 +38,7 @@ class State:
         self.network, self.kind = network, kind
         self.rows = aligned(n_rows * network.n_parameters, network.dtype).reshape(n_rows, network.n_parameters)
         self.clock, self.epochs_done = np.zeros(1, np.int64), 0
-        self._holds_mean, self._mean_held = False, 0  # whether the network does, and the mean's checksum
+        self.holds_mean, self._mean_held = False, 0  # whether the network does, and the mean's checksum
 
     @property
     def live(self) -> tuple[Array, Array, Array]:
@@ -57,26 +57,26 @@ class State:
     def hold_mean(self, mean: bool) -> None:
         """Have the network hold the mean of the parameters, if there is one, or the parameters themselves; those that
         somebody has put in the mean's place are both."""
-        if not self.kind.mean or mean == self._holds_mean:
+        if not self.kind.mean or mean == self.holds_mean:
             return
         with compiler.uninterrupted():  # half of an exchange would lose one of the two
             theta = self.network.theta.copy()
             if not mean and _checksum(theta) != self._mean_held:
                 self.rows[-1] = theta
-            self.network.theta, self.rows[-1], self._holds_mean = self.rows[-1], theta, mean
+            self.network.theta, self.rows[-1], self.holds_mean = self.rows[-1], theta, mean
             if mean:
                 self._mean_held = _checksum(self.network.theta)
 
     def saved(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """For a checkpoint: tensors, and what JSON can hold."""
         return {"theta": self.network.theta, "state": self.rows}, {
-            "steps_done": int(self.clock[0]), "epochs_done": self.epochs_done, "holds_mean": self._holds_mean}
+            "steps_done": int(self.clock[0]), "epochs_done": self.epochs_done, "holds_mean": self.holds_mean}
 
     def restore(self, tensors: dict[str, Array], known: dict[str, Any]) -> None:
         """Go back to what `saved` gave."""
         self.network.theta, self.rows[...] = tensors["theta"], tensors["state"]
         self.clock[0], self.epochs_done = known["steps_done"], known["epochs_done"]
-        self._holds_mean, self._mean_held = known["holds_mean"], _checksum(self.network.theta)
+        self.holds_mean, self._mean_held = known["holds_mean"], _checksum(self.network.theta)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Copy all that a step writes to: what a pickle hands over may be read-only, as joblib's memory maps are."""

@@ -81,16 +81,16 @@ class Stepper:
     def _bind(self) -> Slip:
         """A slip of steps with the settings as they are, in the memory of this stepper."""
         own, net, state = self.settings, self.settings.network, self.settings.state
-        self.prepare(own.batch_size)
         rule, plan = self.rule(), self.plan(own.batch_size, 1)
+        # Not with a mean of the parameters, which the network holds between steps; nor where threads may be worth it.
+        alone = plan.piece if own.threads == 1 else (team.WORTH_THREADS - 1) // (3 * net.n_parameters)
+        self.most_few = 0 if state.kind.mean else min(plan.piece, alone)
+        self._decides_each = several_decisions(net.layer_sizes[-1], net.activations[-1])
+        self.prepare(max(1, self.most_few))
         self.few = slip = self.workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), call.TRAIN, plan)
         slip.point(gradient=self.scratch, state=state.rows, rule=rule, etas=np.array([own.optimizer.eta]))
         slip.put(n_gradient=len(self.scratch), n_state=len(state.rows))
         slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN))
-        # Not with a mean of the parameters, which the network holds between steps; nor where threads may be worth it.
-        alone = own.batch_size if own.threads == 1 else (team.WORTH_THREADS - 1) // (3 * net.n_parameters)
-        self.most_few = 0 if state.kind.mean or plan.piece < own.batch_size else min(own.batch_size, alone)
-        self._decides_each = several_decisions(net.layer_sizes[-1], net.activations[-1])
         return slip
 
     def prepare(self, batch_size: int) -> None:

@@ -44,7 +44,8 @@ class Trainer(Settings):
 
     Each parameter but the network is an attribute, too, and may be assigned between fits, by the same rules:
     `trainer.batch_size = 64`. During a fit callbacks may assign loss, optimizer, schedule, clip_norm, clip_value,
-    max_norm and ema. Once steps have been made, an optimizer or ema that needs another state needs a new Trainer.
+    max_norm and ema, which count from the next step on. Once steps have been made, an optimizer or ema that needs
+    another state needs a new Trainer.
 
     Defaults, the same as of `fastbp train`: SGD with Nesterov's momentum of 0.9, a learning rate of 0.2 for sigmoid and
     softmax outputs or 0.01 for others, and the linear schedule; mini-batches of 128; the loss that matches the output;
@@ -151,16 +152,21 @@ class Trainer(Settings):
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
-        """In this block no other thread trains with this trainer, or another on its network."""
-        with contextlib.ExitStack() as held:
+        """In this block no other thread trains with this trainer, or another on its network. After it the network holds
+        the mean of the parameters, if there is one, or within a fit, in a callback, what it held before."""
+        held = self.state.holds_mean or not self._is_training
+        with contextlib.ExitStack() as locks:
             for lock, what in ((self._alone, "trainer"), (self.network._alone, "network")):
                 if not lock.acquire(blocking=False):
                     raise RuntimeError(f"this {what} is being trained by another thread; give each thread its own "
                                        "(copy.deepcopy of the trainer copies its network, too), or wait for the other")
-                held.callback(lock.release)
-            held.callback(setattr, self, "_is_training", self._is_training)  # a callback may train, too
+                locks.callback(lock.release)
+            locks.callback(setattr, self, "_is_training", self._is_training)  # a callback may train, too
             self._is_training = True
-            yield
+            try:
+                yield
+            finally:
+                self.state.hold_mean(held)
 
     def __repr__(self) -> str:
         """The settings that are not the defaults, and how far it is."""
@@ -344,10 +350,7 @@ class Trainer(Settings):
         with self._training():
             self._learn_meaning(data, names)
             self.state.hold_mean(False)
-            try:
-                return one_step(self.stepper, data)
-            finally:
-                self.state.hold_mean(True)
+            return one_step(self.stepper, data)
 
     def _step_few(self, X: Any, y: Any) -> float:
         """The short way, if no other thread trains with this trainer or on its network; else NaN."""
@@ -381,10 +384,7 @@ class Trainer(Settings):
         """`partial_fit` of what has been checked."""
         with self._training():
             self._learn_meaning(data, names)
-            try:
-                return go_once(self.stepper, data)[0].cost
-            finally:
-                self.state.hold_mean(True)
+            return go_once(self.stepper, data)[0].cost
 
     def fit_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], epochs: int = 1,
                     validation_data: Sequence[npt.ArrayLike] | None = None, *,

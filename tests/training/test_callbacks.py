@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import logging
 import math
@@ -382,6 +383,42 @@ def test_what_fit_refuses(settings, kind, message):
     with pytest.raises(kind, match=message):
         one.fit(X, y, 1, **settings)
     assert (one.network.theta == before).all()  # no step was made
+
+
+@pytest.mark.parametrize("assigned", [{"optimizer": SGD(1e-9)}, {"schedule": lambda step, steps: 0.0},
+                                      {"optimizer": SGD(0.1, weight_decay=0.5)}], ids=["eta", "schedule", "decay"])
+def test_what_a_callback_assigns_counts_from_the_next_step(assigned):
+    """Within an epoch, too, as if the fit had ended there and another begun."""
+    X, y = data(100)
+
+    def change(fit):
+        seen.append(fit.network.theta.copy())
+        if fit.step == 5:
+            for name, value in assigned.items():
+                setattr(one, name, value)
+
+    seen, one = [], Trainer(Network([6, 8, 3], seed=1), optimizer=SGD(0.1), batch_size=10)
+    one.fit(X, y, 1, callbacks=[Every(1, change)])
+    moved = [float(np.abs(after - before).max()) for before, after in itertools.pairwise(seen)]
+    if "weight_decay=0.5" in repr(assigned):
+        assert min(moved) > 1e-4 and np.linalg.norm(seen[-1]) < np.linalg.norm(seen[4])
+    else:
+        assert min(moved[:4]) > 1e-4 and max(moved[4:]) < 1e-7
+
+
+@pytest.mark.parametrize("nested", [lambda one, X, y: one.partial_fit(X[:10], y[:10]),
+                                    lambda one, X, y: one.step(X[:10], y[:10]),
+                                    lambda one, X, y: one.fit(X[:10], y[:10], 1)], ids=["partial_fit", "step", "fit"])
+def test_training_in_a_callback_beside_a_mean(nested):
+    """The outer fit goes on from the parameters, not from their mean: as without one."""
+    X, y = data(100)
+    thetas = []
+    for ema in (None, 0.5):
+        one = Trainer(Network([6, 8, 3], seed=1), optimizer=SGD(0.1), batch_size=10, ema=ema)
+        one.fit(X, y, 2, callbacks=[Every(5, lambda fit, one=one: nested(one, X, y))])
+        one.state.hold_mean(False)
+        thetas.append(one.network.theta.copy())
+    assert (thetas[0] == thetas[1]).all()
 
 
 def test_names_of_keras_to_watch():

@@ -360,7 +360,7 @@ def test_functions_are_told_by_what_they_do(name, one, other, tmp_path):
 
     with pytest.raises(KilledError):
         run(one, 30)
-    with pytest.raises(ValueError, match=f"is of another fit: {name} is '.*' there, '.*' here$"):
+    with pytest.raises(ValueError, match=f"is of another fit: {name} is '.*' there, '.*' here; if a callback has ass"):
         run(other)
     run(one)
 
@@ -663,6 +663,45 @@ def test_a_network_that_a_callback_ended_goes_on(own, interrupted, tmp_path):
     network.W[0][0] += 1
     with pytest.raises(ValueError, match="of another fit: the start of the network"):
         fitted(network)
+
+
+def test_a_second_ctrl_c_while_a_fit_ends(tmp_path, monkeypatch):
+    """It comes when all is done: the best parameters are there, the history, and the folder is free."""
+    leave, stopping = Guard.leave_finite, EarlyStopping(patience=100)
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGINT)
+        leave(self)
+
+    trainer = Trainer(Network([5, 12, 3], seed=1), None, Adam(0.05), 20, 3)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Guard, "leave_finite", interrupted)
+        trainer.fit(X, Y, 20, (X[:50], Y[:50]), callbacks=[stopping, Checkpoint(tmp_path, 1000)])
+    assert stopping.theta is None and len(trainer.history.loss) == trainer.epochs_done == 20
+    assert trainer.evaluate(X[:50], Y[:50])[0] == pytest.approx(min(trainer.history.validation_loss))
+    checkpoint.lock(tmp_path).close()
+
+
+def test_settings_that_a_callback_assigned_are_told_apart(tmp_path):
+    """The message says how to go on; with them the fit does."""
+    def fitted(eta, interrupt_in=0):
+        def lower(fit):
+            trainer.optimizer = Adam(0.1 / (1 + fit.epoch))
+            if fit.epoch == interrupt_in:
+                raise KeyboardInterrupt
+
+        trainer = Trainer(Network([5, 12, 3], seed=1), None, Adam(eta), 20, 3)
+        trainer.fit(X, Y, 6, callbacks=[lower, Checkpoint(tmp_path, 0, resume=True)])
+        return trainer.network.theta.tobytes()
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(0.1, interrupt_in=4)
+    with pytest.raises(ValueError, match="optimizer is .* there, .* here; if a callback has assigned it, make the Tr"):
+        fitted(0.1)
+    resumed = fitted(0.1 / 5)
+    for file in checkpoint.files(tmp_path):
+        file.unlink()
+    assert resumed == fitted(0.1)
 
 
 def test_other_data_are_refused_whichever_samples_differ(tmp_path):

@@ -31,8 +31,8 @@ SETTINGS = {"plain": {}, "dropout": {"dropout": 0.3, "noise": 0.1}, "bounds": {"
 def made(kind, dtype="float32", threads=1, optimizer="adam", **settings):
     """A trainer, and samples and targets just as the short way takes them."""
     output, loss, n_out, y = KINDS[kind]
-    trainer = Trainer(Network([5, 8, n_out], "tanh", output, dtype, seed=1), loss, optimizer, N, threads=threads,
-                      **settings)
+    network, settings = Network([5, 8, n_out], "tanh", output, dtype, seed=1), {"batch_size": N} | settings
+    trainer = Trainer(network, loss, optimizer, threads=threads, **settings)
     return trainer, X.astype(dtype), y if y.dtype == np.int64 else y.astype(dtype)
 
 
@@ -131,6 +131,16 @@ def test_parameters_that_a_step_has_made_infinite(way):
         for _ in range(10):
             way(trainer, x, y * 1e30)
     assert state_of(trainer) == before and way(trainer, x, y) > 0
+
+
+def test_a_mini_batch_that_could_be_huge():
+    """Buffers are for what goes through at once, and a step of some of its samples is that of the long way."""
+    one, x, y = made("labels", batch_size=10**6)
+    other, _, _ = made("labels", batch_size=10**6)
+    assert one.step(x, y) == the_long_way(other, x, y) and state_of(one) == state_of(other)
+    assert one.stepper.workspace.capacity < 10**5
+    many = np.tile(x, (30_000, 1)), np.tile(y, 30_000)
+    assert one.step(*many) == the_long_way(other, *many) and state_of(one) == state_of(other)
 
 
 def test_settings_assigned_between_steps_count():
