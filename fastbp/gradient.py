@@ -37,7 +37,8 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     sample_weight : array_like (n,), optional
         >= 0: a weight of 2 is that sample twice. Means are over the weights.
     out : ndarray (n_parameters,), of the network's dtype, optional
-        Where to write the gradient: nothing is allocated then for a few samples that are arrays of that dtype.
+        Where to write the gradient, which is then what is returned, and the next call's: nothing is allocated for a
+        few samples that are arrays of that dtype. Leave it out for who keeps gradients, as SciPy's BFGS and CG do.
 
     Returns
     -------
@@ -65,7 +66,8 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
         out = np.empty(network.n_parameters, network.dtype)
     elif not (isinstance(out, np.ndarray) and out.shape == network.theta.shape and out.dtype == network.dtype
               and out.flags.carray):
-        raise ValueError(f"out must be a contiguous array of {network.n_parameters} numbers of {network.dtype}")
+        raise ValueError(f"out must be a contiguous, writeable array of {network.n_parameters} numbers of "
+                         f"{network.dtype}")
     cost = math.nan
     if threads is None and sample_weight is None:
         cost = _of_few(network, X, y, loss, out)

@@ -6,7 +6,6 @@ import contextlib
 import html
 import json
 import os
-import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, SupportsIndex
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import initialization, losses
+from fastbp.alone import Alone
 from fastbp.checks import counted, known_as, level_of_caller, one_of, positive, truth, whole_number
 from fastbp.core import activations, build, doors, engine
 from fastbp.core.call import INFER
@@ -153,7 +153,7 @@ class Network:
         self.W, self.b = self.views(self._theta)
         self._few = min(CAPACITY, (team.WORTH_THREADS - 1) // self.n_parameters)  # samples that wake no thread
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
-        self._alone = threading.RLock()  # held by the thread that trains it
+        self.alone = Alone()  # held by the thread that trains it
 
     def _initialize(self, seed: int, weights: str | Initializer | None) -> None:
         if weights is not None and not callable(weights):

@@ -185,7 +185,6 @@ def _why_no_batches(given: bool, epoch: int) -> str:
 
 def run(settings: Settings, source: Source, fit: Fit, validation: Validation, progress: bool | None = False) -> None:
     """All epochs of a fit: train, validate, call callbacks. Whatever ends it, trainer and network are left whole."""
-    earlier = settings.history
     try:
         source.begin()
         with source.bar(progress):
@@ -204,6 +203,6 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
     finally:
         with compiler.uninterrupted():  # by a second Ctrl-C
             source.end()
-            settings.history = joined(earlier, fit.history)
+            settings.history = joined(settings.history, fit.history)
             settings.state.hold_mean(True)
             calls.end(source.watchers, fit)

@@ -61,10 +61,15 @@ class Pass:
 
         most_of: of so many that are left, how many may be made at once.
         """
-        pace, guard = self.stepper.pace, self.stepper.guard
+        stepper, pace, guard = self.stepper, self.stepper.pace, self.stepper.guard
         if not self.streamed or guard.time == 0:
             guard.take(self.at)
+        stepper.has_changed = False
         while self.at < self.steps:
+            if stepper.has_changed:  # by a callback: what comes is made from here on with other settings
+                self.check_finite(etas)
+                guard.take(self.at)
+                stepper.has_changed = False
             most = most_of(self.steps - self.at)
             steps, threads = pace.next_slice(most, self.streamed or pace.worth_trying(self.steps))
             started = time.perf_counter()

@@ -48,6 +48,7 @@ class Stepper:
         self.settings = settings
         self.renew()
 
+    has_changed = False  # whether settings have, since the guard's copy: it cannot be gone on from as before
     few: Slip | None = None  # of `step_few`; None: a setting has changed
     most_few = 0  # samples that it takes
 
@@ -87,10 +88,11 @@ class Stepper:
         self.most_few = 0 if state.kind.mean else min(plan.piece, alone)
         self._decides_each = several_decisions(net.layer_sizes[-1], net.activations[-1])
         self.prepare(max(1, self.most_few))
-        self.few = slip = self.workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), call.TRAIN, plan)
+        slip = self.workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), call.TRAIN, plan)
         slip.point(gradient=self.scratch, state=state.rows, rule=rule, etas=np.array([own.optimizer.eta]))
         slip.put(n_gradient=len(self.scratch), n_state=len(state.rows))
         slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN))
+        self.few = slip  # when all is in it: Ctrl-C may come while machine code is loaded
         return slip
 
     def prepare(self, batch_size: int) -> None:

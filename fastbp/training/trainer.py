@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from fastbp import callbacks as calls
 from fastbp import losses
+from fastbp.alone import Alone
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import without_address
 from fastbp.checks import counted, known_as, one_of, truth, whole_number
@@ -136,37 +137,40 @@ class Trainer(Settings):
             "loss": loss, "optimizer": optimizer, "batch_size": batch_size, "seed": seed, "threads": threads,
             "schedule": schedule, "dropout": dropout, "noise": noise, "clip_norm": clip_norm, "clip_value": clip_value,
             "max_norm": max_norm, "ema": ema, "frozen": frozen})
-        self._alone, self.stepper = threading.RLock(), Stepper(self)
+        self.alone, self.stepper = Alone(), Stepper(self)
 
     def changed(self, room: bool) -> None:
-        self.stepper.few = None
+        self.stepper.few, self.stepper.has_changed = None, True
         if room:
             self.stepper.renew()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"stepper": None, "_alone": None, "_is_training": False}
+        return self.__dict__ | {"stepper": None, "alone": None, "_is_training": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._alone, self.stepper = threading.RLock(), Stepper(self)
+        self.alone, self.stepper = Alone(), Stepper(self)
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
         """In this block no other thread trains with this trainer, or another on its network. After it the network holds
         the mean of the parameters, if there is one, or within a fit, in a callback, what it held before."""
+        mine, of_network, me, own = self.alone, self.network.alone, threading.get_ident(), self.__dict__
+        for taken, what in ((mine, "trainer"), (of_network, "network")):
+            if taken.owner not in (None, me):
+                raise RuntimeError(f"this {what} is being trained by another thread; give each thread its own "
+                                   "(copy.deepcopy of the trainer copies its network, too), or wait for the other")
+        before = mine.owner, of_network.owner, self._is_training  # a callback may train, too
         held = self.state.holds_mean or not self._is_training
-        with contextlib.ExitStack() as locks:
-            for lock, what in ((self._alone, "trainer"), (self.network._alone, "network")):
-                if not lock.acquire(blocking=False):
-                    raise RuntimeError(f"this {what} is being trained by another thread; give each thread its own "
-                                       "(copy.deepcopy of the trainer copies its network, too), or wait for the other")
-                locks.callback(lock.release)
-            locks.callback(setattr, self, "_is_training", self._is_training)  # a callback may train, too
-            self._is_training = True
+        try:
+            mine.owner = of_network.owner = me
+            own["_is_training"] = True
             try:
                 yield
             finally:
                 self.state.hold_mean(held)
+        finally:
+            mine.owner, of_network.owner, own["_is_training"] = before
 
     def __repr__(self) -> str:
         """The settings that are not the defaults, and how far it is."""
@@ -354,18 +358,15 @@ class Trainer(Settings):
 
     def _step_few(self, X: Any, y: Any) -> float:
         """The short way, if no other thread trains with this trainer or on its network; else NaN."""
-        mine, of_network = self._alone, self._network._alone
-        if not mine.acquire(blocking=False):
+        mine, of_network, me = self.alone, self._network.alone, threading.get_ident()
+        before = mine.owner, of_network.owner
+        if not (mine.owner in (None, me) and of_network.owner in (None, me)):
             return math.nan
         try:
-            if not of_network.acquire(blocking=False):
-                return math.nan
-            try:
-                return self.stepper.step_few(X, y)
-            finally:
-                of_network.release()
+            mine.owner = of_network.owner = me
+            return self.stepper.step_few(X, y)
         finally:
-            mine.release()
+            mine.owner, of_network.owner = before
 
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.

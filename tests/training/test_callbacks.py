@@ -421,6 +421,31 @@ def test_training_in_a_callback_beside_a_mean(nested):
     assert (thetas[0] == thetas[1]).all()
 
 
+@pytest.mark.parametrize("change", [{"optimizer": SGD(1e4)}, {"clip_norm": None, "optimizer": SGD(1e4)}], ids=str)
+def test_divergence_after_a_callback_has_changed_settings(change):
+    """What came before it was made with others: it is not made again, and its parameters stay."""
+    X, y = data(300)
+
+    def assign(fit):
+        if fit.step == 50:
+            for name, value in change.items():
+                setattr(one, name, value)
+            before.append(one.evaluate(X, X[:, :1])[0])
+
+    net = Network([6, 8, 1], output="identity", seed=1)
+    before, one = [], Trainer(net, optimizer=SGD(0.01), batch_size=3, clip_norm=1.0 if "clip_norm" in change else None)
+    with pytest.raises(DivergenceError, match=r"epoch 1, step (5\d|6\d) of 100, at a learning rate of 1e\+04"):
+        one.fit(X, X[:, :1], 1, callbacks=[Every(10, assign)])
+    assert one.steps_done >= 50
+
+
+def test_a_fit_in_a_callback_is_in_the_history():
+    X, y = data(60)
+    one = trainer()
+    one.fit(X, y, 3, callbacks=[lambda fit: one.fit(X[:30], y[:30], 2) and None])
+    assert one.epochs_done == len(one.history.loss) == 9
+
+
 def test_names_of_keras_to_watch():
     X, y = data()
     for name, own in (("val_loss", "validation_loss"), ("val_accuracy", "validation_accuracy")):

@@ -2,12 +2,13 @@
 
 import copy
 import pickle
+import signal
 import threading
 import tracemalloc
 
 import numpy as np
 import pytest
-from rig import DTYPES
+from rig import DTYPES, python
 
 from fastbp import SGD, Adam, DivergenceError, Lion, Network, Trainer, cost_and_gradient, losses
 from fastbp.optimizers import OPTIMIZERS
@@ -229,6 +230,51 @@ def test_another_thread_that_trains():
     assert trainer.steps_done == 2
 
 
+INTERRUPTED = """
+import _thread, sys, threading
+import numpy as np
+from fastbp import Network, Trainer
+X, y = np.zeros((16, 4), "f4"), np.zeros(16, np.int64)
+trainer = Trainer(Network([4, 6, 3], seed=0), batch_size=16)
+threading.Timer(float(sys.argv[1]), _thread.interrupt_main).start()
+try:
+    for _ in range(10**6):
+        trainer.step(X, y)
+except KeyboardInterrupt:
+    pass
+print(trainer.step(X, y) > 0)
+"""
+
+
+@pytest.mark.parametrize("after", [0.005, 0.02, 0.04, 0.06])
+def test_ctrl_c_while_the_first_step_is_prepared(after):
+    """What is half made is not used: the next step is one."""
+    made("labels")[0].step(*made("labels")[1:])  # the machine code is on disk
+    done = python(INTERRUPTED, after, warnings="default")
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that interrupt")
+@pytest.mark.parametrize("way", [Trainer.step, the_long_way, Trainer.partial_fit], ids=["short", "long", "partial_fit"])
+def test_ctrl_c_leaves_nothing_locked(way):
+    """However often it comes: another thread can train then, and settings can be changed."""
+    trainer, x, y = made("labels")
+    before, interrupts = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT)), 0
+    try:
+        while interrupts < 40:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.002 + 0.0001 * interrupts)
+                while True:
+                    way(trainer, x, y)
+            except KeyboardInterrupt:
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert trainer.alone.owner is trainer.network.alone.owner is None and not trainer._is_training
+    trainer.seed = 1
+
+
 def test_nothing_is_allocated():
     trainer, x, y = made("labels")
     out = np.empty_like(trainer.network.theta)
@@ -258,7 +304,7 @@ def test_a_gradient_of_few_samples(kind, dtype):
 @pytest.mark.parametrize("out", [np.empty(3, "f4"), np.empty(75, "f8"), np.empty(150, "f4")[::2], [0.0] * 75])
 def test_where_a_gradient_cannot_be_written(out):
     trainer, x, y = made("labels")
-    with pytest.raises(ValueError, match="out must be a contiguous array of 75 numbers of float32"):
+    with pytest.raises(ValueError, match="out must be a contiguous, writeable array of 75 numbers of float32"):
         cost_and_gradient(trainer.network, x, y, out=out)
 
 
