@@ -66,7 +66,7 @@ class Pass:
             guard.take(self.at)
         stepper.has_changed = False
         while self.at < self.steps:
-            if stepper.has_changed:  # by a callback: what comes is made from here on with other settings
+            if stepper.has_changed:
                 self.check_finite(etas)
                 guard.take(self.at)
                 stepper.has_changed = False
@@ -141,6 +141,7 @@ def one_step(stepper: Stepper, data: Data) -> float:
     _, threads = pace.next_slice(1)
     started = time.perf_counter()
     made = stepper.make(data, order, n, np.array([eta]), cost, threads)
+    stepper.has_changed = True  # for a fit in whose callback this is
     pace.took(1, threads, started, time.perf_counter(), 1)
     if not made:
         step, back = settings.steps_done + 1, "" if settings.state.is_finite() else ", and the network goes back"
@@ -162,4 +163,5 @@ def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean
     except KeyboardInterrupt:
         stepper.guard.leave_finite()
         raise
+    stepper.has_changed = True  # for a fit in whose callback this is
     return once.end(), once.steps

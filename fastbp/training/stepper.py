@@ -48,7 +48,8 @@ class Stepper:
         self.settings = settings
         self.renew()
 
-    has_changed = False  # whether settings have, since the guard's copy: it cannot be gone on from as before
+    # Whether a callback has assigned settings, or trained, since the guard's copy: it cannot be gone on from as before.
+    has_changed = False
     few: Slip | None = None  # of `step_few`; None: a setting has changed
     most_few = 0  # samples that it takes
 
@@ -69,6 +70,7 @@ class Stepper:
         if not self.most_few:
             return math.nan
         self.keep()
+        self.has_changed = True  # for a fit in whose callback this is
         cost = few.run(slip, net, own.loss, X, y, self.most_few)
         if cost == cost and net.multilabel is not (multilabel := self._decides_each and y.ndim == 2):
             net.multilabel = multilabel

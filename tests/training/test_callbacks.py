@@ -439,6 +439,26 @@ def test_divergence_after_a_callback_has_changed_settings(change):
     assert one.steps_done >= 50
 
 
+@pytest.mark.parametrize("nested", [lambda one, X, y: one.partial_fit(X, y), lambda one, X, y: one.step(X, y)],
+                         ids=["partial_fit", "step"])
+def test_divergence_after_training_in_a_callback(nested):
+    """The steps before it are not made again without it: the parameters left are those of the step that failed."""
+    X, y = data(300)
+    X = X.astype("f4")
+    y = X[:, :1].copy()
+
+    def train(fit):
+        if fit.step == 20:
+            nested(one, X[:3], y[:3])
+        seen.append((fit.network.theta.copy(), one.steps_done))
+
+    seen, one = [], Trainer(Network([6, 8, 1], output="identity", seed=1), optimizer=SGD(0.01), batch_size=3,
+                            schedule=lambda step, steps: 1.0 if step < 60 else 1e30)
+    with pytest.raises(DivergenceError, match="step 6[1-9] of 100"):
+        one.fit(X, y, 1, callbacks=[Every(1, train)])
+    assert any(steps == one.steps_done and (theta == one.network.theta).all() for theta, steps in seen)
+
+
 def test_a_fit_in_a_callback_is_in_the_history():
     X, y = data(60)
     one = trainer()
