@@ -8,6 +8,7 @@ import csv
 import difflib
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.checks import counted
+from fastbp.checks import counted, level_of_caller
 from fastbp.data.dataset import MISSING, DataError, Dataset
 
 DELIMITERS = ",;\t"
@@ -93,7 +94,10 @@ def read_table_samples(
     def is_target(cells: list[str]) -> bool:
         return not guessed or {cell.strip() for cell in cells} <= names_of_classes
 
-    _, _, _, x, y = _read(path, choose, classes=classes is not None, is_target=is_target)
+    table, _, _, x, y = _read(path, choose, classes=classes is not None, is_target=is_target, known=features)
+    if not table.has_header and sorted(x[0].tolist()) == list(range(x.shape[1])) and x.shape[1] > 1:
+        warnings.warn(f"{path}: its first line holds the numbers 0 to {x.shape[1] - 1} and is taken for a sample; if "
+                      "they only count the columns, leave it out", stacklevel=level_of_caller())
     return x, y
 
 
@@ -115,16 +119,17 @@ def _listed(names: Sequence[str], most: int = 20) -> str:
 
 
 def _read(path: Path, choose: Choice, other: str = "", classes: bool = False,
-          is_target: Callable[[list[str]], bool] = lambda cells: True
+          is_target: Callable[[list[str]], bool] = lambda cells: True, known: Sequence[str] | None = None
           ) -> tuple["_Table", list[str], str | None, Array, Array | None]:
     """Return the table, the names of features and target, the features (n, n_features) as float64, and the targets.
 
     other: what else to do about a text among the features, with {!r} for the name of its column; classes: see
-    `read_table`; is_target: whether the cells of the target's column are targets, else there are none.
+    `read_table`; is_target: whether the cells of the target's column are targets, else there are none;
+    known: names of columns, which a header line holds.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            table = _Table(path, file, other)
+            table = _Table(path, file, other, known)
             features, target = choose(table.names, table.has_header)
             where = [table.names.index(name) for name in features]
             blocks: list[Array] = []
@@ -153,8 +158,8 @@ def _read(path: Path, choose: Choice, other: str = "", classes: bool = False,
 class _Table:
     """A file of rows: the names of its columns, the cells below the header line if there is one, and where they are."""
 
-    def __init__(self, path: Path, file: TextIO, other: str = ""):
-        self.path, self.file, self.other = path, file, other
+    def __init__(self, path: Path, file: TextIO, other: str = "", known: Sequence[str] | None = None):
+        self.path, self.file, self.other, self.known = path, file, other, known
         self.delimiter = max(DELIMITERS, key=self._splits)
         first = [name.strip() for name in next(self._rows(self.delimiter), [])]
         if not first:
@@ -186,11 +191,11 @@ class _Table:
     def _is_header(self, first: list[str]) -> bool:
         """Whether the first line holds names.
 
-        Without a number in it, it does. With one it does if a text stands over a column of numbers, or if its numbers
-        are those of their columns, counted from 0.
+        Without a number in it, it does, or with all names that are known of columns. With a number it does if a text
+        stands over a column of numbers, or if its numbers are those of their columns, counted from 0.
         """
         numbers = [j for j, cell in enumerate(first) if _is_number(cell) or cell.lower() in TRUTH]
-        if not numbers:
+        if not numbers or (self.known and set(self.known) <= set(first)):
             return True
         if len(numbers) >= FEWEST_NUMBERED and all(first[j] == str(j) for j in numbers):
             return True

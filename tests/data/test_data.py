@@ -611,6 +611,15 @@ def test_targets_of_a_table(tmp_path, cells, y):
     assert (data.features, data.target) == (("x",), "y")
 
 
+def test_a_first_line_of_numbers_in_samples_to_predict(tmp_path):
+    """Is the header if it holds all names that are known; one that may only count the columns is told of."""
+    x, _ = load_samples(write_table(tmp_path, "0,3,2\n7,8,9\n"), features=["0", "2", "3"])
+    assert_same(x, np.array([[7.0, 9, 8]]))
+    with pytest.warns(UserWarning, match="holds the numbers 0 to 2 and is taken for a sample; if they only count"):
+        x, _ = load_samples(write_table(tmp_path, "2,0,1\n7,8,9\n"), n_features=3)
+    assert x.shape == (2, 3)
+
+
 def test_truth_values_in_a_table(tmp_path):
     data = load(write_table(tmp_path, "a,b,y\nTrue,1,0\nfalse,0.5,1\n"))
     assert_same(data.x_train, np.array([[1.0, 1], [0, 0.5]]))
