@@ -20,7 +20,7 @@ def run(slip: Slip, network: Network, loss: Loss, X: Any, y: Any, most: int) -> 
     where the cost is not finite. The long way finds out which, and says it.
     """
     n_in, n_out = network.layer_sizes[0], network.layer_sizes[-1]
-    if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and X.shape[1] == n_in
+    if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and X.shape[1] == n_in and y.ndim
             and 0 < len(X) == len(y) <= most and X.dtype == network.dtype and X.flags.carray and y.flags.carray):
         return math.nan
     cost = math.nan

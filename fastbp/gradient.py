@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import few
-from fastbp.core import build
 from fastbp.core.call import ACCUMULATE
 from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.threads.team import WORTH_THREADS
@@ -79,15 +78,15 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
 def _of_few(network: Network, X: Any, y: Any, loss: Loss, out: Array) -> float:
     """By one thread, in a workspace that the network keeps."""
     most = min(CAPACITY, (WORTH_THREADS - 1) // (3 * network.n_parameters))
-    if not (type(X) is np.ndarray and 0 < len(X) <= most):
+    if not (type(X) is np.ndarray and X.ndim == 2 and 0 < len(X) <= most):
         return math.nan
     with network.borrowed(len(X)) as workspace:
         slip = workspace.few.get(loss)
         if slip is None:
             plan = plan_for(network.layer_sizes, 1, ACCUMULATE, 1)
-            slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), ACCUMULATE, plan)
+            slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), NO_SETTINGS,
+                                  ACCUMULATE, plan)
             slip.put(n_gradient=network.n_parameters)
-            slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, ACCUMULATE))
             workspace.few[loss] = slip
         slip.point(gradient=out)
         return few.run(slip, network, loss, X, y, workspace.capacity)

@@ -294,8 +294,8 @@ class Network:
         slip = workspace.few.get(INFER)
         if slip is None:
             plan = plan_for(self.layer_sizes, 1, INFER, 1, errors=False)
-            slip = workspace.few[INFER] = workspace.bind(self._theta, np.zeros(1, np.int64), NO_LOSS, INFER, plan)
-            slip.put(address=build.address(self.dtype.name, workspace.layers, NO_SETTINGS, INFER))
+            slip = workspace.bind(self._theta, np.zeros(1, np.int64), NO_LOSS, NO_SETTINGS, INFER, plan)
+            workspace.few[INFER] = slip
         outputs = np.empty((shape[0], self.layer_sizes[-1]), self.dtype)
         finite = doors.forward(slip.vector, X, outputs, self._input_scale)
         self._idle.append(workspace)
@@ -336,13 +336,13 @@ class Network:
         """What outputs (n, n_out) mean."""
         if not classifies(self.activations[-1]):
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
-        if self.multilabel and several_decisions(self.layer_sizes[-1], self.activations[-1]):
-            return (outputs >= 0.5).astype(np.int64)
         unknown = int(np.isnan(outputs).any(axis=1).sum())
         if unknown:
             warnings.warn(f"{unknown} of {counted(len(outputs), 'output')} {'is' if len(outputs) == 1 else 'are'} NaN, "
                           "and their labels say nothing: the parameters or the inputs are too large", RuntimeWarning,
                           stacklevel=level_of_caller())
+        if self.multilabel and several_decisions(self.layer_sizes[-1], self.activations[-1]):
+            return (outputs >= 0.5).astype(np.int64)
         labels = decide(outputs)
         return labels if self._classes is None else np.asarray(self._classes[labels])
 
@@ -548,12 +548,11 @@ def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | No
           weights: Array = NO_WEIGHTS) -> tuple[Array, float]:
     """Outputs (n, n_out) and, with targets, the mean cost, of inputs already checked."""
     rows = min(len(x), CAPACITY)
-    workspace = network._take_workspace(rows)
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
-    workspace.slip.point(outputs=outputs)
     threads = choose_threads(threads, len(x) * network.n_parameters)
-    cost = go_through(network, workspace, x, t, loss, weights, INFER, threads)
-    network._idle.append(workspace)
+    with network.borrowed(rows) as workspace:
+        workspace.slip.point(outputs=outputs)
+        cost = go_through(network, workspace, x, t, loss, weights, INFER, threads)
     return outputs, cost
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.core import activations
+from fastbp.core import activations, build
 from fastbp.core.call import DELTA, INPUT, LD, LD_INPUT, N_COLUMNS, N_IN, N_OUT, A, B, Slip, Z
 from fastbp.core.costs import Cost
 from fastbp.core.plan import Plan
@@ -115,14 +115,18 @@ class Workspace:
             self._board = np.zeros(board_size(threads), np.int64)
         return self._board
 
-    def bind(self, theta: Array, clock: Array, loss: Cost, purpose: int, plan: Plan) -> Slip:
-        """A slip for calls of fastbp.core.doors by one thread, in which all but the machine code is written."""
+    def bind(self, theta: Array, clock: Array, loss: Cost, rule: Array, purpose: int, plan: Plan) -> Slip:
+        """A slip for calls of fastbp.core.doors by one thread; the machine code that they need is loaded now.
+
+        clock, rule: updates so far and the settings of the update, empty for none.
+        """
         slip = self._new_slip()
         slip.point(theta=theta, clock=clock)
         slip.put_data(NO_SAMPLES, NO_SAMPLES, np.empty(0), np.empty(0, np.int64), 0)
         slip.put_loss(loss)
         slip.put_work(purpose, 1, plan, np.zeros(1))
         slip.put_threads(np.zeros(board_size(1), np.int64), 1)
+        slip.put(address=build.address(self.buffers.dtype.name, self.layers, rule, purpose))
         return slip
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[Any, ...]]:

@@ -141,7 +141,6 @@ def one_step(stepper: Stepper, data: Data) -> float:
     _, threads = pace.next_slice(1)
     started = time.perf_counter()
     made = stepper.make(data, order, n, np.array([eta]), cost, threads)
-    stepper.has_changed = True  # for a fit in whose callback this is
     pace.took(1, threads, started, time.perf_counter(), 1)
     if not made:
         step, back = settings.steps_done + 1, "" if settings.state.is_finite() else ", and the network goes back"
@@ -163,5 +162,4 @@ def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean
     except KeyboardInterrupt:
         stepper.guard.leave_finite()
         raise
-    stepper.has_changed = True  # for a fit in whose callback this is
     return once.end(), once.steps

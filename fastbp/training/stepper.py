@@ -43,15 +43,14 @@ class Stepper:
 
     workspace: Workspace
     guard: Guard
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-        self.renew()
-
     # Whether a callback has assigned settings, or trained, since the guard's copy: it cannot be gone on from as before.
     has_changed = False
     few: Slip | None = None  # of `step_few`; None: a setting has changed
     most_few = 0  # samples that it takes
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.renew()
 
     def renew(self) -> None:
         """Make what goes by the number of threads and the size of a mini-batch."""
@@ -70,7 +69,6 @@ class Stepper:
         if not self.most_few:
             return math.nan
         self.keep()
-        self.has_changed = True  # for a fit in whose callback this is
         cost = few.run(slip, net, own.loss, X, y, self.most_few)
         if cost == cost and net.multilabel is not (multilabel := self._decides_each and y.ndim == 2):
             net.multilabel = multilabel
@@ -90,10 +88,9 @@ class Stepper:
         self.most_few = 0 if state.kind.mean else min(plan.piece, alone)
         self._decides_each = several_decisions(net.layer_sizes[-1], net.activations[-1])
         self.prepare(max(1, self.most_few))
-        slip = self.workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), call.TRAIN, plan)
+        slip = self.workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), rule, call.TRAIN, plan)
         slip.point(gradient=self.scratch, state=state.rows, rule=rule, etas=np.array([own.optimizer.eta]))
         slip.put(n_gradient=len(self.scratch), n_state=len(state.rows))
-        slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN))
         self.few = slip  # when all is in it: Ctrl-C may come while machine code is loaded
         return slip
 

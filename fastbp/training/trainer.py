@@ -171,6 +171,7 @@ class Trainer(Settings):
                 self.state.hold_mean(held)
         finally:
             mine.owner, of_network.owner, own["_is_training"] = before
+            self.stepper.has_changed = True  # for a fit in whose callback this was
 
     def __repr__(self) -> str:
         """The settings that are not the defaults, and how far it is."""
@@ -367,6 +368,7 @@ class Trainer(Settings):
             return self.stepper.step_few(X, y)
         finally:
             mine.owner, of_network.owner = before
+            self.stepper.has_changed = True  # for a fit in whose callback this was
 
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.

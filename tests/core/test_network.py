@@ -497,6 +497,10 @@ def test_labels_of_outputs_that_are_nan():
     net.W[0][:] = net.W[1][:] = 1e30
     with pytest.warns(RuntimeWarning, match="10 of 10 outputs are NaN, and their labels say nothing"):
         net.predict(X)
+    several = Network([4, 3], output="sigmoid", seed=0)
+    several.theta[:] = np.nan
+    with pytest.warns(RuntimeWarning, match="10 of 10 outputs are NaN"):
+        several.predict(X)
     cost, accuracy = Trainer(net).evaluate(X, np.zeros(10, int))
     assert np.isnan(cost) and np.isnan(accuracy)
 

@@ -439,8 +439,10 @@ def test_divergence_after_a_callback_has_changed_settings(change):
     assert one.steps_done >= 50
 
 
-@pytest.mark.parametrize("nested", [lambda one, X, y: one.partial_fit(X, y), lambda one, X, y: one.step(X, y)],
-                         ids=["partial_fit", "step"])
+@pytest.mark.parametrize("nested", [lambda one, X, y: one.partial_fit(X, y), lambda one, X, y: one.step(X, y),
+                                    lambda one, X, y: one.step(X.tolist(), y.tolist()),
+                                    lambda one, X, y: one.fit(X, y, 1)],
+                         ids=["partial_fit", "step", "step of lists", "fit"])
 def test_divergence_after_training_in_a_callback(nested):
     """The steps before it are not made again without it: the parameters left are those of the step that failed."""
     X, y = data(300)

@@ -86,6 +86,7 @@ WRONG = {
     "NaN": lambda x, y: (np.where(x == x[3, 2], np.nan, x), y), "infinite": lambda x, y: (x * np.inf, y),
     "a label too large": lambda x, y: (x, y + 2), "a label below 0": lambda x, y: (x, y - 1),
     "a row of features": lambda x, y: (x[0], y), "too few features": lambda x, y: (x[:, :4].copy(), y),
+    "one number": lambda x, y: (x, np.array(1)), "samples of one number": lambda x, y: (np.array(1.0, x.dtype), y),
     "fewer labels": lambda x, y: (x, y[:-1]), "none": lambda x, y: (x[:0], y[:0]),
     "rows that are no shares": lambda x, y: (x, np.full((N, 3), 0.5, x.dtype)),
     "shares below 0": lambda x, y: (x, np.tile(np.array([1.5, -0.5, 0], x.dtype), (N, 1))),
@@ -299,6 +300,17 @@ def test_a_gradient_of_few_samples(kind, dtype):
         for found in (cost_and_gradient(net, x[:n], y[:n], loss), cost_and_gradient(net, x[:n], y[:n], loss, out=out)):
             assert found[0] == expected[0] and found[1].tobytes() == expected[1].tobytes()
         assert found[1] is out
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_a_gradient_refuses(wrong):
+    """In the words of fit."""
+    trainer, x, y = made("labels")
+    with pytest.raises((ValueError, TypeError)) as of_fit:
+        copy.deepcopy(trainer).fit(*wrong(x, y), 1)
+    with pytest.raises(type(of_fit.value)) as of_gradient:
+        cost_and_gradient(trainer.network, *wrong(x, y))
+    assert str(of_gradient.value) == str(of_fit.value)
 
 
 @pytest.mark.parametrize("out", [np.empty(3, "f4"), np.empty(75, "f8"), np.empty(150, "f4")[::2], [0.0] * 75])
