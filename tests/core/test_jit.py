@@ -299,6 +299,17 @@ def test_no_other_process(monkeypatch):
         assert not shared
 
 
+def test_each_way_of_compiling_a_function_has_a_name_of_its_own():
+    """Numba tells two by a number alone, which counts anew in each process: of two of one number, kept by two
+    processes, LLVM took the first for both, and a driver called a rare piece that nobody had loaded."""
+    _, pieces, rare = build.signatures("float64")
+    for piece, _ in pieces + rare:
+        names = [made.py_func.__qualname__ for made in (piece, piece.linked, piece.alone)]
+        assert len(set(names)) == 3 and all(name.startswith(piece.__name__) for name in names)
+    for inner in (engine.total_weight, engine.samples_part):
+        assert inner.linked.py_func.__qualname__ != inner.py_func.__qualname__
+
+
 def test_pieces_must_be_linked():
     """LLVM would end the process at a symbol that it does not know."""
     @numba.njit(**compiler.FLAGS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -108,10 +109,23 @@ def _part(function: Callable[..., Any], forceinline: bool = False) -> Any:
     return dispatcher
 
 
+def _called(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """The function, by a name of its own for one of the ways in which it is compiled.
+
+    Numba tells two functions of one name and the same types by a number that counts in each process, and LLVM takes the
+    first of two machine codes of one name that it loads for both: one that was kept by a process that had linked pieces
+    would stand in for one that holds them.
+    """
+    other = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__,
+                         function.__closure__)
+    other.__module__, other.__qualname__ = function.__module__, f"{function.__qualname__}_{what}"
+    return other
+
+
 def inner(function: Callable[..., Any], forceinline: bool = False) -> Any:
     """Compile for one thread and only for compiled callers: neither an entry point for Python nor anything on disk."""
     dispatcher = _part(function, forceinline)
-    dispatcher.make_linked = functools.partial(_part, function, forceinline)
+    dispatcher.make_linked = functools.partial(_part, _called(function, "linking"), forceinline)
     return dispatcher
 
 
@@ -155,9 +169,10 @@ def piece(function: Callable[..., Any], rare: bool = False) -> Any:
     def stub(*arguments):
         by_symbol(arguments)
 
-    stub.__qualname__ = f"{name}_by_symbol"  # else two stubs of the same types would differ by a number only
+    stub.__qualname__ = f"{name}_by_symbol"  # as in `_called`
     dispatcher = _part(function)
-    dispatcher.make_linked, dispatcher.alone = functools.partial(_part, stub, forceinline=True), apart(function)
+    dispatcher.make_linked = functools.partial(_part, stub, forceinline=True)
+    dispatcher.alone = apart(_called(function, "alone"))
     return dispatcher
 
 
