@@ -12,13 +12,10 @@ import numpy.typing as npt
 from fastbp import losses
 from fastbp.checks import not_negative, one_of, whole_number
 from fastbp.core import activations
-from fastbp.core.samples import KINDS, LABELS, Samples, describe
-from fastbp.frames import Frame, array_of, is_frame, labels_of, missing, warn_of_other_rows
+from fastbp.core.samples import LABELS, Samples, describe, readable
+from fastbp.frames import Frame, array_of, check_finite, is_frame, labels_of, warn_of_other_rows
 from fastbp.names import Named, Names, classifies, n_classes
 from fastbp.workspace import Array
-
-BLOCK = 1 << 20  # numbers looked at in one go: checking a large or memory-mapped array takes little memory
-
 
 Kind = TypeVar("Kind", bound="Inputs")
 
@@ -120,8 +117,8 @@ def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X", names: Name
         raise ValueError(f"{name} has {array.shape[1]} features, the network takes {n_features}")
     if len(array) == 0:
         raise ValueError(f"{name} is empty: shape {array.shape}")
-    _check_finite(array, dtype, name, columns, x)
-    array = _readable(array, dtype)
+    check_finite(array, dtype, name, columns, x)
+    array = readable(array, dtype)
     return Inputs(array, describe(array, scale=network.input_scale))
 
 
@@ -141,7 +138,7 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
     if len(array.shape) == 0 or len(array) != n_samples:
         raise ValueError(f"{name} has shape {array.shape}, but there are {n_samples} samples")
     if columns is not None:
-        _check_finite(array.reshape(n_samples, -1), network.dtype, name, columns, y)
+        check_finite(array.reshape(n_samples, -1), network.dtype, name, columns, y)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.dtype.kind == "U":
@@ -157,9 +154,9 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
     if array.shape != (n_samples, n_out):
         raise ValueError(f"{name} must hold {n_samples} labels or have shape ({n_samples}, {n_out}), "
                          f"got shape {array.shape}")
-    _check_finite(array, network.dtype, name)
+    check_finite(array, network.dtype, name)
     loss.check_targets(array, name)
-    array = _readable(array, network.dtype)
+    array = readable(array, network.dtype)
     if several_decisions(n_out, output):
         return Targets(array, describe(array), MULTILABEL, None)
     labels = decide(array) if classifies(output) else None
@@ -263,34 +260,6 @@ def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, count
         if label < len(counts):
             weights[label] = own
     return weights
-
-
-def _readable(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The array itself where the kernels can read it, else a copy as `dtype`."""
-    whole_strides = all(stride % array.itemsize == 0 for stride in array.strides)
-    if array.dtype in KINDS and array.dtype.isnative and array.flags.aligned and whole_strides:
-        return array
-    return array.astype(dtype)
-
-
-def _check_finite(array: Array, dtype: np.dtype[Any], name: str, columns: tuple[Any, ...] | None = None,
-                  given: Any = None) -> None:
-    """Every number, once it is a `dtype`, must be finite; columns: what the frame `given` calls them."""
-    if array.dtype.kind != "f" or array.shape[1] == 0:
-        return
-    rows = max(1, BLOCK // array.shape[1])
-    limit, may_exceed = np.finfo(dtype).max, array.dtype.itemsize > dtype.itemsize
-    for first in range(0, len(array), rows):
-        block = array[first : first + rows]
-        good = np.abs(block) <= limit if may_exceed else np.isfinite(block)  # in 0.4 of the time
-        if not good.all():
-            i, j = np.argwhere(~good)[0]
-            i, value = first + i, array[first + i, j]
-            if columns is not None and np.isnan(value):
-                raise missing(name, columns[j], int(np.isnan(array[:, j]).sum()), given)
-            where = f"{name}[{i}, {j}]" if columns is None else f"{name}: row {i} of column {columns[j]!r}"
-            raise ValueError(f"{where} is {value}; every number must be finite and at most {limit:.4g}, the largest "
-                             f"{dtype}")
 
 
 def _means_labels(array: Array, n_out: int, output: str) -> bool:

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from fastbp.checks import one_of, whole_number
 from fastbp.core import metrics as core
-from fastbp.frames import warn_of_other_rows
-from fastbp.inputs import BLOCK, check_some_weight, checked_weights, of_each_class
+from fastbp.frames import BLOCK, warn_of_other_rows
+from fastbp.inputs import check_some_weight, checked_weights, of_each_class
 from fastbp.pairs import as_pair, beside_outputs, decisions, has_nan, need_labels
 from fastbp.workspace import Array
 

@@ -33,6 +33,14 @@ def address_of_array(array):
         return array.ctypes.data
 
 
+def readable(array, dtype):
+    """The array itself where the kernels can read it, else a copy as `dtype`."""
+    whole_strides = all(stride % array.itemsize == 0 for stride in array.strides)
+    if array.dtype in KINDS and array.dtype.isnative and array.flags.aligned and whole_strides:
+        return array
+    return array.astype(dtype)
+
+
 def describe(array, kind=None, scale=1.0):
     """The Samples of a native, aligned array (n, features), or of int64 labels (n,) with kind=LABELS.
 

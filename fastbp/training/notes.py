@@ -21,7 +21,8 @@ from fastbp.figures import (
     unscaled_inputs,
     unscaled_targets,
 )
-from fastbp.inputs import BLOCK, Data
+from fastbp.frames import BLOCK
+from fastbp.inputs import Data
 from fastbp.network import infer
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array
