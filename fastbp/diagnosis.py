@@ -26,9 +26,10 @@ from fastbp.figures import (
     unscaled_inputs,
     unscaled_targets,
 )
+from fastbp.inference import NO_WEIGHTS, infer
 from fastbp.inputs import Data, Inputs, Targets, as_data
 from fastbp.names import Names
-from fastbp.network import NO_WEIGHTS, Network, infer
+from fastbp.network import Network
 from fastbp.training.guard import DivergenceError
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array

@@ -10,8 +10,8 @@ import numpy as np
 from fastbp import losses
 from fastbp.core.costs import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, POISSON, QUADRATIC
 from fastbp.frames import BLOCK
+from fastbp.inference import NO_WEIGHTS
 from fastbp.inputs import Inputs, Targets
-from fastbp.network import NO_WEIGHTS
 from fastbp.randomness import LOOK, generator
 from fastbp.workspace import Array
 

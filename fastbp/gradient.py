@@ -12,9 +12,10 @@ from fastbp import few
 from fastbp.core.call import ACCUMULATE
 from fastbp.core.plan import plan_for, scratch_size
 from fastbp.core.threads.team import WORTH_THREADS
+from fastbp.inference import CAPACITY, NO_SETTINGS, choose_threads, go_through
 from fastbp.inputs import as_data
 from fastbp.losses import Loss
-from fastbp.network import CAPACITY, NO_SETTINGS, Network, check_loss, check_network, choose_threads, go_through
+from fastbp.network import Network, check_loss, check_network
 from fastbp.workspace import Array, aligned
 
 
@@ -80,16 +81,18 @@ def _of_few(network: Network, X: Any, y: Any, loss: Loss, out: Array) -> float:
     most = min(CAPACITY, (WORTH_THREADS - 1) // (3 * network.n_parameters))
     if not (type(X) is np.ndarray and X.ndim == 2 and 0 < len(X) <= most):
         return math.nan
-    with network.borrowed(len(X)) as workspace:
-        slip = workspace.few.get(loss)
-        if slip is None:
-            plan = plan_for(network.layer_sizes, 1, ACCUMULATE, 1)
-            slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), NO_SETTINGS,
-                                  ACCUMULATE, plan)
-            slip.put(n_gradient=network.n_parameters)
-            workspace.few[loss] = slip
-        slip.point(gradient=out)
-        return few.run(slip, network, loss, X, y, workspace.capacity)
+    workspace = network.take_workspace(len(X))
+    slip = workspace.few.get(loss)
+    if slip is None:
+        plan = plan_for(network.layer_sizes, 1, ACCUMULATE, 1)
+        slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), NO_SETTINGS,
+                              ACCUMULATE, plan)
+        slip.put(n_gradient=network.n_parameters)
+        workspace.few[loss] = slip
+    slip.point(gradient=out)
+    cost = few.run(slip, network, loss, X, y, workspace.capacity)
+    network.give_back(workspace)
+    return cost
 
 
 def _of_any(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, threads: int | None,

@@ -244,7 +244,7 @@ def _output_names(what: str, outputs: Any) -> tuple[str, ...]:
 
 def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any, ...]]:
     """A user's function, for many samples; and the types it is to be compiled for."""
-    of_one = function if is_jitted(function) else numba.njit(**compiler.FLAGS)(function)
+    of_one: Any = function if is_jitted(function) else numba.njit(**compiler.FLAGS)(function)
 
     @numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)
     def of_rows(z, a, t, delta, costs, n_rows, n, ld):  # type: ignore[no-untyped-def]
@@ -261,4 +261,9 @@ def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any
             of_rows.compile(signature)
     except numba.NumbaError as error:
         raise TypeError(f"Numba cannot compile the loss {function.__name__}(z, a, t, delta): {error}") from None
+    vectors = (types.Array(getattr(types, dtype), 1, "C"),) * 4
+    returned = next(each.return_type for each in of_one.nopython_signatures if each.args == vectors)
+    if isinstance(returned, types.Array):  # Numba would take its first number
+        raise TypeError(f"the loss {function.__name__}(z, a, t, delta) returns an array; it must return the cost of a "
+                        "sample, a number: perhaps the array's .sum()")
     return of_rows, signature

@@ -7,7 +7,7 @@ import html
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -16,30 +16,17 @@ import numpy.typing as npt
 from fastbp import initialization, losses
 from fastbp.alone import Alone
 from fastbp.checks import counted, known_as, level_of_caller, one_of, positive, truth, whole_number
-from fastbp.core import activations, build, doors, engine
-from fastbp.core.call import INFER
-from fastbp.core.costs import NO_LOSS
-from fastbp.core.plan import plan_for
-from fastbp.core.samples import NO_SAMPLES
-from fastbp.core.threads import processors, team
+from fastbp.core import activations, doors
+from fastbp.core.samples import KINDS, Samples, address_of_array
 from fastbp.files import read_tensors, write_tensors
+from fastbp.inference import CAPACITY, MOST_THREADS, WORTH_TRYING, Choice, outputs_of, slip_for_one
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
-from fastbp.inputs import (
-    Inputs,
-    Targets,
-    as_inputs,
-    decide,
-    of_each_class,
-    several_decisions,
-)
+from fastbp.inputs import as_inputs, decide, of_each_class, several_decisions
 from fastbp.names import as_classes, as_feature_names, as_target_names, classifies, listed
 from fastbp.randomness import WEIGHTS, generator
 from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
-CAPACITY = 256  # samples in flight outside of training
-MOST_THREADS = 1024
 MOST_SAMPLES = 1 << 40  # in flight: beyond, sizes in bytes are no machine's
-NO_ORDER, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0)
 FORMAT, FIRST_FORMAT = "fastbp-network-2", "fastbp-network-1"
 # What a network is made with; another needs another theta.
 FIXED = {"layer_sizes", "activations", "dtype", "n_parameters", "W", "b"}
@@ -151,7 +138,8 @@ class Network:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
         self._theta = aligned(self.n_parameters, self.dtype)
         self.W, self.b = self.views(self._theta)
-        self._few = min(CAPACITY, (team.WORTH_THREADS - 1) // self.n_parameters)  # samples that wake no thread
+        self._few = min(CAPACITY, WORTH_TRYING // self.n_parameters)  # samples for which one thread is enough
+        self.choices: dict[int, Choice] = {}  # of the number of threads for calls
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
         self.alone = Alone()  # held by the thread that trains it
 
@@ -273,71 +261,108 @@ class Network:
         capacity = whole_number("capacity", capacity, 1, MOST_SAMPLES)
         return Workspace(self.layer_sizes, self.activations, self.dtype, capacity)
 
-    def forward(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Outputs a[L] (n, n_out) of the samples X (n, n_in), an array or a frame, which are multiplied by input_scale.
+    def forward(self, X: npt.ArrayLike, threads: int | None = None, *, out: Array | None = None) -> Array:
+        """Outputs a[L] of samples.
 
-        Raises ValueError or TypeError where X does not fit the network or is not finite.
+        Parameters
+        ----------
+        X : array_like (n, n_in), or a frame; or one sample, an array (n_in,)
+            They are multiplied by input_scale. A contiguous array of the network's dtype costs least.
+        threads : int, optional
+            None: one, or as many as there are where that was measured to be faster. The bits are the same.
+        out : ndarray (n, n_out), of the network's dtype, optional
+            Where to write them, which is then what is returned: nothing is allocated.
+
+        Returns
+        -------
+        ndarray (n, n_out); of one sample (n_out,)
+
+        Raises
+        ------
+        ValueError, TypeError
+            X does not fit the network or is not finite, and then `out` may hold anything; or `out` does not fit.
         """
-        outputs = self._forward_few(X) if type(X) is np.ndarray and threads is None else None
-        if outputs is None:
-            outputs, _ = infer(self, as_inputs(X, self), None, None, threads)
+        if type(X) is np.ndarray:
+            if X.ndim == 1 and X.shape == self.layer_sizes[:1]:
+                outputs = self.forward(X[np.newaxis], threads, out=None if out is None else np.atleast_2d(out))
+                return outputs[0] if out is None else out
+            if threads is None and self._takes_short_way(X):
+                outputs = self._outputs(len(X), out)
+                if self._forward_few(X, outputs):
+                    return outputs
+        return self._forward_any(X, threads, out)
+
+    def _takes_short_way(self, X: Array) -> bool:
+        """Whether these are a few samples just as a kernel reads them."""
+        return (X.ndim == 2 and X.shape[1] == self.layer_sizes[0] and 0 < len(X) <= self._few
+                and (X.dtype == self.dtype or X.dtype == np.float64) and X.flags.carray)
+
+    def _forward_few(self, X: Array, outputs: Array) -> bool:
+        """By one thread, in one compiled call; returns whether X is finite."""
+        workspace = self.take_workspace(len(X))
+        slip = workspace.alone or slip_for_one(self, workspace)
+        cost: float = doors.forward(slip.vector, X, outputs, self._input_scale)
+        self.give_back(workspace)
+        return cost == 0
+
+    def _forward_any(self, X: npt.ArrayLike, threads: int | None, out: Array | None) -> Array:
+        """Of samples of all kinds, by as many threads as are fastest."""
+        if threads is not None:
+            threads = whole_number("threads", threads, 1, MOST_THREADS)
+        samples = _as_it_lies(X, self)
+        if samples is not None:
+            n = len(X)  # type: ignore[arg-type]
+            outputs = self._outputs(n, out)
+            if outputs_of(self, samples, n, threads, outputs):
+                return outputs
+        x = as_inputs(X, self)
+        outputs = self._outputs(len(x), out)
+        outputs_of(self, x.samples, len(x), threads, outputs)
         return outputs
 
-    def _forward_few(self, X: Array) -> Array | None:
-        """The outputs of a few samples just as a kernel reads them, at a tenth of the time of a call that takes all
-        that may come; None where this is not for X."""
-        shape = X.shape
-        if not (len(shape) == 2 and shape[1] == self.layer_sizes[0] and 0 < shape[0] <= self._few
-                and X.dtype == self.dtype and X.flags.carray):
-            return None
-        workspace = self._take_workspace(shape[0])
-        slip = workspace.few.get(INFER)
-        if slip is None:
-            plan = plan_for(self.layer_sizes, 1, INFER, 1, errors=False)
-            slip = workspace.bind(self._theta, np.zeros(1, np.int64), NO_LOSS, NO_SETTINGS, INFER, plan)
-            workspace.few[INFER] = slip
-        outputs = np.empty((shape[0], self.layer_sizes[-1]), self.dtype)
-        finite = doors.forward(slip.vector, X, outputs, self._input_scale)
-        self._idle.append(workspace)
-        return outputs if finite else None
+    def _outputs(self, n: int, out: Array | None) -> Array:
+        """Where the outputs of n samples go."""
+        shape = n, self.layer_sizes[-1]
+        if out is None:
+            return np.empty(shape, self.dtype)
+        if not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == self.dtype and out.flags.carray):
+            raise ValueError(f"out must be a contiguous, writeable array of shape {shape} and type {self.dtype}")
+        return out
 
-    def _take_workspace(self, rows: int) -> Workspace:
-        """One for at least so many samples, an idle one if it can be."""
+    def take_workspace(self, rows: int) -> Workspace:
+        """One for at least so many samples, an idle one if it can be, which nobody else uses until `give_back`."""
         try:
             workspace = self._idle.pop()
         except IndexError:
-            workspace = self.workspace(rows)
+            return self.workspace(rows)
         return workspace if workspace.capacity >= rows else self.workspace(rows)
 
-    @contextlib.contextmanager
-    def borrowed(self, rows: int) -> Iterator[Workspace]:
-        """A workspace for so many samples at least, which nobody else uses in this block."""
-        workspace = self._take_workspace(rows)
-        try:
-            yield workspace
-        finally:
-            self._idle.append(workspace)
+    def give_back(self, workspace: Workspace) -> None:
+        """It is idle again; one that is lost, as where Ctrl-C comes, is made anew at need."""
+        self._idle.append(workspace)
 
     def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
         """Labels (n,) for sigmoid and softmax outputs, numbers or, where `classes` has them, names; or where each of
         several sigmoid outputs is a class of its own (see `multilabel`) rows of 0 and 1 (n, n_out); else the outputs
         themselves, (n, n_out), or (n,) of a single one, so that y - predict(X) is (n,) for values y (n,).
 
-        A sigmoid output means yes, label 1, from 1/2 on. Raises as `forward` does.
+        A sigmoid output means yes, label 1, from 1/2 on. Of one sample, an array (n_in,), what the row of it would
+        be. Raises as `forward` does.
 
         Examples
         --------
         >>> Network([4, 3], output="softmax").predict(np.zeros((2, 4)))
         array([0, 0])
         """
-        return self._decided(self.forward(X, threads))
+        outputs = self.forward(X, threads)
+        return self._decided(outputs) if outputs.ndim == 2 else self._decided(outputs[np.newaxis])[0]
 
     def _decided(self, outputs: Array) -> Array:
         """What outputs (n, n_out) mean."""
         if not classifies(self.activations[-1]):
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
-        unknown = int(np.isnan(outputs).any(axis=1).sum())
-        if unknown:
+        if np.isnan(outputs.sum()):  # at a third of the time of looking at each
+            unknown = int(np.isnan(outputs).any(axis=1).sum())
             warnings.warn(f"{unknown} of {counted(len(outputs), 'output')} {'is' if len(outputs) == 1 else 'are'} NaN, "
                           "and their labels say nothing: the parameters or the inputs are too large", RuntimeWarning,
                           stacklevel=level_of_caller())
@@ -348,7 +373,7 @@ class Network:
 
     def predict_proba(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
         """Probability of each class (n, classes), in the order of the labels or of `classes`: the outputs, and of a
-        single sigmoid output also of label 0.
+        single sigmoid output also of label 0. Of one sample, an array (n_in,), (classes,).
 
         Raises ValueError where outputs are values, and as `forward` does.
 
@@ -359,7 +384,8 @@ class Network:
         """
         if not classifies(self.activations[-1]):
             raise ValueError(f"predict_proba needs sigmoid or softmax outputs, the network has {self.activations[-1]}")
-        return of_each_class(self.forward(X, threads))
+        outputs = self.forward(X, threads)
+        return of_each_class(outputs) if outputs.ndim == 2 else of_each_class(outputs[np.newaxis])[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: W1, b1, W2, ... and its description.
@@ -537,52 +563,10 @@ def check_loss(loss: str | losses.Loss | None, output: str, n_out: int) -> losse
     return loss
 
 
-def choose_threads(threads: int | None, work: float, worth: float = team.WORTH_THREADS) -> int:
-    """Threads for `work` multiply-adds: as asked for, or as many as there are where it is `worth` it."""
-    if threads is not None:
-        return whole_number("threads", threads, 1, MOST_THREADS)
-    return processors.available_threads() if work >= worth else 1
-
-
-def infer(network: Network, x: Inputs, t: Targets | None, loss: losses.Loss | None, threads: int | None,
-          weights: Array = NO_WEIGHTS) -> tuple[Array, float]:
-    """Outputs (n, n_out) and, with targets, the mean cost, of inputs already checked."""
-    rows = min(len(x), CAPACITY)
-    outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
-    threads = choose_threads(threads, len(x) * network.n_parameters)
-    with network.borrowed(rows) as workspace:
-        workspace.slip.point(outputs=outputs)
-        cost = go_through(network, workspace, x, t, loss, weights, INFER, threads)
-    return outputs, cost
-
-
-def go_through(network: Network, workspace: Workspace, x: Inputs, t: Targets | None, loss: losses.Loss | None,
-                weights: Array, purpose: int, threads: int) -> float:
-    """The compiled steps that change no parameter, by a workspace whose slip points at where outputs or the gradient
-    are to go; returns the mean cost."""
-    steps, batch_size, slip = -(-len(x) // workspace.capacity), workspace.capacity, workspace.slip
-    costs = np.full(steps, np.nan)
-    board = workspace.board(threads)
-    slip.point(theta=network.theta, clock=workspace.clock)
-    slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
-    slip.put_loss(loss.rule(network.dtype.name) if loss else NO_LOSS)
-    with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
-        plan = plan_for(network.layer_sizes, batch_size, purpose, threads, errors=t is not None)
-        slip.put_work(purpose, batch_size, plan, costs)
-        slip.put_threads(board, threads)
-        slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose))
-        run(slip.vector, threads)
-    slip.let_go()
-    return mean_cost(costs, batch_size, len(x), weights)
-
-
-def mean_cost(costs: Array, batch_size: int, n_samples: int, weights: Array) -> float:
-    """Mean over the samples of the mini-batches' mean costs; the last mini-batch may be smaller.
-
-    weights: of the samples in their order, empty for 1 each.
-    """
-    if len(weights):
-        sums = np.add.reduceat(weights, np.arange(0, n_samples, batch_size))
-        return float((costs * sums).sum() / max(sums.sum(), np.finfo(np.float64).tiny))
-    last = n_samples - (len(costs) - 1) * batch_size
-    return float((costs[:-1].sum() * batch_size + costs[-1] * last) / n_samples)
+def _as_it_lies(X: Any, network: Network) -> Samples | None:
+    """The samples of an array that needs no conversion, at a tenth of the time of a call that takes all that may come;
+    None where X is something else, or to be refused."""
+    if not (type(X) is np.ndarray and X.ndim == 2 and X.shape[1] == network.layer_sizes[0] and len(X)
+            and X.dtype in KINDS and X.flags.c_contiguous and X.flags.aligned):
+        return None
+    return Samples(address_of_array(X), X.strides[0], 1, KINDS[X.dtype], network.input_scale)

@@ -68,8 +68,8 @@ class Workspace:
         Each sample's cost.
     slip : fastbp.core.call.Slip
         Of calls that work in these buffers; `clock` and `board` are for those that change no parameter.
-    few : dict
-        Slips of the doors (see fastbp.core.doors), by what they are for.
+    few, alone, several : dict, Slip, dict
+        Slips of the doors (see fastbp.core.doors): by what they are for; of inference by one thread, by how many.
 
     Examples
     --------
@@ -98,6 +98,8 @@ class Workspace:
         self.slip = self._new_slip()
         self.clock, self._board = np.zeros(1, np.int64), np.zeros(board_size(1), np.int64)
         self.few: dict[Any, Slip] = {}
+        self.alone: Slip | None = None
+        self.several: dict[int, Slip] = {}
         self.a = [self._rows(0, INPUT, LD_INPUT, N_IN)]
         self.a += [self._rows(l, A) for l in range(len(self.layers))]
         self.z = [self._rows(l, Z) for l in range(len(self.layers))]
@@ -106,7 +108,8 @@ class Workspace:
     def _new_slip(self) -> Slip:
         slip = Slip()
         slip.point(layers=self.layers, buffers=self.buffers, targets=self.targets, costs=self.costs)
-        slip.put(n_layers=len(self.layers), n_parameters=int(self.layers[-1, B] + self.layers[-1, N_OUT]))
+        slip.put(n_layers=len(self.layers), n_parameters=int(self.layers[-1, B] + self.layers[-1, N_OUT]),
+                 capacity=self.capacity)
         return slip
 
     def board(self, threads: int) -> Array:

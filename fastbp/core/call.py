@@ -31,7 +31,8 @@ N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, DROPOUT, KEY, N
 LAYER_VIEW = View("Layer", dict.fromkeys(LAYER_FIELDS, types.int64))
 
 # A stage of a step, a row of the plan; see fastbp.core.plan for their meanings.
-STAGE_FIELDS = ("kind", "parts", "begin", "end", "takes_input", "errors", "backward_from", "backward_to", "updates")
+STAGE_FIELDS = ("kind", "parts", "begin", "end", "takes_input", "checks", "errors", "backward_from", "backward_to",
+                "updates")
 STAGE_VIEW = View("Stage", dict.fromkeys(STAGE_FIELDS, types.int64))
 
 INFER, TRAIN, ACCUMULATE = range(3)  # what a call is for, see `engine.run`
@@ -39,8 +40,8 @@ INFER, TRAIN, ACCUMULATE = range(3)  # what a call is for, see `engine.run`
 NUMBERS, WHOLES, REALS = "numbers", "wholes", "reals"  # pointers: to the network's own type, to int64, to float64
 WHOLE, REAL = types.int64, types.float64
 FIELDS: dict[str, Any] = {
-    # The network: parameters, the table of layers, z, a and delta of all layers.
-    "theta": NUMBERS, "layers": WHOLES, "n_layers": WHOLE, "buffers": NUMBERS,
+    # The network: parameters, the table of layers; z, a and delta of all layers, of how many samples at the most.
+    "theta": NUMBERS, "layers": WHOLES, "n_layers": WHOLE, "buffers": NUMBERS, "capacity": WHOLE,
     # The data: samples, their targets and weights (0 of them: 1 each), their order (0 of them: as they lie).
     "x": types.NamedTuple((WHOLE, WHOLE, WHOLE, WHOLE, REAL), Samples),
     "t": types.NamedTuple((WHOLE, WHOLE, WHOLE, WHOLE, REAL), Samples),
@@ -107,6 +108,16 @@ class Slip:
         for name, number in numbers.items():
             self.vector[SLOTS[name]] = number
 
+    def scaled(self, scale: float) -> Slip:
+        """Itself, by which samples are multiplied with `scale`."""
+        self._reals[SLOTS["x"] + 4] = scale
+        return self
+
+    def make_room(self, steps: int) -> None:
+        """Have a place for the cost of each of so many steps at least."""
+        if len(self._held["step_costs"]) < steps:
+            self.point(step_costs=np.zeros(steps))
+
     def put_data(self, x: Samples, t: Samples, weights: Any, order: Any, n_samples: int) -> None:
         """Write where samples and their targets are, which the caller keeps alive, and their weights and order."""
         for name, samples in (("x", x), ("t", t)):
@@ -120,6 +131,12 @@ class Slip:
         self.point(plan=plan.table, step_costs=step_costs)
         self.put(purpose=purpose, batch_size=batch_size, piece=plan.piece, n_stages=len(plan.table),
                  n_last=plan.n_last, n_steps=len(step_costs))
+
+    def put_stages(self, plan: Any) -> None:
+        """Write what is to be done, where the rest of the work stays what it is."""
+        if self._held["plan"] is not plan.table:
+            self.point(plan=plan.table)
+            self.put(n_stages=len(plan.table))
 
     def put_threads(self, board: Any, threads: int) -> None:
         """Write where so many threads have their board, which may be for more."""

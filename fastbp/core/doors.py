@@ -15,8 +15,8 @@ from fastbp.core.engine import clear_board
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS
 from fastbp.core.simd.memory import address_of, at, pointer_from
 
-X, T, N_SAMPLES, BATCH_SIZE, PIECE, OUTPUTS, COSTS = (SLOTS[name] for name in (
-    "x", "t", "n_samples", "batch_size", "piece", "outputs", "step_costs"))
+X, T, N_SAMPLES, N_STEPS, BATCH_SIZE, PIECE, CAPACITY, OUTPUTS, COSTS = (SLOTS[name] for name in (
+    "x", "t", "n_samples", "n_steps", "batch_size", "piece", "capacity", "outputs", "step_costs"))
 
 
 @compiler.inlined
@@ -37,24 +37,64 @@ def are_finite(rows):
 
 
 @compiler.inlined
-def go(slip, n):
-    """What one thread does of a call for `n` samples."""
-    slip[N_SAMPLES] = slip[BATCH_SIZE] = slip[PIECE] = n
+def go(slip):
+    """What one thread does of a call."""
     slip[START] = pointer_from(slip[CLOCK], slip[0])[0]
     clear_board(slip)
     compiler.call(slip[ADDRESS], (at(slip, 0), 0))
+
+
+@compiler.inlined
+def go_once(slip, n):
+    """One step for `n` samples; returns their mean cost."""
+    slip[N_SAMPLES] = slip[BATCH_SIZE] = slip[PIECE] = n
+    go(slip)
     return pointer_from(slip[COSTS], 0.0)[0]
 
 
 @compiler.serial
 def forward(slip, samples, outputs, scale):
-    """Outputs (n, n_out) of samples (n, n_in); returns whether every number of samples is finite."""
-    finite = are_finite(samples)
-    if finite:
-        put_rows(slip, X, samples, scale)
-        slip[OUTPUTS] = address_of(outputs)
-        go(slip, len(samples))
-    return finite
+    """Outputs (n, n_out) of a few samples (n, n_in) of float32 or float64; returns their `cost`."""
+    put_rows(slip, X, samples, scale)
+    slip[OUTPUTS] = address_of(outputs)
+    return go_once(slip, len(samples))
+
+
+@compiler.inlined
+def put_samples(slip, address, row, column, kind, n, outputs):
+    """Where `n` samples are (see core.samples), in steps of as many as there are buffers for, and their outputs go."""
+    slip[X], slip[X + 1], slip[X + 2], slip[X + 3] = address, row, column, kind
+    slip[N_SAMPLES], slip[OUTPUTS] = n, outputs
+    slip[BATCH_SIZE] = slip[PIECE] = min(n, slip[CAPACITY])
+    slip[N_STEPS] = (n + slip[PIECE] - 1) // slip[PIECE]
+
+
+@compiler.serial
+def place(slip, address, row, column, kind, n, outputs):
+    """Before `run` for some samples."""
+    put_samples(slip, address, row, column, kind, n, outputs)
+
+
+@compiler.serial
+def infer(slip, address, row, column, kind, n, outputs):
+    """Outputs (n, n_out) of samples, by one thread; returns their `cost`."""
+    put_samples(slip, address, row, column, kind, n, outputs)
+    go(slip)
+    return total(slip)
+
+
+@compiler.serial
+def cost(slip):
+    """The sum of the mean costs of all steps; of inference 0, or NaN where a number of a sample is not finite."""
+    return total(slip)
+
+
+@compiler.inlined
+def total(slip):
+    costs, all_of_it = pointer_from(slip[COSTS], 0.0), 0.0
+    for i in range(slip[N_STEPS]):
+        all_of_it += costs[i]
+    return all_of_it
 
 
 @compiler.serial
@@ -67,7 +107,7 @@ def with_labels(slip, samples, labels, scale, n_classes):
         return math.nan
     put_rows(slip, X, samples, scale)
     slip[T], slip[T + 1], slip[T + 2], slip[T + 3] = address_of(labels), 8, 1, LABELS
-    return go(slip, len(samples))
+    return go_once(slip, len(samples))
 
 
 @compiler.serial
@@ -80,7 +120,7 @@ def with_rows(slip, samples, targets, scale, must_be):
         return math.nan
     put_rows(slip, X, samples, scale)
     put_rows(slip, T, targets, 1.0)
-    return go(slip, len(samples))
+    return go_once(slip, len(samples))
 
 
 @compiler.inlined

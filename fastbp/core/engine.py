@@ -45,7 +45,7 @@ from fastbp.core.noise import add_noise
 from fastbp.core.plan import LIMIT, NEURONS, NORMS, OUTPUTS, SAMPLES, UPDATE, WEIGHTS
 from fastbp.core.product import NUMBERS_NEAR, ROWS_AT_ONCE, TILE_HEIGHT
 from fastbp.core.rules import NEAR, Rates, move_mean, rates_of, update_block
-from fastbp.core.samples import LABELS, NONE, gather, gather_labels, number_of, prefetch_row
+from fastbp.core.samples import LABELS, NONE, are_finite, gather, gather_labels, number_of, prefetch_row
 from fastbp.core.simd.denormals import flush_denormals, restore_denormals
 from fastbp.core.simd.memory import ahead, at, number, pointer_from
 from fastbp.core.threads.board import NUMBER, TICKS, WHOLE, WORKED, done, share, take, thread_number, ticks, wait
@@ -114,7 +114,7 @@ def one_thread(call, own):
                     now = ticks()
                     worked, busy, began = worked + share_done, busy + now - began, now
             wait(call.board, call.n_board, parts)
-            if stage.errors and batch.last:  # by every thread, which takes less than one more stage
+            if (stage.errors or stage.checks) and batch.last:  # by every thread, which takes less than one more stage
                 cost = mean_cost(call, batch)
                 good = call.purpose == INFER or math.isfinite(cost)
                 if not good:
@@ -227,6 +227,8 @@ def samples_part(call, stage, batch, lo, hi):
         to = min(i + rows, hi)
         if stage.takes_input:
             input_block(call, batch, i, to)
+        if stage.checks:
+            checks_block(call, batch, i, to)
         for l in range(stage.begin, stage.end):
             forward_block(call, l, i, to, 0, layer_of(call, l).n_out, batch.row)
         if stage.errors:
@@ -249,6 +251,15 @@ def input_block(call, batch, lo, hi):
         gather_labels(call, first, targets, hi - lo, n_out)
     elif call.t.kind != NONE:
         gather(call, call.t, first, targets, hi - lo, n_out, n_out)
+
+
+@compiler.inlined
+def checks_block(call, batch, lo, hi):
+    """The cost of samples lo..hi is 0, or NaN where a number that has been gathered is not finite."""
+    layer = layer_of(call, 0)
+    for i in range(lo, hi):
+        row = ahead(call.buffers, layer.input + i * layer.ld_input)
+        call.costs[batch.gone + i] = 0.0 if are_finite(row, layer.n_in) else np.nan
 
 
 @compiler.block

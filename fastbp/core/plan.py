@@ -3,8 +3,8 @@
 A stage is cut into parts, by samples, by neurons or by rows of W; threads share them out and wait for each other at its
 end.
 
-    SAMPLES   all that samples need alone, by samples: their inputs and targets, layers begin..end forward, the output
-              error, and backward from a layer down to another
+    SAMPLES   all that samples need alone, by samples: their inputs and targets, with `checks` whether they are finite,
+              layers begin..end forward, the output error, and backward from a layer down to another
     NEURONS   layer `begin` forward, by its neurons
     WEIGHTS   of layers begin..end, by rows of W: gradients, and the update where nothing has to come before it; with
               `backward`, before that the error of the neurons that send by these rows: W is then read once for both
@@ -42,17 +42,19 @@ KINDS = ("SAMPLES", "NEURONS", "WEIGHTS", "NORMS", "UPDATE", "LIMIT", "OUTPUTS")
 # shared out by neurons, else by samples. On two threads the step of 784-512-512-10 takes so 0.80 of the time with 32
 # samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
+FEW_TO_INFER, PARTS_TO_INFER = 16, 2  # as FEW_SAMPLES and PARTS_PER_THREAD, where nothing goes back
 LEAST_ROWS = 128  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
 
 
 class Stage(NamedTuple):
-    """A row of the table, whose columns these are; see above. takes_input, errors, updates: 0 or 1."""
+    """A row of the table, whose columns these are; see above. takes_input, checks, errors, updates: 0 or 1."""
 
     kind: int
     parts: int
     begin: int = 0
     end: int = 0
     takes_input: int = 0
+    checks: int = 0
     errors: int = 0
     backward_from: int = -1  # none: less than backward_to
     backward_to: int = 0
@@ -87,7 +89,8 @@ def _told(stage: Stage, frozen: tuple[int, ...]) -> str:
     layers = f"layers {stage.begin} to {stage.end - 1}" if stage.end > stage.begin + 1 else f"layer {stage.begin}"
     told = [KINDS[stage.kind]]
     if stage.kind == SAMPLES:
-        does = ["input"] * stage.takes_input + [f"{layers} forward"] * (stage.end > stage.begin)
+        does = ["input"] * stage.takes_input + ["whether it is finite"] * stage.checks
+        does += [f"{layers} forward"] * (stage.end > stage.begin)
         does += ["output error"] * stage.errors
         if stage.backward_from >= stage.backward_to:
             does.append(f"layers {stage.backward_from} to {stage.backward_to} backward")
@@ -115,22 +118,24 @@ def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, thread
     lowest = next(l for l in range(n_layers) if l == n_layers - 1 or l not in frozen)
     before_last = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes[:-2], layer_sizes[1:-1], strict=True))
     many_weights = before_last + layer_sizes[-2] * layer_sizes[-1] > MANY_WEIGHTS  # up to the last layer's biases
-    by_neurons = threads > 1 and purpose != INFER and batch_size <= FEW_SAMPLES * threads and many_weights
+    infers, checks, errs = purpose == INFER, int(not errors), int(errors)
+    by_neurons = threads > 1 and batch_size <= (FEW_TO_INFER if infers else FEW_SAMPLES) * threads and many_weights
     whole = purpose != TRAIN or by_neurons
     piece = batch_size if whole else samples_at_once(layer_sizes, batch_size, threads)
-    fine = threads * PARTS_PER_THREAD if by_neurons else 0
+    fine = threads * (PARTS_TO_INFER if infers else PARTS_PER_THREAD) if by_neurons else 0
     by_samples, by_rows = fine or parts(piece, threads), fine or parts(layer_sizes[0], threads)
     updates = int(purpose == TRAIN and not clips)
-    if purpose == INFER:
-        stages = [Stage(SAMPLES, by_samples, 0, n_layers, 1, int(errors)), Stage(OUTPUTS, by_samples)]
-    elif by_neurons:
-        stages = [Stage(SAMPLES, fine, takes_input=1), *(Stage(NEURONS, fine, l, l + 1) for l in range(n_layers - 1)),
-                  Stage(SAMPLES, fine, n_layers - 1, n_layers, errors=1)]
-        stages += [Stage(WEIGHTS, fine, l, l + 1, backward_from=l - 1, backward_to=max(l - 1, lowest),
-                         updates=updates) for l in range(n_layers - 1, -1, -1)]
+    if by_neurons:
+        stages = [Stage(SAMPLES, fine, takes_input=1, checks=checks),
+                  *(Stage(NEURONS, fine, l, l + 1) for l in range(n_layers - 1)),
+                  Stage(SAMPLES, fine, n_layers - 1, n_layers, errors=errs)]
+        weights = [Stage(WEIGHTS, fine, l, l + 1, backward_from=l - 1, backward_to=max(l - 1, lowest), updates=updates)
+                   for l in range(n_layers - 1, -1, -1)]
     else:
-        stages = [Stage(SAMPLES, by_samples, 0, n_layers, 1, 1, n_layers - 2, lowest),
-                  Stage(WEIGHTS, by_rows, 0, n_layers, updates=updates)]
+        back = (-1, 0) if infers else (n_layers - 2, lowest)
+        stages = [Stage(SAMPLES, by_samples, 0, n_layers, 1, checks, errs, *back)]
+        weights = [Stage(WEIGHTS, by_rows, 0, n_layers, updates=updates)]
+    stages += [Stage(OUTPUTS, by_samples)] if infers else weights
     last = [Stage(NORMS, by_rows), Stage(UPDATE, by_rows)] if clips else []
     last += [Stage(LIMIT, by_rows)] if limits else []
     return Plan(stages, last if purpose == TRAIN else [], piece, frozen)

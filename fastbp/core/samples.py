@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections import namedtuple
 
 import numpy as np
@@ -110,3 +111,12 @@ def prefetch_row(x, i, n_columns):
     if x.column == 1:
         for byte in range(0, n_columns * size, 64):
             prefetch(pointer_from(address + byte, np.int64(0)))
+
+
+@compiler.inlined
+def are_finite(row, n):
+    """Whether the first `n` numbers are."""
+    finite = True
+    for j in range(n):
+        finite &= math.isfinite(row[j])
+    return finite

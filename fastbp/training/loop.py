@@ -189,7 +189,7 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
         source.begin()
         with source.bar(progress):
             while fit.epoch < fit.epochs and not fit.history.stopped:
-                settings.state.hold_mean(False)
+                settings.state.hold_mean(False, settings.frozen)
                 cost, seconds, samples = source.epoch()
                 fit.history.seconds.append(seconds)
                 fit.history.loss.append(cost)

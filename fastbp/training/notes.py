@@ -22,8 +22,8 @@ from fastbp.figures import (
     unscaled_targets,
 )
 from fastbp.frames import BLOCK
+from fastbp.inference import infer
 from fastbp.inputs import Data
-from fastbp.network import infer
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array
 

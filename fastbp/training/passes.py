@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastbp.core.plan import samples_at_once
+from fastbp.inference import mean_cost
 from fastbp.inputs import Data, decide, right
-from fastbp.network import mean_cost
 from fastbp.randomness import ORDER, generator
 from fastbp.training.guard import DivergenceError
 from fastbp.training.notes import likely_cause
@@ -154,7 +154,7 @@ def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean
     """One pass through samples of a stream, without a schedule; how many steps it took. The network holds the
     parameters that are trained, not their mean, afterwards too."""
     once, settings = Pass(stepper, data, streamed=True), stepper.settings
-    settings.state.hold_mean(False)
+    settings.state.hold_mean(False, settings.frozen)
     once.shuffle()
     try:
         for _ in once.slices(settings.optimizer.eta * np.full(once.steps, eta_factor)):

@@ -11,8 +11,9 @@ from fastbp import losses
 from fastbp.checks import check_spelling, counted, fraction, number, one_of, positive, whole_number
 from fastbp.core.rules import RULE
 from fastbp.history import History
+from fastbp.inference import choose_threads
 from fastbp.names import classifies
-from fastbp.network import Network, check_loss, check_network, choose_threads
+from fastbp.network import Network, check_loss, check_network
 from fastbp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastbp.schedules import SCHEDULES, Function, Schedule
 from fastbp.training.state import Kind, State

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -54,15 +55,19 @@ class State:
         if self.clock[0] == 0 and self.kind.mean:
             self.rows[-1] = self.network.theta
 
-    def hold_mean(self, mean: bool) -> None:
+    def hold_mean(self, mean: bool, frozen: Sequence[int] = ()) -> None:
         """Have the network hold the mean of the parameters, if there is one, or the parameters themselves; those that
-        somebody has put in the mean's place are both."""
+        somebody has put in the mean's place are both, as are those of layers that are frozen, which stay what they
+        are."""
         if not self.kind.mean or mean == self.holds_mean:
             return
         with compiler.uninterrupted():  # half of an exchange would lose one of the two
             theta = self.network.theta.copy()
             if not mean and _checksum(theta) != self._mean_held:
                 self.rows[-1] = theta
+            W, b = self.network.views(self.rows[-1])
+            for l in () if mean else frozen:
+                W[l], b[l] = self.network.W[l], self.network.b[l]
             self.network.theta, self.rows[-1], self.holds_mean = self.rows[-1], theta, mean
             if mean:
                 self._mean_held = _checksum(self.network.theta)

@@ -17,10 +17,10 @@ from fastbp.core.plan import Plan, plan_for, scratch_size
 from fastbp.core.rules import CLIP_NORM, CLIP_VALUE, EMA_DECAY, MAX_NORM
 from fastbp.core.threads import team
 from fastbp.core.threads.board import balance, board_size
+from fastbp.core.threads.pace import pace_of
 from fastbp.inputs import Data, several_decisions
 from fastbp.randomness import DROPOUT, generator
 from fastbp.training.guard import Guard
-from fastbp.training.pace import pace_of
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array, Workspace, aligned
 
@@ -34,7 +34,7 @@ class Stepper:
 
     Attributes
     ----------
-    pace : fastbp.training.pace.Pace
+    pace : fastbp.core.threads.pace.Pace
         How many steps a call makes, and on how many threads.
     workspace : Workspace
         Of the last fit.

@@ -354,7 +354,7 @@ class Trainer(Settings):
             return math.nan
         with self._training():
             self._learn_meaning(data, names)
-            self.state.hold_mean(False)
+            self.state.hold_mean(False, self.frozen)
             return one_step(self.stepper, data)
 
     def _step_few(self, X: Any, y: Any) -> float:

@@ -8,11 +8,11 @@ import numpy as np
 
 from fastbp.callbacks import Fit
 from fastbp.history import History
+from fastbp.inference import infer
 from fastbp.inputs import VALUE, Data, Targets, right
 from fastbp.metrics import Metric, as_metrics, check
 from fastbp.metrics import measure as measure_rows
 from fastbp.names import classifies
-from fastbp.network import infer
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array
 

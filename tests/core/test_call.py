@@ -157,8 +157,8 @@ def test_rows_of_tables():
     @numba.njit(**compiler.FLAGS)
     def stage(vector, i):
         stage = stage_of(see(at(vector, 0)), i)
-        return (stage.kind, stage.parts, stage.begin, stage.end, stage.takes_input, stage.errors, stage.backward_from,
-                stage.backward_to, stage.updates)
+        return (stage.kind, stage.parts, stage.begin, stage.end, stage.takes_input, stage.checks, stage.errors,
+                stage.backward_from, stage.backward_to, stage.updates)
 
     workspace = Workspace([2, 3, 4, 1], ["tanh"] * 3, "float32", 4)
     workspace.layers[:, -4:] = np.arange(12).reshape(3, 4)

@@ -10,7 +10,8 @@ from rig import EQUATIONS, SERIAL, Net, gradient_by_oracle
 from fastbp import Network, cost_and_gradient, losses
 from fastbp.core import activations, equations, reference, rules
 from fastbp.core.call import ACTIVATION
-from fastbp.network import CAPACITY, check_loss
+from fastbp.inference import CAPACITY
+from fastbp.network import check_loss
 from fastbp.optimizers import SGD
 
 PAIRS = [(loss, output) for loss, output, _ in test_equations.PAIRS] + [

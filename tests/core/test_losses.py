@@ -188,6 +188,10 @@ def test_ones_own_is_checked_and_kept():
     def wrong(z, a, t, delta):
         return a + "text"
 
+    def half(z, a, t, delta):
+        delta[:] = a - t
+        return (a - t) ** 2 / 2
+
     def alone(z, a, t, delta):
         if t[0] == 7:
             raise ValueError("a target of 7")
@@ -197,6 +201,8 @@ def test_ones_own_is_checked_and_kept():
     net = Network([2, 1], output="identity")
     with pytest.raises(TypeError, match=r"Numba cannot compile the loss wrong\(z, a, t, delta\): "):
         Trainer(net, losses.Custom(wrong))
+    with pytest.raises(TypeError, match=r"the loss half\(z, a, t, delta\) returns an array; .*\.sum\(\)"):
+        Trainer(net, losses.Custom(numba.njit(half)))
     with pytest.raises(ValueError, match="loss custom needs sigmoid outputs, the network has identity"):
         Trainer(net, losses.Custom(alone, outputs=("sigmoid",)))
     trainer = Trainer(net, losses.Custom(alone))

@@ -12,6 +12,7 @@ from rig import DTYPES, in_threads
 from safetensors.numpy import load_file, save_file
 
 from fastbp import SGD, Adam, Network, Trainer, Workspace
+from fastbp.inference import CAPACITY
 
 try:
     import resource
@@ -899,10 +900,14 @@ def test_a_few_samples_take_the_short_way_to_the_same_bits(monkeypatch, output, 
     general = net.forward(x, threads=1)  # a number of threads asks for the general way
     taken = []
     few = Network._forward_few
-    monkeypatch.setattr(Network, "_forward_few", lambda self, X: taken.append(1) or few(self, X))
+    monkeypatch.setattr(Network, "_forward_few", lambda self, *given: taken.append(1) or few(self, *given))
     for n in (1, 2, 7, 40):
         assert net.forward(x[:n]).tobytes() == general[:n].tobytes()
     assert len(taken) == 4
+    assert net.forward(x.astype("float64")).tobytes() == general.tobytes() and len(taken) == 5
+    net.input_scale = 0.5  # in workspaces that are kept, too
+    assert net.forward(2 * x).tobytes() == general.tobytes() == net.forward(2 * x, threads=1).tobytes()
+    net.input_scale = 1
     for unusual in (np.asfortranarray(x), x[::-1], x.tolist(), x.astype("float16"), x[:0]):
         if len(unusual):
             assert net.forward(unusual).shape == (40, 3)
@@ -912,10 +917,73 @@ def test_a_few_samples_take_the_short_way_to_the_same_bits(monkeypatch, output, 
     x[3, 2] = np.nan
     with pytest.raises(ValueError, match=r"X\[3, 2\] is nan"):
         net.forward(x)
-    with pytest.raises(ValueError, match="2 dimensions"):
-        net.forward(x[0])
     with pytest.raises(ValueError, match="4 features"):
         net.forward(np.zeros((1, 4), dtype))
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2])
+@pytest.mark.parametrize("kind", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("n", [1, 5, 33, CAPACITY, 3 * CAPACITY + 17])
+def test_every_way_to_the_same_outputs(n, kind, threads):
+    """Of few and many weights, one thread and more, in arrays that are given, as the oracle has them."""
+    for sizes in ([5, 33, 7, 3], [400, 700, 3], [1, 1]):
+        net = with_biases(Network(sizes, "tanh", "sigmoid", seed=1, input_scale=0.25))
+        x = np.random.default_rng(0).integers(0, 9, (n, sizes[0])).astype(kind)
+        expected = numpy_forward(net, x * 0.25)
+        outputs = net.forward(x, threads)
+        np.testing.assert_allclose(outputs, expected, rtol=2e-5, atol=1e-6)
+        out = np.full_like(outputs, np.nan)
+        assert net.forward(x, threads, out=out) is out and out.tobytes() == outputs.tobytes()
+        assert net.forward(np.asfortranarray(x)[:], threads).tobytes() == outputs.tobytes()
+        assert net.forward(x, 3).tobytes() == outputs.tobytes()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n", [1, 40, 2 * CAPACITY + 9])
+def test_what_is_not_finite_is_found_wherever_it_is(n, bad):
+    """By one thread and two, in each step; and relu makes a number of what is none."""
+    net = Network([600, 700, 3], seed=0)
+    for i in {0, n // 2, n - 1}:
+        x = np.ones((n, 600), np.float32)
+        x[i, (7 * i) % 600] = bad
+        for threads in (None, 1, 2):
+            with pytest.raises(ValueError, match=rf"X\[{i}, {(7 * i) % 600}\] is {bad}"):
+                net.forward(x, threads)
+    with pytest.raises(ValueError, match="largest float32"):
+        net.forward(np.full((n, 600), 1e39))
+    assert np.isfinite(net.forward(np.ones((n, 600)))).all()
+
+
+def test_where_outputs_go_must_fit():
+    net = Network([4, 3])
+    x = np.zeros((5, 4), np.float32)
+    for out in (np.empty((5, 2), np.float32), np.empty((4, 3), np.float32), np.empty((5, 3)),
+                np.empty((3, 5), np.float32).T, np.empty((5, 6), np.float32)[:, ::2], [[0.0] * 3] * 5):
+        for given in (x, x.tolist()):
+            with pytest.raises(ValueError, match=r"out must be a contiguous, writeable array of shape \(5, 3\)"):
+                net.forward(given, out=out)
+
+
+def test_one_sample_as_a_vector():
+    """(n_in,) gives what the one row of (1, n_in) gives."""
+    net = with_biases(Network([4, 3, 2]))
+    x = np.arange(4, dtype=np.float32)
+    outputs = net.forward(x[np.newaxis])
+    for given in (x, x.astype(float), np.arange(8, dtype=np.float32)[:4]):
+        assert net.forward(given).tobytes() == outputs.tobytes() and net.forward(given).shape == (2,)
+    out = np.empty(2, np.float32)
+    assert net.forward(x, out=out) is out and out.tobytes() == outputs.tobytes()
+    assert net.predict(x) == net.predict(x[np.newaxis])[0] and np.ndim(net.predict(x)) == 0
+    assert net.predict_proba(x).tobytes() == outputs.tobytes()
+    net.classes = ["no", "yes"]
+    assert net.predict(x) in ("no", "yes")
+    one = Network([4, 1], output="identity")
+    assert one.predict(x) == one.predict(x[np.newaxis])[0] and np.ndim(one.predict(x)) == 0
+    assert Network([4, 2], output="identity").predict(x).shape == (2,)
+    assert Network([4, 2], output="sigmoid").predict(x).shape == (2,)
+    for wrong in (x[:3], np.zeros(0), x.tolist()):
+        with pytest.raises(ValueError, match="2 dimensions"):
+            net.forward(wrong)
 
 
 @pytest.mark.parametrize("name", ["layer_sizes", "activations", "dtype", "n_parameters", "W", "b"])

@@ -10,12 +10,14 @@ from fastbp.core.call import ACCUMULATE, INFER, STAGE_FIELDS, TRAIN
 from fastbp.core.equations import CHAIN, LEAST_AT_ONCE
 from fastbp.core.plan import (
     FEW_SAMPLES,
+    FEW_TO_INFER,
     LEAST_ROWS,
     LIMIT,
     MANY_WEIGHTS,
     NEURONS,
     NORMS,
     OUTPUTS,
+    PARTS_TO_INFER,
     SAMPLES,
     UPDATE,
     WEIGHTS,
@@ -86,7 +88,8 @@ def test_when_neurons_are_shared_out():
     assert by_neurons(LARGE, few, TRAIN, 2) and not by_neurons(LARGE, few + 1, TRAIN, 2)
     assert by_neurons(LARGE, few + 1, TRAIN, 3)
     assert by_neurons(LARGE, few, ACCUMULATE, 2) and not by_neurons(LARGE, few + 1, ACCUMULATE, 2)
-    assert not by_neurons(LARGE, few, INFER, 2) and not by_neurons(LARGE, few, TRAIN, 1)
+    assert by_neurons(LARGE, 2 * FEW_TO_INFER, INFER, 2) and not by_neurons(LARGE, 2 * FEW_TO_INFER + 1, INFER, 2)
+    assert not by_neurons(LARGE, few, TRAIN, 1) and not by_neurons(LARGE, 1, INFER, 1)
     n = MANY_WEIGHTS // 514  # of hidden neurons, which have 512 + 1 + 1 parameters each
     assert not by_neurons((512, n, 1), few, TRAIN, 2) and by_neurons((512, n + 1, 1), few, TRAIN, 2)
 
@@ -124,13 +127,21 @@ def test_bounds_of_norms(layer_sizes, bounds, last):
 
 
 def test_inference():
-    """Without targets, no errors; the outputs go to where the caller wants them, by samples."""
+    """Without targets, no errors, but a look at the numbers; the outputs go where the caller wants them."""
     n, each = 5000, 2 * PARTS_PER_THREAD
     for errors in (False, True):
         plan = plan_for(SMALL, n, INFER, 2, errors=errors)
-        assert list(plan.stages) == [Stage(SAMPLES, each, 0, 3, takes_input=1, errors=int(errors)),
-                                     Stage(OUTPUTS, each)]
+        assert list(plan.stages) == [
+            Stage(SAMPLES, each, 0, 3, takes_input=1, checks=int(not errors), errors=int(errors)), Stage(OUTPUTS, each)]
         assert (plan.piece, plan.n_last) == (n, 0)
+
+
+def test_inference_of_few_samples_and_many_weights():
+    """By neurons: each thread reads a part of W."""
+    fine = 2 * PARTS_TO_INFER
+    assert stages(LARGE, 8, INFER, 2, errors=False) == [
+        Stage(SAMPLES, fine, takes_input=1, checks=1), Stage(NEURONS, fine, 0, 1), Stage(NEURONS, fine, 1, 2),
+        Stage(SAMPLES, fine, 2, 3), Stage(OUTPUTS, fine)]
 
 
 @pytest.mark.parametrize("layer_sizes", [SMALL, LARGE])
@@ -159,6 +170,8 @@ def carried_out(plan, n_layers):
         layers = range(stage.begin, stage.end)
         if stage.takes_input:
             do("input")
+        if stage.checks:
+            do("checks", "input")
         if stage.kind in (SAMPLES, NEURONS):
             for l in layers:
                 do(("forward", l), ("forward", l - 1) if l else "input")
@@ -207,6 +220,8 @@ def test_all_of_a_step_once_and_in_order(layer_sizes, batch_size, threads):
     assert set(done) == {"input", *forward, *delta, *gradient} and not changed
     done, changed = carried_out(plan_for(layer_sizes, batch_size, INFER, threads), n_layers)
     assert set(done) == {"input", *forward, ("delta", n_layers - 1), "outputs"} and not changed
+    done, changed = carried_out(plan_for(layer_sizes, batch_size, INFER, threads, errors=False), n_layers)
+    assert set(done) == {"input", "checks", *forward, "outputs"} and not changed
 
 
 def test_a_wrong_plan_is_seen():
@@ -285,7 +300,7 @@ pieces of 32 samples; each, stage by stage:
   6. LIMIT; 8 parts (after the last piece)"""
     assert str(plan_for((3, 2), 7, INFER, 1, errors=False)) == """\
 pieces of 7 samples; each, stage by stage:
-  1. SAMPLES: input, layer 0 forward; 1 part
+  1. SAMPLES: input, whether it is finite, layer 0 forward; 1 part
   2. OUTPUTS; 1 part"""
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fastbp import SGD, Adam, Network, Trainer, cost_and_gradient, data, metrics
-from fastbp.network import CAPACITY
+from fastbp.inference import CAPACITY
 
 SIZES = [[6, 16, 3], [6, 700, 600, 3]]  # the second is shared out by neurons: many weights
 

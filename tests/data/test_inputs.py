@@ -78,7 +78,7 @@ BAD_X = {
     "no sample": (X[:0], ValueError, r"X is empty: shape \(0, 3\)"),
     "empty list": ([], ValueError, r"X must have 2 dimensions \(samples, features\), got shape \(0,\)"),
     "0 dimensions": (np.float32(1), ValueError, r"X must have 2 dimensions \(samples, features\), got shape \(\)"),
-    "1 dimension": (X[0], ValueError, r"X must have 2 dimensions .*, got shape \(3,\); numpy\.reshape\(X, \(1, -1"),
+    "1 dimension": (X[0, :2], ValueError, r"X must have 2 dimensions .*, got shape \(2,\); numpy\.reshape\(X, \(1, -1"),
     "3 dimensions": (X[None], ValueError, r"X must have 2 dimensions \(samples, features\), got shape \(1, 6, 3\)"),
     "ragged": ([[1, 2, 3], [1, 2]], ValueError,
                "X must have rows of one length: row 0 has length 3, row 1 has length 2"),

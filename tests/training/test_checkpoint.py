@@ -20,9 +20,9 @@ from safetensors.numpy import load_file
 
 from fastbp import SGD, Adam, Network, Rprop, Trainer, checkpoint, losses, schedules
 from fastbp.callbacks import SWA, Checkpoint, EarlyStopping, Every, JSONLog, ReduceOnPlateau, TimeBudget
+from fastbp.core.threads.pace import Pace
 from fastbp.training import loop, passes, validation
 from fastbp.training.guard import Guard
-from fastbp.training.pace import Pace
 from fastbp.training.state import State
 
 N, EPOCHS = 430, 6

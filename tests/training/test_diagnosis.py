@@ -14,8 +14,8 @@ import fastbp
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, TrainingWarning, data, diagnose, losses
 from fastbp.core import reference
 from fastbp.figures import constant_loss
+from fastbp.inference import NO_WEIGHTS
 from fastbp.inputs import as_targets
-from fastbp.network import NO_WEIGHTS
 
 XOR, XOR_LABELS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], float), np.array([0, 1, 1, 0])
 

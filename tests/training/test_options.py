@@ -135,6 +135,43 @@ def test_the_norm_of_a_large_gradient():
     assert np.linalg.norm(net.theta - start) == pytest.approx(0.5, rel=1e-4)
 
 
+def by_fit(trainer, X, y):
+    trainer.fit(X, y, 60)
+
+
+def by_batches(trainer, X, y):
+    trainer.fit_batches([(X, y)], 60)
+
+
+def by_parts(trainer, X, y):
+    for _ in range(60):
+        trainer.partial_fit(X, y)
+
+
+def by_steps(trainer, X, y):
+    for _ in range(120):
+        trainer.step(X[:60], y[:60])
+
+
+@pytest.mark.parametrize("way", [by_fit, by_batches, by_parts, by_steps])
+@pytest.mark.parametrize("frozen", [[0], [1]])
+def test_a_layer_frozen_later_stays_what_the_network_holds(way, frozen):
+    """With a mean of the parameters too: steps go on with it, and what they come to is what is held."""
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(240, 6)).astype("float32")
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    trainer = Trainer(Network([6, 16, 2], seed=0), optimizer=Adam(0.02), batch_size=60, ema=0.97)
+    way(trainer, X, y)
+    net, l = trainer.network, frozen[0]
+    held = net.W[l].copy(), net.b[l].copy()
+    trainer.frozen = frozen
+    way(trainer, X, y)
+    assert net.W[l].tobytes() == held[0].tobytes() and net.b[l].tobytes() == held[1].tobytes()
+    W, b = net.views(trainer.state.rows[-1])  # the parameters that steps are made with
+    assert W[l].tobytes() == held[0].tobytes() and b[l].tobytes() == held[1].tobytes()
+    assert W[1 - l].tobytes() != net.W[1 - l].tobytes()
+
+
 def test_a_mean_is_validated_and_kept():
     """And training goes on from where it was, not from the mean."""
     draw = np.random.default_rng(0)

@@ -29,10 +29,10 @@ from fastbp.core.equations import rows_near
 from fastbp.core.plan import MANY_WEIGHTS
 from fastbp.core.threads import board as boards
 from fastbp.core.threads import processors, team
+from fastbp.core.threads.pace import Pace
 from fastbp.randomness import ORDER, generator
 from fastbp.schedules import SCHEDULES
 from fastbp.training import passes, stepper
-from fastbp.training.pace import Pace
 from fastbp.training.settings import SETTINGS
 
 try:

@@ -1,0 +1,193 @@
+"""Inference: what a network makes of samples, by calls that are prepared once, on as many threads as are fastest."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastbp.checks import whole_number
+from fastbp.core import build, doors, engine
+from fastbp.core.call import INFER, Slip
+from fastbp.core.costs import NO_LOSS
+from fastbp.core.plan import plan_for
+from fastbp.core.samples import NO_SAMPLES, Samples, address_of_array
+from fastbp.core.threads import processors, team
+from fastbp.core.threads.pace import pace_of
+from fastbp.inputs import Inputs, Targets
+from fastbp.losses import Loss
+from fastbp.workspace import Array, Workspace
+
+CAPACITY = 256  # samples in flight outside of training
+MOST_THREADS = 1024
+NO_ORDER, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0)
+# Multiply-adds of a call below which no more than one thread is tried: awake ones would save a few microseconds, which
+# it takes to find out.
+WORTH_TRYING = 1 << 20
+UNTIMED, SHORT = 15, 2e-4  # calls; seconds
+
+
+class Served(Protocol):
+    """What of a network is needed here."""
+
+    layer_sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    dtype: np.dtype[Any]
+    n_parameters: int
+    choices: dict[int, Choice]
+
+    @property
+    def theta(self) -> Array: ...
+
+    @property
+    def input_scale(self) -> float: ...
+
+    def take_workspace(self, rows: int) -> Workspace: ...
+
+    def give_back(self, workspace: Workspace) -> None: ...
+
+
+def choose_threads(threads: int | None, work: float, worth: float = team.WORTH_THREADS) -> int:
+    """Threads for `work` multiply-adds: as asked for, or as many as there are where it is `worth` it."""
+    if threads is not None:
+        return whole_number("threads", threads, 1, MOST_THREADS)
+    return processors.available_threads() if work >= worth else 1
+
+
+class Choice:
+    """The number of threads for calls of about as many samples: as measured to be fastest; of short calls one in
+    UNTIMED is timed, since that takes 3 us."""
+
+    def __init__(self, network: Served, most: int, size: int):
+        self.pace = pace_of((1, most), network.layer_sizes, network.activations, network.dtype.name, size, os.getpid())
+        self.threads, self.untimed = 1, 0
+
+    def next(self) -> int:
+        if self.untimed == 0:
+            _, self.threads = self.pace.next_slice(1)
+        return self.threads
+
+    def took(self, started: float) -> None:
+        """By so many threads as `next` has said."""
+        if self.untimed:
+            self.untimed -= 1
+            return
+        ended = time.perf_counter()
+        self.pace.took(1, self.threads, started, ended, 1)
+        self.untimed = UNTIMED if self.pace.trial is None and ended - started < SHORT else 0
+
+
+def outputs_of(network: Served, x: Samples, n: int, threads: int | None, outputs: Array) -> bool:
+    """Write the outputs (n, n_out) of samples where they lie; returns whether their numbers are all finite: the outputs
+    of those that are not mean nothing."""
+    where = x.address, x.row, x.column, x.kind, n, address_of_array(outputs)
+    choice = _choice(network, n) if threads is None else None
+    wanted = threads or (choice.next() if choice else 1)
+    started, used = time.perf_counter(), 1
+    workspace = network.take_workspace(min(n, CAPACITY))
+    if wanted > 1:
+        cost, used = _by_several(network, workspace, where, x.scale, wanted)
+    if used == 1:
+        slip = workspace.alone or slip_for_one(network, workspace)
+        slip.make_room(-(-n // workspace.capacity))
+        cost = doors.infer(slip.scaled(x.scale).vector, *where)
+    network.give_back(workspace)
+    if choice and used == wanted:
+        choice.took(started)
+    return cost == 0
+
+
+def _by_several(network: Served, workspace: Workspace, where: tuple[int, ...], scale: float,
+                threads: int) -> tuple[float, int]:
+    """The cost, see doors.cost, and by how many threads; by one nothing is done: more are not safe now."""
+    with team.team((engine.run, None), threads, board=workspace.board(threads)) as (run, threads):
+        if run is None:
+            return math.nan, 1
+        n = where[-2]
+        slip = workspace.several.get(threads) or _slip(network, workspace, threads)
+        slip.put_stages(plan_for(network.layer_sizes, min(n, workspace.capacity), INFER, threads, errors=False))
+        slip.make_room(-(-n // workspace.capacity))
+        doors.place(slip.scaled(scale).vector, *where)
+        run(slip.vector, threads)
+        return doors.cost(slip.vector), threads
+
+
+def slip_for_one(network: Served, workspace: Workspace) -> Slip:
+    """One bound for inference by one thread, which the workspace keeps."""
+    workspace.alone = _slip(network, workspace, 1)
+    return workspace.alone
+
+
+def _slip(network: Served, workspace: Workspace, threads: int) -> Slip:
+    """One bound for inference by so many threads, which the workspace keeps."""
+    plan = plan_for(network.layer_sizes, workspace.capacity, INFER, threads, errors=False)
+    slip = workspace.bind(network.theta, np.zeros(1, np.int64), NO_LOSS, NO_SETTINGS, INFER, plan)
+    slip.put_threads(workspace.board(threads), threads)
+    workspace.several[threads] = slip
+    return slip
+
+
+@functools.cache
+def _most_threads() -> int:
+    return processors.available_threads()
+
+
+def _choice(network: Served, n: int) -> Choice | None:
+    """Of the number of threads for about so many samples; None where one is enough."""
+    most, size = _most_threads(), n.bit_length()
+    if most == 1 or n * network.n_parameters < WORTH_TRYING:
+        return None
+    if size not in network.choices:
+        network.choices[size] = Choice(network, most, size)
+    return network.choices[size]
+
+
+def infer(network: Served, x: Inputs, t: Targets | None, loss: Loss | None, threads: int | None,
+          weights: Array = NO_WEIGHTS) -> tuple[Array, float]:
+    """Outputs (n, n_out) and, with targets, the mean cost, of inputs already checked."""
+    outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
+    if t is None:
+        outputs_of(network, x.samples, len(x), threads, outputs)
+        return outputs, 0.0
+    threads = choose_threads(threads, len(x) * network.n_parameters)
+    workspace = network.take_workspace(min(len(x), CAPACITY))
+    workspace.slip.point(outputs=outputs)
+    cost = go_through(network, workspace, x, t, loss, weights, INFER, threads)
+    network.give_back(workspace)
+    return outputs, cost
+
+
+def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets | None, loss: Loss | None,
+                weights: Array, purpose: int, threads: int) -> float:
+    """The compiled steps that change no parameter, by a workspace whose slip points at where outputs or the gradient
+    are to go; returns the mean cost."""
+    steps, batch_size, slip = -(-len(x) // workspace.capacity), workspace.capacity, workspace.slip
+    costs = np.full(steps, np.nan)
+    board = workspace.board(threads)
+    slip.point(theta=network.theta, clock=workspace.clock)
+    slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
+    slip.put_loss(loss.rule(network.dtype.name) if loss else NO_LOSS)
+    with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
+        plan = plan_for(network.layer_sizes, batch_size, purpose, threads, errors=t is not None)
+        slip.put_work(purpose, batch_size, plan, costs)
+        slip.put_threads(board, threads)
+        slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose))
+        run(slip.vector, threads)
+    slip.let_go()
+    return mean_cost(costs, batch_size, len(x), weights)
+
+
+def mean_cost(costs: Array, batch_size: int, n_samples: int, weights: Array) -> float:
+    """Mean over the samples of the mini-batches' mean costs; the last mini-batch may be smaller.
+
+    weights: of the samples in their order, empty for 1 each.
+    """
+    if len(weights):
+        sums = np.add.reduceat(weights, np.arange(0, n_samples, batch_size))
+        return float((costs * sums).sum() / max(sums.sum(), np.finfo(np.float64).tiny))
+    last = n_samples - (len(costs) - 1) * batch_size
+    return float((costs[:-1].sum() * batch_size + costs[-1] * last) / n_samples)
