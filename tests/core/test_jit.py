@@ -247,9 +247,9 @@ for name in CODES:
         net = Network([5, 7, 3], hidden=hidden, output=output)
         loss = "cross_entropy" if output == "softmax" else "quadratic"
         targets = np.eye(3)[np.arange(40) % 3] if output == "softmax" else y
-        net._idle.clear()
-        alone(lambda: net.forward(x.astype("f4")))
-        alone(lambda: net.forward(x))
+        for kind in ("f4", "f8", "f2"):
+            net._idle.clear()  # what it keeps has been bound with pieces that are gone now
+            alone(lambda: net.forward(x.astype(kind)))
         alone(lambda: Trainer(net, loss=loss).evaluate(x, targets))
         alone(lambda: cost_and_gradient(net, x, targets, loss=loss))
         alone(lambda: Trainer(net, loss=loss, batch_size=10).fit(x, targets))
