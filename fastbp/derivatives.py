@@ -6,9 +6,7 @@ Dropout and noise belong to training and take no part. Every vector over the par
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +15,20 @@ from fastbp.checks import whole_number
 from fastbp.core import build, costs, engine
 from fastbp.core.costs import NO_LOSS, Cost
 from fastbp.core.derivatives import (
-    DELTA_TANGENTS,
-    DELTAS,
     GRADIENT,
     GRADIENT_TANGENT,
     INPUT_GRADIENTS,
     OUTPUT_TANGENTS,
+    SAMPLE_GRADIENTS,
+    SAMPLE_NORMS,
 )
+from fastbp.core.plan import scratch_size
 from fastbp.core.samples import NO_SAMPLES, describe
 from fastbp.core.threads import team
 from fastbp.inputs import Inputs, as_data, as_inputs
 from fastbp.losses import Loss
 from fastbp.network import CAPACITY, NO_ORDER, NO_WEIGHTS, Network, check_loss, check_network, choose_threads
-from fastbp.workspace import Array, Workspace, aligned
+from fastbp.workspace import Array, aligned
 
 
 def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None = None, loss: str | Loss | None = None,
@@ -77,8 +76,7 @@ def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None 
         chosen = np.arange(n_out) == whole_number("output", output, 0, n_out - 1)
         t = _rows(np.broadcast_to(chosen.astype(network.dtype), (len(x), n_out)))
     gradients = np.empty((len(x), network.layer_sizes[0]), network.dtype)
-    for piece in _pieces(network, INPUT_GRADIENTS, x, t, of, threads, outputs=gradients):
-        gradients[piece.rows][~piece.finite] = np.nan
+    _compute(network, INPUT_GRADIENTS, x, t, of, threads, outputs=gradients)
     return gradients
 
 
@@ -119,15 +117,7 @@ def per_sample_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, l
         out = np.empty(shape, network.dtype)
     elif not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == network.dtype and out.flags.carray):
         raise ValueError(f"out must be a contiguous, writeable array of shape {shape} of {network.dtype}")
-    for piece in _pieces(network, DELTAS, x, t, of, threads):
-        at = 0
-        for sent, delta in piece.layers:
-            end = at + sent.shape[1] * delta.shape[1]
-            dW = out[piece.rows, at:end].reshape(len(sent), sent.shape[1], delta.shape[1])
-            np.multiply(sent[:, :, np.newaxis], delta[:, np.newaxis, :], out=dW)
-            at = end + delta.shape[1]
-            out[piece.rows, end:at] = delta
-        out[piece.rows][~piece.finite] = np.nan
+    _compute(network, SAMPLE_GRADIENTS, x, t, of, threads, outputs=out)
     return out
 
 
@@ -145,7 +135,7 @@ def per_sample_gradient_norms(network: Network, X: npt.ArrayLike, y: npt.ArrayLi
 
     Returns
     -------
-    norms : ndarray (n,), float64
+    norms : ndarray (n,)
         NaN for a sample whose cost is not finite.
 
     Raises
@@ -161,10 +151,8 @@ def per_sample_gradient_norms(network: Network, X: npt.ArrayLike, y: npt.ArrayLi
     """
     check_network(network)
     x, t, of = _costs(network, X, y, loss)
-    norms = np.empty(len(x))
-    for piece in _pieces(network, DELTAS, x, t, of, threads):
-        squares = sum((_squares(sent) + 1) * _squares(delta) for sent, delta in piece.layers)
-        norms[piece.rows] = np.where(piece.finite, np.sqrt(squares), np.nan)
+    norms = np.empty(len(x), network.dtype)
+    _compute(network, SAMPLE_NORMS, x, t, of, threads, outputs=norms)
     return norms
 
 
@@ -197,8 +185,7 @@ def jvp(network: Network, X: npt.ArrayLike, tangent: npt.ArrayLike, *, threads: 
     check_network(network)
     x, direction = as_inputs(X, network), _vector("tangent", tangent, network)
     tangents = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
-    for _ in _pieces(network, OUTPUT_TANGENTS, x, None, NO_LOSS, threads, direction=direction, outputs=tangents):
-        pass
+    _compute(network, OUTPUT_TANGENTS, x, None, NO_LOSS, threads, direction=direction, outputs=tangents)
     return tangents
 
 
@@ -236,7 +223,7 @@ def vjp(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, *, threads
     check_network(network)
     x = as_inputs(X, network)
     t = _rows(_numbers("cotangent", cotangent, (len(x), network.layer_sizes[-1]), network))
-    return _summed(network, DELTAS, x, t, NO_LOSS, threads)[0].astype(network.dtype, copy=False)
+    return _summed(network, GRADIENT, x, t, NO_LOSS, threads)
 
 
 def hvp(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, vector: npt.ArrayLike, loss: str | Loss | None = None, *,
@@ -281,9 +268,10 @@ def hvp(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, vector: npt.ArrayL
                          "differences of cost_and_gradient, or a loss of fastbp.losses")
     data = as_data(X, y, sample_weight, network, own).with_some_weight()
     weights = data.weights / data.weights.mean() if len(data.weights) else NO_WEIGHTS
-    product, finite = _summed(network, DELTA_TANGENTS, data.x, data.t, own.rule(network.dtype.name), threads, weights,
-                              _vector("vector", vector, network))
-    return (product / len(data) if finite else np.full_like(product, np.nan)).astype(network.dtype, copy=False)
+    product = _summed(network, GRADIENT_TANGENT, data.x, data.t, own.rule(network.dtype.name), threads, weights,
+                      _vector("vector", vector, network))
+    product /= len(data)
+    return product
 
 
 def _costs(network: Network, X: npt.ArrayLike, y: Any, loss: str | Loss | None) -> tuple[Inputs, Inputs, Cost]:
@@ -317,69 +305,37 @@ def _rows(array: Array) -> Inputs:
     return Inputs(array, describe(array))
 
 
-def _squares(rows: Array) -> Array:
-    """|row|² of each, in float64."""
-    squares: Array = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    return squares
-
-
-class _Piece(NamedTuple):
-    """Samples that have gone through the network together.
-
-    rows: which of all; finite (rows,): whether their costs are; layers: of each layer a[l-1] and delta[l], until the
-    next piece; run: does the call's work again, for another purpose.
-    """
-
-    rows: slice
-    finite: Array
-    layers: list[tuple[Array, Array]]
-    run: Any
-
-
-def _pieces(network: Network, purpose: int, x: Inputs, t: Inputs | None, loss: Cost, threads: int | None,
-            weights: Array = NO_WEIGHTS, direction: Array | None = None, **results: Array) -> Iterator[_Piece]:
-    """Take the samples through the network, a piece at a time; results: arrays for the slip, with a row a sample."""
-    most, rows = choose_threads(threads, 3 * len(x) * network.n_parameters), min(len(x), CAPACITY)
-    with network.borrowed(rows) as workspace, contextlib.ExitStack() as closing:
-        board, slip = workspace.board(most), _slip(network, workspace, loss, direction)
-        run, most = closing.enter_context(team.team((engine.run, engine.run_serial), most, board=board))
-        slip.put_threads(board, most)
-
-        def go(purpose: int, **arrays: Array) -> None:
-            slip.point(**arrays)
-            slip.put(purpose=purpose)
-            run(slip.vector, most)
-
-        for first in range(0, len(x), rows):
-            part = slice(first, min(first + rows, len(x)))
-            n = part.stop - first
-            slip.put_data(describe(x.array[part], x.samples.kind, x.samples.scale),
-                          describe(t.array[part], t.samples.kind) if t else NO_SAMPLES, weights[part], NO_ORDER, n)
-            go(purpose, **{name: array[part] for name, array in results.items()})
-            layers = [(a[:n], delta[:n]) for a, delta in zip(workspace.a, workspace.delta, strict=False)]
-            finite = np.isfinite(workspace.costs[:n]) if loss.code != NO_LOSS.code else np.ones(n, bool)
-            yield _Piece(part, finite, layers, go)
-
-
-def _slip(network: Network, workspace: Workspace, loss: Cost, direction: Array | None) -> Any:
-    """A slip of its own for calls of fastbp.core.derivatives."""
-    slip = workspace.new_slip()
-    slip.point(theta=network.theta, clock=workspace.clock)
-    if direction is not None:
-        slip.point(direction=direction, tangents=aligned(len(workspace.buffers), network.dtype))
-    slip.put_loss(loss)
-    slip.put(address=build.address_of_derivatives(network.dtype.name, workspace.layers))
-    return slip
-
-
 def _summed(network: Network, purpose: int, x: Inputs, t: Inputs, loss: Cost, threads: int | None,
-            weights: Array = NO_WEIGHTS, direction: Array | None = None) -> tuple[Array, bool]:
-    """dW and db or, along a direction, R{dW} and R{db}, summed over the samples, and whether every cost is finite."""
-    of_piece, finite = aligned(network.n_parameters, network.dtype), True
-    total = of_piece if len(x) <= CAPACITY else np.zeros(network.n_parameters)  # in float64
-    for piece in _pieces(network, purpose, x, t, loss, threads, weights, direction):
-        piece.run(GRADIENT if direction is None else GRADIENT_TANGENT, gradient=of_piece)
-        finite = finite and bool(piece.finite.all())
-        if total is not of_piece:
-            total += of_piece
-    return total, finite
+            weights: Array = NO_WEIGHTS, direction: Array | None = None) -> Array:
+    """A vector over the parameters, summed over the samples; all NaN if the cost of one is not finite."""
+    threads = _threads(threads, network, x)
+    gradient = aligned(max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(x))), network.dtype)
+    finite = _compute(network, purpose, x, t, loss, threads, weights, direction, gradient=gradient)
+    total = gradient[: network.n_parameters].copy()
+    if not finite:
+        total[:] = np.nan
+    return total
+
+
+def _threads(threads: int | None, network: Network, x: Inputs) -> int:
+    return choose_threads(threads, 3 * len(x) * network.n_parameters)
+
+
+def _compute(network: Network, purpose: int, x: Inputs, t: Inputs | None, loss: Cost, threads: int | None,
+             weights: Array = NO_WEIGHTS, direction: Array | None = None, **results: Array) -> bool:
+    """Fill `results`, named as in the slip, by one call of fastbp.core.derivatives; whether every cost is finite."""
+    cost, threads = np.zeros(1), _threads(threads, network, x)
+    with network.borrowed(min(len(x), CAPACITY)) as workspace:
+        slip, board = workspace.new_slip(), workspace.board(threads)
+        slip.point(theta=network.theta, clock=workspace.clock, step_costs=cost, **results)
+        if direction is not None:
+            slip.point(direction=direction, tangents=aligned(len(workspace.buffers), network.dtype))
+        slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
+        slip.put_loss(loss)
+        slip.put(purpose=purpose, piece=CAPACITY, address=build.address_of_derivatives(network.dtype.name,
+                                                                                      workspace.layers),
+                 n_gradient=len(results.get("gradient", ())))
+        with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
+            slip.put_threads(board, threads)
+            run(slip.vector, threads)
+    return bool(np.isfinite(cost[0]))
