@@ -76,7 +76,7 @@ def address_of_derivatives(dtype: str, layers: Any) -> int:
 @functools.cache
 def _address_of_derivatives(dtype: str) -> int:
     made = derivatives.one_thread, signatures(dtype)[0]
-    with compiler.once([made], f"derivatives ({dtype})", "5 to 10 s"), compiler.linking():
+    with compiler.once([made], f"its derivatives ({dtype})", "5 to 10 s"), compiler.linking():
         return compiler.machine_code(*made)
 
 
