@@ -4,6 +4,7 @@ from fastbp import startup as startup  # isort: skip  # before all others, which
 
 from fastbp import callbacks, data, losses, metrics, optimizers, schedules
 from fastbp.callbacks import History
+from fastbp.derivatives import hvp, input_gradients, jvp, per_sample_gradient_norms, per_sample_gradients, vjp
 from fastbp.diagnosis import Diagnosis, diagnose
 from fastbp.gradient import cost_and_gradient
 from fastbp.network import Network
@@ -17,4 +18,5 @@ from fastbp.workspace import Workspace
 __version__ = "0.1.0"
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "History", "Lion", "NAdam", "Network",
            "RMSprop", "Rprop", "Trainer", "TrainingWarning", "Workspace", "callbacks", "cost_and_gradient", "data",
-           "diagnose", "find_eta", "losses", "metrics", "optimizers", "schedules"]
+           "diagnose", "find_eta", "hvp", "input_gradients", "jvp", "losses", "metrics", "optimizers",
+           "per_sample_gradient_norms", "per_sample_gradients", "schedules", "vjp"]

@@ -95,7 +95,7 @@ class Workspace:
         self.buffers = aligned(end, dtype)
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)
         self.costs = np.zeros(capacity)
-        self.slip = self._new_slip()
+        self.slip = self.new_slip()
         self.clock, self._board = np.zeros(1, np.int64), np.zeros(board_size(1), np.int64)
         self.few: dict[Any, Slip] = {}
         self.alone: Slip | None = None
@@ -105,7 +105,7 @@ class Workspace:
         self.z = [self._rows(l, Z) for l in range(len(self.layers))]
         self.delta = [self._rows(l, DELTA) for l in range(len(self.layers))]
 
-    def _new_slip(self) -> Slip:
+    def new_slip(self) -> Slip:
         slip = Slip()
         slip.point(layers=self.layers, buffers=self.buffers, targets=self.targets, costs=self.costs)
         slip.put(n_layers=len(self.layers), n_parameters=int(self.layers[-1, B] + self.layers[-1, N_OUT]),
@@ -123,7 +123,7 @@ class Workspace:
 
         clock, rule: updates so far and the settings of the update, empty for none.
         """
-        slip = self._new_slip()
+        slip = self.new_slip()
         slip.point(theta=theta, clock=clock)
         slip.put_data(NO_SAMPLES, NO_SAMPLES, np.empty(0), np.empty(0, np.int64), 0)
         slip.put_loss(loss)

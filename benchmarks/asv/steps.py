@@ -65,6 +65,32 @@ class Door(PerCall):
         self.make(self.times)
 
 
+class Derivative(PerCall):
+    """Seconds of derivatives of the mean cost, or of each sample's, of many samples; beside them, of the gradient."""
+
+    params = [["gradient", "hvp", "input_gradients", "per_sample_gradient_norms"], LAYERS, THREADS]
+    param_names = ["call", "layers", "threads"]
+
+    def setup(self, call, layers, threads):
+        only_with(threads)
+        if call != "gradient" and not hasattr(fastbp, call):
+            raise NotImplementedError(f"a version without {call}")
+        net, draw = network(layers), np.random.default_rng(0)
+        x, y = draw.random((SAMPLES, net.layer_sizes[0]), np.float32), draw.integers(0, net.layer_sizes[-1], SAMPLES)
+        compute = getattr(fastbp, "cost_and_gradient" if call == "gradient" else call)
+        vector = [draw.normal(size=net.n_parameters).astype(np.float32)] if call == "hvp" else []
+
+        def make(times):
+            for _ in range(times):
+                compute(net, x, y, *vector, threads=threads)
+
+        make(3)
+        self.ready(make)
+
+    def time_call(self, call, layers, threads):
+        self.make(self.times)
+
+
 class Epoch:
     """Seconds of one epoch of MNIST by Trainer.fit: 784-128-10, batch 128, Nesterov momentum, float32, uint8 images."""
 

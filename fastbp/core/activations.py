@@ -1,9 +1,9 @@
-"""Activation functions f and their derivatives f', chosen by an integer code outside the inner loops.
+"""Activation functions f and their derivatives f' and f'', chosen by an integer code outside the inner loops.
 
 What takes x, as tanh does, is called with `Numbers` while code is emitted (see elementwise).
 
 To add an activation:
-1. here, f and f' as functions of Numbers, with their errors and source in the docstrings, and a row of ACTIVATIONS;
+1. here, f, f' and f'' as functions of Numbers, with errors and source in their docstrings, and a row of ACTIVATIONS;
 2. in core/reference.py, both in plain NumPy: functions of its name and of its name with _prime;
 3. in tests/test_activations.py, its entry of CURVES: f with more digits, the error promised, the values at the ends;
 4. its name in the docstring of Network and in the README, for readers.
@@ -106,6 +106,11 @@ def selu_prime(x):
     return where(x > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * exp(x))
 
 
+def selu_second(x):
+    """1.7581 e**x where x < 0, else 0; within 3 ulp."""
+    return where(x >= 0, 0, SELU_SCALE * SELU_ALPHA * exp(x))
+
+
 def softplus(x):
     """log(1 + e**x); within 4.5 ulp for x >= -87 (float32) or -708 (float64).
 
@@ -128,6 +133,18 @@ def silu_prime(x):
     x = _within(x, 87.0, 708.0)
     s = sigmoid(x)
     return fma(x * s, sigmoid(-x), s)
+
+
+def sigmoid_slope(x):
+    """s (1 - s) with s = sigmoid(x), for x >= -87 (float32) or -708 (float64); the error is below 2 ulp of 1."""
+    return sigmoid(x) * sigmoid(-x)
+
+
+def silu_second(x):
+    """s (1 - s) (2 + x (1 - 2 s)) with s = sigmoid(x); the error is below 2 ulp of 1."""
+    x = _within(x, 87.0, 708.0)
+    s, rest = sigmoid(x), sigmoid(-x)
+    return s * rest * fma(x, rest - s, 2)
 
 
 def _within(x, single, double):
@@ -177,6 +194,12 @@ def gelu_prime(x):
     return fma(x, bell * (1 / math.sqrt(2 * math.pi)), integral)
 
 
+def gelu_second(x):
+    """phi(x) (2 - x**2), phi being the normal density; the error is below 2 ulp of 1."""
+    x = _within(x, 13.5, 38.5)
+    return (2 - x * x) * (_normal(x)[1] * (1 / math.sqrt(2 * math.pi)))
+
+
 # 2 sqrt(2 / pi) and that times 0.044715, each as a number and what the number lacks of it: float32, float64.
 CUBIC = {
     True: ((1.5957691669464111, -4.534068032135963e-08), (0.07135481387376785, 2.3988323966106506e-09)),
@@ -218,6 +241,13 @@ def gelu_tanh_prime(x):
     return fma(x * s, rest * slope, s)
 
 
+def gelu_tanh_second(x):
+    """s (1 - s) (2 u' + x ((1 - 2 s) u'**2 + u'')); the error is below 4 ulp of 1."""
+    x = _within(x, 12.0, 25.0)
+    s, rest, slope = _gelu_tanh_parts(x)
+    return s * rest * fma(x, fma((rest - s) * slope, slope, 6 * CUBIC[x.single][1][0] * x), 2 * slope)
+
+
 def _mish_parts(x):
     """(n, d, d - n, e**-|x|) with tanh(softplus(x)) = n / d: from e**-|x|, so that nothing overflows or cancels.
 
@@ -243,6 +273,14 @@ def mish_prime(x):
     return fma(x * s * (rest / d), 1 + t, t)
 
 
+def mish_second(x):
+    """s (1 - t**2) (2 + x (1 - s - 2 t s)) with t and s as there; the error is below 4 ulp of 1."""
+    x = _within(x, 87.0, 708.0)
+    n, d, rest, e = _mish_parts(x)
+    t, s, s_rest = n / d, where(x < 0, e, 1) / (1 + e), where(x < 0, 1, e) / (1 + e)
+    return s * (rest / d) * (1 + t) * fma(x, s_rest - 2 * t * s, 2)
+
+
 Z, A, SIGN = "z", "a", "sign of a"  # what f' is written in; see WHOLE
 
 
@@ -253,26 +291,27 @@ class Row(NamedTuple):
     code: int  # in the table of layers; files hold names
     f: Callable[[Numbers], Numbers] | None  # None: of whole rows, not of each number
     f_prime: Callable[[Numbers], Numbers] | None  # None: as f, or 1 everywhere
-    written_in: str  # what f_prime takes: Z, A, or A of which its sign alone counts
+    f_second: Callable[[Numbers], Numbers] | None  # None: as f, or 0 everywhere; at a kink of f or f' it is 0, too
+    written_in: str  # what f_prime and f_second take: Z, A, or A of which its sign alone counts
     weights: str = "glorot_uniform"  # the initial weights that suit it: a name of fastbp.initialization
     rare: bool = True  # whether it is in `activate_rarely`, which is compiled when it is first needed
 
 
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX = range(5)
 ACTIVATIONS = (
-    Row("identity", IDENTITY, lambda z: z, None, Z, rare=False),
-    Row("sigmoid", SIGMOID, sigmoid, lambda a: a * (1 - a), A, rare=False),
-    Row("tanh", TANH, tanh, lambda a: 1 - a * a, A, rare=False),
-    Row("relu", RELU, relu, lambda a: where(a > 0, 1, 0), SIGN, "he_normal", rare=False),
-    Row("leaky_relu", 5, leaky_relu, lambda a: where(a > 0, 1, LEAK), SIGN, "he_normal"),
-    Row("elu", 6, elu, lambda z: where(z > 0, 1, exp(z)), Z, "he_normal"),
-    Row("selu", 7, selu, selu_prime, Z, "lecun_normal"),
-    Row("gelu", 8, gelu, gelu_prime, Z, "he_normal"),
-    Row("gelu_tanh", 9, gelu_tanh, gelu_tanh_prime, Z, "he_normal"),
-    Row("silu", 10, silu, silu_prime, Z, "he_normal"),
-    Row("mish", 12, mish, mish_prime, Z, "he_normal"),
-    Row("softplus", 11, softplus, sigmoid, Z),
-    Row("softmax", SOFTMAX, None, None, A, rare=False),
+    Row("identity", IDENTITY, lambda z: z, None, None, Z, rare=False),
+    Row("sigmoid", SIGMOID, sigmoid, lambda a: a * (1 - a), lambda a: a * (1 - a) * (1 - 2 * a), A, rare=False),
+    Row("tanh", TANH, tanh, lambda a: 1 - a * a, lambda a: -2 * a * (1 - a * a), A, rare=False),
+    Row("relu", RELU, relu, lambda a: where(a > 0, 1, 0), None, SIGN, "he_normal", rare=False),
+    Row("leaky_relu", 5, leaky_relu, lambda a: where(a > 0, 1, LEAK), None, SIGN, "he_normal"),
+    Row("elu", 6, elu, lambda z: where(z > 0, 1, exp(z)), lambda z: where(z >= 0, 0, exp(z)), Z, "he_normal"),
+    Row("selu", 7, selu, selu_prime, selu_second, Z, "lecun_normal"),
+    Row("gelu", 8, gelu, gelu_prime, gelu_second, Z, "he_normal"),
+    Row("gelu_tanh", 9, gelu_tanh, gelu_tanh_prime, gelu_tanh_second, Z, "he_normal"),
+    Row("silu", 10, silu, silu_prime, silu_second, Z, "he_normal"),
+    Row("mish", 12, mish, mish_prime, mish_second, Z, "he_normal"),
+    Row("softplus", 11, softplus, sigmoid, sigmoid_slope, Z),
+    Row("softmax", SOFTMAX, None, None, None, A, rare=False),
 )
 CODES = {row.name: row.code for row in ACTIVATIONS}
 ALIASES = {"linear": "identity", "logistic": "sigmoid", "swish": "silu"}  # see checks.one_of
@@ -300,8 +339,19 @@ def _slopes(rare):
     return by_code({row.code: of(row) for row in ACTIVATIONS if row.rare == rare and row.f})
 
 
+def _curvatures():
+    """Rdelta + delta f''(z) Rz: of z, a, Rz, delta and Rdelta, into Rdelta."""
+    def of(row):
+        if row.f_second is None:
+            return None
+        return lambda z, a, Rz, delta, Rdelta: Rdelta + delta * row.f_second(z if row.written_in == Z else a) * Rz
+
+    return by_code({row.code: of(row) for row in ACTIVATIONS if row.f})
+
+
 _common_curve, _rare_curve = _curves(rare=False), _curves(rare=True)
 _times_common_slope, _times_rare_slope = _slopes(rare=False), _slopes(rare=True)
+_add_curvature = _curvatures()
 _not_a_number = each(lambda z, a: z + math.nan)
 _exp_of_difference = each(lambda z, a, highest: exp(z - highest))
 _quotient = each(lambda z, a, total: a / total)
@@ -366,3 +416,31 @@ def _multiply_by_jacobian(a, delta, n):
         mean += a[j] * delta[j]
     for j in range(n):
         delta[j] = a[j] * (delta[j] - mean)
+
+
+@compiler.inner
+def differentiate_error(code, arrays, n_rows, n, ld):
+    """R{delta} and delta of rows as above, with delta = slope ∘ f'(z), where R is d/dr at theta + r v, r = 0:
+    Rdelta = R{slope} ∘ f'(z) + slope ∘ f''(z) ∘ Rz; for softmax, by the Jacobian and how it changes.
+
+    arrays: pointers to z, a, Rz, Ra, delta, Rdelta, of which delta comes in as the slope and Rdelta as R{slope}.
+    """
+    z, a, Rz, Ra, delta, Rdelta = arrays
+    multiply_by_prime(code, z, a, Rdelta, n_rows, n, ld)
+    if code == SOFTMAX:
+        for i in range(n_rows):
+            _add_change_of_jacobian(ahead(a, i * ld), ahead(Ra, i * ld), ahead(delta, i * ld), ahead(Rdelta, i * ld), n)
+    elif not _add_curvature(code, (z, a, Rz, delta, Rdelta), n_rows, n, ld):
+        _not_a_number(z, Rdelta, n_rows, n, ld, ())
+    multiply_by_prime(code, z, a, delta, n_rows, n, ld)
+
+
+@compiler.inlined
+def _add_change_of_jacobian(a, Ra, slope, Rdelta, n):
+    """Rdelta += R{J} slope with J slope = a ∘ (slope - mean), where mean = a · slope."""
+    mean = change = number(a, 0)
+    for j in range(n):
+        mean += a[j] * slope[j]
+        change += Ra[j] * slope[j]
+    for j in range(n):
+        Rdelta[j] += Ra[j] * (slope[j] - mean) - a[j] * change

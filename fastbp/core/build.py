@@ -8,9 +8,9 @@ from typing import Any
 
 from numba import types
 
-from fastbp.core import compiler
+from fastbp.core import compiler, derivatives
 from fastbp.core.activations import COMMON, activate, activate_rarely, multiply_by_prime, multiply_by_rare_prime
-from fastbp.core.call import ACTIVATION, CALL_VIEWS, DROPOUT, FIELDS, NOISE, TRAIN, Part
+from fastbp.core.call import ACTIVATION, CALL_VIEWS, DROPOUT, FIELDS, INFER, NOISE, TRAIN, Part
 from fastbp.core.costs import Outputs, costs_and_errors
 from fastbp.core.engine import bound_part, one_thread, run
 from fastbp.core.noise import add_noise, drop
@@ -64,6 +64,20 @@ def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
 
 
 _loaded: dict[str, tuple[int, frozenset[Any]]] = {}  # by type: the address, and the rare pieces that are there
+
+
+def address_of_derivatives(dtype: str, layers: Any) -> int:
+    """As `address`, of the machine code of fastbp.core.derivatives."""
+    address(dtype, layers, (), INFER)  # the pieces that it calls
+    with compiler.global_compiler_lock:
+        return _address_of_derivatives(dtype)
+
+
+@functools.cache
+def _address_of_derivatives(dtype: str) -> int:
+    made = derivatives.one_thread, signatures(dtype)[0]
+    with compiler.once([made], f"its derivatives ({dtype})", "5 to 10 s"), compiler.linking():
+        return compiler.machine_code(*made)
 
 
 def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:

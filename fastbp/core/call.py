@@ -57,6 +57,9 @@ FIELDS: dict[str, Any] = {
     "start": WHOLE,
     # Room for gradients, see `plan.scratch_size`.
     "gradient": NUMBERS, "n_gradient": WHOLE,
+    # Of derivatives along a direction (see fastbp.core.derivatives): that, laid out like theta, and those of the
+    # buffers, laid out like them.
+    "direction": NUMBERS, "tangents": NUMBERS,
     # What comes out: outputs, the mean cost of each mini-batch.
     "outputs": NUMBERS, "step_costs": REALS,
     # The threads: their board (see threads.board) and its fields, how many there are, the code that each runs.

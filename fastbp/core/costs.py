@@ -1,8 +1,8 @@
-"""The cost of one sample and its output error delta[L] = dE/dz[L], for each loss.
+"""The cost of one sample, its output error delta[L] = dE/dz[L] and that error's derivative, for each loss.
 
 To add a loss:
-1. here, its kernel, with its equation in the docstring, and a row of COSTS; a number of its own is a field of Cost and
-   of the slip's;
+1. here, its two kernels, with their equations in the docstrings, and a row of COSTS; a number of its own is a field of
+   Cost and of the slip's;
 2. in core/reference.py, the same in plain NumPy from a and t: functions of its name and of its name with _slope;
 3. in fastbp/losses.py, its settings: what users and other libraries call it, which outputs it is for, what it asks of
    targets; and the class in LOSSES;
@@ -25,7 +25,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.core import compiler
-from fastbp.core.activations import multiply_by_prime
+from fastbp.core.activations import IDENTITY, differentiate_error, multiply_by_prime
 from fastbp.core.compiler import out_of_line
 from fastbp.core.simd.memory import ahead, number
 from fastbp.core.simd.vectors import by_cases
@@ -145,26 +145,88 @@ def cosine(z, a, t, error, n, loss):
     return cost
 
 
+# Kernels of the derivative: R{error} for what the kernel above left in error, where R is the derivative along a
+# direction, of which Rz and Ra are known; at a kink it is 0. They return 0.0, as all that `_by_loss` calls a float64.
+
+
+@compiler.inner
+def as_outputs(a, t, error, Rz, Ra, Rerror, n, loss):
+    """R{a - t} = Ra."""
+    for j in range(n):
+        Rerror[j] = Ra[j]
+    return 0.0
+
+
+@compiler.inner
+def mean_absolute_tangent(a, t, error, Rz, Ra, Rerror, n, loss):
+    """R{sign(a - t)} = 0."""
+    for j in range(n):
+        Rerror[j] = 0
+    return 0.0
+
+
+@compiler.inner
+def huber_tangent(a, t, error, Rz, Ra, Rerror, n, loss):
+    """Ra where |a - t| is below the threshold, else 0."""
+    threshold = number(a, loss.threshold)
+    for j in range(n):
+        Rerror[j] = Ra[j] if abs(error[j]) < threshold else number(a, 0)
+    return 0.0
+
+
+@compiler.inner
+def poisson_tangent(a, t, error, Rz, Ra, Rerror, n, loss):
+    """R{(1 - t / a) f'} = (f' e^-a + t q (q - e^-a)) Rz with q = f' / a, f' = 1 - e^-a."""
+    for j in range(n):
+        prime = -math.expm1(-a[j])
+        rest, q = 1 - prime, prime / a[j]
+        Rerror[j] = (prime * rest + t[j] * q * (q - rest)) * Rz[j]
+    return 0.0
+
+
+@compiler.inner
+def cosine_tangent(a, t, error, Rz, Ra, Rerror, n, loss):
+    """With u = a / |a|, w = t / |t|, c = u · w and slope s = (c u - w) / |a|:
+    R{s} = (R{c} u + c R{u}) / |a| - s R{|a|} / |a|, R{|a|} = u · Ra, R{u} = (Ra - u R{|a|}) / |a|, R{c} = w · R{u}."""
+    squares_of_a, squares_of_t, c, growth = 0.0, 0.0, 0.0, 0.0
+    for j in range(n):
+        squares_of_a += 1.0 * a[j] * a[j]
+        squares_of_t += 1.0 * t[j] * t[j]
+    there = squares_of_a > 0 and squares_of_t > 0
+    per_a, per_t = (1 / math.sqrt(squares_of_a), 1 / math.sqrt(squares_of_t)) if there else (0.0, 0.0)
+    for j in range(n):
+        c += per_a * a[j] * (per_t * t[j])
+        growth += per_a * a[j] * (per_a * Ra[j])  # R{|a|} / |a|
+    change = 0.0
+    for j in range(n):
+        change += per_t * t[j] * (per_a * Ra[j] - per_a * a[j] * growth)
+    for j in range(n):
+        u = per_a * a[j]
+        Rerror[j] = number(a, per_a * (change * u + c * (per_a * Ra[j] - u * growth)) - error[j] * growth)
+    return 0.0
+
+
 class Row(NamedTuple):
     """A loss in the table of them."""
 
     name: str
     code: int
     kernel: Any  # None: a user's function, of many samples
+    tangent: Any  # the kernel of the derivative; None: there is none
     times_prime: bool = True  # whether what the kernel writes is dE/da, which f'(z) then multiplies, or dE/dz
 
 
 # Those that other files name; further ones are numbers of their rows alone.
 QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, HUBER, POISSON, CUSTOM = range(7)
 COSTS = (
-    Row("quadratic", QUADRATIC, quadratic),
-    Row("binary_cross_entropy", BINARY_CROSS_ENTROPY, binary_cross_entropy, times_prime=False),
-    Row("cross_entropy", CROSS_ENTROPY, cross_entropy, times_prime=False),
-    Row("mean_absolute", MEAN_ABSOLUTE, mean_absolute),
-    Row("huber", HUBER, huber),
-    Row("poisson", POISSON, poisson, times_prime=False),
-    Row("custom", CUSTOM, None, times_prime=False),
-    Row("cosine", 7, cosine),
+    Row("quadratic", QUADRATIC, quadratic, as_outputs),
+    Row("binary_cross_entropy", BINARY_CROSS_ENTROPY, binary_cross_entropy, as_outputs, times_prime=False),
+    Row("cross_entropy", CROSS_ENTROPY, cross_entropy, as_outputs, times_prime=False),
+    Row("mean_absolute", MEAN_ABSOLUTE, mean_absolute, mean_absolute_tangent),
+    Row("huber", HUBER, huber, huber_tangent),
+    Row("poisson", POISSON, poisson, poisson_tangent, times_prime=False),
+    Row("custom", CUSTOM, None, None, times_prime=False),
+    Row("cosine", 7, cosine, cosine_tangent),
 )
 CODES = {row.name: row.code for row in COSTS}
 TIMES_PRIME = tuple(row.code for row in COSTS if row.times_prime)
@@ -178,18 +240,24 @@ def check_code(code: int) -> None:
         raise ValueError(f"unknown loss code {code!r}; valid: {', '.join(map(str, sorted(CODES.values())))}")
 
 
-@intrinsic
-def _cost_by(typing, code, arguments):
-    """The cost by the kernel with this code, called with a tuple of arguments; NaN by a code of none."""
-    def emit(context, builder, signature, values):
-        given = [builder.extract_value(values[1], i) for i in range(len(arguments))]
-        cases = {row.code: functools.partial(compiler.emit_call, context, builder, row.kernel, tuple(arguments), given)
-                 for row in COSTS if row.kernel is not None}
-        return by_cases(builder, values[0], cases, ir.Constant(ir.DoubleType(), math.nan))
+def _by_loss(kernels):
+    """The intrinsic that calls the kernel with this code with a tuple of arguments; NaN by a code of none."""
+    @intrinsic
+    def run(typing, code, arguments):
+        def emit(context, builder, signature, values):
+            given = [builder.extract_value(values[1], i) for i in range(len(arguments))]
+            cases = {code: functools.partial(compiler.emit_call, context, builder, kernel, tuple(arguments), given)
+                     for code, kernel in kernels.items()}
+            return by_cases(builder, values[0], cases, ir.Constant(ir.DoubleType(), math.nan))
 
-    return types.float64(types.int64, arguments), emit
+        return types.float64(types.int64, arguments), emit
+
+    return run
 
 
+_cost_by = _by_loss({row.code: row.kernel for row in COSTS if row.kernel is not None})
+_tangent_by = _by_loss({row.code: row.tangent for row in COSTS if row.tangent is not None})
+TWICE = tuple(row.code for row in COSTS if row.tangent is not None)  # which have a second derivative
 # What the output layer gives: pointers to z, a and delta of `n_rows` rows of `n` outputs, `ld` apart, with the room
 # that `activate` wants.
 Outputs = namedtuple("Outputs", ["z", "a", "delta", "n_rows", "n", "ld"])
@@ -213,3 +281,17 @@ def costs_and_errors(loss, activation, outputs, t, costs):
         costs[i] = _cost_by(loss.code, (z_row, a_row, t_row, error, n, loss))
     if loss.code in TIMES_PRIME:
         multiply_by_prime(activation, z, a, delta, n_rows, n, ld)
+
+
+@compiler.inner
+def costs_and_tangents(loss, activation, outputs, tangents, t, costs):
+    """As `costs_and_errors`, and R{delta}: tangents are pointers to Rz, Ra and Rdelta, laid out alike."""
+    z, a, delta, n_rows, n, ld = outputs
+    Rz, Ra, Rdelta = tangents
+    times_prime = loss.code in TIMES_PRIME
+    costs_and_errors(loss, IDENTITY if times_prime else activation, outputs, t, costs)
+    for i in range(n_rows):
+        _tangent_by(loss.code, (ahead(a, i * ld), ahead(t, i * n), ahead(delta, i * ld), ahead(Rz, i * ld),
+                                ahead(Ra, i * ld), ahead(Rdelta, i * ld), n, loss))
+    if times_prime:
+        differentiate_error(activation, (z, a, Rz, Ra, delta, Rdelta), n_rows, n, ld)
