@@ -349,9 +349,9 @@ def test_ctrl_c_leaves_every_one_whole(threads, seconds, monkeypatch):
         for i in range(15):
             members = trainers(["sgd"] * 3, **STEADY)
             with pytest.raises(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, 0.002 + 0.001 * i)
+                signal.setitimer(signal.ITIMER_REAL, 0.003 + 0.002 * i)
                 fit_many(members, X, LABELS, 10**6, threads=threads)
-            some += members[0].steps_done > 0
+            some += any(one.steps_done for one in members)
             check_interrupted(members)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -387,11 +387,10 @@ def test_ctrl_c_is_answered_soon():
             started = time.perf_counter()
             child.send_signal(signal.SIGINT)
             assert child.stdout.readline() == "interrupted\n"
-            assert time.perf_counter() - started < 1
-            rest, _ = child.communicate(timeout=60)
+            assert time.perf_counter() - started < 2  # mostly 0.1, where no other work waits for the processors
+            assert child.stdout.readline() == "True True\n"
         finally:
             child.kill()
-    assert rest == "True True\n"
 
 
 def test_ctrl_c_while_one_that_diverged_is_made_again():
@@ -416,7 +415,8 @@ FORK = """
 import os
 import numpy as np
 from fastbp import Network, Trainer, fit_many
-X, y = np.random.default_rng(0).random((200, 5)), np.arange(200) % 3
+X = np.random.default_rng(0).normal(size=(200, 5))
+y = X[:, :3].argmax(1)
 def made():
     members = [Trainer(Network([5, 9, 3], seed=i), batch_size=10) for i in range(3)]
     fit_many(members, X, y, 3, threads=2)
