@@ -236,6 +236,16 @@ class Part(NamedTuple):
     steps: int
 
 
+class Kept(NamedTuple):
+    """Where a member was when its guard took a copy."""
+
+    epoch: int
+    step: int
+    at: int
+    costs: Array
+    seconds: float
+
+
 class Member:
     """A trainer's part in a fit of many: what `loop.run` would do, as far as it is done.
 
@@ -268,11 +278,32 @@ class Member:
     def work_left(self) -> float:
         return self.steps_left * self.work
 
+    def begin(self) -> None:
+        self.source.begin()
+        self.trainer.state.hold_mean(False)
+        self._keep()
+
+    def _keep(self) -> None:
+        once, fit = self.once, self.fit
+        self.trainer.stepper.guard.take(once.at)
+        self.kept = Kept(fit.epoch, fit.step, once.at, once.costs, self.seconds)
+
+    def undo(self) -> None:
+        """Go back to the last copy: what came after it has left numbers that are not finite."""
+        once, fit, kept, history = self.once, self.fit, self.kept, self.fit.history
+        self.trainer.state.hold_mean(False)
+        self.trainer.stepper.guard.restore()
+        self.trainer.state.epochs_done -= fit.epoch - kept.epoch
+        fit.epoch, fit.step, once.at, once.costs, self.seconds = kept
+        values: list[list[Any]] = [history.loss, history.seconds, history.samples, history.validation_loss,
+                                   history.validation_accuracy]
+        for each in values:
+            del each[kept.epoch :]
+
     def plan(self, most: int, factors: Factors) -> int:
         """Prepare the next steps, up to `most`; returns how many."""
         trainer, once, fit = self.trainer, self.once, self.fit
         trainer.state.hold_mean(False)
-        trainer.stepper.guard.take(once.at)
         self.parts, at, done, left = [], once.at, fit.step - once.at, most
         for epoch in range(fit.epoch, fit.epochs if self.validation.data is None else fit.epoch + 1):
             order = once.order if at else once.order_of(trainer.epochs_done + epoch - fit.epoch)
@@ -296,30 +327,40 @@ class Member:
         return rows
 
     def took(self, made: int, seconds: float) -> bool:
-        """Take note of the planned steps, of which so many were made, and of the seconds of each; or undo them, if
-        what they left is not finite. Whether it was."""
+        """Take note of the planned steps, of which so many were made, and of the seconds of each. Whether all were, and
+        where it is time to look, what they left is finite; if not, they are undone."""
         once, fit, parts, self.parts = self.once, self.fit, self.parts, []
         self.trainer.stepper.workspace.slip.let_go()
-        if made < sum(part.steps for part in parts) or not self.trainer.state.is_finite():
-            self.trainer.stepper.guard.restore()
-            return False
-        for part in parts:
+        all_made = made == sum(part.steps for part in parts)
+        for part in parts if all_made else []:
             once.order, once.costs, once.at = part.order, part.costs, part.at + part.steps
             fit.step, self.seconds = fit.step + part.steps, self.seconds + part.steps * seconds
             if once.at == once.steps:
                 cost, _, samples = once.end()
                 loop.note(fit, cost, self.seconds, samples)
                 fit.epoch, self.seconds = fit.epoch + 1, 0.0
+        guard = self.trainer.stepper.guard
+        if all_made and not (self.steps_left == 0 or self.is_validated or guard.is_old(time.perf_counter())):
+            return True
+        if not (all_made and self.trainer.state.is_finite()):
+            self.undo()
+            return False
+        self._keep()
         return True
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether that is due, as an epoch is over."""
+        return self.validation.data is not None and self.once.at == 0
+
     def validate(self) -> None:
-        """After slices that end with an epoch."""
-        if self.once.at == 0 and self.validation.data is not None:
+        """After a slice that ends with an epoch, if there is anything to validate with."""
+        if self.is_validated:
             self.trainer.state.hold_mean(True)
             self.validation.measure(self.fit.history)
 
     def go_alone(self) -> None:
-        """Make steps that were undone again, as `fit` does, which finds the first one that leaves no finite numbers,
+        """Make the steps that were undone again as `fit` does, which finds the first one that leaves no finite numbers,
         and ends with what was before it."""
         self.is_over = True
         self.source.record.started = time.perf_counter() - self.seconds
@@ -328,10 +369,19 @@ class Member:
         except DivergenceError as error:
             self.diverged = error
             self.fit.history.stopped = self.trainer.history.stopped = f"diverged: {error}"
+        self._let_go()
 
     def end(self) -> None:
+        """After the last step, or Ctrl-C."""
         self.is_over = True
+        if self.steps_left and not self.trainer.state.is_finite():
+            self.undo()
         loop.end(self.trainer, self.source, self.fit)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of what grows with the samples: there may be a thousand others to come."""
+        self.once.order = self.once.costs = np.empty(0)
 
 
 class Factors:
@@ -363,7 +413,7 @@ class Many:
     def run(self, progress: bool | None) -> None:
         try:
             for member in self.members:
-                member.source.begin()
+                member.begin()
             self._enter([], [])  # to load machine code is no part of a slice
             with bar_of(sum(member.steps_left for member in self.members), 0, progress) as bar:
                 while self.going:
@@ -416,7 +466,7 @@ class Many:
         work = sum(member.work * part.steps for member in chosen for part in member.parts)
         started = time.perf_counter()
         made, threads = self._enter(networks, [row for own in rows for row in own])
-        self.rate = (time.perf_counter() - started) * threads / work
+        self.rate = max(1e-9, time.perf_counter() - started) * threads / work
         made = np.add.reduceat(made, [first for _, first, _ in networks])
         return [member for member, steps in zip(chosen, made.tolist(), strict=True)
                 if not member.took(steps, self.rate * member.work)]

@@ -257,7 +257,7 @@ class Trainer(Settings):
                                                     chosen, n_classes(self.network.layer_sizes[-1])))
         data.with_some_weight(chosen=chosen)
         validation = Validation(self, held_out, metrics)
-        fit = self.new_fit(epochs, validation)
+        fit = self._new_fit(epochs, validation)
         warn_of_scales(self, data, chosen, names.feature_names)
         with self.reserved():
             source = self.source_of(data, chosen, names, fit, watchers, validation)
@@ -310,7 +310,7 @@ class Trainer(Settings):
         own = given[2] if len(given) == 3 else None
         return self._check(given[0], given[1], own, names, "validation ").with_some_weight("validation ")
 
-    def new_fit(self, epochs: int, validation: Validation) -> Fit:
+    def _new_fit(self, epochs: int, validation: Validation) -> Fit:
         check_theta(self.network)
         fit = Fit(self.network, epochs=epochs)
         validation.announce(fit)
@@ -436,7 +436,7 @@ class Trainer(Settings):
             raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")
         names = Names(self.network, learning=True)
         validation = Validation(self, self.validation_of(validation_data, names), metrics)
-        fit = self.new_fit(epochs, validation)
+        fit = self._new_fit(epochs, validation)
         source = loop.Batches(self.stepper, lambda: read_ahead(batches, functools.partial(self._check_batch, names)),
                               lambda data: self._learn_meaning(data, names), fit, watchers)
         with self.reserved():

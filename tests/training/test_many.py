@@ -8,6 +8,7 @@ import pickle
 import signal
 import threading
 import time
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -17,7 +18,7 @@ from rig import in_threads, python, start
 from fastbp import SGD, Adam, Lion, Network, RMSprop, Trainer, TrainingWarning, fit_many, losses
 from fastbp.core.call import OF_ONE_CALL, SLOTS
 from fastbp.schedules import Cosine, WarmUp
-from fastbp.training import many
+from fastbp.training import guard, many
 
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(203, 6))
@@ -150,28 +151,33 @@ def test_in_a_thread_beside_another():
 
 
 def diverging():
-    """Two that go on, one whose parameters overflow, one whose cost does at some step."""
+    """Two that go on, and some that diverge: in the first steps, after some, in the fourth epoch."""
     values = np.random.default_rng(1).normal(size=(203, 1))
     made = [Trainer(Network([6, 8, 1], "relu", "identity", seed=i), None, optimizer, 20, i) for i, optimizer in
-            enumerate([SGD(0.01), SGD(3.0), Adam(0.01), SGD(1e30), SGD(1e15, momentum=0.9)])]
+            enumerate([SGD(0.01), SGD(3.0), Adam(0.01), SGD(1e30), SGD(0.01, momentum=0.9)])]
+    made[4].schedule = lambda step, steps: 1 if step < 37 else 1e20
     return made, values
 
 
+@pytest.mark.parametrize("validated", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("seconds", [1e-9, 0.1])
-def test_the_divergence_of_one_ends_that_one_only(threads, seconds, monkeypatch):
+@pytest.mark.parametrize(("seconds", "kept"), [(1e-9, 0), (1e-9, 100), (1e-3, 1e-4), (0.1, 2)])
+def test_the_divergence_of_one_ends_that_one_only(threads, seconds, kept, validated, monkeypatch):
+    """From the first copy, one after each step, or any between."""
     monkeypatch.setattr(many, "SLICE_SECONDS", seconds)
+    monkeypatch.setattr(guard, "KEEP_SECONDS", kept)
     members, y = diverging()
+    options = {"validation_data": (X[:9], y[:9])} if validated else {}
     alone, errors = copy.deepcopy(members), []
     for trainer in alone:
         try:
-            trainer.fit(X, y, 6)
+            trainer.fit(X, y, 6, **options)
             errors.append("")
         except ArithmeticError as error:
             errors.append(f"diverged: {error}")
-    assert [bool(error) for error in errors] == [False, True, False, True, True]
+    assert [bool(error) for error in errors] == [False, True, False, True, True] and "epoch 4, step 6" in errors[4]
     with pytest.warns(TrainingWarning) as caught:
-        histories = fit_many(members, X, y, 6, threads=threads)
+        histories = fit_many(members, X, y, 6, threads=threads, **options)
     (text,) = [str(one.message) for one in caught if "diverged" in str(one.message)]
     assert text.startswith("3 of 5 networks diverged and ended before the last epoch, see `stopped` in their "
                            "histories: trainers[1]: the cost or a parameter is no longer finite: epoch ")
@@ -318,6 +324,20 @@ def test_trainers_can_be_pickled_afterwards():
     again = pickle.loads(pickle.dumps(members))
     fit_many(members, X, LABELS), fit_many(again, X, LABELS)
     assert list(map(said, again)) == list(map(said, members))
+
+
+def test_memory_does_not_grow_with_the_networks_that_wait_or_are_done(monkeypatch):
+    """An order of the samples, 8 bytes each, only for those that take turns."""
+    monkeypatch.setattr(many, "TURNS", 2)
+    monkeypatch.setattr(many, "SLICE_SECONDS", 1e-4)
+    n, x = 20_000, np.tile(X[:200], (100, 1))
+    members = [Trainer(Network([6, 3], seed=i), batch_size=100) for i in range(60)]
+    fit_many(members, x, np.tile(LABELS[:200], 100), 1, threads=1)
+    tracemalloc.start()
+    fit_many(members, x, np.tile(LABELS[:200], 100), 1, threads=1)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 25 * 8 * n
 
 
 # Ctrl-C
