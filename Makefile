@@ -9,7 +9,7 @@ AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 \
-	bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory chaos clean
+	bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many chaos clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -99,6 +99,10 @@ bench-growth: $(PEERS)/installed
 bench-memory: $(VENV)/installed
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/memory.py --results benchmarks/results
+
+bench-many: $(VENV)/installed
+	mkdir -p benchmarks/results
+	$(BIN)/python benchmarks/many.py --results benchmarks/results
 
 # The command killed at each change of a file, with all that a checkpoint has to keep, then resumed: the saved network
 # must be the same, byte for byte. Modes: killed before it; the file cut in half; SIGTERM; what was not synced is lost.

@@ -10,6 +10,7 @@ from fastbp.gradient import cost_and_gradient
 from fastbp.network import Network
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
 from fastbp.training.guard import DivergenceError
+from fastbp.training.many import fit_many
 from fastbp.training.notes import TrainingWarning
 from fastbp.training.range_finder import find_eta
 from fastbp.training.trainer import Trainer
@@ -18,5 +19,5 @@ from fastbp.workspace import Workspace
 __version__ = "0.1.0"
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "History", "Lion", "NAdam", "Network",
            "RMSprop", "Rprop", "Trainer", "TrainingWarning", "Workspace", "callbacks", "cost_and_gradient", "data",
-           "diagnose", "find_eta", "hvp", "input_gradients", "jvp", "losses", "metrics", "optimizers",
+           "diagnose", "find_eta", "fit_many", "hvp", "input_gradients", "jvp", "losses", "metrics", "optimizers",
            "per_sample_gradient_norms", "per_sample_gradients", "schedules", "vjp"]

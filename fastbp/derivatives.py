@@ -25,9 +25,10 @@ from fastbp.core.derivatives import (
 from fastbp.core.plan import scratch_size
 from fastbp.core.samples import NO_SAMPLES, describe
 from fastbp.core.threads import team
+from fastbp.inference import CAPACITY, NO_ORDER, NO_WEIGHTS, choose_threads
 from fastbp.inputs import Inputs, as_data, as_inputs
 from fastbp.losses import Loss
-from fastbp.network import CAPACITY, NO_ORDER, NO_WEIGHTS, Network, check_loss, check_network, choose_threads
+from fastbp.network import Network, check_loss, check_network
 from fastbp.workspace import Array, aligned
 
 
@@ -325,17 +326,18 @@ def _compute(network: Network, purpose: int, x: Inputs, t: Inputs | None, loss: 
              weights: Array = NO_WEIGHTS, direction: Array | None = None, **results: Array) -> bool:
     """Fill `results`, named as in the slip, by one call of fastbp.core.derivatives; whether every cost is finite."""
     cost, threads = np.zeros(1), _threads(threads, network, x)
-    with network.borrowed(min(len(x), CAPACITY)) as workspace:
-        slip, board = workspace.new_slip(), workspace.board(threads)
-        slip.point(theta=network.theta, clock=workspace.clock, step_costs=cost, **results)
-        if direction is not None:
-            slip.point(direction=direction, tangents=aligned(len(workspace.buffers), network.dtype))
-        slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
-        slip.put_loss(loss)
-        slip.put(purpose=purpose, piece=CAPACITY, address=build.address_of_derivatives(network.dtype.name,
-                                                                                      workspace.layers),
-                 n_gradient=len(results.get("gradient", ())))
-        with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
-            slip.put_threads(board, threads)
-            run(slip.vector, threads)
+    workspace = network.take_workspace(min(len(x), CAPACITY))
+    slip, board = workspace.new_slip(), workspace.board(threads)
+    slip.point(theta=network.theta, clock=workspace.clock, step_costs=cost, **results)
+    if direction is not None:
+        slip.point(direction=direction, tangents=aligned(len(workspace.buffers), network.dtype))
+    slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
+    slip.put_loss(loss)
+    slip.put(purpose=purpose, piece=CAPACITY, address=build.address_of_derivatives(network.dtype.name,
+                                                                                  workspace.layers),
+             n_gradient=len(results.get("gradient", ())))
+    with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
+        slip.put_threads(board, threads)
+        run(slip.vector, threads)
+    network.give_back(workspace)
     return bool(np.isfinite(cost[0]))

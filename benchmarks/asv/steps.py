@@ -91,6 +91,31 @@ class Derivative(PerCall):
         self.make(self.times)
 
 
+class Many(PerCall):
+    """Seconds of a step of one of many networks that fit_many trains at once: Adam, batch 32, epochs of 25 steps."""
+
+    params = [["4-32-16-4", "10-46-46-10"], THREADS]
+    param_names = ["layers", "threads"]
+    EPOCHS, NETWORKS = 4, 20
+
+    def setup(self, layers, threads):
+        only_with(threads)
+        nets = [network(layers) for _ in range(self.NETWORKS)]
+        trainers, draw = [fastbp.Trainer(net, None, "adam", 32) for net in nets], np.random.default_rng(0)
+        x = draw.random((800, nets[0].layer_sizes[0]), np.float32)
+        y = x[:, : nets[0].layer_sizes[-1]].argmax(1)
+
+        def make(times):
+            fastbp.fit_many(trainers, x, y, self.EPOCHS, progress=False, threads=threads)
+
+        make(1)
+        assert all(trainer.steps_done == 25 * self.EPOCHS for trainer in trainers)
+        self.make, self.times = make, 25 * self.EPOCHS * self.NETWORKS
+
+    def time_step(self, layers, threads):
+        self.make(self.times)
+
+
 class Epoch:
     """Seconds of one epoch of MNIST by Trainer.fit: 784-128-10, batch 128, Nesterov momentum, float32, uint8 images."""
 

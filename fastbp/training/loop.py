@@ -82,7 +82,7 @@ class Arrays:
         once.shuffle()
         if once.at == 0:
             record.started, record.factor = time.perf_counter(), fit.eta_factor
-        etas, whole = once.settings.optimizer.eta * self._factors(), record.place[1]
+        etas, whole = once.settings.optimizer.eta * self.factors(fit.step - once.at), record.place[1]
         record.epoch_began = fit.step - once.at
         record.place, fit.epoch = (WITHIN, whole), whole + 1
         for steps in once.slices(etas, lambda left: calls.steps_until_call(self.watchers, fit.step, left)):
@@ -92,7 +92,7 @@ class Arrays:
             if fit.history.stopped:
                 break
             if once.settings.optimizer is not optimizer or once.settings.schedule is not schedule:  # by a callback
-                etas[:] = once.settings.optimizer.eta * self._factors()
+                etas[:] = once.settings.optimizer.eta * self.factors(fit.step - once.at)
         if once.at < once.steps:
             once.check_finite(etas)
         record.place = STEPPED, whole
@@ -108,9 +108,9 @@ class Arrays:
             self.fit.loss = self.once.mean(self.once.at).cost
             calls.call(self.watchers, self.fit, epoch_ends=False)
 
-    def _factors(self) -> Array:
-        """Of eta, at each step of the epoch."""
-        once, done = self.once, self.fit.step - self.once.at
+    def factors(self, done: int) -> Array:
+        """Of eta, at each step of the epoch that begins after so many steps of the fit."""
+        once = self.once
         steps, total = np.arange(done, done + once.steps), self.fit.epochs * once.steps
         factors = self.record.factor * factors_of(once.settings.schedule_of_fit, steps, total)
         if not (np.isfinite(factors).all() and (factors >= 0).all()):
@@ -190,10 +190,7 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
         with source.bar(progress):
             while fit.epoch < fit.epochs and not fit.history.stopped:
                 settings.state.hold_mean(False, settings.frozen)
-                cost, seconds, samples = source.epoch()
-                fit.history.seconds.append(seconds)
-                fit.history.loss.append(cost)
-                fit.history.samples.append(samples)
+                note(fit, *source.epoch())
                 settings.state.hold_mean(True)
                 validation.measure(fit.history)
                 source.call_after_epoch()
@@ -201,8 +198,20 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
         source.interrupted()
         raise
     finally:
-        with compiler.uninterrupted():  # by a second Ctrl-C
-            source.end()
-            settings.history = joined(settings.history, fit.history)
-            settings.state.hold_mean(True)
-            calls.end(source.watchers, fit)
+        end(settings, source, fit)
+
+
+def note(fit: Fit, cost: float, seconds: float, samples: int) -> None:
+    """Write the numbers of an epoch that is over into the fit's history."""
+    fit.history.seconds.append(seconds)
+    fit.history.loss.append(cost)
+    fit.history.samples.append(samples)
+
+
+def end(settings: Settings, source: Source, fit: Fit) -> None:
+    """Whatever ended a fit: leave trainer and network whole."""
+    with compiler.uninterrupted():  # by a second Ctrl-C
+        source.end()
+        settings.history = joined(settings.history, fit.history)
+        settings.state.hold_mean(True)
+        calls.end(source.watchers, fit)

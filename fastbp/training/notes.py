@@ -64,26 +64,37 @@ def warn_of_scales(settings: Settings, data: Data, chosen: Array | None, feature
 
 
 def warn_of_no_learning(settings: Settings, history: list[float], steps: int, data: Data, chosen: Array | None) -> None:
-    """After a fit: the mean of the parameters is still that of the first ones; or the loss is no better than that of a
-    constant prediction, that of the training and that of the network as it is now, which no dropout disturbs."""
-    first = 0.0 if settings.ema is None else settings.ema**settings.steps_done
+    """After a fit: see `notes_of_learning`."""
+    constant = constant_of_few(settings, data, chosen)
+    for kind, text in notes_of_learning(settings, history, steps, data, chosen, constant).items():
+        _warn(settings, kind, text)
+
+
+def notes_of_learning(settings: Settings, history: list[float], steps: int, data: Data, chosen: Array | None,
+                      constant: float | None) -> dict[str, str]:
+    """What there is to say after a fit, by its kind: the mean of the parameters is still that of the first ones; or the
+    loss is no better than that of a constant prediction, that of the training and that of the network as it is now,
+    which no dropout disturbs.
+
+    constant: see `constant_of_few`.
+    """
+    first, notes = 0.0 if settings.ema is None else settings.ema**settings.steps_done, dict[str, str]()
     if first > MANY:
-        _warn(settings, "ema", f"the network holds the mean of its parameters, {100 * first:.0f} % of which is still "
-                               f"the first ones: ema={settings.ema:g} is too slow for "
-                               f"{counted(settings.steps_done, 'step')}")
-    constant = _constant_loss_of(settings, data, trained_on(len(data), FEW_SAMPLES, chosen, data.weights))
+        notes["ema"] = (f"the network holds the mean of its parameters, {100 * first:.0f} % of which is still the "
+                        f"first ones: ema={settings.ema:g} is too slow for {counted(settings.steps_done, 'step')}")
     if not (constant and history) or history[-1] < constant - 0.1 * abs(constant):
-        return
+        return notes
     most = min(SAMPLES, max(FEW_SAMPLES, COPIED // data.x.array.shape[1]))
     rows = trained_on(len(data), most, chosen, data.weights)
     constant = _constant_loss_of(settings, data, rows)
     if not constant or history[-1] < constant - 0.02 * abs(constant):
-        return
+        return notes
     part = data.taken(rows)
     outputs, now = infer(settings.network, part.x, part.t, settings.loss, settings.threads, part.weights)
     if not now < constant - 1e-4 * abs(constant) and _is_stuck(history, steps, now - constant, abs(constant), outputs):
-        _warn(settings, "loss", f"after {counted(len(history), 'epoch')} the loss, {history[-1]:.4g}, is no better "
-                                f"than that of a constant prediction, {constant:.4g}")
+        notes["loss"] = (f"after {counted(len(history), 'epoch')} the loss, {history[-1]:.4g}, is no better than that "
+                         f"of a constant prediction, {constant:.4g}")
+    return notes
 
 
 def _is_stuck(history: list[float], steps: int, excess: float, constant: float, outputs: Array) -> bool:
@@ -127,6 +138,11 @@ def _largest(array: Array) -> float:
 def _sizes(array: Array) -> Array:
     """Of the largest number of each column."""
     return np.asarray(np.maximum(array.max(0).astype(np.float64), -array.min(0).astype(np.float64)))
+
+
+def constant_of_few(settings: Settings, data: Data, chosen: Array | None) -> float | None:
+    """The loss of the best constant prediction for some of the samples; None for losses for which it is not known."""
+    return _constant_loss_of(settings, data, trained_on(len(data), FEW_SAMPLES, chosen, data.weights))
 
 
 def _constant_loss_of(settings: Settings, data: Data, rows: Array | slice) -> float | None:

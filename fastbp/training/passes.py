@@ -53,8 +53,12 @@ class Pass:
 
     def shuffle(self) -> None:
         """Draw the order, which depends on the seed and the passes before alone."""
-        order = generator(ORDER, self.settings.seed, self.settings.epochs_done).permutation(self.n)
-        self.order = order if self.chosen is None else self.chosen[order]
+        self.order = self.order_of(self.settings.epochs_done)
+
+    def order_of(self, epoch: int) -> Array:
+        """The samples' numbers as they come after so many other passes."""
+        order = generator(ORDER, self.settings.seed, epoch).permutation(self.n)
+        return order if self.chosen is None else self.chosen[order]
 
     def slices(self, etas: Array, most_of: Callable[[int], int] = lambda left: left) -> Iterator[int]:
         """Make the steps that are left, a slice of time at a time; yields how many each slice made.

@@ -128,20 +128,26 @@ class Stepper:
 
     def make(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> int:
         """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
-        own, net, state, board = self.settings, self.settings.network, self.settings.state, self.board
-        rule, slip = self.rule(), self.workspace.slip
+        board = self.board
         if not team.is_awake(threads):  # they may wake on other cores, and what was known of their speeds is old
             board[:] = 0
+        with team.team((engine.run, engine.run_serial), threads, self.settings.threads, board) as (run, threads):
+            slip = self.ready(data, order, batch_size, etas, costs, threads)
+            made = run(slip.vector, threads)
+        if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
+            balance(board, threads)
+        return int(made)
+
+    def ready(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> Slip:
+        """The workspace's slip, for such a call on so many threads; the machine code that it needs is loaded now."""
+        own, net, state = self.settings, self.settings.network, self.settings.state
+        rule, slip = self.rule(), self.workspace.slip
         slip.point(theta=net.theta, gradient=self.scratch, state=state.rows, clock=state.clock, rule=rule,
                    etas=etas)
         slip.put(n_gradient=len(self.scratch), n_state=len(state.rows))
         slip.put_data(data.x.samples, data.t.samples, data.weights, order, len(order))
         slip.put_loss(own.loss.rule(net.dtype.name))
-        with team.team((engine.run, engine.run_serial), threads, own.threads, board) as (run, threads):
-            slip.put_work(call.TRAIN, batch_size, self.plan(batch_size, threads), costs)
-            slip.put_threads(board, threads)
-            slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN))
-            made = run(slip.vector, threads)
-        if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
-            balance(board, threads)
-        return int(made)
+        slip.put_work(call.TRAIN, batch_size, self.plan(batch_size, threads), costs)
+        slip.put_threads(self.board, threads)
+        slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN))
+        return slip

@@ -152,7 +152,7 @@ class Trainer(Settings):
         self.alone, self.stepper = Alone(), Stepper(self)
 
     @contextlib.contextmanager
-    def _training(self) -> Iterator[None]:
+    def reserved(self) -> Iterator[None]:
         """In this block no other thread trains with this trainer, or another on its network. After it the network holds
         the mean of the parameters, if there is one, or within a fit, in a callback, what it held before."""
         mine, of_network, me, own = self.alone, self.network.alone, threading.get_ident(), self.__dict__
@@ -259,9 +259,8 @@ class Trainer(Settings):
         validation = Validation(self, held_out, metrics)
         fit = self._new_fit(epochs, validation)
         warn_of_scales(self, data, chosen, names.feature_names)
-        with self._training():
-            source = loop.Arrays(Pass(self.stepper, data, chosen), fit, watchers, validation.arrays,
-                                 lambda: self._learn_meaning(data, names))
+        with self.reserved():
+            source = self.source_of(data, chosen, names, fit, watchers, validation)
             loop.run(self, source, fit, validation, progress)
         warn_of_no_learning(self, fit.history.loss, fit.step, data, chosen)
         return fit.history
@@ -272,11 +271,17 @@ class Trainer(Settings):
         if stratify and share is None:
             raise ValueError("stratify=True belongs to validation_fraction")
         if share is None:
-            return data, None, self._validation(given, names)
+            return data, None, self.validation_of(given, names)
         if given is not None:
             raise ValueError("give validation_data or validation_fraction, not both")
         chosen, kept = split(len(data), data.t.labels, share, stratify, self.seed)
         return data, chosen, data.taken(kept).with_some_weight("validation ")
+
+    def source_of(self, data: Data, chosen: Array | None, names: Names, fit: Fit, watchers: list[Callback],
+                  validation: Validation) -> loop.Arrays:
+        """What `loop.run` goes through for a fit on these samples; in a block of `reserved`."""
+        return loop.Arrays(Pass(self.stepper, data, chosen), fit, watchers, validation.arrays,
+                           lambda: self._learn_meaning(data, names))
 
     def _learn_meaning(self, data: Data, names: Names) -> None:
         """The network is to predict what it is trained on."""
@@ -296,7 +301,7 @@ class Trainer(Settings):
         calls.check_one_end(watchers, self.ema)
         return calls.in_order(watchers)
 
-    def _validation(self, given: Sequence[npt.ArrayLike] | None, names: Names) -> Data | None:
+    def validation_of(self, given: Sequence[npt.ArrayLike] | None, names: Names) -> Data | None:
         """What to validate with; what does not fit is refused now."""
         if given is None:
             return None
@@ -352,7 +357,7 @@ class Trainer(Settings):
                              "partial_fit make mini-batches of them")
         if data.is_idle:
             return math.nan
-        with self._training():
+        with self.reserved():
             self._learn_meaning(data, names)
             self.state.hold_mean(False, self.frozen)
             return one_step(self.stepper, data)
@@ -385,7 +390,7 @@ class Trainer(Settings):
 
     def go_once(self, data: Data, names: Names) -> float:
         """`partial_fit` of what has been checked."""
-        with self._training():
+        with self.reserved():
             self._learn_meaning(data, names)
             return go_once(self.stepper, data)[0].cost
 
@@ -430,11 +435,11 @@ class Trainer(Settings):
         if any(isinstance(callback, calls.Checkpoint) for callback in watchers):
             raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")
         names = Names(self.network, learning=True)
-        validation = Validation(self, self._validation(validation_data, names), metrics)
+        validation = Validation(self, self.validation_of(validation_data, names), metrics)
         fit = self._new_fit(epochs, validation)
         source = loop.Batches(self.stepper, lambda: read_ahead(batches, functools.partial(self._check_batch, names)),
                               lambda data: self._learn_meaning(data, names), fit, watchers)
-        with self._training():
+        with self.reserved():
             loop.run(self, source, fit, validation)
         return fit.history
 

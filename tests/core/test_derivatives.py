@@ -30,7 +30,8 @@ from fastbp.core import reference
 from fastbp.core.activations import ACTIVATIONS
 from fastbp.core.costs import COSTS, CUSTOM
 from fastbp.core.equations import LEAST_AT_ONCE
-from fastbp.network import CAPACITY, HIDDEN_ACTIVATIONS, check_loss
+from fastbp.inference import CAPACITY
+from fastbp.network import HIDDEN_ACTIVATIONS, check_loss
 
 PAIRS = [(loss, output) for loss, output, _ in test_equations.PAIRS] + [
     ("mean_absolute", "softplus"), ("cosine", "softmax"), ("cosine", "tanh"), ("huber", "selu")]

@@ -1,0 +1,52 @@
+"""Many networks in one compiled call: each thread takes one after the other, and makes steps of it alone.
+
+A network that several threads share costs them a wait at each stage; one to a thread costs none, and the bits are the
+same. What a thread does for a network is `engine.one_thread`, by the network's own slip.
+"""
+
+from __future__ import annotations
+
+from numba import prange
+
+from fastbp.core import compiler
+from fastbp.core.call import ADDRESS, CLOCK, SLOTS, START
+from fastbp.core.engine import clear_board
+from fastbp.core.simd.memory import pointer_from
+from fastbp.core.threads.board import take
+
+ORDER, N_ORDER, N_SAMPLES, ETAS, STEP_COSTS, N_STEPS = (SLOTS[name] for name in (
+    "order", "n_order", "n_samples", "etas", "step_costs", "n_steps"))
+
+# A network's row: the address of its slip, and the rows of its calls, from the first up to the end. The row of a call:
+# where the samples' order, rates and costs of its steps are, samples and steps; then, how many steps it made.
+NETWORK_FIELDS, CALL_FIELDS = 3, 6
+
+
+def _run_many(networks, calls, board, threads):
+    """Make the calls of each network, up to the first that stops before its last step, see `engine.run`.
+
+    networks (n, 3), calls (m, 6): see above; the last column of calls is written. board (n · SLOT,): zeros.
+    """
+    for _ in prange(threads):
+        for i in range(len(networks)):
+            if take(board, i, 1):
+                one_network(networks, calls, i)
+
+
+@compiler.inlined
+def one_network(networks, calls, i):
+    """The calls of network `i`, one after the other."""
+    slip = pointer_from(networks[i, 0], networks[i, 0])
+    clock = pointer_from(slip[CLOCK], networks[i, 0])
+    for c in range(networks[i, 1], networks[i, 2]):
+        slip[ORDER], slip[ETAS], slip[STEP_COSTS] = calls[c, 0], calls[c, 1], calls[c, 2]
+        slip[N_ORDER] = slip[N_SAMPLES] = calls[c, 3]
+        slip[N_STEPS], slip[START] = calls[c, 4], clock[0]
+        clear_board(slip)
+        compiler.call(slip[ADDRESS], (slip, 0))
+        calls[c, 5] = clock[0] - slip[START]
+        if calls[c, 5] < calls[c, 4]:
+            break
+
+
+run, run_serial = compiler.twins(_run_many)
