@@ -25,11 +25,12 @@ from fastbp.core.derivatives import (
 from fastbp.core.plan import scratch_size
 from fastbp.core.samples import NO_SAMPLES, describe
 from fastbp.core.threads import team
+from fastbp.frames import not_finite
 from fastbp.inference import CAPACITY, NO_ORDER, NO_WEIGHTS, choose_threads
 from fastbp.inputs import Inputs, as_data, as_inputs
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network
-from fastbp.workspace import Array, aligned
+from fastbp.workspace import Array, aligned, room_for
 
 
 def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None = None, loss: str | Loss | None = None,
@@ -113,11 +114,7 @@ def per_sample_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, l
     """
     check_network(network)
     x, t, of = _costs(network, X, y, loss)
-    shape = len(x), network.n_parameters
-    if out is None:
-        out = np.empty(shape, network.dtype)
-    elif not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == network.dtype and out.flags.carray):
-        raise ValueError(f"out must be a contiguous, writeable array of shape {shape} of {network.dtype}")
+    out = room_for(out, (len(x), network.n_parameters), network.dtype)
     _compute(network, SAMPLE_GRADIENTS, x, t, of, threads, outputs=out)
     return out
 
@@ -293,8 +290,7 @@ def _numbers(name: str, values: npt.ArrayLike, shape: tuple[int, ...], network: 
         array: Array = np.ascontiguousarray(given, network.dtype)
     if not np.isfinite(array).all():
         at = np.unravel_index(int(np.argmin(np.isfinite(array))), shape)
-        raise ValueError(f"{name}[{', '.join(map(str, at))}] is {given[at]}; every number must be finite and at most "
-                         f"{np.finfo(network.dtype).max:.4g}, the largest {network.dtype}")
+        raise not_finite(f"{name}[{', '.join(map(str, at))}]", given[at], network.dtype)
     return array
 
 

@@ -286,7 +286,7 @@ def _of_eta(trainer: Trainer, what: str, before: float, after: float, factor: fl
 def _trial(trainer: Trainer) -> Trainer:
     """A copy, whose network holds the parameters that are trained and not their mean."""
     trial = copy.deepcopy(trainer)
-    trial.state.hold_mean(False)
+    trial.hold_mean(False)
     return trial
 
 
@@ -297,7 +297,7 @@ def _loss_after(trainer: Trainer, eta: float, few: tuple[Inputs, Targets], shown
     try:
         while trial.steps_done < end:
             trial.go_once(Data(*few, NO_WEIGHTS), Names(trial.network))
-            trial.state.hold_mean(False)
+            trial.hold_mean(False)
     except DivergenceError:
         return math.inf
     return infer(trial.network, *shown, trial.loss, trial.threads)[1]

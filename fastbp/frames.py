@@ -151,8 +151,13 @@ def check_finite(array: Array, dtype: np.dtype[Any], name: str, columns: tuple[A
             if columns is not None and np.isnan(value):
                 raise _missing(name, columns[j], int(np.isnan(array[:, j]).sum()), given)
             where = f"{name}[{i}, {j}]" if columns is None else f"{name}: row {i} of column {columns[j]!r}"
-            raise ValueError(f"{where} is {value}; every number must be finite and at most {limit:.4g}, the largest "
-                             f"{dtype}")
+            raise not_finite(where, value, dtype)
+
+
+def not_finite(where: str, value: Any, dtype: np.dtype[Any]) -> ValueError:
+    """The error that says that a number is not one that a `dtype` can hold."""
+    return ValueError(f"{where} is {value}; every number must be finite and at most {np.finfo(dtype).max:.4g}, the "
+                      f"largest {dtype}")
 
 
 def _missing(name: str, label: Any, count: int, given: Any = None, where: str = "") -> ValueError:

@@ -16,7 +16,7 @@ from fastbp.inference import CAPACITY, NO_SETTINGS, choose_threads, go_through
 from fastbp.inputs import as_data
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network
-from fastbp.workspace import Array, aligned
+from fastbp.workspace import Array, aligned, room_for
 
 
 def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss | None = None,
@@ -62,12 +62,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     """
     check_network(network)
     loss = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
-    if out is None:
-        out = np.empty(network.n_parameters, network.dtype)
-    elif not (isinstance(out, np.ndarray) and out.shape == network.theta.shape and out.dtype == network.dtype
-              and out.flags.carray):
-        raise ValueError(f"out must be a contiguous, writeable array of {network.n_parameters} numbers of "
-                         f"{network.dtype}")
+    out = room_for(out, (network.n_parameters,), network.dtype)
     cost = math.nan
     if threads is None and sample_weight is None:
         cost = _of_few(network, X, y, loss, out)

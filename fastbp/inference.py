@@ -15,7 +15,7 @@ from fastbp.core import build, doors, engine
 from fastbp.core.call import INFER, Slip
 from fastbp.core.costs import NO_LOSS
 from fastbp.core.plan import plan_for
-from fastbp.core.samples import NO_SAMPLES, Samples, address_of_array
+from fastbp.core.samples import Samples, address_of_array
 from fastbp.core.threads import processors, team
 from fastbp.core.threads.pace import pace_of
 from fastbp.inputs import Inputs, Targets
@@ -67,6 +67,8 @@ class Choice:
         self.threads, self.untimed = 1, 0
 
     def next(self) -> int:
+        if self.threads > 1 and not team.is_awake(self.threads):
+            self.untimed = 0  # to wake them costs time, too
         if self.untimed == 0:
             _, self.threads = self.pace.next_slice(1)
         return self.threads
@@ -84,50 +86,43 @@ class Choice:
 def outputs_of(network: Served, x: Samples, n: int, threads: int | None, outputs: Array) -> bool:
     """Write the outputs (n, n_out) of samples where they lie; returns whether their numbers are all finite: the outputs
     of those that are not mean nothing."""
-    where = x.address, x.row, x.column, x.kind, n, address_of_array(outputs)
+    where = (*x, n, address_of_array(outputs))
     choice = _choice(network, n) if threads is None else None
     wanted = threads or (choice.next() if choice else 1)
     started, used = time.perf_counter(), 1
     workspace = network.take_workspace(min(n, CAPACITY))
     if wanted > 1:
-        cost, used = _by_several(network, workspace, where, x.scale, wanted)
+        cost, used = _by_several(network, workspace, where, wanted)
     if used == 1:
-        slip = workspace.alone or slip_for_one(network, workspace)
+        slip = workspace.few.get(1) or bound(network, workspace, 1)
         slip.make_room(-(-n // workspace.capacity))
-        cost = doors.infer(slip.scaled(x.scale).vector, *where)
+        cost = doors.infer(slip.vector, *where)
     network.give_back(workspace)
     if choice and used == wanted:
         choice.took(started)
     return cost == 0
 
 
-def _by_several(network: Served, workspace: Workspace, where: tuple[int, ...], scale: float,
-                threads: int) -> tuple[float, int]:
+def _by_several(network: Served, workspace: Workspace, where: tuple[Any, ...], threads: int) -> tuple[float, int]:
     """The cost, see doors.cost, and by how many threads; by one nothing is done: more are not safe now."""
     with team.team((engine.run, None), threads, board=workspace.board(threads)) as (run, threads):
         if run is None:
             return math.nan, 1
         n = where[-2]
-        slip = workspace.several.get(threads) or _slip(network, workspace, threads)
+        slip = workspace.few.get(threads) or bound(network, workspace, threads)
         slip.put_stages(plan_for(network.layer_sizes, min(n, workspace.capacity), INFER, threads, errors=False))
         slip.make_room(-(-n // workspace.capacity))
-        doors.place(slip.scaled(scale).vector, *where)
+        doors.place(slip.vector, *where)
         run(slip.vector, threads)
         return doors.cost(slip.vector), threads
 
 
-def slip_for_one(network: Served, workspace: Workspace) -> Slip:
-    """One bound for inference by one thread, which the workspace keeps."""
-    workspace.alone = _slip(network, workspace, 1)
-    return workspace.alone
-
-
-def _slip(network: Served, workspace: Workspace, threads: int) -> Slip:
-    """One bound for inference by so many threads, which the workspace keeps."""
+def bound(network: Served, workspace: Workspace, threads: int) -> Slip:
+    """A slip for inference by so many threads, which the workspace keeps."""
     plan = plan_for(network.layer_sizes, workspace.capacity, INFER, threads, errors=False)
     slip = workspace.bind(network.theta, np.zeros(1, np.int64), NO_LOSS, NO_SETTINGS, INFER, plan)
     slip.put_threads(workspace.board(threads), threads)
-    workspace.several[threads] = slip
+    workspace.few[threads] = slip
     return slip
 
 
@@ -146,13 +141,10 @@ def _choice(network: Served, n: int) -> Choice | None:
     return network.choices[size]
 
 
-def infer(network: Served, x: Inputs, t: Targets | None, loss: Loss | None, threads: int | None,
+def infer(network: Served, x: Inputs, t: Targets, loss: Loss, threads: int | None,
           weights: Array = NO_WEIGHTS) -> tuple[Array, float]:
-    """Outputs (n, n_out) and, with targets, the mean cost, of inputs already checked."""
+    """Outputs (n, n_out) and the mean cost of inputs already checked."""
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
-    if t is None:
-        outputs_of(network, x.samples, len(x), threads, outputs)
-        return outputs, 0.0
     threads = choose_threads(threads, len(x) * network.n_parameters)
     workspace = network.take_workspace(min(len(x), CAPACITY))
     workspace.slip.point(outputs=outputs)
@@ -161,19 +153,18 @@ def infer(network: Served, x: Inputs, t: Targets | None, loss: Loss | None, thre
     return outputs, cost
 
 
-def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets | None, loss: Loss | None,
-                weights: Array, purpose: int, threads: int) -> float:
+def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets, loss: Loss, weights: Array, purpose: int,
+               threads: int) -> float:
     """The compiled steps that change no parameter, by a workspace whose slip points at where outputs or the gradient
     are to go; returns the mean cost."""
     steps, batch_size, slip = -(-len(x) // workspace.capacity), workspace.capacity, workspace.slip
     costs = np.full(steps, np.nan)
     board = workspace.board(threads)
     slip.point(theta=network.theta, clock=workspace.clock)
-    slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
-    slip.put_loss(loss.rule(network.dtype.name) if loss else NO_LOSS)
+    slip.put_data(x.samples, t.samples, weights, NO_ORDER, len(x))
+    slip.put_loss(loss.rule(network.dtype.name))
     with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
-        plan = plan_for(network.layer_sizes, batch_size, purpose, threads, errors=t is not None)
-        slip.put_work(purpose, batch_size, plan, costs)
+        slip.put_work(purpose, batch_size, plan_for(network.layer_sizes, batch_size, purpose, threads), costs)
         slip.put_threads(board, threads)
         slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose))
         run(slip.vector, threads)

@@ -19,12 +19,12 @@ from fastbp.checks import counted, known_as, level_of_caller, one_of, positive, 
 from fastbp.core import activations, doors
 from fastbp.core.samples import KINDS, Samples, address_of_array
 from fastbp.files import read_tensors, write_tensors
-from fastbp.inference import CAPACITY, MOST_THREADS, WORTH_TRYING, Choice, outputs_of, slip_for_one
+from fastbp.inference import CAPACITY, MOST_THREADS, WORTH_TRYING, Choice, bound, outputs_of
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import as_inputs, decide, of_each_class, several_decisions
 from fastbp.names import as_classes, as_feature_names, as_target_names, classifies, listed
 from fastbp.randomness import WEIGHTS, generator
-from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
+from fastbp.workspace import Array, Workspace, aligned, parameter_offsets, room_for
 
 MOST_SAMPLES = 1 << 40  # in flight: beyond, sizes in bytes are no machine's
 FORMAT, FIRST_FORMAT = "fastbp-network-2", "fastbp-network-1"
@@ -287,7 +287,7 @@ class Network:
                 outputs = self.forward(X[np.newaxis], threads, out=None if out is None else np.atleast_2d(out))
                 return outputs[0] if out is None else out
             if threads is None and self._takes_short_way(X):
-                outputs = self._outputs(len(X), out)
+                outputs = self._room(len(X), out)
                 if self._forward_few(X, outputs):
                     return outputs
         return self._forward_any(X, threads, out)
@@ -300,7 +300,7 @@ class Network:
     def _forward_few(self, X: Array, outputs: Array) -> bool:
         """By one thread, in one compiled call; returns whether X is finite."""
         workspace = self.take_workspace(len(X))
-        slip = workspace.alone or slip_for_one(self, workspace)
+        slip = workspace.few.get(1) or bound(self, workspace, 1)
         cost: float = doors.forward(slip.vector, X, outputs, self._input_scale)
         self.give_back(workspace)
         return cost == 0
@@ -312,22 +312,17 @@ class Network:
         samples = _as_it_lies(X, self)
         if samples is not None:
             n = len(X)  # type: ignore[arg-type]
-            outputs = self._outputs(n, out)
+            outputs = self._room(n, out)
             if outputs_of(self, samples, n, threads, outputs):
                 return outputs
         x = as_inputs(X, self)
-        outputs = self._outputs(len(x), out)
+        outputs = self._room(len(x), out)
         outputs_of(self, x.samples, len(x), threads, outputs)
         return outputs
 
-    def _outputs(self, n: int, out: Array | None) -> Array:
+    def _room(self, n: int, out: Array | None) -> Array:
         """Where the outputs of n samples go."""
-        shape = n, self.layer_sizes[-1]
-        if out is None:
-            return np.empty(shape, self.dtype)
-        if not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == self.dtype and out.flags.carray):
-            raise ValueError(f"out must be a contiguous, writeable array of shape {shape} and type {self.dtype}")
-        return out
+        return room_for(out, (n, self.layer_sizes[-1]), self.dtype)
 
     def take_workspace(self, rows: int) -> Workspace:
         """One for at least so many samples, an idle one if it can be, which nobody else uses until `give_back`."""

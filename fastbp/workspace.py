@@ -27,6 +27,16 @@ def aligned(n: int, dtype: npt.DTypeLike) -> Array:
     return memory[start : start + n * size].view(dtype)
 
 
+def room_for(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Where a caller wants numbers of this shape: `out`, if it is made for them, or a new array where it is None."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == dtype and out.flags.carray):
+        what = f"{shape[0]} numbers" if len(shape) == 1 else f"shape {shape}"
+        raise ValueError(f"out must be a contiguous, writeable array of {what} of {dtype}")
+    return out
+
+
 def parameter_offsets(layer_sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Where W[l] and b[l] of each layer start in theta, and last, as (end, end), how long theta is."""
     offsets, at = [], 0
@@ -68,8 +78,8 @@ class Workspace:
         Each sample's cost.
     slip : fastbp.core.call.Slip
         Of calls that work in these buffers; `clock` and `board` are for those that change no parameter.
-    few, alone, several : dict, Slip, dict
-        Slips of the doors (see fastbp.core.doors): by what they are for; of inference by one thread, by how many.
+    few : dict
+        Slips of the doors (see fastbp.core.doors): of a gradient, by its loss; of inference, by how many threads.
 
     Examples
     --------
@@ -96,10 +106,8 @@ class Workspace:
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)
         self.costs = np.zeros(capacity)
         self.slip = self.new_slip()
-        self.clock, self._board = np.zeros(1, np.int64), np.zeros(board_size(1), np.int64)
+        self.clock, self._boards = np.zeros(1, np.int64), dict[int, Array]()
         self.few: dict[Any, Slip] = {}
-        self.alone: Slip | None = None
-        self.several: dict[int, Slip] = {}
         self.a = [self._rows(0, INPUT, LD_INPUT, N_IN)]
         self.a += [self._rows(l, A) for l in range(len(self.layers))]
         self.z = [self._rows(l, Z) for l in range(len(self.layers))]
@@ -114,9 +122,9 @@ class Workspace:
 
     def board(self, threads: int) -> Array:
         """A board for so many threads."""
-        if len(self._board) != board_size(threads):
-            self._board = np.zeros(board_size(threads), np.int64)
-        return self._board
+        if threads not in self._boards:
+            self._boards[threads] = np.zeros(board_size(threads), np.int64)
+        return self._boards[threads]
 
     def bind(self, theta: Array, clock: Array, loss: Cost, rule: Array, purpose: int, plan: Plan) -> Slip:
         """A slip for calls of fastbp.core.doors by one thread; the machine code that they need is loaded now.

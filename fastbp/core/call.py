@@ -111,11 +111,6 @@ class Slip:
         for name, number in numbers.items():
             self.vector[SLOTS[name]] = number
 
-    def scaled(self, scale: float) -> Slip:
-        """Itself, by which samples are multiplied with `scale`."""
-        self._reals[SLOTS["x"] + 4] = scale
-        return self
-
     def make_room(self, steps: int) -> None:
         """Have a place for the cost of each of so many steps at least."""
         if len(self._held["step_costs"]) < steps:
@@ -131,15 +126,15 @@ class Slip:
 
     def put_work(self, purpose: int, batch_size: int, plan: Any, step_costs: Any) -> None:
         """Write what is to be done, by a Plan, and where the cost of each step goes."""
-        self.point(plan=plan.table, step_costs=step_costs)
-        self.put(purpose=purpose, batch_size=batch_size, piece=plan.piece, n_stages=len(plan.table),
-                 n_last=plan.n_last, n_steps=len(step_costs))
+        self.put_stages(plan)
+        self.point(step_costs=step_costs)
+        self.put(purpose=purpose, batch_size=batch_size, piece=plan.piece, n_steps=len(step_costs))
 
     def put_stages(self, plan: Any) -> None:
-        """Write what is to be done, where the rest of the work stays what it is."""
-        if self._held["plan"] is not plan.table:
+        """Write the stages of a Plan."""
+        if self._held.get("plan") is not plan.table:
             self.point(plan=plan.table)
-            self.put(n_stages=len(plan.table))
+            self.put(n_stages=len(plan.table), n_last=plan.n_last)
 
     def put_threads(self, board: Any, threads: int) -> None:
         """Write where so many threads have their board, which may be for more."""

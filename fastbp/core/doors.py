@@ -12,7 +12,7 @@ from fastbp.core import compiler
 from fastbp.core.call import ADDRESS, CLOCK, SLOTS, START
 from fastbp.core.costs import ANY, DISTRIBUTION, NOT_NEGATIVE
 from fastbp.core.engine import clear_board
-from fastbp.core.samples import FLOAT32, FLOAT64, LABELS
+from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, are_finite
 from fastbp.core.simd.memory import address_of, at, pointer_from
 
 X, T, N_SAMPLES, N_STEPS, BATCH_SIZE, PIECE, CAPACITY, OUTPUTS, COSTS = (SLOTS[name] for name in (
@@ -24,31 +24,33 @@ def put_rows(slip, slot, rows, scale):
     """Samples or targets (n, columns), contiguous, into their slots."""
     slip[slot], slip[slot + 1], slip[slot + 2] = address_of(rows), rows.shape[1] * rows.itemsize, 1
     slip[slot + 3] = FLOAT32 if rows.itemsize == 4 else FLOAT64
+    put_scale(slip, slot, scale)
+
+
+@compiler.inlined
+def put_scale(slip, slot, scale):
     pointer_from(address_of(slip) + 8 * (slot + 4), 0.0)[0] = scale
 
 
 @compiler.inlined
-def are_finite(rows):
-    finite = True
-    for i in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
-            finite &= math.isfinite(rows[i, j])
-    return finite
+def all_finite(rows):
+    return are_finite(pointer_from(address_of(rows), rows[0, 0]), rows.size)
 
 
 @compiler.inlined
 def go(slip):
-    """What one thread does of a call."""
+    """What one thread does of a call; slip: a pointer."""
     slip[START] = pointer_from(slip[CLOCK], slip[0])[0]
     clear_board(slip)
-    compiler.call(slip[ADDRESS], (at(slip, 0), 0))
+    compiler.call(slip[ADDRESS], (slip, 0))
 
 
 @compiler.inlined
 def go_once(slip, n):
     """One step for `n` samples; returns their mean cost."""
     slip[N_SAMPLES] = slip[BATCH_SIZE] = slip[PIECE] = n
-    go(slip)
+    slip[N_STEPS] = 1  # the slip may have gone through more samples before
+    go(at(slip, 0))
     return pointer_from(slip[COSTS], 0.0)[0]
 
 
@@ -60,47 +62,37 @@ def forward(slip, samples, outputs, scale):
     return go_once(slip, len(samples))
 
 
-@compiler.inlined
-def put_samples(slip, address, row, column, kind, n, outputs):
+@compiler.serial
+def place(slip, address, row, column, kind, scale, n, outputs):
     """Where `n` samples are (see core.samples), in steps of as many as there are buffers for, and their outputs go."""
     slip[X], slip[X + 1], slip[X + 2], slip[X + 3] = address, row, column, kind
+    put_scale(slip, X, scale)
     slip[N_SAMPLES], slip[OUTPUTS] = n, outputs
     slip[BATCH_SIZE] = slip[PIECE] = min(n, slip[CAPACITY])
     slip[N_STEPS] = (n + slip[PIECE] - 1) // slip[PIECE]
 
 
 @compiler.serial
-def place(slip, address, row, column, kind, n, outputs):
-    """Before `run` for some samples."""
-    put_samples(slip, address, row, column, kind, n, outputs)
-
-
-@compiler.serial
-def infer(slip, address, row, column, kind, n, outputs):
-    """Outputs (n, n_out) of samples, by one thread; returns their `cost`."""
-    put_samples(slip, address, row, column, kind, n, outputs)
-    go(slip)
-    return total(slip)
-
-
-@compiler.serial
 def cost(slip):
     """The sum of the mean costs of all steps; of inference 0, or NaN where a number of a sample is not finite."""
-    return total(slip)
-
-
-@compiler.inlined
-def total(slip):
-    costs, all_of_it = pointer_from(slip[COSTS], 0.0), 0.0
+    costs, total = pointer_from(slip[COSTS], 0.0), 0.0
     for i in range(slip[N_STEPS]):
-        all_of_it += costs[i]
-    return all_of_it
+        total += costs[i]
+    return total
+
+
+@compiler.serial
+def infer(slip, address, row, column, kind, scale, n, outputs):
+    """Outputs (n, n_out) of samples, by one thread; returns their `cost`."""
+    place(slip, address, row, column, kind, scale, n, outputs)
+    go(at(slip, 0))
+    return cost(slip)
 
 
 @compiler.serial
 def with_labels(slip, samples, labels, scale, n_classes):
     """The call's work for samples (n, n_in) and int64 labels (n,); returns the mean cost."""
-    good = are_finite(samples)
+    good = all_finite(samples)
     for i in range(len(labels)):
         good &= 0 <= labels[i] < n_classes
     if not good:
@@ -113,7 +105,7 @@ def with_labels(slip, samples, labels, scale, n_classes):
 @compiler.serial
 def with_rows(slip, samples, targets, scale, must_be):
     """The call's work for samples (n, n_in) and targets (n, n_out); returns the mean cost."""
-    good = are_finite(samples) and are_finite(targets)
+    good = all_finite(samples) and all_finite(targets)
     if must_be != ANY:
         good &= are_in_range(targets, must_be)
     if not good:

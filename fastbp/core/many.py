@@ -9,8 +9,8 @@ from __future__ import annotations
 from numba import prange
 
 from fastbp.core import compiler
-from fastbp.core.call import ADDRESS, CLOCK, SLOTS, START
-from fastbp.core.engine import clear_board
+from fastbp.core.call import CLOCK, SLOTS, START
+from fastbp.core.doors import go
 from fastbp.core.simd.memory import pointer_from
 from fastbp.core.threads.board import take
 
@@ -41,9 +41,8 @@ def one_network(networks, calls, i):
     for c in range(networks[i, 1], networks[i, 2]):
         slip[ORDER], slip[ETAS], slip[STEP_COSTS] = calls[c, 0], calls[c, 1], calls[c, 2]
         slip[N_ORDER] = slip[N_SAMPLES] = calls[c, 3]
-        slip[N_STEPS], slip[START] = calls[c, 4], clock[0]
-        clear_board(slip)
-        compiler.call(slip[ADDRESS], (slip, 0))
+        slip[N_STEPS] = calls[c, 4]
+        go(slip)
         calls[c, 5] = clock[0] - slip[START]
         if calls[c, 5] < calls[c, 4]:
             break

@@ -189,9 +189,9 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
         source.begin()
         with source.bar(progress):
             while fit.epoch < fit.epochs and not fit.history.stopped:
-                settings.state.hold_mean(False, settings.frozen)
+                settings.hold_mean(False)
                 note(fit, *source.epoch())
-                settings.state.hold_mean(True)
+                settings.hold_mean(True)
                 validation.measure(fit.history)
                 source.call_after_epoch()
     except KeyboardInterrupt:
@@ -213,5 +213,5 @@ def end(settings: Settings, source: Source, fit: Fit) -> None:
     with compiler.uninterrupted():  # by a second Ctrl-C
         source.end()
         settings.history = joined(settings.history, fit.history)
-        settings.state.hold_mean(True)
+        settings.hold_mean(True)
         calls.end(source.watchers, fit)

@@ -281,7 +281,7 @@ class Member:
 
     def begin(self) -> None:
         self.source.begin()
-        self.trainer.state.hold_mean(False, self.trainer.frozen)
+        self.trainer.hold_mean(False)
         self._keep()
 
     def _keep(self) -> None:
@@ -292,7 +292,7 @@ class Member:
     def undo(self) -> None:
         """Go back to the last copy: what came after it has left numbers that are not finite."""
         once, fit, kept, history = self.once, self.fit, self.kept, self.fit.history
-        self.trainer.state.hold_mean(False, self.trainer.frozen)
+        self.trainer.hold_mean(False)
         self.trainer.stepper.guard.restore()
         self.trainer.state.epochs_done -= fit.epoch - kept.epoch
         fit.epoch, fit.step, once.at, once.costs, self.seconds = kept
@@ -304,7 +304,7 @@ class Member:
     def plan(self, most: int, factors: Factors) -> int:
         """Prepare the next steps, up to `most`; returns how many."""
         trainer, once, fit = self.trainer, self.once, self.fit
-        trainer.state.hold_mean(False, trainer.frozen)
+        trainer.hold_mean(False)
         self.parts, at, done, left = [], once.at, fit.step - once.at, most
         for epoch in range(fit.epoch, fit.epochs if self.validation.data is None else fit.epoch + 1):
             order = once.order if at else once.order_of(trainer.epochs_done + epoch - fit.epoch)
@@ -357,7 +357,7 @@ class Member:
     def validate(self) -> None:
         """After a slice that ends with an epoch, if there is anything to validate with."""
         if self.is_validated:
-            self.trainer.state.hold_mean(True)
+            self.trainer.hold_mean(True)
             self.validation.measure(self.fit.history)
 
     def go_alone(self) -> None:

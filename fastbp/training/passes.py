@@ -158,7 +158,7 @@ def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean
     """One pass through samples of a stream, without a schedule; how many steps it took. The network holds the
     parameters that are trained, not their mean, afterwards too."""
     once, settings = Pass(stepper, data, streamed=True), stepper.settings
-    settings.state.hold_mean(False, settings.frozen)
+    settings.hold_mean(False)
     once.shuffle()
     try:
         for _ in once.slices(settings.optimizer.eta * np.full(once.steps, eta_factor)):

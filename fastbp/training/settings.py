@@ -99,6 +99,10 @@ class Settings:
         else:
             self.changed(name in ("batch_size", "threads", "clip_norm", "optimizer") and not of_a_kind)
 
+    def hold_mean(self, mean: bool) -> None:
+        """See State.hold_mean."""
+        self.state.hold_mean(mean, self.frozen)
+
     def changed(self, room: bool) -> None:
         """A setting was assigned; room: it is one by which memory goes, and threads."""
 

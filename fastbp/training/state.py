@@ -55,7 +55,7 @@ class State:
         if self.clock[0] == 0 and self.kind.mean:
             self.rows[-1] = self.network.theta
 
-    def hold_mean(self, mean: bool, frozen: Sequence[int] = ()) -> None:
+    def hold_mean(self, mean: bool, frozen: Sequence[int]) -> None:
         """Have the network hold the mean of the parameters, if there is one, or the parameters themselves; those that
         somebody has put in the mean's place are both, as are those of layers that are frozen, which stay what they
         are."""

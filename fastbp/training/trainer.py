@@ -168,7 +168,7 @@ class Trainer(Settings):
             try:
                 yield
             finally:
-                self.state.hold_mean(held)
+                self.hold_mean(held)
         finally:
             mine.owner, of_network.owner, own["_is_training"] = before
             self.stepper.has_changed = True  # for a fit in whose callback this was
@@ -359,7 +359,7 @@ class Trainer(Settings):
             return math.nan
         with self.reserved():
             self._learn_meaning(data, names)
-            self.state.hold_mean(False, self.frozen)
+            self.hold_mean(False)
             return one_step(self.stepper, data)
 
     def _step_few(self, X: Any, y: Any) -> float:

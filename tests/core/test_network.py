@@ -12,6 +12,7 @@ from rig import DTYPES, in_threads
 from safetensors.numpy import load_file, save_file
 
 from fastbp import SGD, Adam, Network, Trainer, Workspace
+from fastbp.core.call import SLOTS
 from fastbp.inference import CAPACITY
 
 try:
@@ -936,6 +937,18 @@ def test_every_way_to_the_same_outputs(n, kind, threads):
         assert net.forward(x, threads, out=out) is out and out.tobytes() == outputs.tobytes()
         assert net.forward(np.asfortranarray(x)[:], threads).tobytes() == outputs.tobytes()
         assert net.forward(x, 3).tobytes() == outputs.tobytes()
+
+
+def test_few_samples_after_many_are_one_step():
+    """Both go by the slip that the network keeps."""
+    net, x = Network([5, 4, 3]), np.ones((3 * CAPACITY, 5), np.float32)
+    few = net.forward(x[:2])
+    for threads in (1, None):
+        assert net.forward(x, threads)[:2].tobytes() == few.tobytes()
+        assert net.forward(x[:2]).tobytes() == few.tobytes()
+        workspace = net.take_workspace(1)
+        assert workspace.few[1].vector[SLOTS["n_steps"]] == 1
+        net.give_back(workspace)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -416,7 +416,7 @@ def test_training_in_a_callback_beside_a_mean(nested):
     for ema in (None, 0.5):
         one = Trainer(Network([6, 8, 3], seed=1), optimizer=SGD(0.1), batch_size=10, ema=ema)
         one.fit(X, y, 2, callbacks=[Every(5, lambda fit, one=one: nested(one, X, y))])
-        one.state.hold_mean(False)
+        one.hold_mean(False)
         thetas.append(one.network.theta.copy())
     assert (thetas[0] == thetas[1]).all()
 
