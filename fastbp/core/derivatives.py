@@ -43,6 +43,7 @@ from fastbp.core.threads.board import done, even_share, take, wait
 # What a call is for, other numbers than those of the engine's calls. Into outputs, a row a sample: R{a[L]}; dE/dX; the
 # gradient with respect to theta; its norm, alone. Into gradient, summed over the samples: dW and db; R{dW} and R{db}.
 OUTPUT_TANGENTS, INPUT_GRADIENTS, SAMPLE_GRADIENTS, SAMPLE_NORMS, GRADIENT, GRADIENT_TANGENT = range(10, 16)
+GRADIENT_AND_INPUTS = 16  # both GRADIENT and INPUT_GRADIENTS
 NO_COST = NO_LOSS.code  # of a call whose targets are dE/da[L] themselves
 
 
@@ -100,7 +101,7 @@ def samples_part(call, batch, part):
             backward_tangent_block(call, tangent_of(call), l, lo, hi)
         else:
             backward_block(call, l, lo, hi, 0, layer_of(call, l).n_out, 0)
-    if call.purpose < GRADIENT:
+    if call.purpose < GRADIENT or call.purpose == GRADIENT_AND_INPUTS:
         results_block(call, batch.first, lo, hi)
 
 
@@ -189,7 +190,7 @@ def results_block(call, first, lo, hi):
     """Rows of outputs for samples lo..hi, by their delta: NaN if the cost is not finite. first: as above."""
     layer, n = layer_of(call, 0), call.n_parameters
     W, place = rows_of(call.theta, layer.w, layer.n_out, 0), first + lo
-    if call.purpose == INPUT_GRADIENTS:
+    if call.purpose == INPUT_GRADIENTS or call.purpose == GRADIENT_AND_INPUTS:
         n = layer.n_in
         product(rows_of(call.outputs, 0, n, place), rows_of(call.buffers, layer.delta, layer.ld, lo), transposed(W),
                 Shape(hi - lo, n, layer.n_out), repeated_zero(W), number(call.theta, call.x.scale), LOOK)
@@ -266,7 +267,7 @@ def gradient_part(call, batch, part, room):
 @compiler.block
 def rows_block(call, l, lo, hi, dW, samples):
     """As `weight_gradients_block`, which gives dW; or R{dW} and R{db}."""
-    if call.purpose == GRADIENT:
+    if call.purpose != GRADIENT_TANGENT:
         return weight_gradients_block(call, l, lo, hi, dW, samples)
     layer, one, n, first = layer_of(call, l), number(dW, 1), samples.n, samples.first
     n_out, to, tangent = layer.n_out, rows_of(dW, 0, layer.n_out, 0), tangent_of(call)

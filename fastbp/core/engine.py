@@ -243,7 +243,8 @@ def input_block(call, batch, lo, hi):
     layer, n_out = layer_of(call, 0), layer_of(call, call.n_layers - 1).n_out
     n_in, ld, first, row = layer.n_in, layer.ld_input, batch.first + lo, batch.row + lo
     rows, targets = ahead(call.buffers, layer.input + lo * ld), ahead(call.targets, lo * n_out)
-    gather(call, call.x, first, rows, hi - lo, n_in, ld)
+    if call.x.kind != NONE:
+        gather(call, call.x, first, rows, hi - lo, n_in, ld)
     if layer.noise > 0:
         add_noise(layer.key, row, layer.noise, rows, hi - lo, n_in, ld)
     drop_sent(call, 0, rows, row, 0, hi - lo, n_in)

@@ -81,17 +81,23 @@ class Stepper:
 
     def _bind(self) -> Slip:
         """A slip of steps with the settings as they are, in the memory of this stepper."""
-        own, net, state = self.settings, self.settings.network, self.settings.state
+        own, net = self.settings, self.settings.network
         rule, plan = self.rule(), self.plan(own.batch_size, 1)
         # Not with a mean of the parameters, which the network holds between steps; nor where threads may be worth it.
         alone = plan.piece if own.threads == 1 else (team.WORTH_THREADS - 1) // (3 * net.n_parameters)
-        self.most_few = 0 if state.kind.mean else min(plan.piece, alone)
+        self.most_few = 0 if own.state.kind.mean else min(plan.piece, alone)
         self._decides_each = several_decisions(net.layer_sizes[-1], net.activations[-1])
         self.prepare(max(1, self.most_few))
-        slip = self.workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), rule, call.TRAIN, plan)
-        slip.point(gradient=self.scratch, state=state.rows, rule=rule, etas=np.array([own.optimizer.eta]))
-        slip.put(n_gradient=len(self.scratch), n_state=len(state.rows))
-        self.few = slip  # when all is in it: Ctrl-C may come while machine code is loaded
+        # When all is in it: Ctrl-C may come while machine code is loaded.
+        self.few = self.bound(self.workspace, rule, plan, self.scratch)
+        return self.few
+
+    def bound(self, workspace: Workspace, rule: Array, plan: Plan, scratch: Array) -> Slip:
+        """A slip for steps by one thread in a workspace, with the settings as they are."""
+        own, net, state = self.settings, self.settings.network, self.settings.state
+        slip = workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), rule, call.TRAIN, plan)
+        slip.point(gradient=scratch, state=state.rows, rule=rule, etas=np.array([own.optimizer.eta]))
+        slip.put(n_gradient=len(scratch), n_state=len(state.rows))
         return slip
 
     def prepare(self, batch_size: int) -> None:

@@ -1,6 +1,6 @@
 """From Python functions to machine code: decorators, pieces, the cache. The one door to Numba's internals."""
 
-from fastbp.core.compiler.common import FLAGS, PLAIN, Made, declared, emit_call, out_of_line, uninterrupted
+from fastbp.core.compiler.common import DIGEST, FLAGS, PLAIN, Made, declared, emit_call, out_of_line, uninterrupted
 
 if PLAIN:
     from fastbp.core.compiler.plain import (
@@ -47,6 +47,6 @@ else:
     )
     from fastbp.core.compiler.numba import global_compiler_lock
 
-__all__ = ["FLAGS", "NO_ENTRY", "PLAIN", "Made", "apart", "beside", "block", "call", "declared", "emit_call", "fill",
-           "folder", "global_compiler_lock", "inlined", "inner", "is_cached", "is_filled", "link", "linking",
+__all__ = ["DIGEST", "FLAGS", "NO_ENTRY", "PLAIN", "Made", "apart", "beside", "block", "call", "declared", "emit_call",
+           "fill", "folder", "global_compiler_lock", "inlined", "inner", "is_cached", "is_filled", "link", "linking",
            "machine_code", "once", "out_of_line", "piece", "rare", "reserve", "serial", "twins", "uninterrupted"]

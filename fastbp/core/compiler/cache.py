@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fastbp.core.compiler.common import Made
+from fastbp.core.compiler.common import DIGEST, Made
 from fastbp.core.compiler.numba import FunctionCache, IndexDataCacheFile, NullCache, rtsys
 
 if sys.platform == "win32":
@@ -24,19 +24,6 @@ else:
     import fcntl
 
 LOG = logging.getLogger("fastbp")
-CORE = Path(__file__).parents[1]
-
-
-def _digest() -> str:
-    """Fingerprint of every source of the core: machine code compiled from other sources is never reused."""
-    total = hashlib.sha256()
-    for source in sorted(CORE.rglob("*.py")):
-        if source.name != "reference.py":
-            total.update(source.read_bytes())
-    return total.hexdigest()
-
-
-DIGEST = _digest()
 SEAL = hashlib.sha256().digest_size
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -20,6 +22,19 @@ if numba.config.DISABLE_JIT:
 FLAGS = dict(nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
 PLAIN = os.environ.get("FASTBP_PLAIN", "0") not in ("", "0")  # without Numba's internals, see plain.py
 Made = tuple[Any, tuple[Any, ...]]  # a function and the types of its arguments
+CORE = Path(__file__).parents[1]
+
+
+def _digest() -> str:
+    """Fingerprint of every source of the core: machine code compiled from other sources is never reused."""
+    total = hashlib.sha256()
+    for source in sorted(CORE.rglob("*.py")):
+        if source.name != "reference.py":
+            total.update(source.read_bytes())
+    return total.hexdigest()
+
+
+DIGEST = _digest()
 
 
 @contextlib.contextmanager

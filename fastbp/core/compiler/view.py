@@ -75,3 +75,12 @@ def seen_as(view: View) -> Any:
         return view(pointer), emit
 
     return see
+
+
+@intrinsic
+def slots_of_record(typing, record):
+    """A pointer to the slots of a record, which are then written by their numbers."""
+    def emit(context, builder, signature, arguments):
+        return arguments[0]
+
+    return types.CPointer(types.int64)(record), emit

@@ -1,0 +1,322 @@
+"""A network inside compiled code of one's own: in Numba's @njit functions, their prange and their cache.
+
+    import numpy as np
+    from numba import njit
+    from fastbp import Adam, Network, Trainer, compiled
+
+    @njit(cache=True)
+    def train(handle, X, y, steps):
+        cost = 0.0
+        for i in range(steps):
+            first = i * 32 % (len(X) - 31)
+            cost = compiled.step(handle, X[first : first + 32], y[first : first + 32])
+        return cost
+
+    trainer = Trainer(Network([4, 32, 16, 3], hidden="tanh"), optimizer=Adam(0.01))
+    handle = compiled.Handle(trainer)
+    cost = train(handle, X, y, 1000)
+    if handle.problem:
+        raise ValueError(handle.problem)
+
+Arrays may have any strides. Nothing is allocated, and nothing is raised: a function that is given what is not for the
+network does nothing, returns NaN or False, and leaves why in the handle. A handle works on one thread at a time; for a
+prange make one for each thread, or for each network, and give them together as Handles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fastbp.checks import whole_number
+from fastbp.core import build, compiler, handles
+from fastbp.core.call import ACCUMULATE, INFER, SLOTS, Slip
+from fastbp.core.costs import NO_LOSS
+from fastbp.core.derivatives import GRADIENT
+from fastbp.core.plan import LIMIT, NORMS, UPDATE, Plan, Stage, plan_for, scratch_size
+from fastbp.core.rules import CLIP_NORM
+from fastbp.core.samples import NO_SAMPLES
+from fastbp.core.threads.board import board_size
+from fastbp.inference import NO_ORDER, NO_SETTINGS, NO_WEIGHTS
+from fastbp.inputs import several_decisions
+from fastbp.losses import Loss
+from fastbp.names import classifies
+from fastbp.network import MOST_SAMPLES, Network, check_loss
+from fastbp.training.trainer import Trainer
+from fastbp.workspace import Array, aligned
+
+
+class Handle:
+    """What compiled code is given of a network, or of a trainer and its network.
+
+    Parameters
+    ----------
+    of : Trainer or Network
+        A trainer's handle makes steps with its settings as they are now, the optimizer's eta instead of a schedule, and
+        goes on from its state: steps here count in `trainer.steps_done`. A network's handle makes none.
+    batch_size : int, optional
+        The most samples of a call that goes backward, for which buffers are made; as the trainer's, else 128.
+    loss : str or one of fastbp.losses, optional
+        For a network, as of Trainer; None: the one that matches the output.
+
+    Attributes
+    ----------
+    problem : str or None
+        Why the last call did nothing; None where it did what it should.
+    address : int
+        Where the numbers of the handle are, which compiled functions take. The handle keeps all of them alive.
+
+    Raises
+    ------
+    TypeError
+        `of` is neither, or the handle is copied or pickled: it holds addresses of this process.
+    ValueError
+        The trainer keeps a mean of the parameters (ema), which only fit can hold apart from them.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> handle = compiled.Handle(Trainer(Network([2, 8, 1], output="identity", seed=0)))
+    >>> @njit
+    ... def learn_products(handle, X, steps):
+    ...     t, cost = np.empty((len(X), 1), np.float32), 0.0
+    ...     for _ in range(steps):
+    ...         t[:, 0] = X[:, 0] * X[:, 1]
+    ...         cost = compiled.step(handle, X, t)
+    ...     return cost
+    >>> X = np.random.default_rng(0).normal(size=(100, 2)).astype("f4")
+    >>> learn_products(handle, X, 2000) < 0.05, handle.problem
+    (True, None)
+    """
+
+    def __init__(self, of: Trainer | Network, batch_size: int | None = None, loss: str | Loss | None = None):
+        trainer = of if isinstance(of, Trainer) else None
+        if not isinstance(of, (Trainer, Network)):
+            raise TypeError(f"a handle is made of a Trainer or a Network, got {type(of).__name__}")
+        if trainer is not None and loss is not None:
+            raise ValueError("a trainer has a loss of its own; leave out loss")
+        if trainer is not None and trainer.ema is not None:
+            raise ValueError("a handle keeps no mean of the parameters: set trainer.ema = None, before its first step")
+        network: Network = trainer.network if trainer else of  # type: ignore[assignment]
+        self.of, self.network, self.dtype = of, network, network.dtype
+        default = trainer.batch_size if trainer else 128
+        self.batch_size = whole_number("batch_size", default if batch_size is None else batch_size, 1, MOST_SAMPLES)
+        self.loss = trainer.loss if trainer else check_loss(loss, network.activations[-1], network.layer_sizes[-1])
+        self._workspace = network.workspace(self.batch_size)
+        self._outputs = aligned(self.batch_size * network.layer_sizes[-1], network.dtype)
+        self._slips = {"infer": self._infer(), "gradients": self._gradients(), "vjp": self._vjp()}
+        if trainer is not None:
+            self._slips |= self._steps(trainer)
+        self._numba_type_ = handles.HANDLE_TYPES[network.dtype.name]  # what Numba asks for: 0.7 us, else 6
+        self.numbers = np.zeros(self._numba_type_.size, np.int64)
+        self._fill()
+        self.address = self.numbers.ctypes.data
+
+    def _infer(self) -> Slip:
+        sizes = self.network.layer_sizes
+        return self._of_plain_layers(INFER, NO_LOSS, plan_for(sizes, self.batch_size, INFER, 1, errors=False))
+
+    def _gradients(self) -> Slip:
+        plan = plan_for(self.network.layer_sizes, self.batch_size, ACCUMULATE, 1)
+        return self._with_room(self._of_plain_layers(ACCUMULATE, self.loss.rule(self.dtype.name), plan))
+
+    def _of_plain_layers(self, purpose: int, loss: Any, plan: Plan) -> Slip:
+        """A slip for calls without dropout and noise, which change no parameter."""
+        slip = self._workspace.bind(self.network.theta, np.zeros(1, np.int64), loss, NO_SETTINGS, purpose, plan)
+        slip.point(layers=self._workspace.layers.copy())
+        return slip
+
+    def _with_room(self, slip: Slip) -> Slip:
+        """Where sums of many samples need more room than the gradient that they end in."""
+        size, n = scratch_size(self.network.layer_sizes, 1, self.batch_size), self.network.n_parameters
+        if size > n:
+            slip.point(gradient=aligned(size, self.dtype))
+        slip.put(n_gradient=max(size, n))
+        return slip
+
+    def _vjp(self) -> Slip:
+        slip = self._workspace.new_slip()
+        slip.point(theta=self.network.theta, clock=np.zeros(1, np.int64), step_costs=np.zeros(1),
+                   layers=self._workspace.layers.copy())
+        slip.put_data(NO_SAMPLES, NO_SAMPLES, NO_WEIGHTS, NO_ORDER, 0)
+        slip.put_loss(NO_LOSS)
+        slip.put_threads(np.zeros(board_size(1), np.int64), 1)
+        slip.put(purpose=GRADIENT, address=build.address_of_derivatives(self.dtype.name, self._workspace.layers))
+        return self._with_room(slip)
+
+    def _steps(self, trainer: Trainer) -> dict[str, Slip]:
+        """Of steps, and of updates by a gradient that somebody else has made."""
+        sizes, stepper = self.network.layer_sizes, trainer.stepper
+        stepper.prepare_layers(self._workspace.layers)
+        stepper.has_changed = True
+        clips = trainer.clip_norm is not None
+        room = aligned(scratch_size(sizes, 1, self.batch_size, clips), self.dtype)
+        train = stepper.bound(self._workspace, stepper.rule(), stepper.plan(self.batch_size, 1), room)
+        rule, last = stepper.rule(), [Stage(NORMS, 1)] if clips else []
+        if not clips:
+            rule[CLIP_NORM] = np.inf  # then no norm is longer
+        last += [Stage(UPDATE, 1)] + ([Stage(LIMIT, 1)] if trainer.max_norm is not None else [])
+        room = aligned(max(len(room), scratch_size(sizes, 1, 1, True)), self.dtype)
+        update = stepper.bound(self._workspace, rule, Plan([], last, 1), room)
+        update.vector[SLOTS["etas"]] = train.vector[SLOTS["etas"]]
+        return {"train": train, "update": update}
+
+    def _fill(self) -> None:
+        """Write what the compiled functions read."""
+        net, own = self.network, self.numbers
+        reals, at, itemsize = own.view(np.float64), handles.HANDLE_SLOTS, self.dtype.itemsize
+        first, n_out = self._workspace.a[0], net.layer_sizes[-1]
+        labels = n_out > 1 or net.activations[-1] == "sigmoid"
+        decides = classifies(net.activations[-1]) and not several_decisions(n_out, net.activations[-1])
+        train = self._slips.get("train")
+        values = {
+            "n_in": net.layer_sizes[0], "n_out": n_out, "n_parameters": net.n_parameters, "itemsize": itemsize,
+            "n_classes": max(2, n_out) if labels else 0, "decides": int(decides), "must_be": self.loss.must_be,
+            "capacity": self.batch_size, "piece": int(train.vector[SLOTS["piece"]]) if train else self.batch_size,
+            "inputs": first.ctypes.data, "row": first.strides[0], "targets": self._workspace.targets.ctypes.data,
+            "outputs": self._outputs.ctypes.data, "etas": int(train.vector[SLOTS["etas"]]) if train else 0,
+            **{name: slip.vector.ctypes.data for name, slip in self._slips.items()}}
+        for name, value in values.items():
+            own[at[name]] = value
+        reals[at["largest"]], reals[at["scale"]] = np.finfo(self.dtype).max, net.input_scale
+
+    @property
+    def problem(self) -> str | None:
+        status, found, n_labels = (int(self.numbers[handles.HANDLE_SLOTS[name]])
+                                   for name in ("status", "found", "n_classes"))
+        n_in, n_out = self.network.layer_sizes[0], self.network.layer_sizes[-1]
+        label = (f"y[{found}] is none of the labels 0 to {n_labels - 1}" if n_labels else
+                 "y must hold floating-point numbers: a single output of values has no labels")
+        return {
+            handles.OK: None,
+            handles.FEATURES: f"X has {found} features, the network takes {n_in}",
+            handles.DIFFERENT: "y must hold as many labels as there are samples, or have shape "
+                               f"(samples, {n_out}); one of its lengths is {found}",
+            handles.TOO_MANY: f"the handle takes 1 to batch_size={self.batch_size} samples, got {found}",
+            handles.NOT_FINITE: f"X[{found}] has a number that is not finite, or too large for {self.dtype}",
+            handles.LABEL: label,
+            handles.TARGETS: f"y[{found}] is not what a {self.loss} loss takes, or not finite",
+            handles.ROOM: f"an array for results has another shape than they have: one of its lengths is {found}",
+            handles.DIVERGED: "the cost, or what was given as a gradient, is not finite; nothing was changed",
+            handles.NO_STEPS: "step, update and set_eta need an optimizer: make the handle of a Trainer",
+            handles.NO_LABELS: "predict is for classes, and these outputs are values, or each is a class of its own: "
+                               "take forward",
+            handles.RATE: "eta must be a finite number >= 0",
+        }[status]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a handle holds addresses of this process: make one in each, of the trainer or network")
+
+    def __repr__(self) -> str:
+        return f"Handle({self.of!r}, batch_size={self.batch_size})"
+
+
+class Handles:
+    """Handles that compiled code takes one of, by `several[i]`; their number is len(several).
+
+    Parameters
+    ----------
+    handles : iterable of Handle
+        All of float32, or all of float64.
+    """
+
+    def __init__(self, several: Iterable[Handle]):
+        self._handles = tuple(several)
+        dtypes = {handle.dtype.name for handle in self._handles}
+        if len(dtypes) != 1:
+            raise ValueError("Handles takes one handle or more, of networks of one dtype, got "
+                             + (" and ".join(sorted(dtypes)) or "none"))
+        self._numba_type_ = handles.HANDLES_TYPES[dtypes.pop()]
+        self._numbers = np.array([len(self._handles), *(handle.address for handle in self._handles)], np.int64)
+        self.address = self._numbers.ctypes.data
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+    def __iter__(self) -> Iterator[Handle]:
+        return iter(self._handles)
+
+    def __getitem__(self, i: int) -> Handle:
+        return self._handles[i]
+
+    __reduce__ = Handle.__reduce__
+
+
+# The functions, for compiled callers.
+
+
+@compiler.inlined
+def step(handle: Handle, X: Array, y: Any) -> float:
+    """Make one step on one mini-batch; returns its mean cost before it, or NaN where nothing was done.
+
+    X (n, n_in) or one sample (n_in,): float32, float64 or uint8, of any strides. y: labels (n,) of int64, the places of
+    the network's classes; rows of targets (n, n_out), or values (n,) of a single output; of one sample a label, a value
+    or a row (n_out,). n is at most the handle's batch_size. A step whose cost is not finite is not made; but no copy of
+    the parameters is kept to go back to where the one before has made them infinite.
+    """
+    return handles.take_step(handle, handles.samples_given(X), handles.targets_given(X, y))
+
+
+@compiler.inlined
+def gradients(handle: Handle, X: Array, y: Any, gradient: Array) -> float:
+    """Mean cost of samples, and its gradient into `gradient` (n_parameters,), laid out like theta, of the network's
+    dtype; NaN where nothing was done, or where the cost is not finite and the gradient means nothing. X, y: see step.
+    """
+    return handles.write_gradient(handle, handles.samples_given(X), handles.targets_given(X, y),
+                                  handles.room_given(handle, gradient, None))
+
+
+@compiler.inlined
+def update(handle: Handle, gradient: Array) -> bool:
+    """Make one update of the parameters by a gradient (n_parameters,) of one's own making; returns whether it was made,
+    which it is not where a number of the gradient is not finite."""
+    return handles.take_update(handle, handles.room_given(handle, gradient, None))
+
+
+@compiler.inlined
+def forward(handle: Handle, X: Array, out: Array) -> bool:
+    """Outputs a[L] of any number of samples X (n, n_in), or of one (n_in,), into `out` (n, n_out) or (n_out,),
+    contiguous and of the network's dtype; returns whether all could be computed. Where not, `out` means nothing."""
+    return handles.write_outputs(handle, handles.samples_given(X), handles.room_given(handle, out, X))
+
+
+@compiler.inlined
+def predict(handle: Handle, X: Array, labels: Array) -> bool:
+    """Labels of any number of samples X (n, n_in), or of one (n_in,), into `labels` (n,) of int64: the places of the
+    network's classes; returns whether all could be computed."""
+    return handles.write_labels(handle, handles.samples_given(X), handles.labels_room_given(labels))
+
+
+@compiler.inlined
+def vjp(handle: Handle, X: Array, cotangent: Array, gradient: Array, input_gradients: Array | None = None) -> bool:
+    """Vector-Jacobian product: gradient of the sum of cotangent ∘ outputs, of any E whose dE/da[L] the cotangents are.
+
+    cotangent (n, n_out), or (n_out,) of one sample. Into `gradient` (n_parameters,) that with respect to theta, summed
+    over the samples, and into `input_gradients`, if given, of the shape of X, that with respect to X. Returns whether
+    it was computed.
+    """
+    return handles.write_vjp(handle, handles.samples_given(X), handles.targets_given(X, cotangent),
+                             handles.room_given(handle, gradient, None),
+                             handles.room_given(handle, input_gradients, X))
+
+
+@compiler.inlined
+def set_eta(handle: Handle, eta: float) -> bool:
+    """Learning rate of the steps from now on; returns whether it is one."""
+    return handles.put_eta(handle, np.float64(eta))
+
+
+@compiler.inlined
+def inputs(handle: Any) -> Array:
+    """Rows (batch_size, n_in) as the network itself holds its samples: what is given from there, from the first row on,
+    is not copied. It is what the network sees, after input_scale; dropout and noise change it."""
+    return handles.rows_in_place(handle, handle.inputs, handle.row, handle.n_in)
+
+
+@compiler.inlined
+def targets(handle: Any) -> Array:
+    """Rows (batch_size, n_out) as the network itself holds its targets: see `inputs`."""
+    return handles.rows_in_place(handle, handle.targets, handle.n_out * handle.itemsize, handle.n_out)

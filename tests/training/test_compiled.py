@@ -1,0 +1,459 @@
+"""A network inside compiled code of one's own: each function beside the door from Python, to the bit."""
+
+import copy
+import gc
+import pickle
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from numba import njit, prange
+from rig import DTYPES
+
+import fastbp
+from fastbp import SGD, Adam, Lion, Network, Rprop, Trainer, compiled, cost_and_gradient, input_gradients, losses, vjp
+
+
+@njit
+def steps(handle, X, y, n):
+    cost = 0.0
+    for _ in range(n):
+        cost = compiled.step(handle, X, y)
+    return cost
+
+
+@njit
+def outputs(handle, X, out):
+    return compiled.forward(handle, X, out)
+
+
+@njit
+def labels_of(handle, X, labels):
+    return compiled.predict(handle, X, labels)
+
+
+@njit
+def gradient_of(handle, X, y, gradient):
+    return compiled.gradients(handle, X, y, gradient)
+
+
+@njit
+def pulled_back(handle, X, cotangent, gradient, to_inputs):
+    return compiled.vjp(handle, X, cotangent, gradient, to_inputs)
+
+
+@njit
+def updated(handle, gradient):
+    return compiled.update(handle, gradient)
+
+
+def network(dtype="float32", output="softmax", sizes=(5, 7, 3), **more):
+    return Network(list(sizes), hidden="tanh", output=output, dtype=dtype, seed=1, **more)
+
+
+def data(n, dtype="float32", n_in=5, n_out=3, seed=2):
+    draw = np.random.default_rng(seed)
+    X, labels, rows = draw.normal(size=(n, n_in)), draw.integers(0, n_out, n), draw.normal(size=(n, n_out))
+    return X.astype(dtype), labels, rows.astype(dtype)
+
+
+def pair(net, **settings):
+    """A trainer, whose handle is to be tried, and one like it for the door from Python."""
+    return Trainer(net, **settings), Trainer(copy.deepcopy(net), **settings)
+
+
+def alike(ours, theirs):
+    return (np.array_equal(ours.network.theta, theirs.network.theta) and ours.steps_done == theirs.steps_done
+            and np.array_equal(ours.state.rows, theirs.state.rows))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 7, 32])
+@pytest.mark.parametrize("output", ["softmax", "identity"])
+def test_a_step_is_that_of_the_trainer(dtype, n, output):
+    ours, theirs = pair(network(dtype, output), optimizer=Adam(0.01), batch_size=32)
+    X, labels, rows = data(n, dtype)
+    y = labels if output == "softmax" else rows
+    handle = compiled.Handle(ours)
+    for _ in range(3):
+        assert steps(handle, X, y, 1) == theirs.step(X, y)
+    assert alike(ours, theirs) and ours.steps_done == 3 and handle.problem is None
+
+
+@pytest.mark.parametrize("settings", [
+    dict(optimizer=SGD(0.1, momentum=0.9)), dict(optimizer=Lion(0.01)), dict(optimizer=Rprop()),
+    dict(dropout=0.5), dict(noise=0.3), dict(clip_norm=0.1), dict(clip_value=0.01), dict(max_norm=0.5),
+    dict(clip_norm=0.1, max_norm=0.5, frozen=[0]), dict(loss=losses.CrossEntropy(label_smoothing=0.1)),
+], ids=str)
+def test_every_setting_counts(settings):
+    ours, theirs = pair(network(), batch_size=32, **settings)
+    X, y, _ = data(20)
+    handle = compiled.Handle(ours)
+    for _ in range(3):
+        assert steps(handle, X, y, 1) == theirs.step(X, y)
+    assert alike(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_mini_batch_in_pieces(dtype):
+    ours, theirs = pair(network(dtype, sizes=(300, 90, 3)), batch_size=1500, optimizer=Adam(0.01))
+    X, y, _ = data(1403, dtype, n_in=300)
+    handle = compiled.Handle(ours)
+    assert handle.numbers[fastbp.core.handles.HANDLE_SLOTS["piece"]] < 1403
+    for _ in range(2):
+        assert steps(handle, X, y, 1) == theirs.step(X, y)
+    assert alike(ours, theirs)
+
+
+LAYOUTS = {
+    "float64": lambda X: X.astype(np.float64), "bytes": lambda X: (100 + 50 * X).astype(np.uint8),
+    "columns": lambda X: np.asfortranarray(X), "reversed": lambda X: X[::-1, ::-1],
+    "every other": lambda X: np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3], "read-only": lambda X: frozen(X),
+}
+
+
+def frozen(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_arrays_of_every_layout(layout):
+    ours, theirs = pair(network(input_scale=1 / 64), batch_size=32)
+    X, y, _ = data(9)
+    X, y = LAYOUTS[layout](X), np.repeat(y, 2)[::2]
+    handle = compiled.Handle(ours)
+    assert steps(handle, X, y, 2) and [theirs.step(X, y) for _ in range(2)] and alike(ours, theirs)
+    out = np.empty((9, 3), np.float32)
+    assert outputs(handle, X, out) and np.array_equal(out, theirs.network.forward(X))
+
+
+def test_one_sample():
+    X, labels, rows = data(1)
+    for output, y in (("softmax", int(labels[0])), ("identity", rows[0]), ("identity", rows[0].astype(np.float64))):
+        ours, theirs = pair(network(output=output), batch_size=4)
+        handle, out = compiled.Handle(ours), np.empty(3, np.float32)
+        assert steps(handle, X[0], y, 1) == theirs.step(X, [y]) and alike(ours, theirs)
+        assert outputs(handle, X[0], out) and np.array_equal(out, theirs.network.forward(X[0]))
+
+
+def test_values_of_a_single_output():
+    X, _, rows = data(6)
+    ours, theirs = pair(network(output="identity", sizes=(5, 7, 1)), batch_size=8)
+    handle = compiled.Handle(ours)
+    assert steps(handle, X, rows[:, 0], 1) == theirs.step(X, rows[:, 0])  # every third number
+    assert steps(handle, X[0], float(rows[0, 0]), 1) == theirs.step(X[:1], rows[:1, 0])
+    assert alike(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 30, 101])
+def test_forward_and_predict_of_any_number_of_samples(dtype, n):
+    X, _, _ = data(n, dtype)
+    for output, sizes in (("softmax", (5, 7, 3)), ("sigmoid", (5, 7, 1))):
+        net = network(dtype, output, sizes)
+        handle, out, labels = compiled.Handle(net, 30), np.full((n, sizes[-1]), np.nan, dtype), np.full(2 * n, -1)
+        assert outputs(handle, X, out) and np.array_equal(out, net.forward(X))
+        assert labels_of(handle, X, labels[::2]) and np.array_equal(labels[::2], net.predict(X))
+        assert (labels[1::2] == -1).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 50, 600])
+def test_gradients(dtype, n):
+    net = network(dtype, sizes=(5, 70, 3))
+    X, y, _ = data(n, dtype)
+    handle, gradient = compiled.Handle(net, 600), np.empty(net.n_parameters, dtype)
+    cost, wanted = cost_and_gradient(net, X, y)
+    assert gradient_of(handle, X, y, gradient) == pytest.approx(cost, rel=1e-6)
+    if n <= 50:  # more than fit into the buffers of one call from Python are summed in other parts
+        assert np.array_equal(gradient, wanted)
+    assert np.allclose(gradient, wanted, rtol=1e-4, atol=1e-7 if dtype == "float32" else 1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 40, 600])
+def test_vjp(dtype, n):
+    net = network(dtype, "softmax", input_scale=0.5)
+    X, _, cotangent = data(n, dtype)
+    handle, gradient, to_inputs = compiled.Handle(net, 600), np.empty(net.n_parameters, dtype), np.empty_like(X)
+    assert pulled_back(handle, X, cotangent, gradient, to_inputs)
+    assert np.allclose(gradient, vjp(net, X, cotangent), rtol=1e-4, atol=1e-6)
+    each = np.stack([input_gradients(net, X, output=k) for k in range(3)], axis=2)
+    assert np.allclose(to_inputs, (each * cotangent[:, None, :]).sum(axis=2), rtol=1e-4, atol=1e-6)
+    alone = np.empty_like(gradient)
+    assert pulled_back(handle, X, cotangent, alone, None) and np.array_equal(alone, gradient)
+
+
+@pytest.mark.parametrize("settings", [dict(optimizer=Adam(0.01)), dict(clip_norm=0.01), dict(max_norm=0.4),
+                                      dict(optimizer=Lion(0.01), frozen=[1])], ids=str)
+def test_an_update_by_the_gradient_is_a_step(settings):
+    ours, theirs = pair(network(), batch_size=32, **settings)
+    X, y, _ = data(20)
+    handle, gradient = compiled.Handle(ours), np.empty(ours.network.n_parameters, np.float32)
+    for _ in range(3):
+        gradient_of(handle, X, y, gradient)
+        assert updated(handle, gradient) and handle.problem is None
+        theirs.step(X, y)
+    assert alike(ours, theirs) and ours.steps_done == 3
+
+
+def test_dropout_takes_no_part_outside_of_steps():
+    ours, theirs = pair(network(), batch_size=32, dropout=0.5)
+    X, y, _ = data(20)
+    handle, out, gradient = compiled.Handle(ours), np.empty((20, 3), np.float32), np.empty(66, np.float32)
+    assert outputs(handle, X, out) and np.array_equal(out, theirs.network.forward(X))
+    assert gradient_of(handle, X, y, gradient) == pytest.approx(cost_and_gradient(theirs.network, X, y)[0])
+
+
+@njit
+def in_place(handle, X, y, n):
+    rows, targets, cost = compiled.inputs(handle), compiled.targets(handle), 0.0
+    for _ in range(n):
+        for i in range(len(X)):
+            rows[i], targets[i] = X[i], y[i]
+        cost = compiled.step(handle, rows[: len(X)], targets[: len(X)])
+    return cost
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("sizes", "n"), [((5, 7, 3), 20), ((300, 90, 3), 1403)])
+def test_samples_in_place(dtype, sizes, n):
+    ours, theirs = pair(network(dtype, "identity", sizes), batch_size=n)
+    X, _, y = data(n, dtype, n_in=sizes[0])
+    handle = compiled.Handle(ours)
+    in_place(handle, X, y, 3)
+    for _ in range(3):
+        theirs.step(X, y)
+    assert alike(ours, theirs)
+
+
+@njit
+def last_cost(handle, X, y, etas):
+    cost = 0.0
+    for eta in etas:
+        if not compiled.set_eta(handle, eta):
+            return np.nan
+        cost = compiled.step(handle, X, y)
+    return cost
+
+
+def test_a_learning_rate_a_step():
+    ours, theirs = pair(network(), batch_size=32, optimizer=SGD(0.1))
+    X, y, _ = data(20)
+    handle, etas = compiled.Handle(ours), np.array([0.1, 0.01, 0.0, 0.5])
+    last_cost(handle, X, y, etas)
+    for eta in etas[[0, 1, 3]]:
+        theirs.optimizer = SGD(eta)
+        theirs.step(X, y)
+    assert np.array_equal(ours.network.theta, theirs.network.theta)
+    assert np.isnan(last_cost(handle, X, y, np.array([np.nan]))) and "eta" in handle.problem
+
+
+@njit(parallel=True)
+def train_all(handles, X, y, n):
+    for i in prange(len(handles)):
+        for _ in range(n):
+            compiled.step(handles[i], X, y)
+
+
+def test_many_networks_in_a_prange():
+    X, y, _ = data(20)
+    pairs = [pair(Network([5, 7, 3], seed=i), batch_size=32, optimizer=Adam(0.01)) for i in range(9)]
+    several = compiled.Handles(compiled.Handle(ours) for ours, _ in pairs)
+    train_all(several, X, y, 5)
+    for ours, theirs in pairs:
+        for _ in range(5):
+            theirs.step(X, y)
+        assert alike(ours, theirs)
+    assert len(several) == 9 and several[8].problem is None
+
+    @njit
+    def beyond(handles, X, y):
+        return compiled.step(handles[9], X, y)
+
+    with pytest.raises(IndexError):
+        beyond(several, X, y)
+
+
+def test_a_handle_keeps_its_network():
+    X, y, _ = data(20)
+    handle = compiled.Handle(Trainer(network(), batch_size=32))
+    gc.collect()
+    assert steps(handle, X, y, 200) < 1.0 and handle.network.predict(X).shape == (20,)
+
+
+def test_steps_of_all_kinds_on_one_state():
+    ours, theirs = pair(network(), batch_size=32, optimizer=Adam(0.01))
+    X, y, _ = data(64)
+    handle = compiled.Handle(ours)
+    for trainer in (ours, theirs):
+        trainer.fit(X, y, epochs=2, progress=False)
+        steps(handle, X[:32], y[:32], 3) if trainer is ours else [trainer.step(X[:32], y[:32]) for _ in range(3)]
+        trainer.fit(X, y, epochs=2, progress=False)
+    assert alike(ours, theirs)
+
+
+REFUSED = [
+    (lambda X, y: (X[:, :4], y), "X has 4 features, the network takes 5"),
+    (lambda X, y: (np.repeat(X, 5, axis=0), np.repeat(y, 5)), "takes 1 to batch_size=32 samples, got 100"),
+    (lambda X, y: (X[:0], y[:0]), "got 0"),
+    (lambda X, y: (X, y[:-1]), "one of its lengths is 19"),
+    (lambda X, y: (np.where(np.arange(20)[:, None] == 7, np.float32("nan"), X), y), r"X\[7\] has a number that is not"),
+    (lambda X, y: (X.astype(np.float64) * np.where(np.arange(20)[:, None] == 3, 1e300, 1), y), r"X\[3\]"),
+    (lambda X, y: (X, np.where(np.arange(20) == 5, 3, y)), r"y\[5\] is none of the labels 0 to 2"),
+    (lambda X, y: (X, np.where(np.arange(20) == 6, -1, y)), r"y\[6\] is none"),
+    (lambda X, y: (X, np.full((20, 3), 0.5)), r"y\[0\] is not what a cross_entropy loss takes"),
+    (lambda X, y: (X, np.ones((20, 2))), "one of its lengths is 2"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+def test_what_is_not_for_the_network_changes_nothing(number):
+    change, words = REFUSED[number]
+    trainer = Trainer(network(), batch_size=32)
+    X, y, _ = data(20)
+    handle, before, gradient = compiled.Handle(trainer), trainer.network.theta.copy(), np.zeros(66, np.float32)
+    assert np.isnan(steps(handle, *change(X, y), 1))
+    assert np.array_equal(trainer.network.theta, before) and trainer.steps_done == 0
+    with pytest.raises(ValueError, match=words):
+        raise ValueError(handle.problem)
+    assert np.isnan(gradient_of(handle, *change(X, y), gradient)) and not gradient.any()
+    assert np.isfinite(steps(handle, X, y, 1)) and handle.problem is None
+
+
+def test_results_without_room_are_not_written():
+    handle = compiled.Handle(Trainer(network(), batch_size=32))
+    X, y, rows = data(20)
+    memory = np.zeros((40, 3), np.float32)
+    assert not outputs(handle, X, memory[:19]) and not outputs(handle, X, memory[:21]) and not memory.any()
+    assert "another shape" in handle.problem
+    assert not labels_of(handle, X, np.zeros(19, np.int64))
+    assert np.isnan(gradient_of(handle, X, y, np.zeros(65, np.float32)))
+    assert not updated(handle, np.zeros(67, np.float32))
+    assert not pulled_back(handle, X, rows, np.zeros(66, np.float32), np.zeros((19, 5), np.float32))
+    assert not pulled_back(handle, X, rows[:, :2].copy(), np.zeros(66, np.float32), None)
+    X[4, 2] = np.inf
+    assert not outputs(handle, X, memory[:20]) and handle.problem.startswith("X[4]")
+
+
+def test_what_a_handle_is_not_made_for():
+    X, y, rows = data(20)
+    handle = compiled.Handle(network())
+    assert np.isnan(steps(handle, X, y, 1)) and "make the handle of a Trainer" in handle.problem
+    assert not updated(handle, np.zeros(66, np.float32)) and "optimizer" in handle.problem
+    for net in (network(output="identity"), network(output="sigmoid")):
+        handle = compiled.Handle(net)
+        assert not labels_of(handle, X, np.zeros(20, np.int64)) and "take forward" in handle.problem
+    handle = compiled.Handle(Trainer(network(output="identity", sizes=(5, 7, 1)), batch_size=32))
+    assert np.isnan(steps(handle, X, y, 1)) and "floating-point" in handle.problem
+
+
+def test_a_step_that_diverges_is_not_made():
+    trainer = Trainer(network(output="identity"), optimizer=SGD(1e30), batch_size=32)
+    X, _, rows = data(20)
+    handle = compiled.Handle(trainer)
+    assert np.isnan(steps(handle, X, rows, 50)) and "not finite" in handle.problem
+    made, before = trainer.steps_done, trainer.network.theta.copy()
+    assert 0 < made < 50 and np.isnan(steps(handle, X, rows, 1))
+    assert trainer.steps_done == made and np.array_equal(trainer.network.theta, before, equal_nan=True)
+
+
+def test_an_update_by_no_numbers_is_not_made():
+    trainer = Trainer(network(), batch_size=32)
+    handle, gradient, before = compiled.Handle(trainer), np.zeros(66, np.float32), trainer.network.theta.copy()
+    gradient[65] = np.nan
+    assert not updated(handle, gradient) and np.array_equal(trainer.network.theta, before) and not trainer.steps_done
+    assert "not finite" in handle.problem
+
+
+@pytest.mark.parametrize(("function", "given", "words"), [
+    (steps, lambda X, y: (X.astype(complex), y, 1), "X must be an array"),
+    (steps, lambda X, y: (X.astype(np.float16), y, 1), "X must be an array"),
+    (steps, lambda X, y: (X, y.astype(np.int32), 1), "y must be labels"),
+    (steps, lambda X, y: (X, None, 1), "y must be labels"),
+    (outputs, lambda X, y: (X, np.zeros((20, 3))), "contiguous, writeable arrays of float32"),
+    (outputs, lambda X, y: (X, np.zeros((20, 6), np.float32)[:, ::2]), "contiguous, writeable"),
+    (outputs, lambda X, y: (X[0], np.zeros((1, 3), np.float32)), "of 1 dimension"),
+    (gradient_of, lambda X, y: (X, y, frozen(np.zeros(66, np.float32))), "contiguous, writeable"),
+    (labels_of, lambda X, y: (X, np.zeros(20, np.int32)), "labels must be a writeable array"),
+])
+def test_types_that_cannot_be_are_told_when_it_is_compiled(function, given, words):
+    X, y, _ = data(20)
+    with pytest.raises(numba.TypingError, match=words):
+        function(compiled.Handle(Trainer(network(), batch_size=32)), *given(X, y))
+
+
+def test_what_no_handle_is_made_of():
+    with pytest.raises(TypeError, match="made of a Trainer or a Network, got str"):
+        compiled.Handle("net")
+    with pytest.raises(ValueError, match="ema"):
+        compiled.Handle(Trainer(network(), ema=0.9))
+    with pytest.raises(ValueError, match="leave out loss"):
+        compiled.Handle(Trainer(network()), loss="quadratic")
+    with pytest.raises(ValueError, match="batch_size"):
+        compiled.Handle(network(), 0)
+    with pytest.raises(ValueError, match="got none"):
+        compiled.Handles([])
+    with pytest.raises(ValueError, match="float32 and float64"):
+        compiled.Handles([compiled.Handle(network()), compiled.Handle(network("float64"))])
+    for copied in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="make one in each"):
+            copied(compiled.Handle(network()))
+        with pytest.raises(TypeError, match="make one in each"):
+            copied(compiled.Handles([compiled.Handle(network())]))
+
+
+def test_code_that_was_compiled_for_another_version_takes_no_handle():
+    from fastbp.core.handles import HandleType
+
+    @njit(numba.int64(HandleType("float32", "another")))
+    def status(handle):
+        return handle.status
+
+    with pytest.raises(TypeError, match="version"):
+        status(compiled.Handle(network()))
+
+
+PROGRAM = textwrap.dedent("""
+    import sys
+    import numpy as np
+    from numba import njit
+    from fastbp import Network, Trainer, compiled
+
+    @njit(cache=True)
+    def run(handle, X, y):
+        return compiled.step(handle, X, y)
+
+    handle = compiled.Handle(Trainer(Network([2, 3, 2], seed=0)))
+    print(run(handle, np.ones((4, 2), np.float32), np.zeros(4, np.int64)), sum(run.stats.cache_hits.values()))
+""")
+
+
+def test_a_users_cached_function_follows_the_version(tmp_path):
+    """It is loaded from disk as long as fastbp is the same, and compiled again when its core has changed."""
+    package = Path(fastbp.__file__).parent
+    shutil.copytree(package, tmp_path / "fastbp", ignore=shutil.ignore_patterns("__pycache__", "mnist"))
+    (tmp_path / "fastbp" / "data" / "mnist").mkdir()
+    for file in (package / "data" / "mnist").glob("*.py"):
+        shutil.copy(file, tmp_path / "fastbp" / "data" / "mnist")
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    def run():
+        done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, text=True, capture_output=True, check=True)
+        cost, hits = done.stdout.split()
+        return float(cost), int(hits)
+
+    first, again = run(), run()
+    assert first[1] == 0 and again == (first[0], 1)
+    handles = tmp_path / "fastbp" / "core" / "handles.py"
+    source = handles.read_text()
+    assert "return cost if good else math.nan" in source
+    handles.write_text(source.replace("return cost if good else math.nan", "return cost + 1000 if good else math.nan"))
+    assert run() == (first[0] + 1000, 0)
