@@ -1,7 +1,7 @@
 """Policy gradient: a cart learns to balance a pole, in one @njit function that holds simulation, network and training.
 
-The policy is a network whose two outputs are the probabilities of a push to the left and to the right. After 2,000 steps
-each push is made more probable if what followed was better than usual, less if it was worse: Williams: Simple
+The policy is a network whose two outputs are the probabilities of a push to the left and to the right. After 2,000
+steps each push is made more probable if what followed was better than usual, less if it was worse: Williams: Simple
 Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning (Machine Learning 1992). The cart is
 that of Barto, Sutton and Anderson: Neuronlike Adaptive Elements (1983); an episode ends when the pole falls, or after
 500 steps.
@@ -19,7 +19,7 @@ STEPS, LONGEST, DISCOUNT = 2_000, 500, 0.98
 
 @njit(cache=True)
 def push(state, right):
-    """Move the cart, 1 kg with a pole of 0.1 kg and 1 m, for 0.02 s; whether the pole stands and the cart is in sight."""
+    """Move the cart, 1 kg with a pole of 0.1 kg and 1 m, for 0.02 s; whether the pole stands and the cart is near."""
     x, speed, angle, spin = state
     force, sine, cosine = 10.0 if right else -10.0, np.sin(angle), np.cos(angle)
     shared = (force + 0.05 * spin**2 * sine) / 1.1
@@ -31,8 +31,8 @@ def push(state, right):
 
 @njit(cache=True)
 def play(handle, X, actions, lengths):
-    """Fill X (n, 4) with states and `actions` (n,) with what was done in them; lengths (n,): steps of the episode, at its
-    last step, else 0. Returns the mean length."""
+    """Fill X (n, 4) with states and `actions` (n,) with what was done in them; lengths (n,): steps of the episode, at
+    its last step, else 0. Returns the mean length."""
     state, chances, begun, episodes = np.random.uniform(-0.05, 0.05, 4), np.empty(2, np.float32), 0, 0
     for i in range(len(X)):
         X[i] = state

@@ -19,8 +19,8 @@ REACH = np.array([0, 0.5, 0.5, 1]) * DT  # how far along the slope before it eac
 
 @njit(cache=True)
 def forward(handle, paths, points, slopes):
-    """Fill paths (LENGTH + 1, n, 2) from paths[0] on; points, slopes (LENGTH, 4, n, 2): where the network was asked, and
-    what it said."""
+    """Fill paths (LENGTH + 1, n, 2) from paths[0] on; points, slopes (LENGTH, 4, n, 2): where the network was asked,
+    and what it said."""
     for k in range(LENGTH):
         for s in range(4):
             points[k, s] = paths[k] + REACH[s] * slopes[k, max(s - 1, 0)] if s else paths[k]

@@ -9,8 +9,30 @@ import numpy as np
 
 from fastbp.core import doors
 from fastbp.core.call import Slip
+from fastbp.core.plan import plan_for
+from fastbp.core.threads.team import WORTH_THREADS
+from fastbp.inference import CAPACITY, NO_SETTINGS
 from fastbp.losses import Loss
 from fastbp.network import Network
+from fastbp.workspace import Workspace
+
+
+def are_few(network: Network, X: Any) -> bool:
+    """Whether X may be so few samples that one thread takes them all at once."""
+    most = min(CAPACITY, (WORTH_THREADS - 1) // (3 * network.n_parameters))
+    return type(X) is np.ndarray and X.ndim == 2 and 0 < len(X) <= most
+
+
+def slip_for(network: Network, workspace: Workspace, loss: Loss, purpose: int) -> Slip:
+    """A slip for costs, with outputs (INFER) or the gradient (ACCUMULATE), which the workspace keeps."""
+    slip = workspace.few.get((loss, purpose))
+    if slip is None:
+        plan = plan_for(network.layer_sizes, 1, purpose, 1)
+        slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), NO_SETTINGS, purpose,
+                              plan)
+        slip.put(n_gradient=network.n_parameters)
+        workspace.few[loss, purpose] = slip
+    return slip
 
 
 def run(slip: Slip, network: Network, loss: Loss, X: Any, y: Any, most: int) -> float:

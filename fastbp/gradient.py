@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from fastbp import few
 from fastbp.core.call import ACCUMULATE
-from fastbp.core.plan import plan_for, scratch_size
-from fastbp.core.threads.team import WORTH_THREADS
-from fastbp.inference import CAPACITY, NO_SETTINGS, choose_threads, go_through
+from fastbp.core.plan import scratch_size
+from fastbp.inference import CAPACITY, choose_threads, go_through
 from fastbp.inputs import as_data
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network
@@ -73,17 +72,10 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
 
 def _of_few(network: Network, X: Any, y: Any, loss: Loss, out: Array) -> float:
     """By one thread, in a workspace that the network keeps."""
-    most = min(CAPACITY, (WORTH_THREADS - 1) // (3 * network.n_parameters))
-    if not (type(X) is np.ndarray and X.ndim == 2 and 0 < len(X) <= most):
+    if not few.are_few(network, X):
         return math.nan
     workspace = network.take_workspace(len(X))
-    slip = workspace.few.get(loss)
-    if slip is None:
-        plan = plan_for(network.layer_sizes, 1, ACCUMULATE, 1)
-        slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), NO_SETTINGS,
-                              ACCUMULATE, plan)
-        slip.put(n_gradient=network.n_parameters)
-        workspace.few[loss] = slip
+    slip = few.slip_for(network, workspace, loss, ACCUMULATE)
     slip.point(gradient=out)
     cost = few.run(slip, network, loss, X, y, workspace.capacity)
     network.give_back(workspace)
@@ -100,7 +92,7 @@ def _of_any(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, th
     gradient = aligned(size, network.dtype)
     workspace.slip.point(gradient=gradient)
     workspace.slip.put(n_gradient=size)
-    cost = go_through(network, workspace, data.x, data.t, loss, data.weights, ACCUMULATE, threads)
+    cost, _ = go_through(network, workspace, data.x, data.t, loss, data.weights, ACCUMULATE, threads)
     if not np.isfinite(cost):
         gradient[:] = np.nan  # the steps after the first such mini-batch were not made
     out[:] = gradient[: network.n_parameters]

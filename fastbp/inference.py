@@ -143,20 +143,23 @@ def _choice(network: Served, n: int) -> Choice | None:
 
 def infer(network: Served, x: Inputs, t: Targets, loss: Loss, threads: int | None,
           weights: Array = NO_WEIGHTS) -> tuple[Array, float]:
-    """Outputs (n, n_out) and the mean cost of inputs already checked."""
+    """Outputs (n, n_out) and the mean cost of inputs already checked; threads None: as many as are fastest."""
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
-    threads = choose_threads(threads, len(x) * network.n_parameters)
-    workspace = network.take_workspace(min(len(x), CAPACITY))
+    choice = _choice(network, len(x)) if threads is None else None
+    wanted = threads or (choice.next() if choice else 1)
+    started, workspace = time.perf_counter(), network.take_workspace(min(len(x), CAPACITY))
     workspace.slip.point(outputs=outputs)
-    cost = go_through(network, workspace, x, t, loss, weights, INFER, threads)
+    cost, used = go_through(network, workspace, x, t, loss, weights, INFER, wanted)
     network.give_back(workspace)
+    if choice and used == wanted:
+        choice.took(started)
     return outputs, cost
 
 
 def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets, loss: Loss, weights: Array, purpose: int,
-               threads: int) -> float:
+               threads: int) -> tuple[float, int]:
     """The compiled steps that change no parameter, by a workspace whose slip points at where outputs or the gradient
-    are to go; returns the mean cost."""
+    are to go; returns the mean cost, and on how many threads they were made."""
     steps, batch_size, slip = -(-len(x) // workspace.capacity), workspace.capacity, workspace.slip
     costs = np.full(steps, np.nan)
     board = workspace.board(threads)
@@ -169,7 +172,7 @@ def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets, los
         slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose))
         run(slip.vector, threads)
     slip.let_go()
-    return mean_cost(costs, batch_size, len(x), weights)
+    return mean_cost(costs, batch_size, len(x), weights), threads
 
 
 def mean_cost(costs: Array, batch_size: int, n_samples: int, weights: Array) -> float:

@@ -156,7 +156,16 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
                          f"got shape {array.shape}")
     check_finite(array, network.dtype, name)
     loss.check_targets(array, name)
-    array = readable(array, network.dtype)
+    return targets_of(readable(array, network.dtype), network)
+
+
+def targets_of(array: Array, network: Described) -> Targets:
+    """Labels (n,), int64, or rows (n, n_out) as the kernels can read them, or values (n,) of a single output, that have
+    been checked."""
+    n_out, output = network.layer_sizes[-1], network.activations[-1]
+    if array.ndim == 1 and array.dtype == np.int64:
+        return Targets(array, describe(array, LABELS), LABEL, array)
+    array = array.reshape(len(array), n_out)
     if several_decisions(n_out, output):
         return Targets(array, describe(array), MULTILABEL, None)
     labels = decide(array) if classifies(output) else None

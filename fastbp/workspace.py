@@ -79,7 +79,7 @@ class Workspace:
     slip : fastbp.core.call.Slip
         Of calls that work in these buffers; `clock` and `board` are for those that change no parameter.
     few : dict
-        Slips of the doors (see fastbp.core.doors): of a gradient, by its loss; of inference, by how many threads.
+        Slips of the doors (see fastbp.core.doors): by loss and purpose; of outputs alone, by how many threads.
 
     Examples
     --------

@@ -126,6 +126,11 @@ class Settings:
         return tuple(sorted({1 if self._chooses_threads else self.threads, self.threads}))
 
     @property
+    def asked_threads(self) -> int | None:
+        """As many as were asked for; None where the fastest number is to be taken."""
+        return None if self._chooses_threads else self.threads
+
+    @property
     def network(self) -> Network:
         return self._network
 

@@ -36,7 +36,7 @@ from fastbp.training.settings import MISPLACED, OF_OPTIMIZER, OF_TRAINER, Settin
 from fastbp.training.split import split
 from fastbp.training.stepper import Stepper
 from fastbp.training.stream import read_ahead
-from fastbp.training.validation import Validation, outputs_of
+from fastbp.training.validation import Validation, evaluate_few, outputs_of
 from fastbp.workspace import Array
 
 
@@ -355,12 +355,7 @@ class Trainer(Settings):
         if len(data) > self.batch_size:
             raise ValueError(f"a step takes up to batch_size={self.batch_size} samples, got {len(data)}; fit and "
                              "partial_fit make mini-batches of them")
-        if data.is_idle:
-            return math.nan
-        with self.reserved():
-            self._learn_meaning(data, names)
-            self.hold_mean(False)
-            return one_step(self.stepper, data)
+        return math.nan if data.is_idle else self._step_any(data, names)
 
     def _step_few(self, X: Any, y: Any) -> float:
         """The short way, if no other thread trains with this trainer or on its network; else NaN."""
@@ -375,18 +370,33 @@ class Trainer(Settings):
             mine.owner, of_network.owner = before
             self.stepper.has_changed = True  # for a fit in whose callback this was
 
+    def _step_any(self, data: Data, names: Names) -> float:
+        """The long way, of what has been checked."""
+        with self.reserved():
+            self._learn_meaning(data, names)
+            self.hold_mean(False)
+            return one_step(self.stepper, data)
+
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.
 
-        Their order is shuffled by the seed and the number of epochs and calls before; the learning rate is the
-        optimiser's eta, without the schedule, which needs to know how many steps there will be. Where all weights are 0
-        nothing is done, and the mean is NaN. Raises as `fit` does; where the cost or a parameter is no longer finite,
-        the network goes back by up to 2 s.
+        Up to batch_size of them are one `step`, as fast as that. The order of more is shuffled by the seed and the
+        number of epochs and calls before; the learning rate is the optimiser's eta, without the schedule, which needs
+        to know how many steps there will be. Where all weights are 0 nothing is done, and the mean is NaN. Raises as
+        `fit` does; where the cost or a parameter is no longer finite, the network goes back by up to 2 s.
         """
-        names = Names(self.network, learning=True)
-        data = self._check(X, y, sample_weight, names, warned_of=self.warned_of)
-        check_theta(self.network)
-        return math.nan if data.is_idle else self.go_once(data, names)
+        cost = self._step_few(X, y) if sample_weight is None else math.nan
+        if math.isnan(cost):
+            names = Names(self.network, learning=True)
+            data = self._check(X, y, sample_weight, names, warned_of=self.warned_of)
+            if data.is_idle:
+                return math.nan
+            if len(data) > self.batch_size:
+                check_theta(self.network)
+                return self.go_once(data, names)
+            cost = self._step_any(data, names)
+        self.state.epochs_done += 1
+        return cost
 
     def go_once(self, data: Data, names: Names) -> float:
         """`partial_fit` of what has been checked."""
@@ -457,9 +467,8 @@ class Trainer(Settings):
 
         Of several sigmoid outputs beside rows of targets: the share of all yes (from 1/2 on) and no that are right.
         """
-        data = self._check(X, y, sample_weight).with_some_weight()
-        _, cost, accuracy = outputs_of(self, data)
-        return cost, accuracy
+        found = evaluate_few(self, X, y) if sample_weight is None else None
+        return found or outputs_of(self, self._check(X, y, sample_weight).with_some_weight())[1:]
 
     def compile(self) -> None:
         """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does."""

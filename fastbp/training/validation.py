@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from fastbp import few
 from fastbp.callbacks import Fit
+from fastbp.core.call import INFER
 from fastbp.history import History
 from fastbp.inference import infer
-from fastbp.inputs import VALUE, Data, Targets, right
+from fastbp.inputs import VALUE, Data, Targets, right, targets_of
 from fastbp.metrics import Metric, as_metrics, check
 from fastbp.metrics import measure as measure_rows
 from fastbp.names import classifies
@@ -63,10 +67,26 @@ class Validation:
 
 def outputs_of(settings: Settings, data: Data) -> tuple[Array, float, float | None]:
     """Outputs, mean cost and accuracy, of values None."""
-    outputs, cost = infer(settings.network, data.x, data.t, settings.loss, settings.threads, data.weights)
+    outputs, cost = infer(settings.network, data.x, data.t, settings.loss, settings.asked_threads, data.weights)
     shares = right(outputs, data.t)
     weights = data.weights if len(data.weights) else None
     return outputs, cost, None if shares is None else float(np.average(shares, weights=weights))
+
+
+def evaluate_few(settings: Settings, X: Any, y: Any) -> tuple[float, float | None] | None:
+    """Mean cost and accuracy of few samples, in one compiled call; None where this way is not for them, see few.run."""
+    net, loss = settings.network, settings.loss
+    if not few.are_few(net, X):
+        return None
+    workspace, outputs = net.take_workspace(len(X)), np.empty((len(X), net.layer_sizes[-1]), net.dtype)
+    slip = few.slip_for(net, workspace, loss, INFER)
+    slip.point(outputs=outputs)
+    cost = few.run(slip, net, loss, X, y, workspace.capacity)
+    net.give_back(workspace)
+    if math.isnan(cost):
+        return None
+    shares = right(outputs, targets_of(y, net))
+    return cost, None if shares is None else float(shares.mean())
 
 
 def measure(metric: Metric, data: Data, outputs: Array) -> float:

@@ -59,6 +59,31 @@ def test_both_ways_are_the_same_to_the_bit(kind, dtype, settings):
     assert one.steps_done == 4
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mini_batch_of_a_stream_is_a_step(kind):
+    one, x, y = made(kind)
+    other, _, _ = made(kind)
+    for n in (N, 3):
+        assert one.partial_fit(x[:n], y[:n]) == other.step(x[:n], y[:n])
+        assert one.partial_fit(x[:n].tolist(), y[:n]) == the_long_way(other, x[:n], y[:n])
+    assert one.network.theta.tobytes() == other.network.theta.tobytes()
+    assert one.epochs_done == one.steps_done == 4 == other.steps_done and other.epochs_done == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_samples_are_evaluated_as_many_are(kind, dtype, monkeypatch):
+    trainer, x, y = made(kind, dtype)
+    for _ in range(20):
+        trainer.step(x, y)
+    cost, accuracy = trainer.evaluate(x.tolist(), y)
+    assert trainer.evaluate(x, y) == (pytest.approx(cost, rel=1e-12), accuracy)
+    assert trainer.evaluate(x[:1], y[:1])[0] == pytest.approx(trainer.evaluate(x[:1].tolist(), y[:1])[0], rel=1e-12)
+    assert (accuracy is None) == (kind not in ("labels", "yes or no", "shares", "several"))
+    monkeypatch.setattr(trainer, "_check", None)
+    assert trainer.evaluate(x, y)[1] == accuracy  # by the short way
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_step_is_one_of_fit(optimizer):
     """Of an epoch that is one mini-batch, whose samples come in the order of the fit."""
@@ -101,9 +126,10 @@ def test_what_fit_refuses_a_step_refuses(wrong):
     before = state_of(trainer)
     with pytest.raises((ValueError, TypeError)) as of_fit:
         copy.deepcopy(trainer).fit(*wrong(x, y), 1)
-    with pytest.raises(type(of_fit.value)) as of_step:
-        trainer.step(*wrong(x, y))
-    assert str(of_step.value) == str(of_fit.value) and state_of(trainer) == before
+    for call in (trainer.step, trainer.partial_fit, trainer.evaluate):
+        with pytest.raises(type(of_fit.value)) as of_step:
+            call(*wrong(x, y))
+        assert str(of_step.value) == str(of_fit.value) and state_of(trainer) == before
     assert trainer.step(x, y) > 0
 
 

@@ -51,11 +51,12 @@ def test_partial_fit_diverges():
 
 
 def test_a_stream_whose_parameters_overflow():
-    """Though the cost was finite: the last finite ones come back, in partial_fit and in fit_batches."""
-    for batches in (False, True):
-        stream = trainer(optimizer=SGD(3e38), batch_size=400)
+    """Though the cost was finite: the last finite ones come back; with one mini-batch to a partial_fit in the next."""
+    for batch_size, calls in ((400, 2), (200, 1), (None, 1)):
+        stream = trainer(optimizer=SGD(3e38), batch_size=batch_size or 400)
         with pytest.raises(DivergenceError, match="no longer finite"):
-            stream.fit_batches([(X * 1e3, Y)]) if batches else stream.partial_fit(X * 1e3, Y)
+            for _ in range(calls):
+                stream.partial_fit(X * 1e3, Y) if batch_size else stream.fit_batches([(X * 1e3, Y)])
         assert np.isfinite(stream.network.theta).all()
 
 
