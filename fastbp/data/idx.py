@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import ahead
 from fastbp.data.dataset import DataError, Dataset, build_dataset, checked_samples
 
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -75,6 +76,9 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     """
     path = Path(path)
     try:
+        unpacked = ahead.unpacked(path)
+        if unpacked is not None:
+            return _read_array(io.BytesIO(unpacked), path, most=len(unpacked))
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not file.peek(2).startswith(_GZIP_MAGIC):

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy.typing as npt
 
+from fastbp import ahead
 from fastbp.data import npz
 from fastbp.data.dataset import DataError, Dataset
 from fastbp.data.idx import files_of, read_idx_folder, read_idx_samples
 from fastbp.data.table import read_table, read_table_samples
 
 _TABLES = (".csv", ".tsv")
-_MNIST_FOLDER = Path(__file__).parent / "mnist"
+_MNIST_FOLDER = ahead.MNIST
 
 
 def mnist() -> Dataset:

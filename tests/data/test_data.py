@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastbp.data
+from fastbp import ahead
 from fastbp.data import DataError, Dataset, dataset, load, load_samples, mnist, read_idx, table
 
 MNIST_SHA256 = {
@@ -810,3 +811,21 @@ def test_a_column_is_a_vector(tmp_path):
 def test_names_of_classes_in_an_archive(tmp_path):
     np.savez(tmp_path / "texts.npz", x_train=IMAGES, y_train=TEXT)
     assert_same(load(tmp_path / "texts.npz").y_train, TEXT)
+
+
+def test_files_that_are_read_ahead(tmp_path, monkeypatch):
+    """Hold what they hold when they are read in turn, and one that is damaged is refused in the same words."""
+    for name, array in (("a.gz", IMAGES), ("b.gz", LABELS)):
+        (tmp_path / name).write_bytes(gzip.compress(idx_bytes(array)))
+    (tmp_path / "c.gz").write_bytes((tmp_path / "b.gz").read_bytes()[:-3])
+    monkeypatch.setattr(ahead, "MNIST", tmp_path)
+    monkeypatch.setattr(ahead, "_thread", None)
+    with pytest.raises(DataError) as in_turn:
+        read_idx(tmp_path / "c.gz")
+    ahead.begin()
+    assert np.array_equal(read_idx(tmp_path / "a.gz"), IMAGES) and len(ahead._unpacked) == 1
+    for _ in range(2):  # read ahead, then from the file
+        assert np.array_equal(read_idx(tmp_path / "b.gz"), LABELS) and not ahead._unpacked
+    with pytest.raises(DataError) as damaged:
+        read_idx(tmp_path / "c.gz")
+    assert str(damaged.value) == str(in_turn.value)
