@@ -152,14 +152,11 @@ class Handle:
         sizes, stepper = self.network.layer_sizes, trainer.stepper
         stepper.prepare_layers(self._workspace.layers)
         stepper.has_changed = True
-        clips = trainer.clip_norm is not None
-        room = aligned(scratch_size(sizes, 1, self.batch_size, clips), self.dtype)
+        room = aligned(max(scratch_size(sizes, 1, self.batch_size), scratch_size(sizes, 1, 1, True)), self.dtype)
         train = stepper.bound(self._workspace, stepper.rule(), stepper.plan(self.batch_size, 1), room)
-        rule, last = stepper.rule(), [Stage(NORMS, 1)] if clips else []
-        if not clips:
-            rule[CLIP_NORM] = np.inf  # then no norm is longer
-        last += [Stage(UPDATE, 1)] + ([Stage(LIMIT, 1)] if trainer.max_norm is not None else [])
-        room = aligned(max(len(room), scratch_size(sizes, 1, 1, True)), self.dtype)
+        rule = stepper.rule()
+        rule[CLIP_NORM] = rule[CLIP_NORM] or np.inf  # than which no norm is longer
+        last = [Stage(NORMS, 1), Stage(UPDATE, 1)] + ([Stage(LIMIT, 1)] if trainer.max_norm is not None else [])
         update = stepper.bound(self._workspace, rule, Plan([], last, 1), room)
         update.vector[SLOTS["etas"]] = train.vector[SLOTS["etas"]]
         return {"train": train, "update": update}

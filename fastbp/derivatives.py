@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import few
 from fastbp.checks import whole_number
 from fastbp.core import build, costs, engine
+from fastbp.core.call import Slip
 from fastbp.core.costs import NO_LOSS, Cost
 from fastbp.core.derivatives import (
     GRADIENT,
@@ -30,7 +32,7 @@ from fastbp.inference import CAPACITY, NO_ORDER, NO_WEIGHTS, choose_threads
 from fastbp.inputs import Inputs, as_data, as_inputs
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network
-from fastbp.workspace import Array, aligned, room_for
+from fastbp.workspace import Array, Workspace, aligned, room_for
 
 
 def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None = None, loss: str | Loss | None = None,
@@ -264,12 +266,43 @@ def hvp(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, vector: npt.ArrayL
     if own.code not in costs.TWICE:
         raise ValueError(f"hvp needs the second derivative of the cost, and a {own} loss gives only the first; take "
                          "differences of cost_and_gradient, or a loss of fastbp.losses")
-    data = as_data(X, y, sample_weight, network, own).with_some_weight()
-    weights = data.weights / data.weights.mean() if len(data.weights) else NO_WEIGHTS
-    product = _summed(network, GRADIENT_TANGENT, data.x, data.t, own.rule(network.dtype.name), threads, weights,
-                      _vector("vector", vector, network))
-    product /= len(data)
+    direction = _vector("vector", vector, network)
+    product = _hvp_of_few(network, X, y, own, direction) if sample_weight is None and threads is None else None
+    if product is None:
+        data = as_data(X, y, sample_weight, network, own).with_some_weight()
+        weights = data.weights / data.weights.mean() if len(data.weights) else NO_WEIGHTS
+        product = _summed(network, GRADIENT_TANGENT, data.x, data.t, own.rule(network.dtype.name), threads, weights,
+                          direction)
+        product /= len(data)
     return product
+
+
+def _hvp_of_few(network: Network, X: Any, y: Any, loss: Loss, direction: Array) -> Array | None:
+    """In one compiled call, in memory that the network keeps; None where this way is not for X and y, see few.run."""
+    if not few.are_few(network, X):
+        return None
+    product, workspace = np.empty(network.n_parameters, network.dtype), network.take_workspace(len(X))
+    slip = workspace.few.get((loss, GRADIENT_TANGENT)) or _bound(network, workspace, loss)
+    slip.point(gradient=product, direction=direction, step_costs=np.zeros(1))
+    cost = few.run(slip, network, loss, X, y, workspace.capacity)
+    network.give_back(workspace)
+    if np.isnan(cost):
+        return None
+    product /= len(X)
+    return product
+
+
+def _bound(network: Network, workspace: Workspace, loss: Loss) -> Slip:
+    """A slip for Hessian-vector products of few samples, which the workspace keeps."""
+    slip = workspace.new_slip()
+    slip.point(theta=network.theta, clock=workspace.clock, tangents=aligned(len(workspace.buffers), network.dtype))
+    slip.put_data(NO_SAMPLES, NO_SAMPLES, NO_WEIGHTS, NO_ORDER, 0)
+    slip.put_loss(loss.rule(network.dtype.name))
+    slip.put_threads(workspace.board(1), 1)
+    slip.put(purpose=GRADIENT_TANGENT, n_gradient=network.n_parameters,
+             address=build.address_of_derivatives(network.dtype.name, workspace.layers))
+    workspace.few[loss, GRADIENT_TANGENT] = slip
+    return slip
 
 
 def _costs(network: Network, X: npt.ArrayLike, y: Any, loss: str | Loss | None) -> tuple[Inputs, Inputs, Cost]:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import llvmlite.binding as llvm
 import numba
@@ -22,7 +23,15 @@ import numpy as np
 import pytest
 from llvmlite import ir
 from numba import types
-from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
+from numba.extending import (
+    NativeValue,
+    infer_getattr,
+    intrinsic,
+    lower_getattr_generic,
+    models,
+    register_model,
+    unbox,
+)
 
 DOOR = Path(__file__).parents[2] / "fastbp" / "core" / "compiler" / "numba.py"
 INTERNALS = {name.name: node.module for node in ast.walk(ast.parse(DOOR.read_text(encoding="utf-8")))
@@ -640,6 +649,37 @@ def test_types_describe_themselves():
     assert isinstance(matrix, types.Array) and (matrix.layout, matrix.dtype.bitwidth) == ("C", 32)
     assert matrix.copy(ndim=1) == types.float32[::1]
     assert types.CPointer(types.float64).dtype is types.float64
+
+
+@promise("asks an object for its type by _numba_type_, and for its native value what unbox registers for that type")
+def test_objects_of_ones_own():
+    class Cell(types.Type):
+        def __init__(self):
+            super().__init__("fastbp contract cell")
+
+    @register_model(Cell)
+    class Model(models.PrimitiveModel):
+        def __init__(self, manager, kind):
+            super().__init__(manager, kind, ir.IntType(64).as_pointer())
+
+    @unbox(Cell)
+    def address(kind, cell, c):
+        number = c.pyapi.object_getattr_string(cell, "address")
+        value = c.pyapi.long_as_longlong(number)
+        c.pyapi.decref(number)
+        return NativeValue(c.builder.inttoptr(value, ir.IntType(64).as_pointer()), is_error=c.pyapi.c_api_error())
+
+    @intrinsic
+    def number_in(typing, cell):
+        return types.int64(cell), lambda context, builder, signature, arguments: builder.load(arguments[0])
+
+    @numba.njit
+    def number(cell):
+        return number_in(cell)
+
+    memory = np.array([42])
+    cell = SimpleNamespace(_numba_type_=Cell(), address=memory.ctypes.data)
+    assert number(cell) == 42
 
 
 @promise("asks a subclass of AttributeTemplate for the types of attributes, and takes code by lower_getattr_generic")

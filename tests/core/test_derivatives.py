@@ -246,6 +246,21 @@ def test_pieces_threads_and_types(n, dtype):
     np.testing.assert_allclose(expected[0], together, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("loss", "output"), PAIRS)
+def test_hvp_of_few_samples_is_that_of_many(loss, output, dtype):
+    """In one call where arrays are just as the kernels read them; a cost that is not finite spoils only its own."""
+    net, X, t, v = problem((5, 9, 3), "tanh", output, loss, 12, dtype)
+    X, t = X.astype(dtype), t.astype(dtype)
+    for n in (12, 1, 7):
+        few, many = hvp(net, X[:n], t[:n], v, loss), hvp(net, X[:n], t[:n], v, loss, threads=2)
+        assert few.tobytes() == many.tobytes()
+    with np.errstate(over="ignore"):
+        large = np.where(np.arange(12)[:, None] == 5, np.asarray(np.finfo(dtype).max, dtype), X)
+    hvp(net, large, t, v, loss)
+    assert hvp(net, X[:7], t[:7], v, loss).tobytes() == few.tobytes()
+
+
 def test_memory_does_not_grow_with_the_samples():
     net = Network([10, 50, 3], dtype="float64")
     v, peaks = np.ones(net.n_parameters), []

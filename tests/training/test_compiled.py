@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import numba
@@ -287,6 +288,21 @@ def test_a_handle_keeps_its_network():
     handle = compiled.Handle(Trainer(network(), batch_size=32))
     gc.collect()
     assert steps(handle, X, y, 200) < 1.0 and handle.network.predict(X).shape == (20,)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 128])
+def test_what_a_handle_holds(batch_size):
+    """Less than the network, the optimiser's moments and the buffers of a step again."""
+    trainer = Trainer(Network([784, 128, 10]), optimizer=Adam(), batch_size=batch_size)
+    trainer.fit(np.zeros((batch_size, 784)), np.zeros(batch_size, int), 1, progress=False)
+    compiled.Handle(trainer)  # what is made once
+    workspace = trainer.network.workspace(batch_size)
+    tracemalloc.start()
+    handle = compiled.Handle(trainer)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert handle.problem is None
+    assert held < 2 * (trainer.network.theta.nbytes + workspace.buffers.nbytes)
 
 
 def test_steps_of_all_kinds_on_one_state():

@@ -304,11 +304,17 @@ def test_ctrl_c_leaves_nothing_locked(way):
 
 def test_nothing_is_allocated():
     trainer, x, y = made("labels")
-    out = np.empty_like(trainer.network.theta)
-    trainer.step(x, y), cost_and_gradient(trainer.network, x, y, out=out)
+    net, out = trainer.network, np.empty_like(trainer.network.theta)
+    outputs = np.empty((N, 3), np.float32)
+
+    def call():
+        trainer.step(x, y), cost_and_gradient(net, x, y, out=out), net.forward(x, out=outputs)
+        trainer.partial_fit(x, y), trainer.evaluate(x, y)
+
+    call()
     tracemalloc.start()
     for _ in range(100):
-        trainer.step(x, y), cost_and_gradient(trainer.network, x, y, out=out)
+        call()
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 4000  # bytes: a float or two; parameters and buffers would be more
