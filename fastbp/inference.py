@@ -105,16 +105,16 @@ def outputs_of(network: Served, x: Samples, n: int, threads: int | None, outputs
 
 def _by_several(network: Served, workspace: Workspace, where: tuple[Any, ...], threads: int) -> tuple[float, int]:
     """The cost, see doors.cost, and by how many threads; by one nothing is done: more are not safe now."""
-    with team.team((engine.run, None), threads, board=workspace.board(threads)) as (run, threads):
-        if run is None:
-            return math.nan, 1
-        n = where[-2]
-        slip = workspace.few.get(threads) or bound(network, workspace, threads)
-        slip.put_stages(plan_for(network.layer_sizes, min(n, workspace.capacity), INFER, threads, errors=False))
-        slip.make_room(-(-n // workspace.capacity))
-        doors.place(slip.vector, *where)
-        run(slip.vector, threads)
-        return doors.cost(slip.vector), threads
+    n, slip = where[-2], workspace.few.get(threads) or bound(network, workspace, threads)
+    slip.put_stages(plan_for(network.layer_sizes, min(n, workspace.capacity), INFER, threads, errors=False))
+    slip.make_room(-(-n // workspace.capacity))
+    doors.place(slip.vector, *where)
+    if not team.run_awake(engine.run, slip.vector, threads):
+        with team.team((engine.run, None), threads, board=workspace.board(threads)) as (run, threads):
+            if run is None:
+                return math.nan, 1
+            run(slip.vector, threads)
+    return doors.cost(slip.vector), threads
 
 
 def bound(network: Served, workspace: Workspace, threads: int) -> Slip:

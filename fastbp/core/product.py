@@ -11,9 +11,14 @@ from fastbp.core.compiler import out_of_line
 from fastbp.core.simd.cpu import (
     COMPARED,
     DEPTH,
+    LOW_FAR,
+    LOW_NEAR,
+    LOW_ROWS,
+    LOW_VECTORS,
     ROW_DEPTH,
     ROW_SQUARES,
     ROW_VECTORS,
+    ROWS_IN_PLACE,
     SKIP_DEPTH,
     SKIP_ROWS,
     SKIP_TILES,
@@ -26,7 +31,7 @@ from fastbp.core.simd.cpu import (
 from fastbp.core.simd.matrix import Matrix, element, starting_at
 from fastbp.core.simd.memory import ahead, panel_on_stack, prefetch, steps_on_stack, zero_panel_row
 from fastbp.core.simd.packing import pack_columns, pack_columns_skipping, pack_rows, pack_rows_skipping
-from fastbp.core.simd.tile import row_tile, row_tile_turned, tile_skipping, tiles
+from fastbp.core.simd.tile import low_tile, row_tile, row_tile_turned, tile_skipping, tiles
 from fastbp.core.simd.vectors import lanes_of, numbers_per_line
 from fastbp.core.simd.zeros import nonzero_bits, nonzero_steps, nonzero_word, number_of_ones
 from fastbp.core.threads.board import even_share
@@ -37,7 +42,7 @@ ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their pane
 NUMBERS_NEAR = 1 << 17  # as many as surely stay in a core's own cache: half a megabyte of float32
 NUMBERS_FAR = 1 << 20  # of more than that, even a product that leaves out steps does well to ask for the next ones
 MANY_ROWS = 5 * TILE_HEIGHT  # from so many of A on, the next panel is asked for between tiles
-FEW_ROWS = 2 * TILE_HEIGHT  # below so many rows of A, copying a panel of B costs more than it saves
+FEW_ROWS = 2 * TILE_HEIGHT  # with fewer rows of A, to look for zeros costs more than it saves
 
 # Whether a product leaves out the steps at which a tile's rows of A are all zero: LOOK for where A holds so many zeros
 # that it pays. On a Zen 1 with AVX2 (128x512x512, one row a tile) it takes 0.45 of the time where 30 % are not zero,
@@ -132,7 +137,7 @@ def _dense(panel, c, a, b, shape, first, scale):
         for j in range(0, n_columns, width):
             w = min(width, n_columns - j)
             own = Matrix(panel, np.int64(width), np.int64(1))
-            if n_rows < FEW_ROWS and b.column == 1 and w == width and scale == 1:
+            if n_rows < ROWS_IN_PLACE and b.column == 1 and w == width and scale == 1:
                 own = starting_at(b, k, j)
             else:
                 _pack(panel, b, k, j, w, d, scale)
@@ -163,6 +168,26 @@ def _one_row(c, a, b, shape, first):
     else:
         for j in range(0, whole, width):
             row_tile_turned(element(c, 0, j), element(first, 0, j), a.data, element(b, 0, j), b.column, depth)
+    return whole
+
+
+@compiler.inlined
+def _is_low(shape):
+    """Whether so few rows of A are best done by wide tiles from where B lies."""
+    return 1 < shape.rows <= (LOW_NEAR if shape.depth * shape.columns <= NUMBERS_FAR else LOW_FAR)
+
+
+@compiler.block
+def _low(c, a, b, shape, first):
+    """The product for a few rows of A, of as many columns as there are in whole tiles; returns how many."""
+    width = LOW_VECTORS * lanes_of(c.data)
+    whole, depth = shape.columns // width * width, shape.depth
+    for i in range(0, shape.rows, LOW_ROWS):
+        for k in range(0, depth, ROW_DEPTH):
+            start = first if k == 0 else c
+            for j in range(0, whole, width):
+                low_tile(starting_at(c, i, j), starting_at(start, i, j), starting_at(a, i, k), starting_at(b, k, j),
+                         min(ROW_DEPTH, depth - k), min(LOW_ROWS, shape.rows - i))
     return whole
 
 
@@ -261,6 +286,8 @@ def product(c, a, b, shape, first, scale, zeros):
         _skipping(panel, c, a, b, Shape(done, shape.columns, shape.depth), first, scale)
     if done < shape.rows == 1 and scale == 1 and (b.column == 1 or a.column == b.row == 1):
         j = _one_row(c, a, b, shape, first)
+    elif done == 0 and _is_low(shape) and scale == 1 and b.column == 1:
+        j = _low(c, a, b, shape, first)
     for i in range(done, shape.rows, ROWS_AT_ONCE):
         _dense(panel, starting_at(c, i, j), starting_at(a, i, 0), starting_at(b, 0, j),
                Shape(min(ROWS_AT_ONCE, shape.rows - i), shape.columns - j, shape.depth), starting_at(first, i, j),

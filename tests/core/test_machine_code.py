@@ -71,8 +71,9 @@ def spills(loop, dialect):
 MASKED_STORE = r"\tvmaskmovp[sd]\t%[xy]mm\d+, %[xy]mm\d+, "  # of AVX2: slow
 
 
-def check(assembly, dialect):
-    """Each tile is there, as one loop of as many multiply-adds as the tile has registers, without call or spill."""
+def check(assembly, dialect, low=True):
+    """Each tile, those of few rows if `low`, is there as one loop of as many multiply-adds as the tile has registers,
+    without call or spill."""
     counts = []
     for loop in inner_loops(assembly, dialect):
         counts.append(sum(bool(re.match(dialect.fma, line)) for line in loop))
@@ -81,7 +82,8 @@ def check(assembly, dialect):
     height, *rest = cpu.TILE_ROWS
     dense = [height, *2 * [height * cpu.TILE_VECTORS], *[rows * cpu.TILE_VECTORS for rows in rest], cpu.ROW_VECTORS]
     skipping = [cpu.SKIP_ROWS * cpu.SKIP_VECTORS // 2, cpu.SKIP_ROWS * cpu.SKIP_VECTORS]
-    assert sorted(counts) == sorted(dense + skipping)
+    few = [rows * cpu.LOW_VECTORS for rows in range(1, cpu.LOW_ROWS + 1)] if low else []
+    assert sorted(counts) == sorted(dense + skipping + few)
     assert not re.search(MASKED_STORE, assembly)
 
 
@@ -100,7 +102,7 @@ def compiled_here(dtype):
 
 def check_here():
     for dtype in DTYPES:
-        check(compiled_here(dtype), x86(dtype, cpu.VECTOR_BITS) if X86 else arm(dtype))
+        check(compiled_here(dtype), x86(dtype, cpu.VECTOR_BITS) if X86 else arm(dtype), cpu.LOW_NEAR > 1)
 
 
 @pytest.mark.skipif(not FMA, reason="compiled for a processor without fused multiply-adds")
@@ -136,7 +138,8 @@ AVX2 = Target("x86_64-unknown-linux-gnu", "haswell", "+avx,+avx2,+fma")
 CORTEX = Target("aarch64-unknown-linux-gnu", "cortex-a72", "+neon")
 APPLE = Target("arm64-apple-macosx", "apple-m1", "+neon")
 # Their arguments: p a place of numbers, b one of bits, n a whole number, m a Matrix, s a Shape.
-INTRINSICS = {"tiles": "mmmmmsn", "row_tile": "pppnpnn", "row_tile_turned": "ppppnn", "tile_skipping": "mmmmnbn"}
+INTRINSICS = {"tiles": "mmmmmsn", "row_tile": "pppnpnn", "row_tile_turned": "ppppnn", "tile_skipping": "mmmmnbn",
+              "low_tile": "mmmmnn"}
 PARTS = {"m": "pnn", "s": "nnn"}  # of a tuple, which the functions made here take apart: MOST arguments in all
 MOST = 19
 
@@ -166,7 +169,7 @@ def tuple_of(builder, parts):
 
 def cross_compiled(monkeypatch, target, shape, dtype):
     """The tiles of that shape as an optimised module for the target, and the target's machine."""
-    names = ("VECTOR_BITS", "TILE_ROWS", "TILE_VECTORS", "SKIP_ROWS", "SKIP_VECTORS")
+    names = ("VECTOR_BITS", "TILE_ROWS", "TILE_VECTORS", "SKIP_ROWS", "SKIP_VECTORS", "LOW_ROWS")
     for name, value in zip(names, shape, strict=True):
         for module in (cpu, vectors, tile):
             if hasattr(module, name):
@@ -189,10 +192,12 @@ def test_tiles_of_neon(monkeypatch, target, dtype):
 
 
 @pytest.mark.parametrize(("target", "dialect", "shape"), [
-    (AVX2, x86("float32", 256), (256, (8, 4, 2, 1), 2, 1, 8)),
-    (AVX2, x86("float32", 256), (256, (6, 4, 2, 1), 2, 2, 8)),
-    (CORTEX, arm("float32"), (128, (8, 4, 2, 1), 4, 2, 8)), (APPLE, arm("float32"), (128, (6, 4, 2, 1), 4, 2, 16)),
-], ids=["AVX2 8x2", "AVX2 skipping 2x8", "NEON 8x4", "NEON skipping 2x16"])
+    (AVX2, x86("float32", 256), (256, (8, 4, 2, 1), 2, 1, 8, 3)),
+    (AVX2, x86("float32", 256), (256, (6, 4, 2, 1), 2, 2, 8, 3)),
+    (AVX2, x86("float32", 256), (256, (6, 4, 2, 1), 2, 1, 8, 4)),
+    (CORTEX, arm("float32"), (128, (8, 4, 2, 1), 4, 2, 8, 3)),
+    (APPLE, arm("float32"), (128, (6, 4, 2, 1), 4, 2, 16, 3)),
+], ids=["AVX2 8x2", "AVX2 skipping 2x8", "AVX2 low 4x4", "NEON 8x4", "NEON skipping 2x16"])
 def test_too_large_a_tile_is_found_out(monkeypatch, target, dialect, shape):
     module, machine = cross_compiled(monkeypatch, target, shape, "float32")
     with pytest.raises(AssertionError, match=r"== \(\[\], \[\]\)"):
@@ -245,8 +250,9 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
                    check=True)
     draw, size = np.random.default_rng(0), np.dtype(dtype).itemsize
     skipping, one_row, turned = name == "tile_skipping", name.startswith("row_tile"), name == "row_tile_turned"
+    low = name == "low_tile"
     n_vectors = {"tiles": cpu.TILE_VECTORS, "row_tile": cpu.ROW_VECTORS, "row_tile_turned": cpu.ROW_SQUARES,
-               "tile_skipping": cpu.SKIP_VECTORS}[name]
+                 "tile_skipping": cpu.SKIP_VECTORS, "low_tile": cpu.LOW_VECTORS}[name]
     width = n_vectors * cpu.VECTOR_BITS // (8 * size)
     depth, row = 2 * cpu.WORD - 5, 2 * cpu.WORD  # of A and of C; between their rows and beyond C's columns is NaN
     kept = draw.random(depth) < 0.3 if skipping else np.ones(depth, bool)
@@ -254,8 +260,9 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
     # How many of the tallest tiles, how many rows: tiles of 6, 6, 1 rows, of 6, 4, 2, 1, of 4, 4, 1. Lines to ask for,
     # so far apart: 0, and the tallest ask for none.
     heights = ((0, cpu.SKIP_ROWS),) if skipping else ((0, 1),) if one_row else ((2, 13), (1, 13), (0, 9))
+    heights = [(0, rows + 1) for rows in range(cpu.LOW_ROWS)] if low else heights
     for (n_tallest, n_rows), asks in itertools.product(heights, (0, row) if name == "tiles" else (0,)):
-        for n_columns in (width,) if one_row else (1, width // 4, width // 2, width // 2 + 1, width - 1, width):
+        for n_columns in (width,) if one_row or low else (1, width // 4, width // 2, width // 2 + 1, width - 1, width):
             A, B = draw.integers(-8, 9, (n_rows, depth)) * kept, draw.integers(-8, 9, (depth, width))
             start = draw.integers(-8, 9, (n_rows, n_columns))
             memory = np.full(3 * n_rows * row + B.size, np.nan, dtype)
@@ -265,6 +272,8 @@ def test_tiles_of_neon_compute_right(monkeypatch, tmp_path, dtype, name):
             arguments = [number for place in places for number in (place, width if place == places[3] else row, 1)]
             if skipping:
                 arguments += [n_columns, memory.nbytes, 2]
+            elif low:
+                arguments += [depth, n_rows]
             elif not one_row:
                 arguments += [places[3], asks, 1, n_rows, n_columns, depth, n_tallest]
             elif turned:

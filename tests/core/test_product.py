@@ -31,6 +31,9 @@ from fastbp.core.product import (
 )
 from fastbp.core.simd.cpu import (
     DEPTH,
+    LOW_FAR,
+    LOW_NEAR,
+    LOW_VECTORS,
     ROW_DEPTH,
     ROW_VECTORS,
     SKIP_DEPTH,
@@ -125,7 +128,7 @@ def whole_numbers(draw, shape, dtype, density=1.0):
 def shapes(dtype):
     """(n_rows, n_columns, depth), each awkward in its own way."""
     height, width, half = TILE_HEIGHT, panel(dtype), panel(dtype) // TILE_VECTORS
-    wide, row = half * SKIP_VECTORS, half * ROW_VECTORS
+    wide, row, low = half * SKIP_VECTORS, half * ROW_VECTORS, half * LOW_VECTORS
     return [
         (1, 1, 1), (1, width, 2), (2, 1, 3), (3, half, 1), (4, half - 1, 5), (5, half + 1, 16),
         (height - 1, width - 1, 17), (height, width, 31), (height + 1, width + 1, 15), (2 * height - 1, width, 33),
@@ -135,6 +138,8 @@ def shapes(dtype):
         (18, wide - half, 2 * SKIP_DEPTH + WORD), (BLOCK - 1, 3, 4), (BLOCK, 1, 2),
         (BLOCK + 1, width, 20), (2 * BLOCK + 5, half + 2, 3),
         (1, row, ROW_DEPTH), (1, 2 * row + half + 1, 2 * ROW_DEPTH + 1), (2, row, 3),
+        (2, low, ROW_DEPTH), (3, 2 * low + half + 1, 2 * ROW_DEPTH + 1), (4, low + 1, 5), (5, low, ROW_DEPTH + 1),
+        (6, low - 1, 9), (LOW_NEAR, 3 * low, ROW_DEPTH - 1),
     ]
 
 
@@ -162,7 +167,7 @@ def test_panels_from_afar(dtype, b_transposed):
     draw = np.random.default_rng(8)
     for depth, n_columns, kinds in ((1030, 1055, (NEVER, ALWAYS)), (3, NUMBERS_NEAR // 2, (NEVER,))):
         assert depth * n_columns > (NUMBERS_FAR if ALWAYS in kinds else NUMBERS_NEAR)
-        heights = 1, TILE_HEIGHT - 1, TILE_HEIGHT + 1, TILE_HEIGHT + 2, MANY_ROWS + 3
+        heights = 1, 2, LOW_FAR + 1, TILE_HEIGHT - 1, TILE_HEIGHT + 1, TILE_HEIGHT + 2, MANY_ROWS + 3
         for n_rows, zeros in itertools.product(heights, kinds):
             A, B = whole_numbers(draw, (n_rows, depth), dtype, 0.3), whole_numbers(draw, (depth, n_columns), dtype)
             case = Case(A, B, "bias", False, b_transposed, zeros=zeros)

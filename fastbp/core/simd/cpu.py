@@ -13,8 +13,9 @@ if FEATURES is None:
 LINE = 64  # bytes of a cache line, and of the widest vector register
 
 
-def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int, int]:
-    """Bits of a vector register, rows and vectors of the tile, those of the tile that skips zeros, for a kind of CPU.
+def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int, int, int]:
+    """Bits of a vector register, rows and vectors of the tile, those of the tile that skips zeros, most rows of the low
+    tile, for a kind of CPU.
 
     The accumulators hide the latency of the FMA units and leave registers for a row of B and for numbers of A. Rows
     that a tile's height leaves over are done by the next smaller tiles.
@@ -26,13 +27,21 @@ def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int, 
     """
     x86 = triple.startswith("x86_64")
     if x86 and "+avx512f" in features:
-        return 512, (8, 4, 2, 1), 2, 2, 4  # 32 registers; 16 accumulators are enough, and 8 divides most batches evenly
+        # 32 registers; 16 accumulators are enough, and 8 divides most batches evenly.
+        return 512, (8, 4, 2, 1), 2, 2, 4, 4
     if x86:
-        return 256 if "+avx" in features else 128, (6, 4, 2, 1), 2, 1, 8  # 16 registers
+        return 256 if "+avx" in features else 128, (6, 4, 2, 1), 2, 1, 8, 2  # 16 registers
     # NEON: 32 registers. Up to four units with a latency of four want 16 accumulators at least, and of two loads a
     # cycle 8 x 2 takes ten for its 16.
-    return 128, (6, 4, 2, 1), 4, 2, 8
-VECTOR_BITS, TILE_ROWS, TILE_VECTORS, SKIP_ROWS, SKIP_VECTORS = _shape(llvm.get_process_triple(), FEATURES)
+    return 128, (6, 4, 2, 1), 4, 2, 8, 3
+
+
+VECTOR_BITS, TILE_ROWS, TILE_VECTORS, SKIP_ROWS, SKIP_VECTORS, LOW_ROWS = _shape(llvm.get_process_triple(), FEATURES)
+# With fewer rows of A than these, B is read where it lies; with more, a copy of a panel pays. On a Zen 4, 512x512 of 16
+# rows takes so 0.79 of the time with AVX-512, of 32 rows 0.88, of 128 rows 0.96, and no shape more; with AVX2 0.92,
+# 0.95 and 1.05, and 1024x1024 of 128 rows 1.15: there a panel's rows, half as long, fall into the same sets of the
+# cache.
+ROWS_IN_PLACE = {512: 1 << 30, 256: 4 * TILE_ROWS[0]}.get(VECTOR_BITS, 2 * TILE_ROWS[0])
 DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows give 100 GFLOP/s, 256: 109, 512: 107.
 
 
@@ -40,6 +49,11 @@ DEPTH = 256  # rows of a panel: 32 KB with AVX-512. At 128x784x128, 128 rows giv
 # neighbours in memory are read one after the other. The forward pass of 1024-1024-1024 takes so 0.4 of the time.
 ROW_VECTORS = 8  # as many chains of multiply-adds hide the latency of each
 ROW_DEPTH = 64
+# The next few rows do so too, LOW_ROWS at a time; up to LOW_NEAR of them where B is in the core's own cache, to LOW_FAR
+# where it is not. On a Zen 4 1024x1024 of 2, 3, 4, 5, 7 rows takes so 0.49, 0.28, 0.74, 0.72, 0.50 of the time, 784x128
+# 0.87, 0.69, 1.00, 1.02, 0.88; with AVX2, of 2 and 3 rows, 0.81, 0.94 and 0.59, 0.58.
+LOW_VECTORS = 4
+LOW_NEAR, LOW_FAR = {512: (7, 4), 256: (3, 1)}.get(VECTOR_BITS, (1, 1))
 ROW_SQUARES = 2  # vectors of columns where these, not rows, are contiguous; with 4 it was as fast on a Zen 3
 SUM_VECTORS = 4  # of sums over rows, side by side: each is a chain of additions
 SKIP_DEPTH = 112  # rows of the panel of the tile that skips: 28 KB with AVX; with AVX-512 64 to 256 were as fast

@@ -17,6 +17,8 @@ from numba.extending import intrinsic
 
 from fastbp.core.simd.cpu import (
     LINE,
+    LOW_ROWS,
+    LOW_VECTORS,
     ROW_SQUARES,
     ROW_VECTORS,
     SKIP_ROWS,
@@ -156,6 +158,25 @@ def row_tile(typing, c, first, a, a_k, b, b_row, depth):
 
     n = types.int64
     return types.void(c, c, c, n, c, n, n), emit
+
+
+@intrinsic
+def low_tile(typing, c, first, a, b, depth, rows):
+    """C[:rows] = first + A B for up to LOW_ROWS rows of A and LOW_VECTORS whole vectors of columns, from where B lies.
+
+    c, first, a, b: each a Matrix, as of `tiles`.
+    """
+    def emit(context, builder, signature, arguments):
+        x = Vectors(builder, c[0])
+        *matrices, depth, rows = arguments
+        p = _places(builder, *matrices) | {"n_columns": I64(LOW_VECTORS * x.lanes), "depth": depth}
+        for height in range(1, LOW_ROWS + 1):
+            with builder.if_then(builder.icmp_signed("==", rows, I64(height))):
+                _emit_tile(builder, x, height, LOW_VECTORS, p, _every_step)
+        return context.get_dummy_value()
+
+    n = types.int64
+    return types.void(c, first, a, b, n, n), emit
 
 
 @intrinsic

@@ -57,6 +57,21 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
         _entry.release()
 
 
+def run_awake(parallel: Any, call: Any, threads: int) -> bool:
+    """Run parallel code by a team that is awake, as `team` would have it run, in 1 us instead of 4; False where there
+    is none, and nothing was done."""
+    global _awake
+    if not (is_awake(threads) and _owner == os.getpid() and numba.get_num_threads() == threads
+            and _entry.acquire(blocking=False)):
+        return False
+    try:
+        parallel(call, threads)
+    finally:
+        _awake = threads, time.perf_counter()
+        _entry.release()
+    return True
+
+
 def is_awake(threads: int) -> bool:
     """Whether the last team was of so many threads and has only just ended, so that they still look out for work."""
     return threads == _awake[0] and time.perf_counter() - _awake[1] < PAUSE
