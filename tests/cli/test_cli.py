@@ -1318,7 +1318,7 @@ def test_notes_are_in_the_words_of_the_command(here, call):
         assert re.search(said, error) and not CODE.search(error), (command, error)
 
 
-COMMAND = """
+LOADING = """
 import gc, sys
 sys.argv, sys.orig_argv = ["fastbp", "train", {data!r}], ["fastbp", "train", {data!r}]
 import fastbp
@@ -1332,8 +1332,8 @@ print(before, gc.isenabled(), gc.get_freeze_count() > 0, ahead._thread is not No
 @pytest.mark.parametrize("data", ["mnist", "table.csv"])
 def test_while_the_command_loads(data):
     """MNIST is read, and no garbage collected until it has; afterwards it is."""
-    printed = subprocess.check_output([sys.executable, "-c", COMMAND.format(data=data)], text=True)
+    printed = subprocess.check_output([sys.executable, "-c", LOADING.format(data=data)], text=True)
     assert printed.split() == ["False", "True", "True", str(data == "mnist")]
-    printed = subprocess.check_output([sys.executable, "-c", COMMAND.format(data=data).replace('["fastbp"', '["x.py"')],
+    printed = subprocess.check_output([sys.executable, "-c", LOADING.format(data=data).replace('["fastbp"', '["x.py"')],
                                       text=True)
     assert printed.split() == ["True", "True", "False", "False"]
