@@ -1,7 +1,17 @@
-"""Fixtures of several folders. That this file lies here puts the folder on the path, so that tests can `import rig`."""
+"""Fixtures of several folders, and Ctrl-C for all tests.
+
+That this file lies here puts the folder on the path, so that tests can `import rig`.
+"""
+
+import signal
 
 import numba
 import pytest
+
+# A shell's background jobs, and what they start, ignore SIGINT: tests that interrupt would fail there, or never end.
+# What the tests start has its own handler again, for it inherits only what is ignored.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

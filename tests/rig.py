@@ -194,7 +194,6 @@ def output(script, *arguments, **environment):
 
 
 def start(script, *arguments, **environment):
-    """Run `script` beside this process; Ctrl-C reaches it even if the tests run in the background."""
-    script = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + script
+    """Run `script` beside this process."""
     return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **_settings(ROOT, environment))

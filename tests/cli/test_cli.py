@@ -1029,7 +1029,7 @@ def test_closed_streams(here, closed):
 def start(*arguments):
     """A process of its own, whose output can be read as it comes."""
     return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=environment(), preexec_fn=default_sigint)  # fmt: skip
+                            env=environment())  # fmt: skip
 
 
 @POSIX
@@ -1116,7 +1116,6 @@ class Finder:
         if name == {module!r}:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder)
-signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 # What pip makes of an entry point.
 SCRIPT = "import sys\nfrom fastbp.cli import command\nif __name__ == '__main__':\n    sys.exit(command())\n"
@@ -1154,11 +1153,6 @@ def test_nothing_is_left_behind(here, method):
     done = subprocess.run([sys.executable, "-c", started + program, "train", "labels.npz", *QUICK, "--threads", "2"],
                           env=environment(), capture_output=True, text=True, timeout=120)
     assert ok(done).endswith("\nat exit\n")
-
-
-def default_sigint():
-    """A shell's background jobs, and what they start, ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_why_it_does_not_learn_is_said_in_lines_once_each(here):

@@ -359,21 +359,17 @@ def test_ctrl_c_while_it_is_compiled(fitted, tmp_path):
 
 def test_interrupts_are_held_back():
     """By the innermost block and those around it; elsewhere than in the main thread there is nothing to hold."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        reached = []
-        with pytest.raises(KeyboardInterrupt), compiler.uninterrupted():
-            with compiler.uninterrupted():
-                signal.raise_signal(signal.SIGINT)
-                reached.append("in the inner")
-            reached.append("in the outer")
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        thread = threading.Thread(target=lambda: reached.append(uninterrupted_thread()))
-        thread.start()
-        thread.join()
-        assert reached == ["in the inner", "in the outer", "in a thread"]
-    finally:
-        signal.signal(signal.SIGINT, before)
+    reached = []
+    with pytest.raises(KeyboardInterrupt), compiler.uninterrupted():
+        with compiler.uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("in the inner")
+        reached.append("in the outer")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    thread = threading.Thread(target=lambda: reached.append(uninterrupted_thread()))
+    thread.start()
+    thread.join()
+    assert reached == ["in the inner", "in the outer", "in a thread"]
 
 
 def uninterrupted_thread():
