@@ -12,9 +12,11 @@ import numpy as np
 from fastbp.core.plan import samples_at_once
 from fastbp.inference import mean_cost
 from fastbp.inputs import Data, decide, right
+from fastbp.network import check_theta
 from fastbp.randomness import ORDER, generator
 from fastbp.training.guard import DivergenceError
 from fastbp.training.notes import likely_cause
+from fastbp.training.settings import Settings
 from fastbp.training.stepper import Stepper
 from fastbp.workspace import Array
 
@@ -66,8 +68,10 @@ class Pass:
         most_of: of so many that are left, how many may be made at once.
         """
         stepper, pace, guard = self.stepper, self.stepper.pace, self.stepper.guard
-        if not self.streamed or guard.time == 0:
+        if not self.streamed:
             guard.take(self.at)
+        elif not stepper.keep():
+            self._diverged(etas, self.at)
         stepper.has_changed = False
         while self.at < self.steps:
             if stepper.has_changed:
@@ -129,6 +133,7 @@ class Pass:
             guard.leave_finite()
         else:
             end = guard.last_finite(end, lambda step: self._make(etas, step, 1, settings.threads) == 1)
+        check_start(settings)
         batch = self.order[end * self.batch_size : (end + 1) * self.batch_size]
         raise DivergenceError(
             f"the cost or a parameter is no longer finite: epoch {settings.epochs_done + 1}, step {end + 1} of "
@@ -140,18 +145,30 @@ def one_step(stepper: Stepper, data: Data) -> float:
     """One step on all samples as they lie, if their mean cost, which it returns, is finite."""
     n, settings, pace, cost = len(data), stepper.settings, stepper.pace, np.zeros(1)
     stepper.prepare(n)
-    stepper.keep()
     order, eta = np.arange(n), settings.optimizer.eta
-    _, threads = pace.next_slice(1)
-    started = time.perf_counter()
-    made = stepper.make(data, order, n, np.array([eta]), cost, threads)
-    pace.took(1, threads, started, time.perf_counter(), 1)
+    made = stepper.keep()
+    what = "the cost" if made else "a parameter or a moment"
+    if made:
+        _, threads = pace.next_slice(1)
+        started = time.perf_counter()
+        made = stepper.make(data, order, n, np.array([eta]), cost, threads) == 1
+        pace.took(1, threads, started, time.perf_counter(), 1)
     if not made:
         step, back = settings.steps_done + 1, "" if settings.state.is_finite() else ", and the network goes back"
         stepper.guard.leave_finite()
-        raise DivergenceError(f"the cost is no longer finite: step {step}, at a learning rate of {eta:.4g}, was not "
+        check_start(settings)
+        raise DivergenceError(f"{what} is no longer finite: step {step}, at a learning rate of {eta:.4g}, was not "
                               f"made{back}; {likely_cause(data, order, order, settings.network.feature_names)}")
     return float(cost[0])
+
+
+def check_start(settings: Settings) -> None:
+    """After going back: raise unless there was something finite to go back to."""
+    check_theta(settings.network)
+    if not settings.state.is_finite():
+        raise DivergenceError("the optimiser's moments were already infinite before the first step of this call, which "
+                              "no eta can mend now: earlier steps have left them so; make a new Trainer, with a "
+                              "smaller eta from the start")
 
 
 def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean, int]:
