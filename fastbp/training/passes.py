@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,11 +13,15 @@ import numpy as np
 from fastbp.core.plan import samples_at_once
 from fastbp.inference import mean_cost
 from fastbp.inputs import Data, decide, right
+from fastbp.network import check_theta
 from fastbp.randomness import ORDER, generator
 from fastbp.training.guard import DivergenceError
 from fastbp.training.notes import likely_cause
+from fastbp.training.settings import Settings
 from fastbp.training.stepper import Stepper
 from fastbp.workspace import Array
+
+AT_FIRST = "the cost is not finite before the first update"
 
 
 class Mean(NamedTuple):
@@ -48,7 +53,8 @@ class Pass:
         self.n = len(data) if chosen is None else len(chosen)
         self.batch_size = min(self.settings.batch_size, self.n)
         self.steps = -(-self.n // self.batch_size)
-        self.at, self.costs = 0, np.empty(self.steps)
+        self.at, self.costs = 0, np.zeros(self.steps)
+        self.steps_before = self.settings.steps_done
         stepper.prepare(self.batch_size)
 
     def shuffle(self) -> None:
@@ -66,8 +72,10 @@ class Pass:
         most_of: of so many that are left, how many may be made at once.
         """
         stepper, pace, guard = self.stepper, self.stepper.pace, self.stepper.guard
-        if not self.streamed or guard.time == 0:
+        if not self.streamed:
             guard.take(self.at)
+        elif not stepper.keep():
+            self._diverged(etas, self.at)
         stepper.has_changed = False
         while self.at < self.steps:
             if stepper.has_changed:
@@ -129,29 +137,50 @@ class Pass:
             guard.leave_finite()
         else:
             end = guard.last_finite(end, lambda step: self._make(etas, step, 1, settings.threads) == 1)
+        check_start(settings)
         batch = self.order[end * self.batch_size : (end + 1) * self.batch_size]
+        costed = end == self.steps or math.isfinite(self.costs[end])
+        is_first = not costed and (end == 0 if self.streamed else settings.steps_done == self.steps_before)
+        cause = likely_cause(settings, self.data, batch, self.order, is_first)
+        if is_first and not (self.streamed and settings.steps_done):
+            raise DivergenceError(f"{AT_FIRST}; {cause}")
         raise DivergenceError(
             f"the cost or a parameter is no longer finite: epoch {settings.epochs_done + 1}, step {end + 1} of "
             f"{self.steps}, at a learning rate of {etas[min(end, self.steps - 1)]:.4g}; the network holds its last "
-            f"finite parameters; {likely_cause(self.data, batch, self.order, settings.network.feature_names)}")
+            f"finite parameters; {cause}")
 
 
 def one_step(stepper: Stepper, data: Data) -> float:
     """One step on all samples as they lie, if their mean cost, which it returns, is finite."""
     n, settings, pace, cost = len(data), stepper.settings, stepper.pace, np.zeros(1)
     stepper.prepare(n)
-    stepper.keep()
     order, eta = np.arange(n), settings.optimizer.eta
-    _, threads = pace.next_slice(1)
-    started = time.perf_counter()
-    made = stepper.make(data, order, n, np.array([eta]), cost, threads)
-    pace.took(1, threads, started, time.perf_counter(), 1)
+    made = kept = stepper.keep()
+    if kept:
+        _, threads = pace.next_slice(1)
+        started = time.perf_counter()
+        made = stepper.make(data, order, n, np.array([eta]), cost, threads) == 1
+        pace.took(1, threads, started, time.perf_counter(), 1)
     if not made:
         step, back = settings.steps_done + 1, "" if settings.state.is_finite() else ", and the network goes back"
         stepper.guard.leave_finite()
-        raise DivergenceError(f"the cost is no longer finite: step {step}, at a learning rate of {eta:.4g}, was not "
-                              f"made{back}; {likely_cause(data, order, order, settings.network.feature_names)}")
+        check_start(settings)
+        cause = likely_cause(settings, data, order, order, kept)
+        what = "the cost" if kept else "a parameter or a moment"
+        if step == 1:
+            raise DivergenceError(f"{AT_FIRST}; {cause}")
+        raise DivergenceError(f"{what} is no longer finite: step {step}, at a learning rate of {eta:.4g}, was not "
+                              f"made{back}; {cause}")
     return float(cost[0])
+
+
+def check_start(settings: Settings) -> None:
+    """After going back: raise unless there was something finite to go back to."""
+    check_theta(settings.network)
+    if not settings.state.is_finite():
+        raise DivergenceError("the optimiser's moments were already infinite before the first step of this call, which "
+                              "no eta can mend now: earlier steps have left them so; make a new Trainer, with a "
+                              "smaller eta from the start")
 
 
 def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean, int]:

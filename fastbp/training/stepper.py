@@ -66,18 +66,22 @@ class Stepper:
         """A step on a few samples, in one compiled call; returns their mean cost, or NaN: see few.run."""
         own, net = self.settings, self.settings.network
         slip = self.few or self._bind()
-        if not self.most_few:
+        if not (self.most_few and self.keep()):
             return math.nan
-        self.keep()
         cost = few.run(slip, net, own.loss, X, y, self.most_few)
         if cost == cost and net.multilabel is not (multilabel := self._decides_each and y.ndim == 2):
             net.multilabel = multilabel
         return cost
 
-    def keep(self) -> None:
-        """Before a step of a stream: copy what it changes, if the last copy is old."""
-        if self.guard.is_old(time.perf_counter()) and self.settings.state.is_finite():
-            self.guard.take(0)
+    def keep(self) -> bool:
+        """Before steps of a stream: copy what they change, if the last copy is old. False where there is nothing to
+        copy: what earlier steps have left is no longer finite, though their costs may be."""
+        if not self.guard.is_old(time.perf_counter()):
+            return True
+        if not self.settings.state.is_finite():
+            return False
+        self.guard.take(0)
+        return True
 
     def _bind(self) -> Slip:
         """A slip of steps with the settings as they are, in the memory of this stepper."""
@@ -102,10 +106,11 @@ class Stepper:
 
     def prepare(self, batch_size: int) -> None:
         """Before mini-batches of so many samples: have buffers for them, and a guard of the trainer's state."""
-        net, state = self.settings.network, self.settings.state
-        kept = vars(self).get("workspace")
-        if kept is None or kept.capacity < batch_size or self.guard.state is not state:
-            self.workspace, self.guard = net.workspace(batch_size), Guard(state)
+        net, state, known = self.settings.network, self.settings.state, vars(self)
+        if "workspace" not in known or self.workspace.capacity < batch_size:
+            self.workspace = net.workspace(batch_size)
+        if "guard" not in known or self.guard.state is not state:  # else its copy is what a stream goes back to
+            self.guard = Guard(state)
         self.prepare_layers(self.workspace.layers)
         state.begin()
 

@@ -332,8 +332,8 @@ class Trainer(Settings):
         ValueError, TypeError
             As `fit` does; or there are more than batch_size samples.
         DivergenceError
-            The cost is no longer finite: the step was not made. Where an earlier one has made parameters infinite, the
-            network goes back by up to 2 s.
+            The cost is no longer finite: the step was not made. Where an earlier one has made parameters or moments
+            infinite, which is seen by the cost or within 2 s, the network goes back to what it was up to 2 s before.
 
         Examples
         --------

@@ -10,8 +10,20 @@ import numpy as np
 import pytest
 from rig import DTYPES, python
 
-from fastbp import SGD, Adam, DivergenceError, Lion, Network, Trainer, cost_and_gradient, losses
+from fastbp import (
+    SGD,
+    Adam,
+    DivergenceError,
+    Lion,
+    Network,
+    Trainer,
+    TrainingWarning,
+    cost_and_gradient,
+    fit_many,
+    losses,
+)
 from fastbp.optimizers import OPTIMIZERS
+from fastbp.training import guard
 
 N = 20
 DRAW = np.random.default_rng(0)
@@ -159,6 +171,52 @@ def test_parameters_that_a_step_has_made_infinite(way):
         for _ in range(10):
             way(trainer, x, y * 1e30)
     assert state_of(trainer) == before and way(trainer, x, y) > 0
+
+
+def large_way(trainer, x, y):
+    """A step on more samples than there were buffers for."""
+    trainer.batch_size = 1000
+    trainer.step(np.tile(x, (50, 1)), np.tile(y, 50))
+
+
+@pytest.mark.parametrize("way", [Trainer.step, the_long_way, Trainer.partial_fit, large_way])
+def test_moments_that_a_step_has_made_infinite(way, monkeypatch):
+    """The cost does not show it, as parameters stand still: it is seen when the next copy is due."""
+    trainer, x, y = made("values")
+    trainer.step(x, y)
+    before = state_of(trainer)
+    monkeypatch.setattr(guard, "KEEP_SECONDS", 0.0)
+    trainer.step(x, y * np.float32(1e22))
+    assert np.isfinite(trainer.network.theta).all() and not np.isfinite(trainer.state.rows).all()
+    with pytest.raises(DivergenceError, match=r"a (parameter|parameter or a moment) is no longer finite: .*step"):
+        way(trainer, x, y)
+    assert state_of(trainer) == before and trainer.step(x, y) > 0
+
+
+@pytest.mark.parametrize("way", [Trainer.step, the_long_way, Trainer.fit, Trainer.partial_fit, "fit_many"])
+def test_moments_that_are_infinite_from_the_beginning(way):
+    """There is nothing to go back to, and no eta is to blame that the call itself has."""
+    trainer, x, y = made("values")
+    trainer.step(x, y)
+    trainer.step(x, y * np.float32(1e22))
+    trainer = copy.deepcopy(trainer)
+    theta = trainer.network.theta.copy()
+    match = "moments were already infinite before the first step of this call, .* make a new Trainer"
+    if way == "fit_many":
+        with pytest.warns(TrainingWarning, match=match):
+            assert "already infinite" in fit_many([trainer], x, y, 1)[0].stopped
+    else:
+        with pytest.raises(DivergenceError, match=match):
+            way(trainer, x, y)
+    assert trainer.network.theta.tobytes() == theta.tobytes()
+
+
+def test_parameters_that_were_never_finite():
+    trainer, x, y = made("values")
+    trainer.network.b[0][2] = np.inf
+    for way in (Trainer.step, the_long_way):
+        with pytest.raises(ValueError, match=r"theta\[42\] of the network is inf; every parameter must be finite"):
+            way(trainer, x, y)
 
 
 def test_a_mini_batch_that_could_be_huge():
