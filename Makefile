@@ -9,7 +9,7 @@ AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 \
-	bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many chaos clean
+	bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many bench-doors chaos clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -104,6 +104,11 @@ bench-many: $(VENV)/installed
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/many.py --results benchmarks/results
 
+# Every way to call fastbp beside other libraries': some 15 minutes.
+bench-doors: $(PEERS)/installed
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/doors.py --results benchmarks/results
+
 # The command killed at each change of a file, with all that a checkpoint has to keep, then resumed: the saved network
 # must be the same, byte for byte. Modes: killed before it; the file cut in half; SIGTERM; what was not synced is lost.
 # ckpt-chaos does not make {out}, in which the network is saved. Its 60 crashes took 80 s of a processor's time.
@@ -147,8 +152,8 @@ $(OLDEST)/installed-test: pyproject.toml
 
 $(PEERS)/installed: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet torch==2.13.0 jax optax scikit-learn matplotlib \
-		--editable .
+	$(PEERS)/bin/python -m pip install --quiet torch==2.13.0 jax optax scikit-learn matplotlib scipy \
+		mlpfile==0.5.0 onnx onnxruntime --editable .
 	touch $@
 
 $(CHAOS)/installed: pyproject.toml

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,29 +77,31 @@ def work(peer: str, workload: Workload) -> None:
 class Worker:
     """A peer in its process, from its start to its result."""
 
-    def __init__(self, peer: str, name: str, quick: bool, cpus: list[int]):
+    def __init__(self, script: str, arguments: list[str], cpus: list[int]):
         self.result = Result()
-        command = ["taskset", "-c", ",".join(map(str, cpus)), sys.executable, __file__, "--worker", peer,
-                   "--workloads", name, *["--quick"][: int(quick)]]
+        command = ["taskset", "-c", ",".join(map(str, cpus)), sys.executable, script, *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def _answer(self) -> dict:
+    def answer(self) -> dict:
         line = self.process.stdout.readline()
         answer = json.loads(line) if line else {"reason": f"its process ended with {self.process.wait()}"}
         self.result.reason = answer.get("reason")
         return answer
 
+    def ask(self, line: str) -> dict:
+        with contextlib.suppress(BrokenPipeError):  # an ended process answers with its status
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        return self.answer()
+
     def ready(self) -> None:
         """Wait until it has loaded and made the first steps."""
-        self.result.loss = self._answer().get("loss")
+        self.result.loss = self.answer().get("loss")
 
     def piece(self, counted: bool) -> None:
         if self.result.reason:
             return
-        with contextlib.suppress(BrokenPipeError):  # an ended process answers with its status
-            self.process.stdin.write("go\n")
-            self.process.stdin.flush()
-        answer = self._answer()
+        answer = self.ask("go")
         if counted and not self.result.reason:
             self.result.seconds.append(answer["seconds"])
 
@@ -113,7 +116,8 @@ def measure(name: str, rounds: int, quick: bool, processors: machine.Processors,
             peers: list[str]) -> dict[str, Result]:
     """The peers at one workload: one piece uncounted, which compiles, then `rounds`."""
     peers = [peer for peer in peers if peer != "FANN" or name in FANN_CAN]
-    workers = {peer: Worker(peer, name, quick, processors.cpus) for peer in peers}
+    options = ["--workloads", name, *["--quick"][: int(quick)]]
+    workers = {peer: Worker(__file__, ["--worker", peer, *options], processors.cpus) for peer in peers}
     for worker in workers.values():
         worker.ready()
     for number in range(1 + rounds):
@@ -143,9 +147,9 @@ def microseconds(seconds: float, workload: Workload) -> float:
     return seconds / workload.steps * 1e6
 
 
-def describe(how: str) -> str:
+def describe(how: str, packages: Iterable[str] = PACKAGES) -> str:
     """Date, machine, versions, and how it was measured."""
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES if installed(package)]
+    versions = [f"{package} {importlib.metadata.version(package)}" for package in packages if installed(package)]
     return f"{datetime.date.today()}; {machine.describe()}, {', '.join(versions)}; {how}"
 
 

@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,48 @@ def test_only_the_stated_range_is_fitted(benchmark):
             == pytest.approx(1)
 
 
+def result(benchmark, *seconds, reason=None):
+    return benchmark("run").Result(seconds=list(seconds), loss=1.0, reason=reason)
+
+
+def test_the_table_of_the_doors(benchmark):
+    doors = benchmark("doors")
+    results = {"fastbp, trainer.step": result(benchmark, 2e-6, 4e-6), "fastbp, fit": result(benchmark, 1e-6, 2e-6),
+               "PyTorch on 1 thread, eager step": result(benchmark, 1.0, 1.0),
+               "PyTorch, eager step": result(benchmark, 200e-6, 200e-6),
+               "JAX": result(benchmark, reason="ModuleNotFoundError: No module named 'jax'")}
+    lines = doors.report({"step-32": results}, "a machine").splitlines()
+    assert "| fastbp, fit | 1.5 (1–2) | 666,667 | 0.5 (0.5–0.5) |" in lines
+    assert "| JAX | not installed |  |  |" in lines
+    assert "| step-32: fastbp, trainer.step / fastbp, fit | ≤ 1.3 | 2 (2–2) | **missed** |" in lines
+    assert "| step-32: PyTorch / fastbp, trainer.step | ≥ 60 | 75 (50–100) | reached |" in lines
+    assert "| step-32: JAX / fastbp, trainer.step | ≥ 15 | no figure |  |" in lines
+
+
+def test_every_reach_names_a_door_and_ways_that_are_measured(benchmark):
+    doors, ways = benchmark("doors"), benchmark("ways_fastbp")
+    small = ("step-1", "step-32", "gradient-32", "l-bfgs", "forward-4", "evaluate-32", "fit-many")
+    for name in small:
+        door = doors.DOORS[name].quick()
+        names = {f"fastbp, {way}": result(benchmark, 1.0) for way in getattr(ways, door.job)(door)}
+        names |= {library: result(benchmark, 1.0) for library in door.libraries}
+        for reach in (reach for reach in doors.REACHES if reach.door == name):
+            assert doors.found(names, reach.way) and (not reach.other or doors.found(names, reach.other)), reach
+
+
+def test_a_piece_takes_as_many_calls_as_its_seconds(benchmark):
+    piece = benchmark("doors").Piece(lambda n: time.sleep(1e-3 * n) or n, 0.02)
+    assert 5 <= piece.times <= 20
+    assert 1e-3 <= piece.measure() < 0.1
+
+
+def test_all_ways_of_fastbp_do_the_same_job(benchmark):
+    ways, doors = benchmark("ways_fastbp"), benchmark("ways").DOORS
+    for name in ("step-1", "step-32", "forward-4"):
+        checked = [way.check() for way in getattr(ways, doors[name].job)(doors[name]).values()]
+        np.testing.assert_allclose(checked, checked[0], rtol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="anonymous memory is read from /proc")
 def test_memory_grows_with_the_network_and_not_with_the_data(tmp_path):
@@ -88,3 +131,14 @@ def test_the_commands_run(name):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr  # 1: slower than the rule allows
     assert "| width 256 |" in done.stdout or "slope" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_doors_run_whatever_else_is_installed(tmp_path):
+    command = [sys.executable, str(FOLDER / "doors.py"), "--quick", "--results", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert (tmp_path / "doors.svg").stat().st_size > 1000
+    for name, ways in json.loads((tmp_path / "doors.json").read_text())["doors"].items():
+        assert all(way["seconds"] for label, way in ways.items() if label.startswith("fastbp")), name
+        assert {"fastbp", "fastbp again"} <= {label.split(", ")[0] for label in ways}, name
