@@ -31,6 +31,7 @@ from fastbp.inputs import Data, Inputs, Targets, as_data
 from fastbp.names import Names
 from fastbp.network import Network
 from fastbp.training.guard import DivergenceError
+from fastbp.training.notes import likely_cause
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 
@@ -109,8 +110,9 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
     net = trainer.network
     known = Names(net, learning=True)
     data = as_data(X, y, None, net, trainer.loss, known)
-    data = data.taken(spread(len(data), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0]))))
-    x, t = data.x, data.t
+    chosen = spread(len(data), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0])))
+    part = data.taken(chosen)
+    x, t = part.x, part.t
     found = Diagnosis(figures={"samples": len(x)})
     names = column_names(known.feature_names or (), net.layer_sizes[0])
     rows = spread(len(x), FORWARD)
@@ -121,7 +123,11 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
     if not levels.learned(loss):
         _look_at_inputs(found, x, names)
         _look_at_targets(found, t, trainer.loss)
-        _look_at_network(found, net, trainer.loss, outputs, *shown)
+        if math.isfinite(loss):
+            _look_at_network(found, net, trainer.loss, outputs, *shown)
+        else:
+            rows = np.arange(len(data))[chosen][rows]
+            found.notes.append(f"the loss is not finite: {likely_cause(trainer, data, rows, rows, is_first=True)}")
     if not found.notes:
         rows = spread(len(x), STEPS * trainer.batch_size)
         few = x.taken(rows), t.taken(rows)
@@ -193,9 +199,6 @@ def _look_at_classes(found: Diagnosis, t: Targets, classes: Array | None) -> Non
 
 
 def _look_at_network(found: Diagnosis, net: Network, loss: losses.Loss, outputs: Array, x: Inputs, t: Targets) -> None:
-    if not np.isfinite(outputs).all():
-        found.notes.append("outputs are not finite: the parameters or the inputs are too large; make a new network")
-        return
     _look_at_units(found, net, x)
     _look_at_outputs(found, net, loss, outputs, rows_of(t, net.layer_sizes[-1]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from fastbp.figures import (
 from fastbp.frames import BLOCK
 from fastbp.inference import infer
 from fastbp.inputs import Data
+from fastbp.losses import Custom
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array
 
@@ -109,8 +111,54 @@ def _is_stuck(history: list[float], steps: int, excess: float, constant: float, 
     return bool(outputs.std(0, dtype=np.float64).max() <= LITTLE * np.abs(outputs).max())
 
 
-def likely_cause(data: Data, batch: Array, order: Array, features: tuple[str, ...] | None) -> str:
-    """What to do about a cost that is no longer finite, from the mini-batch at which it was and some of all samples."""
+def likely_cause(settings: Settings, data: Data, batch: Array, order: Array, is_first: bool) -> str:
+    """What to do about numbers that are not finite, from the mini-batch at which they came up and some of all samples.
+
+    is_first: it is the cost, and no update came before it in this call: then its eta is not the cause.
+    """
+    of_function = _fault_of_function(settings, data, batch, is_first)
+    if of_function:
+        return of_function
+    said = _too_large(data, batch, order, settings.network.feature_names)
+    if not is_first:
+        return ", and ".join(said) or "try a smaller eta"
+    largest = float(np.abs(settings.network.theta).max())
+    made_so = ", or if training has made them so, try a smaller eta" * (settings.steps_done > 0)
+    if largest > DIVERGES:
+        said.insert(0, f"the network's parameters reach {largest:.3g}, too large for its outputs to be finite: make a "
+                       f"new Network{made_so}")
+    return ", and ".join(said) or ("the network's parameters or the inputs are too large for its outputs to be finite: "
+                                   f"make a new Network, or scale the inputs{made_so}")
+
+
+def _fault_of_function(settings: Settings, data: Data, rows: Array, is_first: bool) -> str:
+    """Of losses.Custom: that its function gave no finite cost for outputs that are finite, and for which sample. After
+    updates only if these are no larger than usual: of large ones many a function overflows."""
+    own, net, weights = settings.loss, settings.network, data.weights
+    rows = rows[weights[rows] > 0] if len(weights) else rows
+    if not isinstance(own, Custom) or len(rows) == 0:
+        return ""
+
+    def of(rows: Array) -> tuple[Array, float]:
+        part = data.taken(rows)
+        return infer(net, part.x, part.t, own, settings.threads, part.weights)
+
+    outputs, cost = of(rows)
+    where = ""
+    if not math.isfinite(cost):  # else dropout or noise had to do with it
+        while len(rows) > 1:
+            half = rows[: len(rows) // 2]
+            rows = rows[len(half) :] if math.isfinite(of(half)[1]) else half
+        outputs, where = of(rows)[0], f" for sample {rows[0]}"
+    largest = float(np.abs(outputs).max())
+    if not (math.isfinite(largest) if is_first else where and largest < DIVERGES):
+        return ""
+    return (f"the function {own.function.__name__} of losses.Custom gave no finite number, or raised,{where} at "
+            f"outputs up to {largest:.3g}: it must give one for all outputs and targets")
+
+
+def _too_large(data: Data, batch: Array, order: Array, features: tuple[str, ...] | None) -> list[str]:
+    """Which inputs and targets can make the cost overflow, and what to do about them."""
     x, t, weights = data.x, data.t, data.weights
     rows = np.concatenate([batch, order[spread(len(order), max(1, BLOCK // x.array.shape[1]))]])
     said = []
@@ -128,7 +176,7 @@ def likely_cause(data: Data, batch: Array, order: Array, features: tuple[str, ..
             k = int(np.argmax(sizes))
             where = "" if len(sizes) == 1 else f" (output {k})"
             said.append(f"targets reach {sizes[k]:.3g}{where}: scale them")
-    return ", and ".join(said) if said else "try a smaller eta"
+    return said
 
 
 def _largest(array: Array) -> float:

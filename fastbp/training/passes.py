@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +20,8 @@ from fastbp.training.notes import likely_cause
 from fastbp.training.settings import Settings
 from fastbp.training.stepper import Stepper
 from fastbp.workspace import Array
+
+AT_FIRST = "the cost is not finite before the first update"
 
 
 class Mean(NamedTuple):
@@ -50,7 +53,8 @@ class Pass:
         self.n = len(data) if chosen is None else len(chosen)
         self.batch_size = min(self.settings.batch_size, self.n)
         self.steps = -(-self.n // self.batch_size)
-        self.at, self.costs = 0, np.empty(self.steps)
+        self.at, self.costs = 0, np.zeros(self.steps)
+        self.steps_before = self.settings.steps_done
         stepper.prepare(self.batch_size)
 
     def shuffle(self) -> None:
@@ -134,11 +138,17 @@ class Pass:
         else:
             end = guard.last_finite(end, lambda step: self._make(etas, step, 1, settings.threads) == 1)
         check_start(settings)
+        costed = end == self.steps or math.isfinite(self.costs[end])
+        is_first = not costed and end == 0 and settings.steps_done == self.steps_before  # nor was any update undone
+        end = min(end, self.steps - 1)
         batch = self.order[end * self.batch_size : (end + 1) * self.batch_size]
+        cause = likely_cause(settings, self.data, batch, self.order, is_first)
+        if is_first and not (self.streamed and settings.steps_done):
+            raise DivergenceError(f"{AT_FIRST}; {cause}")
         raise DivergenceError(
             f"the cost or a parameter is no longer finite: epoch {settings.epochs_done + 1}, step {end + 1} of "
-            f"{self.steps}, at a learning rate of {etas[min(end, self.steps - 1)]:.4g}; the network holds its last "
-            f"finite parameters; {likely_cause(self.data, batch, self.order, settings.network.feature_names)}")
+            f"{self.steps}, at a learning rate of {etas[end]:.4g}; the network holds its last "
+            f"finite parameters; {cause}")
 
 
 def one_step(stepper: Stepper, data: Data) -> float:
@@ -146,9 +156,8 @@ def one_step(stepper: Stepper, data: Data) -> float:
     n, settings, pace, cost = len(data), stepper.settings, stepper.pace, np.zeros(1)
     stepper.prepare(n)
     order, eta = np.arange(n), settings.optimizer.eta
-    made = stepper.keep()
-    what = "the cost" if made else "a parameter or a moment"
-    if made:
+    made = kept = stepper.keep()
+    if kept:
         _, threads = pace.next_slice(1)
         started = time.perf_counter()
         made = stepper.make(data, order, n, np.array([eta]), cost, threads) == 1
@@ -157,8 +166,12 @@ def one_step(stepper: Stepper, data: Data) -> float:
         step, back = settings.steps_done + 1, "" if settings.state.is_finite() else ", and the network goes back"
         stepper.guard.leave_finite()
         check_start(settings)
+        cause = likely_cause(settings, data, order, order, kept and settings.steps_done == step - 1)
+        what = "the cost" if kept else "a parameter or a moment"
+        if step == 1:
+            raise DivergenceError(f"{AT_FIRST}; {cause}")
         raise DivergenceError(f"{what} is no longer finite: step {step}, at a learning rate of {eta:.4g}, was not "
-                              f"made{back}; {likely_cause(data, order, order, settings.network.feature_names)}")
+                              f"made{back}; {cause}")
     return float(cost[0])
 
 

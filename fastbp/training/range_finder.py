@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from fastbp.checks import positive, whole_number
 from fastbp.diagnosis import diagnose
 from fastbp.figures import Levels
 from fastbp.files import check_folder
-from fastbp.inputs import as_data, as_targets
+from fastbp.inputs import Data, as_data, as_targets
 from fastbp.names import Names
 from fastbp.randomness import RANGE_TEST, generator
 from fastbp.training.guard import DivergenceError
-from fastbp.training.notes import ASK
+from fastbp.training.notes import ASK, likely_cause
+from fastbp.training.passes import AT_FIRST
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 
@@ -127,7 +129,7 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     data = as_data(X, y, None, trainer.network, trainer.loss, Names(trainer.network, learning=True))
     x, targets, trainer = data.x.array, data.t.array, copy.deepcopy(trainer)
     trainer.network.classes = None  # the targets are numbers from here on
-    etas, losses, smoothed = _sweep(trainer, x, targets, np.geomspace(low, high, steps))
+    etas, losses, smoothed = _sweep(trainer, data, np.geomspace(low, high, steps))
     trial = _Trial(trainer, x, targets, steps)
     eta, note = max(low, _lowest(etas, losses, smoothed) / 10), ""
     while eta >= low:
@@ -142,8 +144,9 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
     return EtaRange(etas, losses, smoothed, np.nan, note + (f"; {causes[0]}" if causes else ASK))
 
 
-def _sweep(trainer: Trainer, x: Array, targets: Array, etas: Array) -> tuple[Array, Array, Array]:
+def _sweep(trainer: Trainer, data: Data, etas: Array) -> tuple[Array, Array, Array]:
     """The etas of the steps made, the loss before each, and its running mean."""
+    x, targets = data.x.array, data.t.array
     trial, losses, smoothed, mean = copy.deepcopy(trainer), [], [], 0.0
     settled = min(SETTLING, len(etas) // 2)
     for step, (eta, chosen) in enumerate(zip(etas, _mini_batches(len(x), trial.batch_size, trial.seed), strict=False)):
@@ -151,8 +154,10 @@ def _sweep(trainer: Trainer, x: Array, targets: Array, etas: Array) -> tuple[Arr
         try:
             losses.append(trial.partial_fit(x[chosen], targets[chosen]))
         except DivergenceError:
-            if step == 0:
+            if step == 0 and math.isfinite(trainer.evaluate(x[chosen], targets[chosen])[0]):
                 raise
+            if step == 0:  # said of the samples by their numbers in X
+                raise DivergenceError(f"{AT_FIRST}; {likely_cause(trainer, data, chosen, chosen, True)}") from None
             break
         mean = MEMORY * mean + (1 - MEMORY) * losses[-1]
         smoothed.append(mean / (1 - MEMORY ** (step + 1)))

@@ -11,11 +11,24 @@ import pytest
 from sklearn import datasets
 
 import fastbp
-from fastbp import SGD, Adam, DivergenceError, Network, Trainer, TrainingWarning, data, diagnose, losses
+from fastbp import (
+    SGD,
+    Adam,
+    DivergenceError,
+    Network,
+    Trainer,
+    TrainingWarning,
+    data,
+    diagnose,
+    find_eta,
+    fit_many,
+    losses,
+)
 from fastbp.core import reference
 from fastbp.figures import constant_loss
 from fastbp.inference import NO_WEIGHTS
 from fastbp.inputs import as_targets
+from fastbp.randomness import ORDER, generator
 
 XOR, XOR_LABELS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], float), np.array([0, 1, 1, 0])
 
@@ -444,6 +457,108 @@ def test_the_cause_of_divergence(inputs, targets, advice):
     with pytest.raises(DivergenceError, match=rf"({advice})$"):
         for _ in range(50):
             trainer.partial_fit(X, y)
+
+
+def no_number(z, a, t, delta):
+    delta[:] = a - t
+    return np.nan if t[0] > 5 else 1.0
+
+
+def raising(z, a, t, delta):
+    if t[0] > 5:
+        raise ValueError("too large")
+    delta[:] = a - t
+    return 1.0
+
+
+def with_loss(function, **settings):
+    return Trainer(Network([4, 8, 1], output="identity"), losses.Custom(function), "adam", **settings)
+
+
+def with_large_parameters(output="identity"):
+    net = Network([4, 8, 2 if output == "softmax" else 1], output=output)
+    net.theta = np.full(net.n_parameters, 1e25)
+    return Trainer(net, optimizer="adam")
+
+
+def of_many(trainer, X, y):
+    with pytest.warns(TrainingWarning):
+        raise DivergenceError(fit_many([trainer], X, y)[0].stopped.removeprefix("diverged: "))
+
+
+FUNCTION = (r"the function {} of losses\.Custom gave no finite number, or raised, for sample 11 at outputs up to .*: "
+            "it must give one for all outputs and targets")
+PARAMETERS = r"the network's parameters reach 1e\+25, too large for its outputs to be finite: make a new Network"
+NOT_OF_ETA = {
+    "NaN": (lambda: with_loss(no_number), FUNCTION.format("no_number")),
+    "an exception": (lambda: with_loss(raising), FUNCTION.format("raising")),
+    "parameters": (with_large_parameters, PARAMETERS),
+    "parameters before softmax": (lambda: with_large_parameters("softmax"), PARAMETERS)}
+CALLS = {"fit": Trainer.fit, "step": Trainer.step, "partial_fit": Trainer.partial_fit,
+         "fit_batches": lambda trainer, X, y: trainer.fit_batches([(X, y)]), "fit_many": of_many, "find_eta": find_eta}
+
+
+@pytest.mark.parametrize("make, cause", NOT_OF_ETA.values(), ids=NOT_OF_ETA)
+def test_a_cost_that_is_not_finite_before_any_update(make, cause):
+    """No eta is to blame, whoever is asked; the sample is named by its number in X."""
+    X, y = np.random.default_rng(0).normal(size=(100, 4)), np.zeros(100)
+    y[11] = 7.0
+    if make().network.layer_sizes[-1] > 1:
+        y = (y > 0).astype(int)
+    for name, call in CALLS.items():
+        trainer = make()
+        before = trainer.network.theta.tobytes()
+        with pytest.raises(DivergenceError, match=f"^the cost is not finite before the first update; {cause}$"):
+            call(trainer, X, y)
+        assert trainer.network.theta.tobytes() == before and trainer.steps_done == 0, name
+    assert re.search(f"^the loss is not finite: {cause}$", diagnose(make(), X, y).notes[0])
+
+
+def test_parameters_that_somebody_has_put_there():
+    """After updates by the trainer, in calls of their own: both may be the cause."""
+    X, y = regression()
+    for call in CALLS.values():
+        trainer = Trainer(Network([4, 8, 1], output="identity"), optimizer="adam", batch_size=len(X))
+        trainer.step(X, y)
+        trainer.network.theta = np.full(trainer.network.n_parameters, 1e25)
+        with pytest.raises(DivergenceError, match=PARAMETERS + ", or if training has made them so, try a smaller eta$"):
+            call(trainer, X, y)
+
+
+def test_a_function_that_fails_later():
+    """After updates it is to blame where outputs are as usual, and eta where they have become large."""
+    X, y = np.random.default_rng(0).normal(size=(400, 4)), np.zeros(400)
+    trainer = with_loss(no_number, batch_size=10)
+    y[generator(ORDER, trainer.seed, 0).permutation(400)[205]] = 7.0
+    with pytest.raises(DivergenceError, match=r"step 21 of 40, .*; the function no_number of losses\.Custom gave no"):
+        trainer.fit(X, y)
+
+    def fourth_power(z, a, t, delta):
+        delta[:] = 4 * (a - t) ** 3
+        return ((a - t) ** 4).sum()
+
+    with pytest.raises(DivergenceError, match="; try a smaller eta$"):
+        Trainer(Network([4, 8, 1], output="identity"), losses.Custom(fourth_power), SGD(1.0)).fit(X, X[:, 0])
+    for call in (Trainer.step, Trainer.partial_fit):  # parameters become infinite, and are undone before this is said
+        trainer = Trainer(Network([4, 8, 1], output="identity"), losses.Custom(fourth_power), SGD(1e38), len(X))
+        with pytest.raises(DivergenceError, match="; try a smaller eta$"):
+            for _ in range(3):
+                call(trainer, X, X[:, 0])
+        assert trainer.steps_done == 0
+
+
+def test_the_cause_of_a_cost_that_only_dropout_makes_infinite():
+    def barrier(z, a, t, delta):
+        delta[:] = -1 / a
+        return -np.log(a[0]) if a[0] > 0 else np.inf
+
+    net = Network([1, 1], output="identity")
+    net.theta = [0.0, 1.0]
+    net.W[0] = -0.9
+    trainer = Trainer(net, losses.Custom(barrier), dropout=[0.5])
+    X, y = np.ones((20, 1)), np.zeros(20)
+    with pytest.raises(DivergenceError, match="update; the function barrier of .* or raised, at outputs up to 0.1: it"):
+        trainer.fit(X, y)
 
 
 def test_the_cause_is_a_single_sample():
