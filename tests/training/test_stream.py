@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, callbacks, cost_and_gradient
+from fastbp.training import guard
 from fastbp.training.stream import AHEAD, read_ahead
 
 draw = np.random.default_rng(0)
@@ -57,6 +58,26 @@ def test_a_stream_whose_parameters_overflow():
         with pytest.raises(DivergenceError, match="no longer finite"):
             stream.fit_batches([(X * 1e3, Y)]) if batches else stream.partial_fit(X * 1e3, Y)
         assert np.isfinite(stream.network.theta).all()
+
+
+def test_where_a_stream_has_diverged(monkeypatch):
+    """It is seen after the steps of a call, or before them if an earlier call has left it."""
+    values, far = X[:, :1], SGD(3e38)
+    words = "at a learning rate of .*; the network goes back by up to 2 s, to finite parameters; "
+    for before in (lambda stream: stream.partial_fit(X, values), lambda stream: stream.step(X, values)):
+        stream = Trainer(Network([6, 1], output="identity"), optimizer=SGD(0.01), batch_size=400)
+        before(stream)
+        stream.optimizer = far
+        with pytest.raises(DivergenceError, match=rf"epoch {stream.epochs_done + 1}, after step 1 of 1, {words}"):
+            stream.partial_fit(1e3 * X, values)
+        assert np.isfinite(stream.network.theta).all()
+    stream = Trainer(Network([6, 1], output="identity"), optimizer="adam", batch_size=100)
+    theta = stream.network.theta.copy()
+    stream.step(X[:100].astype("f4"), 1e22 * values[:100].astype("f4"))
+    monkeypatch.setattr(guard, "KEEP_SECONDS", 0.0)
+    with pytest.raises(DivergenceError, match=f"epoch 1, before step 1 of 4, {words}"):
+        stream.partial_fit(X, values)
+    assert (stream.network.theta == theta).all() and stream.steps_done == 0
 
 
 def test_batches_in_the_same_memory():
