@@ -153,12 +153,28 @@ def test_what_is_wrong_with_batches(batches, kind, message):
 
 
 def test_what_fit_batches_refuses(tmp_path):
-    with pytest.raises(ValueError, match="takes no schedule"):
+    with pytest.raises(ValueError, match=r'takes no schedule, .*, got .*; set trainer\.schedule = "constant"$'):
         trainer(schedule="linear").fit_batches(Batches())
     with pytest.raises(ValueError, match="makes no checkpoints; give fit memory-mapped arrays"):
         trainer().fit_batches(Batches(), callbacks=[callbacks.Checkpoint(tmp_path)])
     with pytest.raises(ValueError, match="metrics need validation_data"):
         trainer().fit_batches(Batches(), metrics=["f1"])
+
+
+def test_a_stream_goes_without_a_schedule():
+    """At the optimiser's eta; of the default optimiser too, whose schedule in `fit` is another."""
+    def three(trainer):
+        trainer.fit_batches([(X, Y)], 3)
+        return trainer.network.theta.tobytes()
+
+    by_default, constant = Trainer(Network([6, 3], seed=1)), Trainer(Network([6, 3], seed=1), schedule="constant")
+    assert three(by_default) == three(constant)
+    for call in (Trainer.partial_fit, Trainer.step):
+        linear, plain = (trainer(schedule=schedule, batch_size=400) for schedule in ("linear", None))
+        assert call(linear, X, Y) == call(plain, X, Y)
+        assert linear.network.theta.tobytes() == plain.network.theta.tobytes()
+    linear.schedule = "constant"
+    assert len(linear.fit_batches(Batches()).loss) == 1
 
 
 def test_reading_ahead():
