@@ -165,7 +165,8 @@ def _add_predict(commands: Any) -> None:
                                                               "to standard output without --out")
     predict.add_argument("--json", metavar="FILE", help="write a summary as JSON (-: standard output)")
     predict.add_argument("--out", metavar="FILE.csv",
-                         help="write one line a sample: label, values or probabilities (-: standard output)")
+                         help="write one line a sample: label, values or probabilities; between tabs if it "
+                              "is called FILE.tsv (-: standard output)")
     predict.set_defaults(run=_predict)
 
 
@@ -385,6 +386,7 @@ def _predict(given: dict[str, Any]) -> None:
     with options.blamed():
         check_places({"MODEL": given["model"], "DATA": files(given["data"])},
                      {"--json": given["json"], "--out": out})
+        between = report.delimiter(given["out"] or STANDARD_OUTPUT)
     network = Network.load(given["model"])
     x, y = data.load_samples(given["data"], network.layer_sizes[0], network.feature_names,
                              given["target"] or options.target_beside(given["model"]),
@@ -397,7 +399,7 @@ def _predict(given: dict[str, Any]) -> None:
     result = {"model": given["model"], "dataset": given["data"], "n_samples": len(x),
               "layer_sizes": list(network.layer_sizes), **({} if y is None else _score(network, x, y))}
     if out:
-        _write(out, report.table(_columns(network, predictions, given["proba"]), predictions))
+        _write(out, report.table(_columns(network, predictions, given["proba"]), predictions, between))
     if given["json"]:
         _write_json(given["json"], result)
     if STANDARD_OUTPUT not in (given["json"], out):

@@ -32,7 +32,7 @@ from fastbp.inference import CAPACITY, NO_ORDER, NO_WEIGHTS, choose_threads
 from fastbp.inputs import Inputs, as_data, as_inputs
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network
-from fastbp.workspace import Array, Workspace, aligned, room_for
+from fastbp.workspace import Array, Workspace, aligned, overlap, room_for
 
 
 def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None = None, loss: str | Loss | None = None,
@@ -117,7 +117,10 @@ def per_sample_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, l
     check_network(network)
     x, t, of = _costs(network, X, y, loss)
     out = room_for(out, (len(x), network.n_parameters), network.dtype)
-    _compute(network, SAMPLE_GRADIENTS, x, t, of, threads, outputs=out)
+    gradients = np.empty_like(out) if overlap(out, x.array) or overlap(out, t.array) else out
+    _compute(network, SAMPLE_GRADIENTS, x, t, of, threads, outputs=gradients)
+    if gradients is not out:
+        out[...] = gradients
     return out
 
 

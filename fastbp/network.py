@@ -24,7 +24,7 @@ from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import as_inputs, decide, of_each_class, several_decisions
 from fastbp.names import as_classes, as_feature_names, as_target_names, classifies, listed
 from fastbp.randomness import WEIGHTS, generator
-from fastbp.workspace import Array, Workspace, aligned, parameter_offsets, room_for
+from fastbp.workspace import Array, Workspace, aligned, overlap, parameter_offsets, room_for
 
 MOST_SAMPLES = 1 << 40  # in flight: beyond, sizes in bytes are no machine's
 FORMAT, FIRST_FORMAT = "fastbp-network-2", "fastbp-network-1"
@@ -271,7 +271,8 @@ class Network:
         threads : int, optional
             None: one, or as many as there are where that was measured to be faster. The bits are the same.
         out : ndarray (n, n_out), of the network's dtype, optional
-            Where to write them, which is then what is returned: nothing is allocated.
+            Where to write them, which is then what is returned: nothing is allocated. It may be X itself or overlap
+            it, of which a copy is then read.
 
         Returns
         -------
@@ -283,6 +284,8 @@ class Network:
             X does not fit the network or is not finite, and then `out` may hold anything; or `out` does not fit.
         """
         if type(X) is np.ndarray:
+            if out is not None and overlap(out, X):
+                X = X.copy()
             if X.ndim == 1 and X.shape == self.layer_sizes[:1]:
                 outputs = self.forward(X[np.newaxis], threads, out=None if out is None else np.atleast_2d(out))
                 return outputs[0] if out is None else out
@@ -316,6 +319,8 @@ class Network:
             if outputs_of(self, samples, n, threads, outputs):
                 return outputs
         x = as_inputs(X, self)
+        if out is not None and overlap(out, x.array):
+            x = x.taken()
         outputs = self._room(len(x), out)
         outputs_of(self, x.samples, len(x), threads, outputs)
         return outputs

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastbp.callbacks import Checkpoint, Fit, History, Watcher
@@ -134,10 +135,23 @@ def _count(x: Array | None) -> str:
     return "no" if x is None else f"{len(x):,}"
 
 
-def table(columns: Sequence[str], predictions: Array) -> str:
+# What stands between the cells of a table, by the suffix of its file's name.
+DELIMITERS = {"": ",", ".csv": ",", ".txt": ",", ".tsv": "\t"}
+
+
+def delimiter(path: str) -> str:
+    """That of a table to be written; raises ValueError where the name is that of a file of another kind."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in DELIMITERS:
+        raise ValueError(f"--out {path}: predictions are written as a table, not as {suffix}; name a .csv file, or for "
+                         "cells between tabs a .tsv file")
+    return DELIMITERS[suffix]
+
+
+def table(columns: Sequence[str], predictions: Array, between: str) -> str:
     """CSV of the predictions, one line a sample, numbered from 0."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, delimiter=between, lineterminator="\n")
     writer.writerow(["sample", *columns])
     for i, row in enumerate(predictions.reshape(len(predictions), -1).tolist()):
         writer.writerow([i, *row])

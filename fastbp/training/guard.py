@@ -44,10 +44,13 @@ class Guard:
         for kept, part in zip(self._copies, self.state.live, strict=True):
             part[...] = kept
 
-    def leave_finite(self) -> None:
-        """Go back to the copy, if Ctrl-C came when parameters were no longer finite, before it was seen."""
-        if self.time > 0 and not self.state.is_finite():
-            self.restore()
+    def leave_finite(self) -> bool:
+        """Go back to the copy, if parameters or moments are no longer finite, as Ctrl-C may come before it is seen;
+        returns whether that was so."""
+        if self.time == 0 or self.state.is_finite():
+            return False
+        self.restore()
+        return True
 
     def last_finite(self, end: int, make: Callable[[int], bool]) -> int:
         """Go back to the copy, and forward to the last finite parameters before the step `end`.

@@ -135,14 +135,14 @@ def _fault_of_function(settings: Settings, data: Data, rows: Array, is_first: bo
     """Of losses.Custom: that its function gave no finite cost for outputs that are finite, and for which sample. After
     updates only if these are no larger than usual: of large ones many a function overflows."""
     own, net, weights = settings.loss, settings.network, data.weights
-    if not isinstance(own, Custom):
+    rows = rows[weights[rows] > 0] if len(weights) else rows
+    if not isinstance(own, Custom) or len(rows) == 0:
         return ""
 
     def of(rows: Array) -> tuple[Array, float]:
         part = data.taken(rows)
         return infer(net, part.x, part.t, own, settings.threads, part.weights)
 
-    rows = rows[weights[rows] > 0] if len(weights) else rows
     outputs, cost = of(rows)
     where = ""
     if not math.isfinite(cost):  # else dropout or noise had to do with it

@@ -133,21 +133,25 @@ class Pass:
     def _diverged(self, etas: Array, end: int) -> None:
         """Go back to the last finite parameters before step `end`, and say what happened."""
         settings, guard = self.settings, self.stepper.guard
+        holds = "holds its last finite parameters"
         if self.streamed:
-            guard.leave_finite()
+            if guard.leave_finite():
+                holds = "goes back by up to 2 s, to finite parameters"
         else:
             end = guard.last_finite(end, lambda step: self._make(etas, step, 1, settings.threads) == 1)
         check_start(settings)
-        batch = self.order[end * self.batch_size : (end + 1) * self.batch_size]
         costed = end == self.steps or math.isfinite(self.costs[end])
-        is_first = not costed and (end == 0 if self.streamed else settings.steps_done == self.steps_before)
+        is_first = not costed and end == 0 and settings.steps_done == self.steps_before  # nor was any update undone
+        # Of a stream it is not known which step left what is seen after several, or before the first.
+        after = costed and (self.streamed or end == self.steps)
+        step = f"step {end + 1}" if not after else f"after step {end}" if end else "before step 1"
+        end = min(end, self.steps - 1)
+        batch = self.order[end * self.batch_size : (end + 1) * self.batch_size]
         cause = likely_cause(settings, self.data, batch, self.order, is_first)
         if is_first and not (self.streamed and settings.steps_done):
             raise DivergenceError(f"{AT_FIRST}; {cause}")
-        raise DivergenceError(
-            f"the cost or a parameter is no longer finite: epoch {settings.epochs_done + 1}, step {end + 1} of "
-            f"{self.steps}, at a learning rate of {etas[min(end, self.steps - 1)]:.4g}; the network holds its last "
-            f"finite parameters; {cause}")
+        raise DivergenceError(f"the cost or a parameter is no longer finite: epoch {settings.epochs_done + 1}, {step} "
+                              f"of {self.steps}, at a learning rate of {etas[end]:.4g}; the network {holds}; {cause}")
 
 
 def one_step(stepper: Stepper, data: Data) -> float:
@@ -165,7 +169,7 @@ def one_step(stepper: Stepper, data: Data) -> float:
         step, back = settings.steps_done + 1, "" if settings.state.is_finite() else ", and the network goes back"
         stepper.guard.leave_finite()
         check_start(settings)
-        cause = likely_cause(settings, data, order, order, kept)
+        cause = likely_cause(settings, data, order, order, kept and settings.steps_done == step - 1)
         what = "the cost" if kept else "a parameter or a moment"
         if step == 1:
             raise DivergenceError(f"{AT_FIRST}; {cause}")

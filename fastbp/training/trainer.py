@@ -74,7 +74,9 @@ class Trainer(Settings):
         over 15 % of the steps, then decay to 0), step, exponential, cosine or one_cycle; or any function
         (step, steps) -> factor, step counting from 0. None: linear for the default optimiser, else constant. Each fit
         begins it anew, over all steps of its epochs: for more epochs than are likely to be made, as with early stopping
-        or a time budget, say "constant". `partial_fit` and `fit_batches` know no number of steps and go without.
+        or a time budget, say "constant". `step`, `partial_fit` and `fit_batches` know no number of steps: the first two
+        and, with None, the third go without, at the optimiser's eta; a schedule that is given is for a whole training,
+        as `fit_batches` is one, which therefore refuses any but "constant".
     dropout : float or sequence of float
         In [0, 1): the share of activations that each step leaves out, of every hidden layer, or of the input and of
         each hidden layer; those that stay are 1 / (1 - share) times as large. The same ones whatever the threads: they
@@ -319,8 +321,9 @@ class Trainer(Settings):
     def step(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Make one step on one mini-batch, all samples as they are given; returns their mean cost before it.
 
-        For loops of your own. The learning rate is the optimiser's eta. A small step on arrays of the network's dtype
-        (labels: int64), contiguous and writeable, takes some microseconds; everything else is taken, too.
+        For loops of your own. The learning rate is the optimiser's eta, without the schedule. A small step on arrays of
+        the network's dtype (labels: int64), contiguous and writeable, takes some microseconds; everything else is
+        taken, too.
 
         Parameters
         ----------
@@ -409,6 +412,8 @@ class Trainer(Settings):
                     metrics: Iterable[str | Metric] = (), callbacks: Iterable[Callback] = ()) -> History:
         """Train on batches that need not be in memory together; a thread reads ahead while others compute.
 
+        The learning rate is the optimiser's eta: how many steps there will be, which a schedule needs, is not known.
+
         Parameters
         ----------
         batches : iterable of (X, y) or (X, y, sample_weight)
@@ -421,7 +426,8 @@ class Trainer(Settings):
         Raises
         ------
         ValueError, TypeError
-            A batch does not fit, when its turn comes; or there is none.
+            A batch does not fit, when its turn comes; or there is none; or the trainer was given a schedule other than
+            "constant", which would not count.
         DivergenceError
             The cost became NaN or infinite; the network holds the last finite parameters.
 
@@ -440,7 +446,8 @@ class Trainer(Settings):
         """
         epochs = whole_number("epochs", epochs, 1)
         if self.schedule not in (None, SCHEDULES["constant"]):
-            raise ValueError("fit_batches takes no schedule, as it does not know how many steps there will be")
+            raise ValueError(f"fit_batches takes no schedule, as it does not know how many steps there will be, got "
+                             f"{without_address(self.schedule)}; set trainer.schedule = \"constant\"")
         watchers = self._callbacks(callbacks)
         if any(isinstance(callback, calls.Checkpoint) for callback in watchers):
             raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")

@@ -607,6 +607,19 @@ def test_predict_values(here, call):
     assert "accuracy" not in result
 
 
+def test_predict_by_the_name_of_a_file(here, call):
+    """A .tsv has tabs; what is no table is not written under another kind's name, and nothing is done."""
+    for name, between in (("p.csv", ","), ("p", ","), ("p.txt", ","), ("p.TSV", "\t")):
+        assert ok(call("predict", "net.safetensors", "labels.npz", "--proba", "--out", name))
+        lines = (here / name).read_text().splitlines()
+        assert lines[0] == between.join(["sample", "p_0", "p_1", "p_2"]) and len(lines) == 31
+    before = sorted(here.iterdir())
+    for suffix in (".npz", ".npy", ".parquet", ".csv.gz", ".json"):
+        done = call("predict", "net.safetensors", "labels.npz", "--out", "p" + suffix)
+        refused(done, rf"--out p{re.escape(suffix)}: predictions are written as a table, not as .*; name a \.csv file")
+    assert sorted(here.iterdir()) == before
+
+
 def test_train_then_predict(here, call):
     trained = json.loads(ok(call("train", "labels.npz", *QUICK, "--json", "-", "--save", "net")))
     predicted = json.loads(ok(call("predict", "net", "labels.npz", "--json", "-")))

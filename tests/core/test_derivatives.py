@@ -465,6 +465,21 @@ def test_every_activation_and_loss_is_compared_with_pytorch():
     assert set(hidden) == set(HIDDEN_ACTIVATIONS) and set(of) == set(losses.LOSSES)
 
 
+@pytest.mark.parametrize("of", ["X", "y"])
+def test_gradients_that_overlap_what_they_are_made_of(of):
+    """They are written when all of it has been read."""
+    net, n = Network([3, 4, 2], output="identity", seed=3), 600
+    draw = np.random.default_rng(0)
+    given = {"X": draw.normal(size=(n, 3)).astype("f4"), "y": draw.normal(size=(n, 2)).astype("f4")}
+    expected = per_sample_gradients(net, given["X"], given["y"])
+    memory = np.zeros(expected.size + 64, np.float32)
+    place = memory[16 : 16 + given[of].size].reshape(given[of].shape)
+    place[...] = given[of]
+    given[of] = place
+    out = memory[: expected.size].reshape(expected.shape)
+    assert per_sample_gradients(net, given["X"], given["y"], out=out) is out and out.tobytes() == expected.tobytes()
+
+
 if __name__ == "__main__":
     import torch
 

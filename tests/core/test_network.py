@@ -7,6 +7,7 @@ import pickle
 import stat
 
 import numpy as np
+import pandas as pd
 import pytest
 from rig import DTYPES, in_threads
 from safetensors.numpy import load_file, save_file
@@ -975,6 +976,35 @@ def test_where_outputs_go_must_fit():
         for given in (x, x.tolist()):
             with pytest.raises(ValueError, match=r"out must be a contiguous, writeable array of shape \(5, 3\)"):
                 net.forward(given, out=out)
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2])
+@pytest.mark.parametrize("n", [3, CAPACITY, 3 * CAPACITY + 17])
+@pytest.mark.parametrize("kind", ["float32", "float64", "memmap", "frame"])
+def test_outputs_that_overlap_the_samples(kind, n, threads, tmp_path):
+    """Wherever they begin, they are those of the samples as they were; of X itself too."""
+    for sizes in ([3, 3], [5, 33, 3], [3, 5]):
+        net = with_biases(Network(sizes, "tanh", "identity", seed=1))
+        size = 8 * n * max(sizes) + 64
+        memory = (np.memmap(tmp_path / "memory", np.uint8, "w+", shape=size) if kind == "memmap"
+                  else np.zeros(size, np.uint8))
+        for start in (0, 4, 12, 60):
+            x = memory[start // 8 * 8 :].view("f8" if kind == "float64" else "f4")[: n * sizes[0]].reshape(n, -1)
+            for at in (0, 4, 8, 60):
+                x[...] = np.random.default_rng(0).normal(size=x.shape)
+                expected = net.forward(np.array(x))
+                out = np.asarray(memory[at:].view("f4")[: n * sizes[-1]].reshape(n, -1))
+                assert net.forward(pd.DataFrame(x, copy=False) if kind == "frame" else x, threads, out=out) is out
+                assert out.tobytes() == expected.tobytes()
+
+
+def test_what_is_no_number_is_found_where_outputs_replace_it():
+    """Though the outputs of relu, which take its place, are finite."""
+    for row in (slice(None), 4):
+        x = np.ones((5, 3), np.float32)
+        x[4, 1] = np.nan
+        with pytest.raises(ValueError, match=r"X\[\d, 1\] is nan"):
+            Network([3, 3], output="relu").forward(x[row], out=x[row])
 
 
 def test_one_sample_as_a_vector():

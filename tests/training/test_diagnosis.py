@@ -1,6 +1,7 @@
 """What `diagnose` finds and what `fit` warns of, each in real data that has it; and nothing where all is well."""
 
 import copy
+import functools
 import pickle
 import re
 import warnings
@@ -471,8 +472,11 @@ def raising(z, a, t, delta):
     return 1.0
 
 
+custom = functools.cache(losses.Custom)  # compiled once
+
+
 def with_loss(function, **settings):
-    return Trainer(Network([4, 8, 1], output="identity"), losses.Custom(function), "adam", **settings)
+    return Trainer(Network([4, 8, 1], output="identity"), custom(function), "adam", **settings)
 
 
 def with_large_parameters(output="identity"):
@@ -486,8 +490,8 @@ def of_many(trainer, X, y):
         raise DivergenceError(fit_many([trainer], X, y)[0].stopped.removeprefix("diverged: "))
 
 
-FUNCTION = (r"the function {} of losses\.Custom gave no finite number, or raised, for sample 11 at outputs up to .*: it "
-            "must give one for all outputs and targets")
+FUNCTION = (r"the function {} of losses\.Custom gave no finite number, or raised, for sample 11 at outputs up to .*: "
+            "it must give one for all outputs and targets")
 PARAMETERS = r"the network's parameters reach 1e\+25, too large for its outputs to be finite: make a new Network"
 NOT_OF_ETA = {
     "NaN": (lambda: with_loss(no_number), FUNCTION.format("no_number")),
@@ -538,7 +542,13 @@ def test_a_function_that_fails_later():
         return ((a - t) ** 4).sum()
 
     with pytest.raises(DivergenceError, match="; try a smaller eta$"):
-        Trainer(Network([4, 8, 1], output="identity"), losses.Custom(fourth_power), SGD(1.0)).fit(X, X[:, 0])
+        Trainer(Network([4, 8, 1], output="identity"), custom(fourth_power), SGD(1.0)).fit(X, X[:, 0])
+    for call in (Trainer.step, Trainer.partial_fit):  # parameters become infinite, and are undone before this is said
+        trainer = Trainer(Network([4, 8, 1], output="identity"), custom(fourth_power), SGD(1e38), len(X))
+        with pytest.raises(DivergenceError, match="; try a smaller eta$"):
+            for _ in range(3):
+                call(trainer, X, X[:, 0])
+        assert trainer.steps_done == 0
 
 
 def test_the_cause_of_a_cost_that_only_dropout_makes_infinite():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, callbacks, cost_and_gradient
+from fastbp.training import guard
 from fastbp.training.stream import AHEAD, read_ahead
 
 draw = np.random.default_rng(0)
@@ -58,6 +59,26 @@ def test_a_stream_whose_parameters_overflow():
             for _ in range(calls):
                 stream.partial_fit(X * 1e3, Y) if batch_size else stream.fit_batches([(X * 1e3, Y)])
         assert np.isfinite(stream.network.theta).all()
+
+
+def test_where_a_stream_has_diverged(monkeypatch):
+    """It is seen after the steps of a call, or before them if an earlier call has left it."""
+    values, far = X[:, :1], SGD(3e38)
+    words = "at a learning rate of .*; the network goes back by up to 2 s, to finite parameters; "
+    for before in (lambda stream: stream.partial_fit(X, values), lambda stream: stream.step(X, values)):
+        stream = Trainer(Network([6, 1], output="identity"), optimizer=SGD(0.01), batch_size=400)
+        before(stream)
+        stream.optimizer = far
+        with pytest.raises(DivergenceError, match=rf"epoch {stream.epochs_done + 1}, after step 1 of 1, {words}"):
+            stream.partial_fit(1e3 * X, values)
+        assert np.isfinite(stream.network.theta).all()
+    stream = Trainer(Network([6, 1], output="identity"), optimizer="adam", batch_size=100)
+    theta = stream.network.theta.copy()
+    stream.step(X[:100].astype("f4"), 1e22 * values[:100].astype("f4"))
+    monkeypatch.setattr(guard, "KEEP_SECONDS", 0.0)
+    with pytest.raises(DivergenceError, match=f"epoch 1, before step 1 of 4, {words}"):
+        stream.partial_fit(X, values)
+    assert (stream.network.theta == theta).all() and stream.steps_done == 0
 
 
 def test_batches_in_the_same_memory():
@@ -133,12 +154,28 @@ def test_what_is_wrong_with_batches(batches, kind, message):
 
 
 def test_what_fit_batches_refuses(tmp_path):
-    with pytest.raises(ValueError, match="takes no schedule"):
+    with pytest.raises(ValueError, match=r'takes no schedule, .*, got .*; set trainer\.schedule = "constant"$'):
         trainer(schedule="linear").fit_batches(Batches())
     with pytest.raises(ValueError, match="makes no checkpoints; give fit memory-mapped arrays"):
         trainer().fit_batches(Batches(), callbacks=[callbacks.Checkpoint(tmp_path)])
     with pytest.raises(ValueError, match="metrics need validation_data"):
         trainer().fit_batches(Batches(), metrics=["f1"])
+
+
+def test_a_stream_goes_without_a_schedule():
+    """At the optimiser's eta; of the default optimiser too, whose schedule in `fit` is another."""
+    def three(trainer):
+        trainer.fit_batches([(X, Y)], 3)
+        return trainer.network.theta.tobytes()
+
+    by_default, constant = Trainer(Network([6, 3], seed=1)), Trainer(Network([6, 3], seed=1), schedule="constant")
+    assert three(by_default) == three(constant)
+    for call in (Trainer.partial_fit, Trainer.step):
+        linear, plain = (trainer(schedule=schedule, batch_size=400) for schedule in ("linear", None))
+        assert call(linear, X, Y) == call(plain, X, Y)
+        assert linear.network.theta.tobytes() == plain.network.theta.tobytes()
+    linear.schedule = "constant"
+    assert len(linear.fit_batches(Batches()).loss) == 1
 
 
 def test_reading_ahead():
