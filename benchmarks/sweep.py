@@ -25,6 +25,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from machine import Processors, describe, interleave
@@ -161,30 +162,37 @@ def table(widths: list[int], sizes: list[int], ratios: np.ndarray, title: str) -
     return "\n".join(lines)
 
 
+def heat_map(ax: Any, ratios: np.ndarray, limit: float, palette: str) -> None:
+    """Ratios (rows, columns) as colours and numbers, the first row at the bottom; NaN: none."""
+    from matplotlib import colors
+
+    image = ax.imshow(ratios, palette, colors.LogNorm(1 / limit, limit), aspect="auto", origin="lower")
+    for (i, j), value in np.ndenumerate(ratios):
+        if not np.isnan(value):
+            strong = abs(np.log(value)) > 0.6 * np.log(limit)
+            ax.text(j, i, f"{value:.2f}" if value < 9.95 else f"{value:.0f}", ha="center", va="center", fontsize=7,
+                    color="white" if strong else "black")
+    ticks = [t for t in (1 / 32, 1 / 8, 1 / 2, 1, 2, 8, 32) if 1 / limit <= t <= limit]
+    bar = ax.figure.colorbar(image, ax=ax, ticks=ticks, format=lambda t, _: f"{t:.4g}")
+    bar.minorticks_off()
+
+
 def plot(figures: dict[Cell, dict[str, list[float]]], panels: list[tuple[str, str, str, float]], path: Path) -> None:
     """A heat map for each panel, each cell with its number; blue is good for fastbp, or for many threads."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "fastbp"  # the same figures give the same file
-    from matplotlib import colors, pyplot
+    from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 10), layout="constrained")
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for ax, (name, base, title, limit) in zip(axes.flat, panels, strict=False):
         widths, sizes, ratios = grid(figures, name, base)
-        palette = "RdBu_r" if name == base.split(",")[0] else "RdBu"
-        image = ax.imshow(ratios, palette, colors.LogNorm(1 / limit, limit), aspect="auto", origin="lower")
-        for (i, j), value in np.ndenumerate(ratios):
-            strong = abs(np.log(value)) > 0.6 * np.log(limit)
-            ax.text(j, i, f"{value:.2f}" if value < 9.95 else f"{value:.0f}", ha="center", va="center", fontsize=7,
-                    color="white" if strong else "black")
+        heat_map(ax, ratios, limit, "RdBu_r" if name == base.split(",")[0] else "RdBu")
         ax.set(title=title, xlabel="batch", ylabel="width", xticks=range(len(sizes)), xticklabels=sizes,
                yticks=range(len(widths)), yticklabels=widths)
-        ticks = [t for t in (1 / 32, 1 / 8, 1 / 2, 1, 2, 8, 32) if 1 / limit <= t <= limit]
-        bar = figure.colorbar(image, ax=ax, ticks=ticks, format=lambda t, _: f"{t:.4g}")
-        bar.minorticks_off()
     for suffix in (".svg", ".png"):
         figure.savefig(path.with_suffix(suffix), dpi=120, metadata={"Date": None} if suffix == ".svg" else None)
 

@@ -42,9 +42,11 @@ PEERS = {  # name: module, its settings
     "scikit-learn": ("with_sklearn", {}),
     "NumPy": ("with_numpy", {}),
     "FANN": ("with_fann", {}),
+    "mlpfile": ("with_mlpfile", {}),
 }
-FANN_CAN = ("small-1-plain", "forward-4")  # the workloads of which it can do the same job
-PACKAGES = ["torch", "jax", "optax", "scikit-learn"]  # whose versions are stated beside fastbp's own
+# The workloads of which a peer can do the same job, where it is not all.
+CAN = {"FANN": ("small-1-plain", "forward-4"), "mlpfile": ("forward-40", "forward-64")}
+PACKAGES = ["torch", "jax", "optax", "scikit-learn", "mlpfile"]  # whose versions are stated beside fastbp's own
 
 
 @dataclass
@@ -115,7 +117,7 @@ class Worker:
 def measure(name: str, rounds: int, quick: bool, processors: machine.Processors,
             peers: list[str]) -> dict[str, Result]:
     """The peers at one workload: one piece uncounted, which compiles, then `rounds`."""
-    peers = [peer for peer in peers if peer != "FANN" or name in FANN_CAN]
+    peers = [peer for peer in peers if name in CAN.get(peer, [name])]
     options = ["--workloads", name, *["--quick"][: int(quick)]]
     workers = {peer: Worker(__file__, ["--worker", peer, *options], processors.cpus) for peer in peers}
     for worker in workers.values():
@@ -225,7 +227,7 @@ def plot(figures: dict[str, dict[str, Result]], description: str, path: Path) ->
 
     figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.27 * len(figures)), layout="constrained")
     rows = {name: row for row, name in enumerate(reversed(figures))}
-    markers = dict(zip([peer for peer in PEERS if peer != "fastbp"], "v^DosPX", strict=True))
+    markers = dict(zip([peer for peer in PEERS if peer != "fastbp"], "v^DosPX*", strict=True))
     for peer, marker in markers.items():
         points = [(statistics.median(times), rows[name]) for name, results in figures.items()
                   if (times := ratios(results, peer))]

@@ -156,5 +156,6 @@ WORKLOADS = {
     "cliff": Workload((10, 46, 46, 10), "tanh", "Adam", 128, 12_800, epochs=5),
     "million": Workload((32, 64, 64, 1), "relu", "SGD", 256, 999_936, 0.01),
     "forward-4": Workload((4, 32, 16, 4), "tanh", None, 1, 5000),
+    "forward-40": Workload((40, 100, 100, 10), "relu", None, 1, 5000),
     "forward-64": Workload((64, 64, 64, 8), "relu", None, 1, 5000),
 }
