@@ -450,6 +450,14 @@ def test_every_activation_and_loss_is_compared_with_pytorch():
     assert set(hidden) == set(HIDDEN_ACTIVATIONS) and set(of) == set(losses.LOSSES)
 
 
+def test_weights_that_are_subnormal():
+    """Only their proportions count, of whatever size they are."""
+    weights = np.arange(5.0)
+    expected = hvp(NET, X, Y, V, sample_weight=weights)
+    for least in (5e-324, 2.0**-860, 2.0**-790):
+        np.testing.assert_allclose(hvp(NET, X, Y, V, sample_weight=weights * least), expected, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("of", ["X", "y"])
 def test_gradients_that_overlap_what_they_are_made_of(of):
     """They are written when all of it has been read."""
