@@ -199,7 +199,7 @@ def vjp(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, *, threads
     ----------
     network, X, threads
         As of cost_and_gradient.
-    cotangent : array_like (n, n_out)
+    cotangent : array_like (n, n_out), or of one output (n,) too
         dE / da[L] of any E that another program computes from the outputs.
 
     Returns
@@ -224,8 +224,9 @@ def vjp(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, *, threads
     >>> product = vjp(net, X, jvp(net, X, v)) / len(X)
     """
     check_network(network)
-    x = as_inputs(X, network)
-    t = _rows(_numbers("cotangent", cotangent, (len(x), network.layer_sizes[-1]), network))
+    x, n_out = as_inputs(X, network), network.layer_sizes[-1]
+    shape = (len(x),) if n_out == np.ndim(cotangent) == 1 else (len(x), n_out)
+    t = _rows(_numbers("cotangent", cotangent, shape, network).reshape(len(x), n_out))
     return _summed(network, GRADIENT, x, t, NO_LOSS, threads)
 
 

@@ -225,10 +225,12 @@ FAR = 2.0**400
 
 
 def _moderate(weights: Array) -> Array:
-    """Weights whose sums, and quotients of sums, stay within a float64. The factor is one of three: batches of a stream
-    keep their proportions unless they are far apart. What is nothing beside others is 0."""
+    """Weights whose sums, and quotients of sums, stay within a float64. The factor is one of four, the last for those
+    that are subnormal: batches of a stream keep their proportions unless they are far apart. What is nothing beside
+    others is 0."""
     most = weights.max(initial=0.0)
-    near = weights / FAR if most > FAR else weights * FAR if 0 < most < 1 / FAR else weights
+    small = FAR**2 if most < FAR**-2 else FAR if most < 1 / FAR else 1.0
+    near = weights / FAR if most > FAR else weights * small
     return np.where(near < FAR**-1.5, 0.0, near)
 
 

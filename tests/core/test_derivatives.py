@@ -465,6 +465,25 @@ def test_every_activation_and_loss_is_compared_with_pytorch():
     assert set(hidden) == set(HIDDEN_ACTIVATIONS) and set(of) == set(losses.LOSSES)
 
 
+def test_a_single_output_as_a_vector():
+    """The cotangent (n,) is that of the one column (n, 1), as it is of targets."""
+    net, c = Network([3, 4, 1], output="identity", seed=1), np.arange(5.0)
+    assert vjp(net, X, c).tobytes() == vjp(net, X, c[:, np.newaxis]).tobytes() == vjp(net, X, c.tolist()).tobytes()
+    for wrong in (c[:4], c[np.newaxis]):
+        with pytest.raises(ValueError, match=r"cotangent must have shape \(5,( 1)?\), got"):
+            vjp(net, X, wrong)
+    with pytest.raises(ValueError, match=r"cotangent must have shape \(5, 2\), got \(5,\)"):
+        vjp(NET, X, c)
+
+
+def test_weights_that_are_subnormal():
+    """Only their proportions count, of whatever size they are."""
+    weights = np.arange(5.0)
+    expected = hvp(NET, X, Y, V, sample_weight=weights)
+    for least in (5e-324, 2.0**-860, 2.0**-790):
+        np.testing.assert_allclose(hvp(NET, X, Y, V, sample_weight=weights * least), expected, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("of", ["X", "y"])
 def test_gradients_that_overlap_what_they_are_made_of(of):
     """They are written when all of it has been read."""

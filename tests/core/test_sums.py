@@ -63,7 +63,7 @@ def test_sums_of_chains_need_no_more_than_they_are_given():
             assert scratch_size(sizes, threads, 512) < 2 * whole + threads * whole
 
 
-FACTORS = [1e-300, 1e-42, 1e-38, 1e38, 1e300, 1.7e308]
+FACTORS = [2.0**-1072, 1e-300, 1e-42, 1e-38, 1e38, 1e300, 1.7e308]
 
 
 @pytest.mark.parametrize("factor", FACTORS)
