@@ -70,7 +70,7 @@ def test_where_a_stream_has_diverged(monkeypatch):
         before(stream)
         stream.optimizer = far
         with pytest.raises(DivergenceError, match=rf"epoch {stream.epochs_done + 1}, after step 1 of 1, {words}"):
-            stream.partial_fit(1e3 * X, values)
+            stream.fit_batches([(1e3 * X, values)])
         assert np.isfinite(stream.network.theta).all()
     stream = Trainer(Network([6, 1], output="identity"), optimizer="adam", batch_size=100)
     theta = stream.network.theta.copy()
