@@ -55,7 +55,9 @@ class Handle:
     ----------
     of : Trainer or Network
         A trainer's handle makes steps with its settings as they are now, the optimizer's eta instead of a schedule, and
-        goes on from its state: steps here count in `trainer.steps_done`. A network's handle makes none.
+        goes on from its state: steps here count in `trainer.steps_done`. A network's handle makes none. What `fit` learns
+        of its data is not learned here: set network.classes yourself, and network.multilabel where several sigmoid
+        outputs each decide a class of its own.
     batch_size : int, optional
         The most samples of a call that goes backward, for which buffers are made; as the trainer's, else 128.
     loss : str or one of fastbp.losses, optional
