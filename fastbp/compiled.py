@@ -55,9 +55,9 @@ class Handle:
     ----------
     of : Trainer or Network
         A trainer's handle makes steps with its settings as they are now, the optimizer's eta instead of a schedule, and
-        goes on from its state: steps here count in `trainer.steps_done`. A network's handle makes none. What `fit` learns
-        of its data is not learned here: set network.classes yourself, and network.multilabel where several sigmoid
-        outputs each decide a class of its own.
+        goes on from its state: steps here count in `trainer.steps_done`. A network's handle makes none. What `fit`
+        learns of its data is not learned here: set network.classes yourself, and network.multilabel where several
+        sigmoid outputs each decide a class of their own.
     batch_size : int, optional
         The most samples of a call that goes backward, for which buffers are made; as the trainer's, else 128.
     loss : str or one of fastbp.losses, optional
@@ -285,7 +285,7 @@ def forward(handle: Handle, X: Array, out: Array) -> bool:
 @compiler.inlined
 def predict(handle: Handle, X: Array, labels: Array) -> bool:
     """Labels of any number of samples X (n, n_in), or of one (n_in,), into `labels` (n,) of int64: the places of the
-    network's classes; returns whether all could be computed."""
+    network's classes; returns whether all could be computed. Where not, `labels` means nothing."""
     return handles.write_labels(handle, handles.samples_given(X), handles.labels_room_given(labels))
 
 
