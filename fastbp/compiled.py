@@ -30,16 +30,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fastbp import derivatives
 from fastbp.checks import whole_number
-from fastbp.core import build, compiler, handles
+from fastbp.core import compiler, handles
 from fastbp.core.call import ACCUMULATE, INFER, SLOTS, Slip
 from fastbp.core.costs import NO_LOSS
 from fastbp.core.derivatives import GRADIENT
 from fastbp.core.plan import LIMIT, NORMS, UPDATE, Plan, Stage, plan_for, scratch_size
 from fastbp.core.rules import CLIP_NORM
-from fastbp.core.samples import NO_SAMPLES
-from fastbp.core.threads.board import board_size
-from fastbp.inference import NO_ORDER, NO_SETTINGS, NO_WEIGHTS
+from fastbp.inference import NO_SETTINGS
 from fastbp.inputs import several_decisions
 from fastbp.losses import Loss
 from fastbp.names import classifies
@@ -140,13 +139,8 @@ class Handle:
         return slip
 
     def _vjp(self) -> Slip:
-        slip = self._workspace.new_slip()
-        slip.point(theta=self.network.theta, clock=np.zeros(1, np.int64), step_costs=np.zeros(1),
-                   layers=self._workspace.layers.copy())
-        slip.put_data(NO_SAMPLES, NO_SAMPLES, NO_WEIGHTS, NO_ORDER, 0)
-        slip.put_loss(NO_LOSS)
-        slip.put_threads(np.zeros(board_size(1), np.int64), 1)
-        slip.put(purpose=GRADIENT, address=build.address_of_derivatives(self.dtype.name, self._workspace.layers))
+        slip = derivatives.bound(self.network, self._workspace, GRADIENT, NO_LOSS)
+        slip.point(layers=self._workspace.layers.copy())
         return self._with_room(slip)
 
     def _steps(self, trainer: Trainer) -> dict[str, Slip]:
@@ -253,8 +247,8 @@ def step(handle: Handle, X: Array, y: Any) -> float:
 
     X (n, n_in) or one sample (n_in,): float32, float64 or uint8, of any strides. y: labels (n,) of int64, the places of
     the network's classes; rows of targets (n, n_out), or values (n,) of a single output; of one sample a label, a value
-    or a row (n_out,). n is at most the handle's batch_size. A step whose cost is not finite is not made; but no copy of
-    the parameters is kept to go back to where the one before has made them infinite.
+    or a row (n_out,). n is at most the handle's batch_size. A step whose cost is not finite is not made; but no copy is
+    kept to go back to where an earlier one has made parameters, or moments, which then hold them still, infinite.
     """
     return handles.take_step(handle, handles.samples_given(X), handles.targets_given(X, y))
 

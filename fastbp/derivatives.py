@@ -286,7 +286,7 @@ def _hvp_of_few(network: Network, X: Any, y: Any, loss: Loss, direction: Array) 
     if not few.are_few(network, X):
         return None
     product, workspace = np.empty(network.n_parameters, network.dtype), network.take_workspace(len(X))
-    slip = workspace.few.get((loss, GRADIENT_TANGENT)) or _bound(network, workspace, loss)
+    slip = _kept(network, workspace, loss)
     slip.point(gradient=product, direction=direction, step_costs=np.zeros(1))
     cost = few.run(slip, network, loss, X, y, workspace.capacity)
     network.give_back(workspace)
@@ -296,16 +296,26 @@ def _hvp_of_few(network: Network, X: Any, y: Any, loss: Loss, direction: Array) 
     return product
 
 
-def _bound(network: Network, workspace: Workspace, loss: Loss) -> Slip:
-    """A slip for Hessian-vector products of few samples, which the workspace keeps."""
+def _kept(network: Network, workspace: Workspace, loss: Loss) -> Slip:
+    """The workspace's slip for Hessian-vector products of few samples."""
+    slip = workspace.few.get((loss, GRADIENT_TANGENT))
+    if slip is None:
+        slip = bound(network, workspace, GRADIENT_TANGENT, loss.rule(network.dtype.name))
+        slip.point(tangents=aligned(len(workspace.buffers), network.dtype))
+        slip.put(n_gradient=network.n_parameters)
+        workspace.few[loss, GRADIENT_TANGENT] = slip
+    return slip
+
+
+def bound(network: Network, workspace: Workspace, purpose: int, loss: Cost) -> Slip:
+    """A slip for calls of fastbp.core.derivatives by one thread; the machine code that they need is loaded now."""
     slip = workspace.new_slip()
-    slip.point(theta=network.theta, clock=workspace.clock, tangents=aligned(len(workspace.buffers), network.dtype))
+    slip.point(theta=network.theta, clock=workspace.clock, step_costs=np.zeros(1))
     slip.put_data(NO_SAMPLES, NO_SAMPLES, NO_WEIGHTS, NO_ORDER, 0)
-    slip.put_loss(loss.rule(network.dtype.name))
+    slip.put_loss(loss)
     slip.put_threads(workspace.board(1), 1)
-    slip.put(purpose=GRADIENT_TANGENT, n_gradient=network.n_parameters,
-             address=build.address_of_derivatives(network.dtype.name, workspace.layers))
-    workspace.few[loss, GRADIENT_TANGENT] = slip
+    slip.put(purpose=purpose, piece=CAPACITY, address=build.address_of_derivatives(network.dtype.name,
+                                                                                  workspace.layers))
     return slip
 
 
@@ -360,15 +370,12 @@ def _compute(network: Network, purpose: int, x: Inputs, t: Inputs | None, loss: 
     """Fill `results`, named as in the slip, by one call of fastbp.core.derivatives; whether every cost is finite."""
     cost, threads = np.zeros(1), _threads(threads, network, x)
     workspace = network.take_workspace(min(len(x), CAPACITY))
-    slip, board = workspace.new_slip(), workspace.board(threads)
-    slip.point(theta=network.theta, clock=workspace.clock, step_costs=cost, **results)
+    slip, board = bound(network, workspace, purpose, loss), workspace.board(threads)
+    slip.point(step_costs=cost, **results)
     if direction is not None:
         slip.point(direction=direction, tangents=aligned(len(workspace.buffers), network.dtype))
     slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
-    slip.put_loss(loss)
-    slip.put(purpose=purpose, piece=CAPACITY, address=build.address_of_derivatives(network.dtype.name,
-                                                                                  workspace.layers),
-             n_gradient=len(results.get("gradient", ())))
+    slip.put(n_gradient=len(results.get("gradient", ())))
     with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
         slip.put_threads(board, threads)
         run(slip.vector, threads)

@@ -20,16 +20,17 @@ X, T, N_SAMPLES, N_STEPS, BATCH_SIZE, PIECE, CAPACITY, OUTPUTS, COSTS = (SLOTS[n
 
 
 @compiler.inlined
-def put_rows(slip, slot, rows, scale):
-    """Samples or targets (n, columns), contiguous, into their slots."""
-    slip[slot], slip[slot + 1], slip[slot + 2] = address_of(rows), rows.shape[1] * rows.itemsize, 1
-    slip[slot + 3] = FLOAT32 if rows.itemsize == 4 else FLOAT64
-    put_scale(slip, slot, scale)
+def put_samples(slip, slot, samples):
+    """Samples, or targets, described as core.samples has it, into their slots."""
+    slip[slot], slip[slot + 1], slip[slot + 2], slip[slot + 3], scale = samples
+    pointer_from(address_of(slip) + 8 * (slot + 4), 0.0)[0] = scale
 
 
 @compiler.inlined
-def put_scale(slip, slot, scale):
-    pointer_from(address_of(slip) + 8 * (slot + 4), 0.0)[0] = scale
+def put_rows(slip, slot, rows, scale):
+    """Samples or targets (n, columns), contiguous, into their slots."""
+    kind = FLOAT32 if rows.itemsize == 4 else FLOAT64
+    put_samples(slip, slot, (address_of(rows), rows.shape[1] * rows.itemsize, 1, kind, scale))
 
 
 @compiler.inlined
@@ -46,10 +47,10 @@ def go(slip):
 
 
 @compiler.inlined
-def go_once(slip, n):
-    """One step for `n` samples; returns their mean cost."""
-    slip[N_SAMPLES] = slip[BATCH_SIZE] = slip[PIECE] = n
-    slip[N_STEPS] = 1  # the slip may have gone through more samples before
+def go_once(slip, n, piece):
+    """One step for `n` samples, up to `piece` of them at a time; returns their mean cost."""
+    slip[N_SAMPLES] = slip[BATCH_SIZE] = n
+    slip[PIECE], slip[N_STEPS] = min(n, piece), 1  # the slip may have gone through more samples before
     go(at(slip, 0))
     return pointer_from(slip[COSTS], 0.0)[0]
 
@@ -59,14 +60,13 @@ def forward(slip, samples, outputs, scale):
     """Outputs (n, n_out) of a few samples (n, n_in) of float32 or float64; returns their `cost`."""
     put_rows(slip, X, samples, scale)
     slip[OUTPUTS] = address_of(outputs)
-    return go_once(slip, len(samples))
+    return go_once(slip, len(samples), len(samples))
 
 
 @compiler.serial
 def place(slip, address, row, column, kind, scale, n, outputs):
     """Where `n` samples are (see core.samples), in steps of as many as there are buffers for, and their outputs go."""
-    slip[X], slip[X + 1], slip[X + 2], slip[X + 3] = address, row, column, kind
-    put_scale(slip, X, scale)
+    put_samples(slip, X, (address, row, column, kind, scale))
     slip[N_SAMPLES], slip[OUTPUTS] = n, outputs
     slip[BATCH_SIZE] = slip[PIECE] = min(n, slip[CAPACITY])
     slip[N_STEPS] = (n + slip[PIECE] - 1) // slip[PIECE]
@@ -98,8 +98,8 @@ def with_labels(slip, samples, labels, scale, n_classes):
     if not good:
         return math.nan
     put_rows(slip, X, samples, scale)
-    slip[T], slip[T + 1], slip[T + 2], slip[T + 3] = address_of(labels), 8, 1, LABELS
-    return go_once(slip, len(samples))
+    put_samples(slip, T, (address_of(labels), 8, 1, LABELS, 1.0))
+    return go_once(slip, len(samples), len(samples))
 
 
 @compiler.serial
@@ -112,17 +112,23 @@ def with_rows(slip, samples, targets, scale, must_be):
         return math.nan
     put_rows(slip, X, samples, scale)
     put_rows(slip, T, targets, 1.0)
-    return go_once(slip, len(samples))
+    return go_once(slip, len(samples), len(samples))
 
 
 @compiler.inlined
 def are_in_range(rows, must_be):
     good = True
     for i in range(rows.shape[0]):
-        total = 0.0
-        for j in range(rows.shape[1]):
-            number = rows[i, j]
-            total += number
-            good &= number >= 0 and (must_be == NOT_NEGATIVE or number <= 1)
-        good &= must_be != DISTRIBUTION or abs(total - 1) <= 1e-3
+        good &= is_in_range(at(rows, i * rows.shape[1]), rows.shape[1], 1, must_be)
     return good
+
+
+@compiler.inlined
+def is_in_range(row, n, step, must_be):
+    """Whether `n` targets, so far apart, are what those of a sample must be, see core.costs; not for ANY."""
+    good, total = True, 0.0
+    for j in range(n):
+        number = row[j * step]
+        total += number
+        good &= number >= 0 and (must_be == NOT_NEGATIVE or number <= 1)
+    return good and (must_be != DISTRIBUTION or abs(total - 1) <= 1e-3)

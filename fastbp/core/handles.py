@@ -17,14 +17,14 @@ from collections import namedtuple
 import numba
 import numpy as np
 from numba import carray, types
-from numba.extending import NativeValue, intrinsic, models, overload, register_model, unbox
+from numba.extending import NativeValue, intrinsic, overload, register_model, unbox
 
 from fastbp.core import compiler
 from fastbp.core.call import SLOTS
-from fastbp.core.compiler.view import SLOT, View, slots_of_record
-from fastbp.core.costs import ANY, DISTRIBUTION, NOT_NEGATIVE
+from fastbp.core.compiler.view import SLOT, PointerModel, View, slots_of_record
+from fastbp.core.costs import ANY
 from fastbp.core.derivatives import GRADIENT, GRADIENT_AND_INPUTS
-from fastbp.core.doors import go, put_scale
+from fastbp.core.doors import go_once, is_in_range, put_samples
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, UINT8
 from fastbp.core.simd.memory import pointer_from
 from fastbp.core.simd.vectors import room_on_stack
@@ -45,9 +45,8 @@ FIELDS = {
     # Slips, 0 for those of a trainer where there is none; room for outputs; the learning rate.
     "infer": WHOLE, "gradients": WHOLE, "train": WHOLE, "update": WHOLE, "vjp": WHOLE, "outputs": WHOLE, "etas": WHOLE,
 }
-X, T, N_SAMPLES, N_STEPS, BATCH_SIZE, PIECE, OUTPUTS, COSTS, GRADIENT_AT, N_GRADIENT, PURPOSE = (
-    SLOTS[name] for name in ("x", "t", "n_samples", "n_steps", "batch_size", "piece", "outputs", "step_costs",
-                             "gradient", "n_gradient", "purpose"))
+X, T, OUTPUTS, GRADIENT_AT, N_GRADIENT, PURPOSE = (SLOTS[name] for name in (
+    "x", "t", "outputs", "gradient", "n_gradient", "purpose"))
 
 
 class HandleType(View):
@@ -72,11 +71,8 @@ HANDLE_SLOTS = {name: slot for name, (slot, _) in HANDLE_TYPES["float64"].fields
 STATUS, FOUND = HANDLE_SLOTS["status"], HANDLE_SLOTS["found"]
 
 
-@register_model(HandleType)
-@register_model(HandlesType)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager, kind):
-        super().__init__(manager, kind, SLOT.as_pointer())
+for kind in (HandleType, HandlesType):
+    register_model(kind)(PointerModel)
 
 
 @unbox(HandleType)
@@ -241,14 +237,10 @@ def bad_row(like, given, must_be, largest):
     """Number of the first row with a number that is not finite in the network's type, or not what targets must be; -1
     where there is none."""
     for i in range(given.rows):
-        row, total, good = pointer_from(given.address + i * given.row, like), 0.0, True
+        row, good = pointer_from(given.address + i * given.row, like), True
         for j in range(given.columns):
-            value = np.float64(row[j * given.column])
-            good &= abs(value) <= largest
-            if must_be != ANY:
-                total += value
-                good &= value >= 0 and (must_be == NOT_NEGATIVE or value <= 1)
-        if not good or (must_be == DISTRIBUTION and abs(total - 1) > 1e-3):
+            good &= abs(np.float64(row[j * given.column])) <= largest
+        if not (good and (must_be == ANY or is_in_range(row, given.columns, given.column, must_be))):
             return i
     return -1
 
@@ -305,37 +297,28 @@ def slip_at(address):
 
 
 @compiler.inlined
-def put_given(slip, slot, given, first):
-    slip[slot], slip[slot + 1] = given.address + first * given.row, given.row
-    slip[slot + 2], slip[slot + 3] = given.column, given.kind
-    put_scale(slip, slot, 1.0)
-
-
-@compiler.inlined
-def put_samples(handle, slip, x, first, n):
-    """`n` samples from the first on; those that are in place need no copy."""
-    put_given(slip, X, x, first)
-    put_scale(slip, X, handle.scale)
-    own = FLOAT32 if handle.itemsize == 4 else FLOAT64
-    if x.address == handle.inputs and x.kind == own and x.column == 1 and (x.row == handle.row or x.rows == 1):
-        slip[X + 3] = NONE if n <= handle.piece else own
-        put_scale(slip, X, 1.0)
+def put_inputs(handle, slip, x, first, n):
+    """`n` samples from the first on; those that are in place need no copy, unless in pieces, and no scale."""
+    kind, scale, own = x.kind, handle.scale, FLOAT32 if handle.itemsize == 4 else FLOAT64
+    if x.address == handle.inputs and kind == own and x.column == 1 and (x.row == handle.row or x.rows == 1):
+        kind, scale = NONE if n <= handle.piece else own, 1.0
+    put_samples(slip, X, (x.address + first * x.row, x.row, x.column, kind, scale))
 
 
 @compiler.inlined
 def put_targets(handle, slip, t):
-    put_given(slip, T, t, 0)
-    if t.address == handle.targets and t.kind != LABELS and t.rows <= handle.piece:
-        slip[T + 3] = NONE
+    in_place = t.address == handle.targets and t.kind != LABELS and t.rows <= handle.piece
+    put_samples(slip, T, (t.address, t.row, t.column, NONE if in_place else t.kind, 1.0))
 
 
 @compiler.inlined
-def go_through(slip, n, piece):
-    """One step for `n` samples; returns their mean cost."""
-    slip[N_SAMPLES] = slip[BATCH_SIZE] = n
-    slip[PIECE], slip[N_STEPS] = min(n, piece), 1
-    go(slip)
-    return pointer_from(slip[COSTS], 0.0)[0]
+def put_batch(handle, slip, x, t):
+    """Samples and their targets, if they are what they must be; else the status is left."""
+    good = samples_are_good(handle, x) and targets_are_good(handle, x, t)
+    if good:
+        put_inputs(handle, slip, x, 0, x.rows)
+        put_targets(handle, slip, t)
+    return good
 
 
 @compiler.inlined
@@ -363,44 +346,51 @@ def copied(handle, source, to):
     return copy_numbers(np.float64(0), source, to, handle.n_parameters, handle.largest)
 
 
-@compiler.serial
-def write_outputs(handle, x, to):
+@compiler.inlined
+def fits(handle, x, to, n_out):
+    """Whether samples have the network's features, and there is room for n_out results of each."""
     if x.columns != handle.n_in:
         return tell(handle, FEATURES, x.columns)
-    if to.rows != x.rows or to.columns != handle.n_out:
-        return tell(handle, ROOM, to.rows)
+    return tell(handle, OK if to.rows == x.rows and to.columns == n_out else ROOM, to.rows)
+
+
+@compiler.serial
+def write_outputs(handle, x, to):
+    if not fits(handle, x, to, handle.n_out):
+        return False
     for first in range(0, x.rows, handle.capacity):
         if not outputs_of_some(handle, x, first, to.address + first * to.columns * handle.itemsize):
-            return numbers_are_good(handle, x, ANY, NOT_FINITE) and tell(handle, DIVERGED, 0)
-    return tell(handle, OK, 0)
+            return False
+    return True
 
 
 @compiler.inlined
 def outputs_of_some(handle, x, first, to):
-    """Outputs of as many samples as there are buffers for, from the first on; whether their numbers are finite."""
+    """Outputs of as many samples as there are buffers for, from the first on; whether their numbers are finite, else
+    the status is left."""
     slip, n = slip_at(handle.infer), min(handle.capacity, x.rows - first)
-    put_samples(handle, slip, x, first, n)
+    put_inputs(handle, slip, x, first, n)
     slip[OUTPUTS] = to
-    return go_through(slip, n, n) == 0
+    if go_once(slip, n, n) == 0:
+        return tell(handle, OK, 0)
+    return numbers_are_good(handle, x, ANY, NOT_FINITE) and tell(handle, DIVERGED, 0)
 
 
 @compiler.serial
 def write_labels(handle, x, to):
     if not handle.decides:
         return tell(handle, NO_LABELS, 0)
-    if x.columns != handle.n_in:
-        return tell(handle, FEATURES, x.columns)
-    if to.rows != x.rows:
-        return tell(handle, ROOM, to.rows)
+    if not fits(handle, x, to, 1):
+        return False
     for first in range(0, x.rows, handle.capacity):
         if not outputs_of_some(handle, x, first, handle.outputs):
-            return numbers_are_good(handle, x, ANY, NOT_FINITE) and tell(handle, DIVERGED, 0)
+            return False
         for i in range(min(handle.capacity, x.rows - first)):
             place = handle.outputs + i * handle.n_out * handle.itemsize
             label = (label_of(np.float32(0), place, handle.n_out) if handle.itemsize == 4 else
                      label_of(np.float64(0), place, handle.n_out))
             pointer_from(to.address + (first + i) * to.row, label)[0] = label
-    return tell(handle, OK, 0)
+    return True
 
 
 @compiler.inlined
@@ -418,11 +408,9 @@ def write_gradient(handle, x, t, to):
     if to.columns != handle.n_parameters:
         tell(handle, ROOM, to.columns)
         return math.nan
-    if not (samples_are_good(handle, x) and targets_are_good(handle, x, t)):
-        return math.nan
     slip = slip_at(handle.gradients)
-    put_samples(handle, slip, x, 0, x.rows)
-    put_targets(handle, slip, t)
+    if not put_batch(handle, slip, x, t):
+        return math.nan
     return ended(handle, gradient_into(handle, slip, x.rows, to.address))
 
 
@@ -431,8 +419,8 @@ def gradient_into(handle, slip, n, to):
     """A call whose gradient goes to an address; where the sums of many samples need room of their own, by a copy."""
     if slip[N_GRADIENT] == handle.n_parameters:
         slip[GRADIENT_AT] = to
-        return go_through(slip, n, n)
-    cost = go_through(slip, n, n)
+        return go_once(slip, n, n)
+    cost = go_once(slip, n, n)
     copied(handle, slip[GRADIENT_AT], to)
     return cost
 
@@ -442,12 +430,10 @@ def take_step(handle, x, t):
     if handle.train == 0:
         tell(handle, NO_STEPS, 0)
         return math.nan
-    if not (samples_are_good(handle, x) and targets_are_good(handle, x, t)):
-        return math.nan
     slip = slip_at(handle.train)
-    put_samples(handle, slip, x, 0, x.rows)
-    put_targets(handle, slip, t)
-    return ended(handle, go_through(slip, x.rows, handle.piece))
+    if not put_batch(handle, slip, x, t):
+        return math.nan
+    return ended(handle, go_once(slip, x.rows, handle.piece))
 
 
 @compiler.serial
@@ -459,7 +445,7 @@ def take_update(handle, gradient):
     slip = slip_at(handle.update)
     if not copied(handle, gradient.address, slip[GRADIENT_AT]):
         return tell(handle, DIVERGED, 0)
-    go_through(slip, 1, 1)
+    go_once(slip, 1, 1)
     return tell(handle, OK, 0)
 
 
@@ -473,7 +459,7 @@ def write_vjp(handle, x, cotangent, to, to_inputs):
     if not (samples_are_good(handle, x) and numbers_are_good(handle, cotangent, ANY, TARGETS)):
         return False
     slip = slip_at(handle.vjp)
-    put_samples(handle, slip, x, 0, x.rows)
+    put_inputs(handle, slip, x, 0, x.rows)
     put_targets(handle, slip, cotangent)
     slip[PURPOSE] = GRADIENT_AND_INPUTS if to_inputs.rows else GRADIENT
     slip[OUTPUTS] = to_inputs.address

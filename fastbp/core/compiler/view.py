@@ -34,9 +34,9 @@ class View(types.Type):  # type: ignore[misc]  # Numba has no types
 
 
 @register_model(View)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, view: View):
-        super().__init__(manager, view, SLOT.as_pointer())
+class PointerModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: types.Type):
+        super().__init__(manager, kind, SLOT.as_pointer())
 
 
 @lower_getattr_generic(View)  # type: ignore[untyped-decorator]
