@@ -223,12 +223,8 @@ def plot(figures: dict[str, dict[str, run.Result]], description: str, path: Path
             axes.plot(*zip(*points, strict=True), marker, label=library, alpha=0.8, markersize=6)
     axes.set_xscale("log")
     axes.axvline(1, color="#d1495b", zorder=0)
-    axes.set_yticks(list(places.values()), [DOORS[name].title for name in places], fontsize=8)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.grid(axis="x", which="both", alpha=0.2)
-    axes.set_xlabel("time as a multiple of fastbp's first way, median of the rounds")
-    axes.set_title(description.split(", vectors")[0], fontsize=8)
-    figure.legend(loc="outside lower center", ncols=len(LIBRARIES), fontsize=8, frameon=False)
+    run.label(figure, axes, {DOORS[name].title: row for name, row in places.items()}, "fastbp's first way",
+              len(LIBRARIES), description)
     figure.savefig(path, metadata={"Date": None})
 
 

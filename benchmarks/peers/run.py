@@ -242,13 +242,19 @@ def plot(figures: dict[str, dict[str, Result]], description: str, path: Path) ->
     axes.text(0.97, len(rows) - 0.4, "fastbp loses", ha="right", color="#d1495b")
     axes.text(1.03, len(rows) - 0.4, "fastbp wins", ha="left", color="#30638e")
     axes.set_ylim(-0.6, len(rows) + 0.2)
-    axes.set_yticks(list(rows.values()), [WORKLOADS[name].title for name in rows], fontsize=8)
+    titles = {WORKLOADS[name].title: row for name, row in rows.items()}
+    label(figure, axes, titles, "fastbp's", len(markers), description)
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def label(figure, axes, rows: dict[str, int], of: str, entries: int, description: str) -> None:
+    """Say what the rows of a picture of ratios are, and what they are ratios to."""
+    axes.set_yticks(list(rows.values()), list(rows), fontsize=8)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="x", which="both", alpha=0.2)
-    axes.set_xlabel("time as a multiple of fastbp's, median of the rounds")
+    axes.set_xlabel(f"time as a multiple of {of}, median of the rounds")
     axes.set_title(description.split(", vectors")[0], fontsize=8)
-    figure.legend(loc="outside lower center", ncols=len(markers), fontsize=8, frameon=False)
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    figure.legend(loc="outside lower center", ncols=entries, fontsize=8, frameon=False)
 
 
 def chosen(wanted: list[str]) -> list[str]:
