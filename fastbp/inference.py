@@ -25,10 +25,12 @@ from fastbp.workspace import Array, Workspace
 CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
 NO_ORDER, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0)
-# Multiply-adds of a call below which no more than one thread is tried: awake ones would save a few microseconds, which
-# it takes to find out.
-WORTH_TRYING = 1 << 20
-UNTIMED, SHORT = 15, 2e-4  # calls; seconds
+# A call of fewer multiply-adds, or one that takes less time, is left to one thread: others that are awake would save a
+# few microseconds, which it takes to find out.
+WORTH_TRYING, WORTH_SECONDS = 1 << 18, 2.5e-5
+# Of short calls so many go by untimed after each that is timed, which takes 3 us: where it is known how many threads
+# are fastest, and where that is tried.
+SHORT, UNTIMED, UNTIMED_TRIALS = 2e-4, 15, 3
 
 
 class Served(Protocol):
@@ -38,6 +40,7 @@ class Served(Protocol):
     activations: tuple[str, ...]
     dtype: np.dtype[Any]
     n_parameters: int
+    few: int
     choices: dict[int, Choice]
 
     @property
@@ -59,8 +62,7 @@ def choose_threads(threads: int | None, work: float, worth: float = team.WORTH_T
 
 
 class Choice:
-    """The number of threads for calls of about as many samples: as measured to be fastest; of short calls one in
-    UNTIMED is timed, since that takes 3 us."""
+    """The number of threads for calls of about as many samples: as measured to be fastest."""
 
     def __init__(self, network: Served, most: int, size: int):
         self.pace = pace_of((1, most), network.layer_sizes, network.activations, network.dtype.name, size, os.getpid())
@@ -70,7 +72,7 @@ class Choice:
         if self.threads > 1 and not team.is_awake(self.threads):
             self.untimed = 0  # to wake them costs time, too
         if self.untimed == 0:
-            _, self.threads = self.pace.next_slice(1)
+            _, self.threads = self.pace.next_slice(1, self.pace.alone > WORTH_SECONDS)
         return self.threads
 
     def took(self, started: float) -> None:
@@ -78,43 +80,59 @@ class Choice:
         if self.untimed:
             self.untimed -= 1
             return
-        ended = time.perf_counter()
-        self.pace.took(1, self.threads, started, ended, 1)
-        self.untimed = UNTIMED if self.pace.trial is None and ended - started < SHORT else 0
+        pace, ended = self.pace, time.perf_counter()
+        pace.took(1, self.threads, started, ended, 1)
+        if ended - started < SHORT:
+            known = pace.trial is None or pace.alone <= WORTH_SECONDS
+            self.untimed = UNTIMED if known else UNTIMED_TRIALS
+            pace.since_trial += self.untimed * (ended - started)
 
 
-def outputs_of(network: Served, x: Samples, n: int, threads: int | None, outputs: Array) -> bool:
-    """Write the outputs (n, n_out) of samples where they lie; returns whether their numbers are all finite: the outputs
-    of those that are not mean nothing."""
-    where = (*x, n, address_of_array(outputs))
+def outputs_of(network: Served, x: Array | Samples, n: int, threads: int | None, outputs: Array) -> bool:
+    """Write the outputs (n, n_out) of samples: an array (n, n_in) of float32 or float64, contiguous, or others where
+    they lie; returns whether their numbers are all finite: the outputs of those that are not mean nothing."""
     choice = _choice(network, n) if threads is None else None
     wanted = threads or (choice.next() if choice else 1)
     started, used = time.perf_counter(), 1
     workspace = network.take_workspace(min(n, CAPACITY))
     if wanted > 1:
-        cost, used = _by_several(network, workspace, where, wanted)
+        cost, used = _by_several(network, workspace, x, n, outputs, wanted)
     if used == 1:
         slip = workspace.few.get(1) or bound(network, workspace, 1)
-        slip.make_room(-(-n // workspace.capacity))
-        cost = doors.infer(slip.vector, *where)
+        if n > workspace.capacity:
+            slip.make_room(-(-n // workspace.capacity))
+        if type(x) is Samples:
+            _place(slip, x, n, outputs, network)
+            cost = doors.infer(slip.vector)
+        else:
+            cost = doors.forward(slip.vector, x, outputs, network.input_scale)
     network.give_back(workspace)
     if choice and used == wanted:
         choice.took(started)
     return cost == 0
 
 
-def _by_several(network: Served, workspace: Workspace, where: tuple[Any, ...], threads: int) -> tuple[float, int]:
+def _by_several(network: Served, workspace: Workspace, x: Array | Samples, n: int, outputs: Array,
+                threads: int) -> tuple[float, int]:
     """The cost, see doors.cost, and by how many threads; by one nothing is done: more are not safe now."""
-    n, slip = where[-2], workspace.few.get(threads) or bound(network, workspace, threads)
+    slip = workspace.few.get(threads) or bound(network, workspace, threads)
     slip.put_stages(plan_for(network.layer_sizes, min(n, workspace.capacity), INFER, threads, errors=False))
-    slip.make_room(-(-n // workspace.capacity))
-    doors.place(slip.vector, *where)
+    if n > workspace.capacity:
+        slip.make_room(-(-n // workspace.capacity))
+    _place(slip, x, n, outputs, network)
     if not team.run_awake(engine.run, slip.vector, threads):
         with team.team((engine.run, None), threads, board=workspace.board(threads)) as (run, threads):
             if run is None:
                 return math.nan, 1
             run(slip.vector, threads)
     return doors.cost(slip.vector), threads
+
+
+def _place(slip: Slip, x: Array | Samples, n: int, outputs: Array, network: Served) -> None:
+    if type(x) is Samples:
+        doors.place(slip.vector, *x, n, address_of_array(outputs))
+    else:
+        doors.place_rows(slip.vector, x, outputs, network.input_scale)
 
 
 def bound(network: Served, workspace: Workspace, threads: int) -> Slip:
@@ -134,7 +152,7 @@ def _most_threads() -> int:
 def _choice(network: Served, n: int) -> Choice | None:
     """Of the number of threads for about so many samples; None where one is enough."""
     most, size = _most_threads(), n.bit_length()
-    if most == 1 or n * network.n_parameters < WORTH_TRYING:
+    if n <= network.few or most == 1:
         return None
     if size not in network.choices:
         network.choices[size] = Choice(network, most, size)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from fastbp import initialization, losses
 from fastbp.alone import Alone
 from fastbp.checks import counted, known_as, level_of_caller, one_of, positive, truth, whole_number
-from fastbp.core import activations, doors
+from fastbp.core import activations
 from fastbp.core.samples import KINDS, Samples, address_of_array
 from fastbp.files import read_tensors, write_tensors
-from fastbp.inference import CAPACITY, MOST_THREADS, WORTH_TRYING, Choice, bound, outputs_of
+from fastbp.inference import MOST_THREADS, WORTH_TRYING, Choice, outputs_of
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import as_inputs, decide, of_each_class, several_decisions
 from fastbp.names import as_classes, as_feature_names, as_target_names, classifies, listed
@@ -138,7 +138,7 @@ class Network:
         *offsets, (self.n_parameters, _) = parameter_offsets(self.layer_sizes)
         self._theta = aligned(self.n_parameters, self.dtype)
         self.W, self.b = self.views(self._theta)
-        self._few = min(CAPACITY, WORTH_TRYING // self.n_parameters)  # samples for which one thread is enough
+        self.few = WORTH_TRYING // self.n_parameters  # samples for which one thread is enough
         self.choices: dict[int, Choice] = {}  # of the number of threads for calls
         self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
         self.alone = Alone()  # held by the thread that trains it
@@ -283,35 +283,27 @@ class Network:
         ValueError, TypeError
             X does not fit the network or is not finite, and then `out` may hold anything; or `out` does not fit.
         """
+        if threads is not None:
+            threads = whole_number("threads", threads, 1, MOST_THREADS)
         if type(X) is np.ndarray:
             if out is not None and overlap(out, X):
                 X = X.copy()
             if X.ndim == 1 and X.shape == self.layer_sizes[:1]:
                 outputs = self.forward(X[np.newaxis], threads, out=None if out is None else np.atleast_2d(out))
                 return outputs[0] if out is None else out
-            if threads is None and self._takes_short_way(X):
+            if self._takes_short_way(X):
                 outputs = self._room(len(X), out)
-                if self._forward_few(X, outputs):
+                if outputs_of(self, X, len(X), threads, outputs):
                     return outputs
         return self._forward_any(X, threads, out)
 
     def _takes_short_way(self, X: Array) -> bool:
-        """Whether these are a few samples just as a kernel reads them."""
-        return (X.ndim == 2 and X.shape[1] == self.layer_sizes[0] and 0 < len(X) <= self._few
+        """Whether these are samples just as a kernel reads them."""
+        return (X.ndim == 2 and X.shape[1] == self.layer_sizes[0] and len(X) > 0
                 and (X.dtype == self.dtype or X.dtype == np.float64) and X.flags.carray)
 
-    def _forward_few(self, X: Array, outputs: Array) -> bool:
-        """By one thread, in one compiled call; returns whether X is finite."""
-        workspace = self.take_workspace(len(X))
-        slip = workspace.few.get(1) or bound(self, workspace, 1)
-        cost: float = doors.forward(slip.vector, X, outputs, self._input_scale)
-        self.give_back(workspace)
-        return cost == 0
-
     def _forward_any(self, X: npt.ArrayLike, threads: int | None, out: Array | None) -> Array:
-        """Of samples of all kinds, by as many threads as are fastest."""
-        if threads is not None:
-            threads = whole_number("threads", threads, 1, MOST_THREADS)
+        """Of samples of all kinds."""
         samples = _as_it_lies(X, self)
         if samples is not None:
             n = len(X)  # type: ignore[arg-type]

@@ -57,16 +57,29 @@ def go_once(slip, n, piece):
 
 @compiler.serial
 def forward(slip, samples, outputs, scale):
-    """Outputs (n, n_out) of a few samples (n, n_in) of float32 or float64; returns their `cost`."""
+    """Outputs (n, n_out) of samples (n, n_in) as `place_rows` has them, by one thread; returns their `cost`."""
     put_rows(slip, X, samples, scale)
-    slip[OUTPUTS] = address_of(outputs)
-    return go_once(slip, len(samples), len(samples))
+    put_steps(slip, len(samples), address_of(outputs))
+    go(at(slip, 0))
+    return sum_of_costs(slip)
+
+
+@compiler.serial
+def place_rows(slip, samples, outputs, scale):
+    """`place` for samples (n, n_in) of float32 or float64, contiguous."""
+    put_rows(slip, X, samples, scale)
+    put_steps(slip, len(samples), address_of(outputs))
 
 
 @compiler.serial
 def place(slip, address, row, column, kind, scale, n, outputs):
     """Where `n` samples are (see core.samples), in steps of as many as there are buffers for, and their outputs go."""
     put_samples(slip, X, (address, row, column, kind, scale))
+    put_steps(slip, n, outputs)
+
+
+@compiler.inlined
+def put_steps(slip, n, outputs):
     slip[N_SAMPLES], slip[OUTPUTS] = n, outputs
     slip[BATCH_SIZE] = slip[PIECE] = min(n, slip[CAPACITY])
     slip[N_STEPS] = (n + slip[PIECE] - 1) // slip[PIECE]
@@ -75,6 +88,11 @@ def place(slip, address, row, column, kind, scale, n, outputs):
 @compiler.serial
 def cost(slip):
     """The sum of the mean costs of all steps; of inference 0, or NaN where a number of a sample is not finite."""
+    return sum_of_costs(slip)
+
+
+@compiler.inlined
+def sum_of_costs(slip):
     costs, total = pointer_from(slip[COSTS], 0.0), 0.0
     for i in range(slip[N_STEPS]):
         total += costs[i]
@@ -82,11 +100,10 @@ def cost(slip):
 
 
 @compiler.serial
-def infer(slip, address, row, column, kind, scale, n, outputs):
-    """Outputs (n, n_out) of samples, by one thread; returns their `cost`."""
-    place(slip, address, row, column, kind, scale, n, outputs)
+def infer(slip):
+    """Outputs of samples that have been placed, by one thread; returns their `cost`."""
     go(at(slip, 0))
-    return cost(slip)
+    return sum_of_costs(slip)
 
 
 @compiler.serial

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import stat
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 from rig import DTYPES, in_threads
 from safetensors.numpy import load_file, save_file
 
-from fastbp import SGD, Adam, Network, Trainer, Workspace
+from fastbp import SGD, Adam, Network, Trainer, Workspace, inference
 from fastbp.core.call import SLOTS
 from fastbp.inference import CAPACITY
 
@@ -899,14 +900,14 @@ def test_forward_from_many_python_threads():
 def test_a_few_samples_take_the_short_way_to_the_same_bits(monkeypatch, output, dtype):
     net = with_biases(Network([5, 33, 7, 3], hidden=["tanh", "relu"], output=output, dtype=dtype))
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(dtype)
-    general = net.forward(x, threads=1)  # a number of threads asks for the general way
-    taken = []
-    few = Network._forward_few
-    monkeypatch.setattr(Network, "_forward_few", lambda self, *given: taken.append(1) or few(self, *given))
-    for n in (1, 2, 7, 40):
-        assert net.forward(x[:n]).tobytes() == general[:n].tobytes()
-    assert len(taken) == 4
-    assert net.forward(x.astype("float64")).tobytes() == general.tobytes() and len(taken) == 5
+    general = net.forward(np.asfortranarray(x))
+    taken, any_way = [], Network._forward_any
+    monkeypatch.setattr(Network, "_forward_any", lambda self, *given: taken.append(1) or any_way(self, *given))
+    for threads in (None, 1, 2):
+        for n in (1, 2, 7, 40):
+            assert net.forward(x[:n], threads).tobytes() == general[:n].tobytes()
+        assert net.forward(x.astype("float64"), threads).tobytes() == general.tobytes()
+    assert not taken
     net.input_scale = 0.5  # in workspaces that are kept, too
     assert net.forward(2 * x).tobytes() == general.tobytes() == net.forward(2 * x, threads=1).tobytes()
     net.input_scale = 1
@@ -921,6 +922,48 @@ def test_a_few_samples_take_the_short_way_to_the_same_bits(monkeypatch, output, 
         net.forward(x)
     with pytest.raises(ValueError, match="4 features"):
         net.forward(np.zeros((1, 4), dtype))
+
+
+class Calls:
+    """Calls of a network on a clock: each takes so many seconds by the number of threads that a Choice has for it."""
+
+    def __init__(self, monkeypatch, threads=2):
+        self.now, self.made = 0.0, []
+        monkeypatch.setattr(inference, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(inference.team, "is_awake", lambda threads: True)
+        inference.pace_of.cache_clear()
+        self.choice = inference.Choice(Network([4, 3]), threads, 9)
+
+    def make(self, seconds, seconds_of_all):
+        """Calls for so many seconds."""
+        end, self.made = self.now + seconds, []
+        while self.now < end:
+            threads, started = self.choice.next(), self.now
+            self.now += seconds_of_all[threads]
+            self.choice.took(started)
+            self.made.append(threads)
+
+
+@pytest.mark.parametrize("seconds", [{1: 5.5e-5, 2: 4.5e-5}, {1: 4.5e-5, 2: 5.5e-5}, {1: 3e-3, 2: 2e-3}])
+def test_the_faster_number_of_threads_is_found_and_a_wrong_one_put_right(monkeypatch, seconds):
+    """A call that was disturbed does not decide for long; and the other number costs little of the time."""
+    best = min(seconds, key=seconds.__getitem__)
+    calls = Calls(monkeypatch)
+    calls.make(0.1, {best: 10 * seconds[best], 3 - best: seconds[3 - best]})
+    assert calls.made[-1] == 3 - best
+    calls.make(1, seconds)
+    calls.make(1, seconds)
+    assert calls.made.count(best) > 0.98 * len(calls.made) and {1, 2} == set(calls.made)
+
+
+def test_calls_too_short_for_other_threads(monkeypatch):
+    calls = Calls(monkeypatch)
+    calls.make(0.05, {1: 2e-5})
+    calls.make(0.05, {1: 2e-4, 2: 1e-4})  # of larger batches, say
+    assert calls.made[-1] == 2
+    calls.make(0.05, {1: 2e-5, 2: 1e-5})
+    calls.make(0.5, {1: 2e-5, 2: 1e-4})
+    assert calls.made[-1] == 1
 
 
 @pytest.mark.parametrize("threads", [None, 1, 2])

@@ -17,7 +17,7 @@ from fastbp.core.threads import processors
 _entry = threading.RLock()  # were Ctrl-C to come before the try below, its own thread could still enter again
 _owner: int | None = None
 _helpers: list[int] = []  # the system's numbers of the threads that worked beside the caller in the last team
-_awake = (1, -math.inf)  # how many threads the last team had, and when it ended
+_awake = (1, -math.inf)  # how many threads the last team had, 1 where Numba otherwise has another number; its end
 PAUSE = 0.002  # seconds without work after which threads sleep
 
 
@@ -51,7 +51,7 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
             # The workqueue layer's caller only waits: its processor is free for them.
             _helpers = [thread for thread in came if thread != caller] if caller in came else []
     finally:
-        _awake = threads, time.perf_counter()
+        _awake = threads if wanted == before else 1, time.perf_counter()
         if wanted != before:
             numba.set_num_threads(before)
         _entry.release()
@@ -61,8 +61,7 @@ def run_awake(parallel: Any, call: Any, threads: int) -> bool:
     """Run parallel code by a team that is awake, as `team` would have it run, in 1 us instead of 4; False where there
     is none, and nothing was done."""
     global _awake
-    if not (is_awake(threads) and _owner == os.getpid() and numba.get_num_threads() == threads
-            and _entry.acquire(blocking=False)):
+    if not (is_awake(threads) and _owner == os.getpid() and _entry.acquire(blocking=False)):
         return False
     try:
         parallel(call, threads)
