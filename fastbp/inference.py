@@ -91,30 +91,39 @@ class Choice:
 def outputs_of(network: Served, x: Array | Samples, n: int, threads: int | None, outputs: Array) -> bool:
     """Write the outputs (n, n_out) of samples: an array (n, n_in) of float32 or float64, contiguous, or others where
     they lie; returns whether their numbers are all finite: the outputs of those that are not mean nothing."""
+    if threads == 1 or (threads is None and n <= network.few):
+        return by_one(network, x, n, outputs) == 0
     choice = _choice(network, n) if threads is None else None
     wanted = threads or (choice.next() if choice else 1)
     started, used = time.perf_counter(), 1
-    workspace = network.take_workspace(min(n, CAPACITY))
     if wanted > 1:
-        cost, used = _by_several(network, workspace, x, n, outputs, wanted)
+        cost, used = _by_several(network, x, n, outputs, wanted)
     if used == 1:
-        slip = workspace.few.get(1) or bound(network, workspace, 1)
-        if n > workspace.capacity:
-            slip.make_room(-(-n // workspace.capacity))
-        if type(x) is Samples:
-            _place(slip, x, n, outputs, network)
-            cost = doors.infer(slip.vector)
-        else:
-            cost = doors.forward(slip.vector, x, outputs, network.input_scale)
-    network.give_back(workspace)
+        cost = by_one(network, x, n, outputs)
     if choice and used == wanted:
         choice.took(started)
     return cost == 0
 
 
-def _by_several(network: Served, workspace: Workspace, x: Array | Samples, n: int, outputs: Array,
-                threads: int) -> tuple[float, int]:
+def by_one(network: Served, x: Array | Samples, n: int, outputs: Array) -> float:
+    """Write outputs by one thread; returns the cost, see doors.cost."""
+    workspace = network.take_workspace(n if n < CAPACITY else CAPACITY)
+    slip = workspace.few.get(1) or bound(network, workspace, 1)
+    if n > workspace.capacity:
+        slip.make_room(-(-n // workspace.capacity))
+    cost: float
+    if type(x) is Samples:
+        _place(slip, x, n, outputs, network)
+        cost = doors.infer(slip.vector)
+    else:
+        cost = doors.forward(slip.vector, x, outputs, network.input_scale)
+    network.give_back(workspace)
+    return cost
+
+
+def _by_several(network: Served, x: Array | Samples, n: int, outputs: Array, threads: int) -> tuple[float, int]:
     """The cost, see doors.cost, and by how many threads; by one nothing is done: more are not safe now."""
+    workspace = network.take_workspace(min(n, CAPACITY))
     slip = workspace.few.get(threads) or bound(network, workspace, threads)
     slip.put_stages(plan_for(network.layer_sizes, min(n, workspace.capacity), INFER, threads, errors=False))
     if n > workspace.capacity:
@@ -122,10 +131,11 @@ def _by_several(network: Served, workspace: Workspace, x: Array | Samples, n: in
     _place(slip, x, n, outputs, network)
     if not team.run_awake(engine.run, slip.vector, threads):
         with team.team((engine.run, None), threads, board=workspace.board(threads)) as (run, threads):
-            if run is None:
-                return math.nan, 1
-            run(slip.vector, threads)
-    return doors.cost(slip.vector), threads
+            if run is not None:
+                run(slip.vector, threads)
+    cost = math.nan if threads == 1 else doors.cost(slip.vector)
+    network.give_back(workspace)
+    return cost, threads
 
 
 def _place(slip: Slip, x: Array | Samples, n: int, outputs: Array, network: Served) -> None:
@@ -152,7 +162,7 @@ def _most_threads() -> int:
 def _choice(network: Served, n: int) -> Choice | None:
     """Of the number of threads for about so many samples; None where one is enough."""
     most, size = _most_threads(), n.bit_length()
-    if n <= network.few or most == 1:
+    if most == 1 or n <= network.few:
         return None
     if size not in network.choices:
         network.choices[size] = Choice(network, most, size)

@@ -292,8 +292,9 @@ class Network:
                 outputs = self.forward(X[np.newaxis], threads, out=None if out is None else np.atleast_2d(out))
                 return outputs[0] if out is None else out
             if self._takes_short_way(X):
-                outputs = self._room(len(X), out)
-                if outputs_of(self, X, len(X), threads, outputs):
+                n = len(X)
+                outputs = room_for(out, (n, self.layer_sizes[-1]), self.dtype)
+                if outputs_of(self, X, n, threads, outputs):
                     return outputs
         return self._forward_any(X, threads, out)
 
@@ -307,19 +308,15 @@ class Network:
         samples = _as_it_lies(X, self)
         if samples is not None:
             n = len(X)  # type: ignore[arg-type]
-            outputs = self._room(n, out)
+            outputs = room_for(out, (n, self.layer_sizes[-1]), self.dtype)
             if outputs_of(self, samples, n, threads, outputs):
                 return outputs
         x = as_inputs(X, self)
         if out is not None and overlap(out, x.array):
             x = x.taken()
-        outputs = self._room(len(x), out)
+        outputs = room_for(out, (len(x), self.layer_sizes[-1]), self.dtype)
         outputs_of(self, x.samples, len(x), threads, outputs)
         return outputs
-
-    def _room(self, n: int, out: Array | None) -> Array:
-        """Where the outputs of n samples go."""
-        return room_for(out, (n, self.layer_sizes[-1]), self.dtype)
 
     def take_workspace(self, rows: int) -> Workspace:
         """One for at least so many samples, an idle one if it can be, which nobody else uses until `give_back`."""
