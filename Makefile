@@ -10,7 +10,7 @@ ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 \
 	bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many bench-doors \
-	bench-inference chaos clean
+	bench-inference chaos docs clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -128,8 +128,12 @@ chaos: $(CHAOS)/installed
 		--hidden 16 --epochs 2 --batch-size 100 --optimizer adam --dropout 0.2 --ema 0.9 --threads 1 --quiet \
 		--log {out}/log.csv --checkpoint {out}/checkpoints --checkpoint-seconds 0 --resume'
 
+# The site, in docs/_build/html: warnings are errors.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) build dist .hypothesis docs/_build docs/gallery docs/api/generated .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -142,6 +146,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/pyvenv.cfg
 
 $(VENV)/installed-test: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/installed-docs: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 $(VENV)/installed-bench: pyproject.toml | $(VENV)/pyvenv.cfg

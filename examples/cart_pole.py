@@ -1,4 +1,7 @@
-"""Policy gradient: a cart learns to balance a pole, in one @njit function that holds simulation, network and training.
+"""A policy gradient
+=================
+
+Policy gradient: a cart learns to balance a pole, in one @njit function that holds simulation, network and training.
 
 The policy is a network whose two outputs are the probabilities of a push to the left and to the right. After 2,000
 steps each push is made more probable if what followed was better than usual, less if it was worse: Williams: Simple

@@ -1,4 +1,8 @@
-"""A loss of your own: the pinball loss, whose minimum is a quantile. Prints how many of new values lie below each."""
+"""A loss of your own
+==================
+
+A loss of your own: the pinball loss, whose minimum is a quantile. Prints how many of new values lie below each.
+"""
 
 import numpy as np
 

@@ -1,4 +1,8 @@
-"""See backpropagation happen: the five equations on a 2-2-1 network, one compiled kernel each."""
+"""The five equations
+==================
+
+See backpropagation happen: the five equations on a 2-2-1 network, one compiled kernel each.
+"""
 
 import numpy as np
 

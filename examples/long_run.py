@@ -1,4 +1,7 @@
-"""A run that may be killed: run it, stop it with Ctrl-C, run it again; it goes on where it was, and ends the same.
+"""A run that may be killed
+========================
+
+A run that may be killed: run it, stop it with Ctrl-C, run it again; it goes on where it was, and ends the same.
 
 Fine-tunes a part of a network, too: its first layer comes from another one, and stays what it is.
 """

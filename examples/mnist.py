@@ -1,4 +1,8 @@
-"""Train on the 60,000 MNIST digits, which come with the package, and look at what the network says."""
+"""The MNIST digits
+================
+
+Train on the 60,000 MNIST digits, which come with the package, and look at what the network says.
+"""
 
 import fastbp
 from fastbp import SGD, Network, Trainer

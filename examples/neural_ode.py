@@ -1,4 +1,7 @@
-"""A network as the right-hand side of a differential equation, trained inside a Runge-Kutta loop.
+"""A neural ODE
+============
+
+A network as the right-hand side of a differential equation, trained inside a Runge-Kutta loop.
 
 dx/dt = f(x) is learnt from the paths that x takes, in one @njit function: each path is followed for some steps of the
 classical fourth-order method, and the error at its points goes back through them by `compiled.vjp`. The equation is the

@@ -1,4 +1,7 @@
-"""A network inside your own @njit function: what it says decides each time step of a simulation.
+"""A network in a simulation
+=========================
+
+A network inside your own @njit function: what it says decides each time step of a simulation.
 
 A pendulum is pushed by a small network; no Python runs in the loop.
 """

@@ -1,4 +1,8 @@
-"""Parameters are one vector and so is the gradient: give both to any optimiser, here SciPy's L-BFGS."""
+"""An optimizer of SciPy
+=====================
+
+Parameters are one vector and so is the gradient: give both to any optimiser, here SciPy's L-BFGS.
+"""
 
 import numpy as np
 from scipy.optimize import minimize

@@ -1,4 +1,7 @@
-"""A thousand small networks, each trained on samples that it draws itself, in one prange.
+"""A thousand networks
+===================
+
+A thousand small networks, each trained on samples that it draws itself, in one prange.
 
 Each learns one sine wave of its own, as when a model is wanted for each customer, sensor or particle. Where all learn
 from data that are there, `fastbp.fit_many` does it in one line.
