@@ -36,7 +36,7 @@ from fastbp.core import compiler, handles
 from fastbp.core.call import ACCUMULATE, INFER, SLOTS, Slip
 from fastbp.core.costs import NO_LOSS
 from fastbp.core.derivatives import GRADIENT
-from fastbp.core.plan import LIMIT, NORMS, UPDATE, Plan, Stage, plan_for, scratch_size
+from fastbp.core.plan import LIMIT, NORMS, UPDATE, Plan, Stage, most_at_once, plan_for, scratch_size
 from fastbp.core.rules import CLIP_NORM
 from fastbp.inference import NO_SETTINGS
 from fastbp.inputs import several_decisions
@@ -168,8 +168,9 @@ class Handle:
         values = {
             "n_in": net.layer_sizes[0], "n_out": n_out, "n_parameters": net.n_parameters, "itemsize": itemsize,
             "n_classes": max(2, n_out) if labels else 0, "decides": int(decides), "must_be": self.loss.must_be,
-            "capacity": self.batch_size, "piece": int(train.vector[SLOTS["piece"]]) if train else self.batch_size,
-            "inputs": first.ctypes.data, "row": first.strides[0], "targets": self._workspace.targets.ctypes.data,
+            "capacity": self.batch_size, "most": most_at_once(net.layer_sizes, 1), "inputs": first.ctypes.data,
+            "row": first.strides[0], "targets": self._workspace.targets.ctypes.data,
+            "row_of_targets": self._workspace.targets.strides[0],
             "outputs": self._outputs.ctypes.data, "etas": int(train.vector[SLOTS["etas"]]) if train else 0,
             **{name: slip.vector.ctypes.data for name, slip in self._slips.items()}}
         for name, value in values.items():
@@ -198,6 +199,10 @@ class Handle:
             handles.NO_LABELS: "predict is for classes, and these outputs are values, or each is a class of its own: "
                                "take forward",
             handles.RATE: "eta must be a finite number >= 0",
+            handles.OWN_ROWS: "X or y lies in the handle's own rows, but is not inputs(handle)[:n] or "
+                              "targets(handle)[:n]: it would be written over while it is read; give a copy",
+            handles.OVERLAP: "results would be written over samples that are still to be read: of more than "
+                             f"batch_size={self.batch_size} give an array that does not overlap X",
         }[status]
 
     def __reduce__(self) -> NoReturn:
@@ -304,12 +309,16 @@ def set_eta(handle: Handle, eta: float) -> bool:
 
 @compiler.inlined
 def inputs(handle: Any) -> Array:
-    """Rows (batch_size, n_in) as the network itself holds its samples: what is given from there, from the first row on,
-    is not copied. It is what the network sees, after input_scale; dropout and noise change it."""
+    """Rows (batch_size, n_in) in which the network itself holds its samples: X = inputs(handle)[:n] is not copied.
+
+    They are what the network sees, after input_scale; dropout, noise and every call with other samples change them.
+    inputs(handle)[:n] may be y, too, which is read before dropout and noise. Other views of them are refused.
+    """
     return handles.rows_in_place(handle, handle.inputs, handle.row, handle.n_in)
 
 
 @compiler.inlined
 def targets(handle: Any) -> Array:
-    """Rows (batch_size, n_out) as the network itself holds its targets: see `inputs`."""
-    return handles.rows_in_place(handle, handle.targets, handle.n_out * handle.itemsize, handle.n_out)
+    """Rows (batch_size, n_out) in which the network itself holds its targets: y = targets(handle)[:n] is not copied;
+    other views of them are refused."""
+    return handles.rows_in_place(handle, handle.targets, handle.row_of_targets, handle.n_out)

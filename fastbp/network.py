@@ -315,7 +315,8 @@ class Network:
         if out is not None and overlap(out, x.array):
             x = x.taken()
         outputs = room_for(out, (len(x), self.layer_sizes[-1]), self.dtype)
-        outputs_of(self, x.samples, len(x), threads, outputs)
+        if not outputs_of(self, x.samples, len(x), threads, outputs):
+            raise ValueError(f"X times the network's input_scale={self.input_scale} is too large for {self.dtype}")
         return outputs
 
     def take_workspace(self, rows: int) -> Workspace:

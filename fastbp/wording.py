@@ -21,7 +21,7 @@ WORDS = [(re.compile(pattern), ours) for pattern, ours in (
     (r"metrics need validation_data or validation_fraction", "--metrics needs test samples or --validation-fraction"),
     (r"\(resume\)", "(--resume)"), (r"'None'", "'none'"),
     (r"must be True or False", "must be true or false"), (r"got True\b", "got true"), (r"got False\b", "got false"),
-    (r"^hidden names", "--activation names"),
+    (r"^hidden names", "--activation names"), (r"^predict_proba needs", "--proba needs"),
     (r"^Python int too large to convert to C \w+", "a number among the options is too large"),
     # Advice
     (r"make the network with Network\(\.\.\., input_scale=1/255\), or in the command give", "give"),

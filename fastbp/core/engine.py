@@ -239,19 +239,19 @@ def samples_part(call, stage, batch, lo, hi):
 
 @compiler.block
 def input_block(call, batch, lo, hi):
-    """a[0] and targets of samples lo..hi of a piece."""
+    """a[0] and targets of samples lo..hi of a piece; targets first, which may be what a[0] still holds."""
     layer, n_out = layer_of(call, 0), layer_of(call, call.n_layers - 1).n_out
     n_in, ld, first, row = layer.n_in, layer.ld_input, batch.first + lo, batch.row + lo
     rows, targets = ahead(call.buffers, layer.input + lo * ld), ahead(call.targets, lo * n_out)
+    if call.t.kind == LABELS:
+        gather_labels(call, first, targets, hi - lo, n_out)
+    elif call.t.kind != NONE:
+        gather(call, call.t, first, targets, hi - lo, n_out, n_out)
     if call.x.kind != NONE:
         gather(call, call.x, first, rows, hi - lo, n_in, ld)
     if layer.noise > 0:
         add_noise(layer.key, row, layer.noise, rows, hi - lo, n_in, ld)
     drop_sent(call, 0, rows, row, 0, hi - lo, n_in)
-    if call.t.kind == LABELS:
-        gather_labels(call, first, targets, hi - lo, n_out)
-    elif call.t.kind != NONE:
-        gather(call, call.t, first, targets, hi - lo, n_out, n_out)
 
 
 @compiler.inlined

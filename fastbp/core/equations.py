@@ -38,6 +38,16 @@ def rows_near(n_out):
 
 
 @compiler.inlined
+def piece_of(n, most):
+    """Samples of a mini-batch of `n` that go through the network at once: up to `most`, or LEAST_AT_ONCE, in pieces of
+    nearly equal size, which end where chains do."""
+    most = max(most, LEAST_AT_ONCE)
+    pieces = (n + most - 1) // most
+    grain = CHAIN if n > LEAST_AT_ONCE else TILE_HEIGHT
+    return min(n, ((n + pieces - 1) // pieces + grain - 1) // grain * grain)
+
+
+@compiler.inlined
 def drop_sent(net, l, rows, row, first, n_rows, n):
     """Dropout of what layer l receives, if it has one: of row `row` and the next, from neuron `first` on."""
     layer = layer_of(net, l)

@@ -25,13 +25,15 @@ from fastbp.core.compiler.view import SLOT, PointerModel, View, slots_of_record
 from fastbp.core.costs import ANY
 from fastbp.core.derivatives import GRADIENT, GRADIENT_AND_INPUTS
 from fastbp.core.doors import go_once, is_in_range, put_samples
+from fastbp.core.equations import piece_of
 from fastbp.core.samples import FLOAT32, FLOAT64, LABELS, NONE, UINT8
 from fastbp.core.simd.memory import pointer_from
 from fastbp.core.simd.vectors import room_on_stack
 
 WHOLE = types.int64
 # What a call may find; Handle.problem has the words.
-(OK, FEATURES, DIFFERENT, TOO_MANY, NOT_FINITE, LABEL, TARGETS, ROOM, DIVERGED, NO_STEPS, NO_LABELS, RATE) = range(12)
+(OK, FEATURES, DIFFERENT, TOO_MANY, NOT_FINITE, LABEL, TARGETS, ROOM, DIVERGED, NO_STEPS, NO_LABELS, RATE, OWN_ROWS,
+ OVERLAP) = range(14)
 
 FIELDS = {
     # Of the last call: what it found, and a number that belongs to it.
@@ -40,8 +42,9 @@ FIELDS = {
     # none, and whether it chooses one; what rows of targets must be; what inputs are multiplied by.
     "n_in": WHOLE, "n_out": WHOLE, "n_parameters": WHOLE, "itemsize": WHOLE, "largest": types.float64,
     "n_classes": WHOLE, "decides": WHOLE, "must_be": WHOLE, "scale": types.float64,
-    # Samples of a call that trains, and of a piece of it; where a sample that is in place lies, and its targets.
-    "capacity": WHOLE, "piece": WHOLE, "inputs": WHOLE, "row": WHOLE, "targets": WHOLE,
+    # Samples of a call that trains, and of a piece of it, see `piece_of`; where samples that are in place lie, and
+    # their targets, and how far apart their rows are.
+    "capacity": WHOLE, "most": WHOLE, "inputs": WHOLE, "row": WHOLE, "targets": WHOLE, "row_of_targets": WHOLE,
     # Slips, 0 for those of a trainer where there is none; room for outputs; the learning rate.
     "infer": WHOLE, "gradients": WHOLE, "train": WHOLE, "update": WHOLE, "vjp": WHOLE, "outputs": WHOLE, "etas": WHOLE,
 }
@@ -297,28 +300,63 @@ def slip_at(address):
 
 
 @compiler.inlined
-def put_inputs(handle, slip, x, first, n):
-    """`n` samples from the first on; those that are in place need no copy, unless in pieces, and no scale."""
-    kind, scale, own = x.kind, handle.scale, FLOAT32 if handle.itemsize == 4 else FLOAT64
-    if x.address == handle.inputs and kind == own and x.column == 1 and (x.row == handle.row or x.rows == 1):
-        kind, scale = NONE if n <= handle.piece else own, 1.0
+def in_place(handle, given, begin, row):
+    """Whether rows are those of the handle that begin there, from the first on."""
+    own = given.kind == (FLOAT32 if handle.itemsize == 4 else FLOAT64)
+    return given.address == begin and own and (given.row == row or given.rows == 1) and (
+        given.column == 1 or given.columns == 1)
+
+
+@compiler.inlined
+def extent(given):
+    """Addresses where an array begins and ends."""
+    size = 1 if given.kind == UINT8 else 4 if given.kind == FLOAT32 else 8
+    down, right = (given.rows - 1) * given.row, (given.columns - 1) * given.column * size
+    return given.address + min(down, 0) + min(right, 0), given.address + max(down, 0) + max(right, 0) + size
+
+
+@compiler.inlined
+def lies_in(handle, given, begin, row):
+    """Whether an array has a part in the handle's rows that begin there."""
+    low, high = extent(given)
+    return low < begin + handle.capacity * row and begin < high
+
+
+@compiler.inlined
+def put_inputs(handle, slip, x, first, n, piece):
+    """`n` samples from the first on, in pieces; those that are in place need no copy, if they are one, and no scale.
+
+    Others that lie in the handle's rows would be written over while they are read: then nothing is put, and the status
+    is left."""
+    kind, scale, ready = x.kind, handle.scale, in_place(handle, x, handle.inputs, handle.row)
+    if ready:
+        kind, scale = NONE if n <= piece else kind, 1.0
+    elif lies_in(handle, x, handle.inputs, handle.row):
+        return tell(handle, OWN_ROWS, 0)
     put_samples(slip, X, (x.address + first * x.row, x.row, x.column, kind, scale))
+    return True
 
 
 @compiler.inlined
-def put_targets(handle, slip, t):
-    in_place = t.address == handle.targets and t.kind != LABELS and t.rows <= handle.piece
-    put_samples(slip, T, (t.address, t.row, t.column, NONE if in_place else t.kind, 1.0))
+def put_targets(handle, slip, x, t, piece):
+    """Targets, or cotangents, of samples x; see `put_inputs`. What is in place as samples is read before they are."""
+    ready, kind = in_place(handle, t, handle.targets, handle.row_of_targets), t.kind
+    in_targets = lies_in(handle, x, handle.targets, handle.row_of_targets)
+    if ready and t.rows <= piece:
+        kind = NONE
+    elif in_targets or not ready and (
+            lies_in(handle, t, handle.targets, handle.row_of_targets) or lies_in(handle, t, handle.inputs, handle.row)
+            and not in_place(handle, t, handle.inputs, handle.row)):
+        return tell(handle, OWN_ROWS, 0)
+    put_samples(slip, T, (t.address, t.row, t.column, kind, 1.0))
+    return True
 
 
 @compiler.inlined
-def put_batch(handle, slip, x, t):
+def put_batch(handle, slip, x, t, piece):
     """Samples and their targets, if they are what they must be; else the status is left."""
-    good = samples_are_good(handle, x) and targets_are_good(handle, x, t)
-    if good:
-        put_inputs(handle, slip, x, 0, x.rows)
-        put_targets(handle, slip, t)
-    return good
+    return samples_are_good(handle, x) and targets_are_good(handle, x, t) and put_inputs(
+        handle, slip, x, 0, x.rows, piece) and put_targets(handle, slip, x, t, piece)
 
 
 @compiler.inlined
@@ -351,7 +389,10 @@ def fits(handle, x, to, n_out):
     """Whether samples have the network's features, and there is room for n_out results of each."""
     if x.columns != handle.n_in:
         return tell(handle, FEATURES, x.columns)
-    return tell(handle, OK if to.rows == x.rows and to.columns == n_out else ROOM, to.rows)
+    if to.rows != x.rows or to.columns != n_out:
+        return tell(handle, ROOM, to.rows)
+    (begin, end), (low, high) = extent(x), extent(to)
+    return tell(handle, OVERLAP if x.rows > handle.capacity and low < end and begin < high else OK, 0)
 
 
 @compiler.serial
@@ -369,7 +410,8 @@ def outputs_of_some(handle, x, first, to):
     """Outputs of as many samples as there are buffers for, from the first on; whether their numbers are finite, else
     the status is left."""
     slip, n = slip_at(handle.infer), min(handle.capacity, x.rows - first)
-    put_inputs(handle, slip, x, first, n)
+    if not put_inputs(handle, slip, x, first, n, n):
+        return False
     slip[OUTPUTS] = to
     if go_once(slip, n, n) == 0:
         return tell(handle, OK, 0)
@@ -409,7 +451,7 @@ def write_gradient(handle, x, t, to):
         tell(handle, ROOM, to.columns)
         return math.nan
     slip = slip_at(handle.gradients)
-    if not put_batch(handle, slip, x, t):
+    if not put_batch(handle, slip, x, t, x.rows):
         return math.nan
     return ended(handle, gradient_into(handle, slip, x.rows, to.address))
 
@@ -430,10 +472,10 @@ def take_step(handle, x, t):
     if handle.train == 0:
         tell(handle, NO_STEPS, 0)
         return math.nan
-    slip = slip_at(handle.train)
-    if not put_batch(handle, slip, x, t):
+    slip, piece = slip_at(handle.train), piece_of(max(x.rows, 1), handle.most)
+    if not put_batch(handle, slip, x, t, piece):
         return math.nan
-    return ended(handle, go_once(slip, x.rows, handle.piece))
+    return ended(handle, go_once(slip, x.rows, piece))
 
 
 @compiler.serial
@@ -456,11 +498,11 @@ def write_vjp(handle, x, cotangent, to, to_inputs):
         return tell(handle, ROOM, to.columns)
     if cotangent.rows != x.rows or cotangent.columns != handle.n_out or cotangent.kind == LABELS:
         return tell(handle, DIFFERENT, cotangent.rows)
-    if not (samples_are_good(handle, x) and numbers_are_good(handle, cotangent, ANY, TARGETS)):
-        return False
     slip = slip_at(handle.vjp)
-    put_inputs(handle, slip, x, 0, x.rows)
-    put_targets(handle, slip, cotangent)
+    if not (samples_are_good(handle, x) and numbers_are_good(handle, cotangent, ANY, TARGETS)
+            and put_inputs(handle, slip, x, 0, x.rows, x.rows)
+            and put_targets(handle, slip, x, cotangent, x.rows)):
+        return False
     slip[PURPOSE] = GRADIENT_AND_INPUTS if to_inputs.rows else GRADIENT
     slip[OUTPUTS] = to_inputs.address
     gradient_into(handle, slip, x.rows, to.address)

@@ -31,8 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.core.call import INFER, TRAIN
-from fastbp.core.equations import CHAIN, LEAST_AT_ONCE, ROW_GRAIN, rows_near
-from fastbp.core.product import NUMBERS_NEAR, TILE_HEIGHT
+from fastbp.core.equations import LEAST_AT_ONCE, ROW_GRAIN, piece_of, rows_near
+from fastbp.core.product import NUMBERS_NEAR
 from fastbp.core.simd.cpu import DEPTH
 from fastbp.core.threads.board import PARTS_PER_THREAD
 
@@ -150,14 +150,14 @@ def parts(rows: int, threads: int) -> int:
 
 def samples_at_once(layer_sizes: tuple[int, ...], batch_size: int, threads: int) -> int:
     """Samples of a mini-batch that go through the network before the next ones do, whose share of the gradient is added
-    to theirs: of a large mini-batch as many as stay near the cores with their neurons, in pieces of nearly equal size,
-    which end where chains do."""
+    to theirs, see `equations.piece_of`."""
+    return int(piece_of.py_func(batch_size, most_at_once(layer_sizes, threads)))
+
+
+def most_at_once(layer_sizes: tuple[int, ...], threads: int) -> int:
+    """Of a large mini-batch, as many samples as stay near the cores with their neurons."""
     numbers = layer_sizes[0] + 3 * sum(layer_sizes[1:])
-    most = max(LEAST_AT_ONCE, DEPTH * threads, NUMBERS_NEAR * threads // numbers)
-    pieces = -(-batch_size // most)
-    least = -(-batch_size // pieces)
-    grain = CHAIN if batch_size > LEAST_AT_ONCE else TILE_HEIGHT
-    return min(batch_size, -(-least // grain) * grain)
+    return max(DEPTH * threads, NUMBERS_NEAR * threads // numbers)
 
 
 def scratch_size(layer_sizes: tuple[int, ...], threads: int, batch_size: int, clips: bool = False) -> int:

@@ -418,7 +418,7 @@ class Trainer(Settings):
         ----------
         batches : iterable of (X, y) or (X, y, sample_weight)
             Iterated over anew in each epoch: a list, or an object whose __iter__ reads files, say. Each is gone through
-            in mini-batches of batch_size samples, as in `partial_fit`; one whose weights are all 0 is left out.
+            once, in mini-batches of batch_size of its samples, shuffled; one whose weights are all 0 is left out.
         epochs, validation_data, metrics, callbacks
             See `fit`; callbacks for steps are called after a batch. There are no checkpoints: for them give `fit`
             memory-mapped arrays.

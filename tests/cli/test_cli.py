@@ -655,7 +655,7 @@ def test_probabilities(here, call, output):
 
 def test_probabilities_of_values(here, call):
     Network([4, 2], output="identity").save("net")
-    refused(call("predict", "net", "rows.npz", "--proba"), "predict_proba needs sigmoid or softmax outputs")
+    refused(call("predict", "net", "rows.npz", "--proba"), "--proba needs sigmoid or softmax outputs")
 
 
 def test_predictions_on_standard_output(here, call):

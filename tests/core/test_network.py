@@ -1009,6 +1009,9 @@ def test_what_is_not_finite_is_found_wherever_it_is(n, bad):
     with pytest.raises(ValueError, match="largest float32"):
         net.forward(np.full((n, 600), 1e39))
     assert np.isfinite(net.forward(np.ones((n, 600)))).all()
+    net.input_scale = 1e20
+    with pytest.raises(ValueError, match=r"X times the network's input_scale=1e\+20 is too large for float32"):
+        net.forward(np.full((n, 600), 1e30, np.float32))
 
 
 def test_where_outputs_go_must_fit():

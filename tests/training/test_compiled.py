@@ -105,7 +105,7 @@ def test_a_mini_batch_in_pieces(dtype):
     ours, theirs = pair(network(dtype, sizes=(300, 90, 3)), batch_size=1500, optimizer=Adam(0.01))
     X, y, _ = data(1403, dtype, n_in=300)
     handle = compiled.Handle(ours)
-    assert handle.numbers[fastbp.core.handles.HANDLE_SLOTS["piece"]] < 1403
+    assert handle.numbers[fastbp.core.handles.HANDLE_SLOTS["most"]] < 1403
     for _ in range(2):
         assert steps(handle, X, y, 1) == theirs.step(X, y)
     assert alike(ours, theirs)
@@ -233,6 +233,140 @@ def test_samples_in_place(dtype, sizes, n):
     for _ in range(3):
         theirs.step(X, y)
     assert alike(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch_size", [512, 513, 700, 1100])
+def test_mini_batches_of_every_size(dtype, batch_size):
+    """Of a handle that goes through large ones in pieces; each goes in those of its own size."""
+    ours, theirs = pair(network(dtype, sizes=(8, 7, 5, 130)), batch_size=batch_size, optimizer=SGD(0.1), threads=1)
+    X, y, _ = data(batch_size, dtype, n_in=8, n_out=130)
+    handle = compiled.Handle(ours)
+    for n in [*range(1, batch_size, 13), *range(319, 323), *range(383, 387), 511, 512, 513, batch_size]:
+        if n <= batch_size:
+            assert steps(handle, X[:n], y[:n], 1) == theirs.step(X[:n], y[:n]), n
+            assert alike(ours, theirs), n
+
+
+@njit
+def views_of_rows(handle, X, t, kind):
+    """A step on samples X and targets t, which lie in the handle's rows as `kind` says."""
+    n, rows, targets = len(X), compiled.inputs(handle), compiled.targets(handle)
+    if kind == 0:
+        targets[: 2 * n : 2] = t
+        return compiled.step(handle, X, targets[: 2 * n : 2])
+    if kind == 1:
+        rows[:n] = X[::-1]
+        return compiled.step(handle, rows[:n][::-1], t)
+    if kind == 2:
+        rows[:n] = X[:, ::-1]
+        return compiled.step(handle, rows[:n, ::-1], t)
+    if kind == 3:
+        targets[:n] = t[:, ::-1]
+        return compiled.step(handle, X, targets[:n, ::-1])
+    if kind == 4:
+        targets[1 : n + 1] = t
+        return compiled.step(handle, X, targets[1 : n + 1])
+    if kind == 5:
+        rows[1 : n + 1, : t.shape[1]] = t
+        return compiled.step(handle, X, rows[1 : n + 1, : t.shape[1]])
+    if kind == 6:
+        targets[:n, : X.shape[1]] = X
+        return compiled.step(handle, targets[:n, : X.shape[1]], t)
+    rows[:n] = X
+    rows[n : 2 * n, : t.shape[1]] = t
+    return compiled.step(handle, rows[:n], rows[n : 2 * n, : t.shape[1]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", range(8))
+@pytest.mark.parametrize("n", [1, 7])
+def test_views_of_the_handles_rows(dtype, kind, n):
+    """Those that would be written over while they are read are refused; of one sample some are plainly in place."""
+    ours, theirs = pair(network(dtype, "identity", (4, 6, 4)), batch_size=20)
+    X, _, t = data(n, dtype, n_in=4, n_out=4)
+    handle = compiled.Handle(ours)
+    cost = views_of_rows(handle, X, t, kind)
+    if np.isnan(cost):
+        assert "own rows" in handle.problem and "give a copy" in handle.problem
+        assert np.array_equal(ours.network.theta, theirs.network.theta)
+    else:
+        assert n == 1 and kind < 2 and cost == theirs.step(X, t) and alike(ours, theirs)
+
+
+@njit
+def autoencode(handle, X):
+    rows = compiled.inputs(handle)
+    rows[: len(X)] = X
+    return compiled.step(handle, rows[: len(X)], rows[: len(X)])
+
+
+@njit
+def targets_in_the_inputs(handle, X, t):
+    rows = compiled.inputs(handle)
+    rows[: len(X), : t.shape[1]] = t
+    return compiled.step(handle, X, rows[: len(X), : t.shape[1]])
+
+
+@pytest.mark.parametrize("n", [9, 1300])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_targets_in_the_rows_of_samples(noise, n):
+    """Of an autoencoder that learns to take noise away; and before other samples come there."""
+    ours, theirs = pair(network("float32", "identity", (4, 6, 4)), batch_size=n, noise=noise, threads=1)
+    X, _, t = data(n, n_in=4, n_out=4)
+    handle = compiled.Handle(ours)
+    assert autoencode(handle, X) == theirs.step(X, X) and alike(ours, theirs)
+    assert targets_in_the_inputs(handle, X, t) == theirs.step(X, t) and alike(ours, theirs)
+
+
+@njit
+def pulled_back_from_rows(handle, X, cotangent, gradient, step):
+    rows = compiled.targets(handle)
+    rows[: step * len(X) : step] = cotangent
+    return compiled.vjp(handle, X, rows[: step * len(X) : step], gradient)
+
+
+def test_cotangents_in_the_handles_rows():
+    net = network("float64", "identity", (4, 6, 4))
+    X, _, cotangent = data(7, "float64", n_in=4, n_out=4)
+    handle, gradient = compiled.Handle(net, batch_size=20), np.empty(net.n_parameters)
+    assert pulled_back_from_rows(handle, X, cotangent, gradient, 1)
+    np.testing.assert_array_equal(gradient, vjp(net, X, cotangent))
+    assert not pulled_back_from_rows(handle, X, cotangent, gradient, 2) and "own rows" in handle.problem
+
+
+@njit
+def outputs_from_rows(handle, X, out, backwards):
+    rows = compiled.inputs(handle)
+    if backwards:
+        rows[: len(X)] = X[::-1]
+        return compiled.forward(handle, rows[: len(X)][::-1], out)
+    rows[: len(X)] = X
+    return compiled.forward(handle, rows[: len(X)], out)
+
+
+def test_outputs_of_the_handles_rows():
+    net = network(sizes=(4, 6, 4))
+    X, out = data(7, n_in=4)[0], np.empty((7, 4), np.float32)
+    handle = compiled.Handle(net, batch_size=20)
+    assert outputs_from_rows(handle, X, out, False) and np.array_equal(out, net.forward(X))
+    assert not outputs_from_rows(handle, X, out, True) and "own rows" in handle.problem
+
+
+@pytest.mark.parametrize("n", [7, 20, 53])
+def test_results_on_the_samples(n):
+    """Right where all are read first, else refused."""
+    net = network(sizes=(4, 6, 4))
+    memory = np.zeros(4 * (n + 3), np.float32)
+    handle = compiled.Handle(net, batch_size=20)
+    for start in (0, 4, 8):
+        X, out = memory[4 : 4 + 4 * n].reshape(n, 4), memory[start : start + 4 * n].reshape(n, 4)
+        X[:] = data(n, n_in=4)[0]
+        expected = net.forward(X.copy())
+        if n <= 20:
+            assert outputs(handle, X, out) and np.array_equal(out, expected)
+        else:
+            assert not outputs(handle, X, out) and "does not overlap X" in handle.problem
 
 
 @njit
