@@ -1,4 +1,5 @@
-"""What an index of packages is told: the README as it shows it, with and without a public address of the project."""
+"""What others are told of the package: the README as an index of packages shows it, with and without a public address of
+the project; how to cite it."""
 
 import re
 import shutil
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import fastbp
 
 ROOT = Path(__file__).parents[2]
 NONE, ADDRESS = "<!-- -->", "https://host.example/owner/fastbp"
@@ -18,9 +21,10 @@ def folder(tmp_path_factory):
     """What the metadata are made of."""
     pytest.importorskip("hatch_fancy_pypi_readme")
     folder = tmp_path_factory.mktemp("project")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "fastbp/__init__.py", "fastbp/data/mnist/README.md"):
+    above = Path(fastbp.__file__).parents[1]
+    for name in ("README.md", "LICENSE", "fastbp/__init__.py", "fastbp/data/mnist/README.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
+        shutil.copy((above if name.startswith("fastbp/") else ROOT) / name, folder / name)
     return folder
 
 
@@ -53,3 +57,9 @@ def test_with_an_address_links_and_pictures_are_absolute(folder):
         wanted.append((picture, text, where if ":" in where else f"{ADDRESS}/{kind}/HEAD/{where}"))
     assert found == wanted and any(picture for picture, *_ in found)
     assert "<!--" not in told
+
+
+def test_the_version_is_the_same_everywhere():
+    version = re.escape(fastbp.__version__)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(rf"^## \[{version}\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
