@@ -1,5 +1,4 @@
-"""What others are told of the package: the README as an index of packages shows it, with and without a public address of
-the project; how to cite it."""
+"""What others are told of the package: the README as an index shows it, with and without a public address; how to cite."""
 
 import re
 import shutil
