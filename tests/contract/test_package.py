@@ -1,4 +1,4 @@
-"""What others are told of the package: the README as an index shows it, with and without a public address; how to cite."""
+"""What others are told: the README as an index shows it, with and without a public address, and how to cite."""
 
 import re
 import shutil
