@@ -356,7 +356,7 @@ def test_a_batch_with_masked_values():
 
 # Settings
 
-HIDDEN = "unknown hidden activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softplus$"
+HIDDEN = "unknown hidden activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softplus"
 OUTPUT = "unknown output activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softplus, softmax$"
 DTYPE = "unknown dtype {!r}; valid: float32, float64$"
 LOSS = f"unknown loss {{!r}}; valid: {', '.join(losses.LOSSES)}$"
