@@ -8,8 +8,8 @@ OLDEST := .venv-oldest
 AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
-.PHONY: mnist test test-avx2 test-oldest slow lint bench bench-compare bench-page bench-check bench-tile bench-avx2 \
-	bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many bench-doors \
+.PHONY: mnist test test-avx2 test-oldest slow lint dist-check bench bench-compare bench-page bench-check bench-tile \
+	bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many bench-doors \
 	bench-inference chaos docs clean
 
 mnist: $(VENV)/installed
@@ -35,9 +35,20 @@ test-oldest: $(OLDEST)/installed-test
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
 
+# The code, its types, and the files that tell a public host what to do.
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 lint: $(VENV)/installed-test
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m mypy
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(SCHEMA) vendor.citation-file-format CITATION.cff
+
+# The wheel, and the sdist, each installed in an empty environment and tested there. PART=all: by the whole fast suite.
+PART ?= some
+dist-check: $(VENV)/installed-dist
+	$(BIN)/python tests/dist.py $(PART)
 
 # asv builds what is committed: HEAD. The results stay in .asv, for bench-page. BENCH: which, a regular expression.
 BENCH ?= .
@@ -136,30 +147,33 @@ clean:
 	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) build dist .hypothesis docs/_build docs/gallery docs/api/generated .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Groups of dependencies need pip 25.1.
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 # Editable installs follow every change of the code, so only a change of pyproject.toml asks for a new one.
 $(VENV)/installed: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/installed-test: pyproject.toml | $(VENV)/pyvenv.cfg
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
-	touch $@
-
-$(VENV)/installed-docs: pyproject.toml | $(VENV)/pyvenv.cfg
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
-	touch $@
-
 $(VENV)/installed-bench: pyproject.toml | $(VENV)/pyvenv.cfg
-	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m pip install --quiet --group bench --editable .
 	$(ASV) machine --yes
+	touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --group lint --group test --editable .
+	touch $@
+
+$(VENV)/installed-%: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --group $* --editable .
 	touch $@
 
 $(OLDEST)/installed-test: pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --editable ".[test]" \
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(OLDEST)/bin/python -m pip install --quiet --group test --editable . \
 		"$$(sed -n 's/.*"numba>=\([0-9.]*\)".*/numba==\1/p' pyproject.toml)"
 	touch $@
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 import fastbp
-from fastbp import data, options, report, startup, task
+from fastbp import completion, data, options, report, startup, task
 from fastbp.callbacks import Callback, Checkpoint, History
 from fastbp.checks import counted
 from fastbp.core import build
@@ -127,6 +127,8 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """Of the command, and of `train`."""
     parser = _Parser(prog="fastbp", description="Train dense neural networks on the CPU.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
+    parser.add_argument("--print-completion", action=completion.Print, metavar="SHELL",
+                        help="print what completes the command's options in bash, zsh, fish or another shell")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train = _add_train(commands, "train", "train a network", _train)
     find = _add_train(commands, "find-eta", "find a learning rate: train for some steps, each with a larger one",

@@ -5,10 +5,12 @@ What takes x, as tanh does, is called with `Numbers` while code is emitted (see 
 To add an activation:
 1. here, f, f' and f'' as functions of Numbers, with errors and source in their docstrings, and a row of ACTIVATIONS;
 2. in core/reference.py, both in plain NumPy: functions of its name and of its name with _prime;
-3. in tests/test_activations.py, its entry of CURVES: f with more digits, the error promised, the values at the ends;
-4. its name in the docstring of Network and in the README, for readers.
+3. in tests/core/test_activations.py, its entry of CURVES, which finds f here by the activation's name: f with more
+   digits, the error promised, the values at the ends; in tests/core/test_derivatives.py, a row of AS_PYTORCH that has
+   it, and the stored numbers anew, as that file says;
+4. its name in the docstring of Network and in docs/guide/recipe.md, for readers.
 The code that chooses, names, messages, the command's options, initial weights and the comparisons with the oracle and
-with central differences come from the table; tests fail if 2 or 3 is missing.
+with central differences come from the table; if 2 is missing no test can be imported, if 3 is missing tests fail.
 """
 
 from __future__ import annotations

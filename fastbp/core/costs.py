@@ -6,11 +6,12 @@ To add a loss:
 2. in core/reference.py, the same in plain NumPy from a and t: functions of its name and of its name with _slope;
 3. in fastbp/losses.py, its settings: what users and other libraries call it, which outputs it is for, what it asks of
    targets; and the class in LOSSES;
-4. in tests/test_losses.py, its cost and error worked by hand: a row of BY_HAND; if it asks something of targets, such
-   ones in `draw_targets` of tests/test_equations.py;
-5. its name in the docstring of Trainer and in the README, for readers.
+4. in tests/core/test_losses.py, its cost and error worked by hand: a row of BY_HAND; if it asks something of targets,
+   such ones in `draw_targets` of tests/rig.py; in tests/core/test_derivatives.py, a row of AS_PYTORCH that has it, what
+   PyTorch calls it, and the stored numbers anew, as that file says;
+5. its name in the docstring of Trainer and in docs/guide/recipe.md, for readers.
 The code that chooses, names, messages, the command's options and the comparisons with the oracle and with central
-differences come from the tables; tests fail if 2, 3 or 4 is missing.
+differences come from the tables; if 2 is missing no test can be imported, if 3 or 4 is missing tests fail.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ To add a kind of stage:
    people read of it;
 2. in core/engine.py, a function that does one part of it and returns which share of the stage that was, called by
    `do_part`; if few steps need it, a rare piece as `bound_part`, named in core/build.py;
-3. in tests/test_plan.py, the plans that have it, and in `carried_out` what must come before it.
+3. in tests/core/test_plan.py, the plans that have it, and in `carried_out` what must come before it.
 What it needs that no stage had is a column of Stage, or a field of the slip in core/call.py.
 """
 

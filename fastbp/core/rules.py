@@ -3,10 +3,14 @@
 To add a rule:
 1. here, a code, a row of RULES, slots for the numbers that no other rule has, and its loop in `update_rarely`;
 2. in core/reference.py, the same in plain NumPy: its lines of `update`;
-3. in fastbp/optimizers.py, its settings, which name the slots, and their name in OPTIMIZERS;
-4. in tests/test_optimizers.py, settings to compare with the oracle: rows of OPTIMIZERS and, if PyTorch has the rule, of
-   AS_PYTORCH.
-Names, messages and the command's options come from the tables; tests fail if 2, 3 or 4 is missing.
+3. in fastbp/optimizers.py, its settings, which name the slots, and their name in OPTIMIZERS; the class in
+   fastbp/__init__.py;
+4. in tests/core/test_optimizers.py, settings to compare with the oracle: rows of OPTIMIZERS and, if PyTorch has the
+   rule, of AS_PYTORCH, with the stored numbers anew, as that file says, or else the class among those that PyTorch
+   lacks; the number of its moments in `test_moments`;
+5. its name in the docstring of Trainer and in docs/guide/recipe.md, for readers.
+Names, messages and the command's options come from the tables; tests fail if 2, 3 or 4 is missing, but for the class in
+fastbp/__init__.py.
 """
 
 from __future__ import annotations

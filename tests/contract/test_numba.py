@@ -7,7 +7,7 @@ internals, core/compiler/numba.py, and use them as it does.
 import ast
 import ctypes
 import functools
-import importlib
+import importlib.util
 import os
 import pickle
 import re
@@ -33,7 +33,7 @@ from numba.extending import (
     unbox,
 )
 
-DOOR = Path(__file__).parents[2] / "fastbp" / "core" / "compiler" / "numba.py"
+DOOR = Path(importlib.util.find_spec("fastbp").origin).parent / "core" / "compiler" / "numba.py"
 INTERNALS = {name.name: node.module for node in ast.walk(ast.parse(DOOR.read_text(encoding="utf-8")))
              if isinstance(node, ast.ImportFrom) and node.module.startswith("numba") for name in node.names}
 NO_ENTRY = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)

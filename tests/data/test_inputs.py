@@ -356,8 +356,8 @@ def test_a_batch_with_masked_values():
 
 # Settings
 
-HIDDEN = "unknown hidden activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softplus$"
-OUTPUT = "unknown output activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softplus, softmax$"
+HIDDEN = "unknown hidden activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softplus"
+OUTPUT = "unknown output activation {!r}; valid: identity, sigmoid, tanh, relu, .*, softmax$"
 DTYPE = "unknown dtype {!r}; valid: float32, float64$"
 LOSS = f"unknown loss {{!r}}; valid: {', '.join(losses.LOSSES)}$"
 
@@ -424,9 +424,9 @@ def test_settings_of_a_network(settings, error, message):
          "loss binary_cross_entropy needs sigmoid outputs, the network has softmax; these take any output: quadratic"),
         ({"network": Network([3, 2], output="sigmoid"), "loss": "cross_entropy"}, ValueError,
          "loss cross_entropy needs softmax outputs, the network has sigmoid; these take any output: quadratic"),
-        ({"optimizer": "adamax"}, ValueError, "unknown optimizer 'adamax'; .*valid: sgd, adam, .*rprop$"),
-        ({"optimizer": Adam}, TypeError, "optimizer must be a name or one of SGD, Adam, .*Rprop, got <class"),
-        ({"optimizer": 0.1}, TypeError, r"optimizer must be a name or one of SGD, Adam, .*Rprop, got 0\.1"),
+        ({"optimizer": "adamax"}, ValueError, "unknown optimizer 'adamax'; .*valid: sgd, adam, .*rprop"),
+        ({"optimizer": Adam}, TypeError, "optimizer must be a name or one of SGD, Adam, .*Rprop.*, got <class"),
+        ({"optimizer": 0.1}, TypeError, r"optimizer must be a name or one of SGD, Adam, .*Rprop.*, got 0\.1"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"batch_size": -5}, ValueError, "batch_size must be at least 1, got -5"),
         ({"batch_size": 32.0}, TypeError, r"batch_size must be a whole number, got 32\.0"),
