@@ -1,5 +1,7 @@
 """Settings of Sphinx: make docs"""
 
+import inspect
+
 import fastbp
 
 project, author = "fastbp", "The fastbp developers"
@@ -7,18 +9,71 @@ copyright = "the fastbp developers"
 version = release = fastbp.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+html_title = f"fastbp {version}"
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": False, "secondary_sidebar_items": ["page-toc"],
-                      "footer_start": ["copyright"], "footer_end": []}
+                      "footer_start": ["copyright"], "footer_end": [], "navigation_depth": 2}
 html_sidebars = {"changelog": [], "measured": []}
 html_show_sourcelink = False
+html_copy_source = False
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nitpicky = False
+default_role = "obj"
+# numpydoc writes the sections; the template of a class says which members follow.
 numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
 autosummary_generate = True
-autodoc_default_options = {"members": True, "undoc-members": False, "inherited-members": False}
+autodoc_default_options = {"members": False}
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
+add_module_names = False
 sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "gallery", "filename_pattern": r"/(?!long_run)[^/]*$",
                        "abort_on_example_error": True, "download_all_examples": False, "show_signature": False,
                        "write_computation_times": False, "show_memory": False}
+
+# Without a leading underscore, as other modules of fastbp call them; not for users.
+INTERNAL = {
+    "Network": {"take_workspace", "give_back"},
+    "Trainer": {"changed", "go_once", "reserved", "source_of", "validation_of"},
+    "Workspace": {"bind", "board", "new_slip"},
+    "Loss": {"check_targets", "rule"},
+    "Optimizer": {"settings"},
+    "Checkpoint": {"saved"},
+}
+
+
+def public_members(kind):
+    """Names of methods and properties that a class itself defines for users, in the order of its source.
+
+    A method that overrides a method of a base class does the same, and is shown there.
+    """
+    bases = {name for base in kind.__mro__[1:] for name in vars(base)}
+    return [name for name, value in vars(kind).items()
+            if (inspect.isroutine(value) or isinstance(value, (property, classmethod, staticmethod)))
+            and not name.startswith("_") and name not in bases | INTERNAL.get(kind.__name__, set())]
+
+
+def public_classes():
+    """Every class that users meet, by its full name."""
+    modules = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name in fastbp.__all__
+                                    if inspect.ismodule(getattr(fastbp, name))}
+    return {f"{place}.{name}": getattr(module, name) for place, module in modules.items() for name in module.__all__
+            if inspect.isclass(getattr(module, name))}
+
+
+autosummary_context = {"members_of": {name: public_members(kind) for name, kind in public_classes().items()}}
+
+
+def show_formulas(app, what, name, obj, options, lines):
+    """Indented lines of a docstring's text are formulas: keep them as they are, in a block of code."""
+    end = next((i for i, line in enumerate(lines) if line.startswith("---")), len(lines))
+    for i in range(end - 1, 0, -1):
+        if lines[i].startswith("    ") and not lines[i - 1]:
+            lines[i:i] = ["::", ""]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", show_formulas, priority=400)  # before numpydoc

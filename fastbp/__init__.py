@@ -2,6 +2,8 @@
 
 from fastbp import startup as startup  # isort: skip  # before all others, which take half a second
 
+from typing import TYPE_CHECKING, Any
+
 from fastbp import callbacks, data, losses, metrics, optimizers, schedules
 from fastbp.callbacks import History
 from fastbp.derivatives import hvp, input_gradients, jvp, per_sample_gradient_norms, per_sample_gradients, vjp
@@ -12,12 +14,28 @@ from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, R
 from fastbp.training.guard import DivergenceError
 from fastbp.training.many import fit_many
 from fastbp.training.notes import TrainingWarning
-from fastbp.training.range_finder import find_eta
+from fastbp.training.range_finder import EtaRange, find_eta
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Workspace
 
+if TYPE_CHECKING:
+    from fastbp import compiled
+
 __version__ = "0.1.0"
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "History", "Lion", "NAdam", "Network",
-           "RMSprop", "Rprop", "Trainer", "TrainingWarning", "Workspace", "callbacks", "cost_and_gradient", "data",
-           "diagnose", "find_eta", "fit_many", "hvp", "input_gradients", "jvp", "losses", "metrics", "optimizers",
-           "per_sample_gradient_norms", "per_sample_gradients", "schedules", "vjp"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "EtaRange", "History", "Lion", "NAdam",
+           "Network", "RMSprop", "Rprop", "Trainer", "TrainingWarning", "Workspace", "callbacks", "compiled",
+           "cost_and_gradient", "data", "diagnose", "find_eta", "fit_many", "hvp", "input_gradients", "jvp", "losses",
+           "metrics", "optimizers", "per_sample_gradient_norms", "per_sample_gradients", "schedules", "vjp"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import fastbp.compiled when it is first asked for: most programs never do."""
+    if name == "compiled":
+        import importlib
+
+        return importlib.import_module("fastbp.compiled")
+    raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

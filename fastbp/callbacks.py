@@ -30,6 +30,13 @@ from fastbp.history import History as History
 from fastbp.network import Network
 from fastbp.workspace import Array
 
+__all__ = ["SWA", "CSVLog", "Checkpoint", "EarlyStopping", "Every", "Fit", "JSONLog", "ReduceOnPlateau", "StopAt",
+           "TensorBoardLog", "TimeBudget", "Watcher"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass
 class Fit:

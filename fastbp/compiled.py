@@ -46,6 +46,13 @@ from fastbp.network import MOST_SAMPLES, Network, check_loss
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array, aligned
 
+__all__ = ["Handle", "Handles", "forward", "gradients", "inputs", "predict", "set_eta", "step", "targets", "update",
+           "vjp"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class Handle:
     """What compiled code is given of a network, or of a trainer and its network.

@@ -18,6 +18,13 @@ from fastbp.core.costs import Cost
 from fastbp.core.simd.memory import ahead
 from fastbp.workspace import Array
 
+__all__ = ["BinaryCrossEntropy", "Cosine", "CrossEntropy", "Custom", "Huber", "Loss", "MeanAbsolute", "Poisson",
+           "Quadratic"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @dataclass(frozen=True)
 class Loss:

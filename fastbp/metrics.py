@@ -26,6 +26,14 @@ from fastbp.inputs import check_some_weight, checked_weights, of_each_class
 from fastbp.pairs import as_pair, beside_outputs, decisions, has_nan, need_labels
 from fastbp.workspace import Array
 
+__all__ = ["Metric", "accuracy", "confusion_matrix", "f1", "log_loss", "mae", "precision", "r2", "recall", "rmse",
+           "top_k"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # Names in histories and logs, and to watch.
 TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds", "samples", "stopped"}
 # What a metric is for, and what the targets of a fit are: those that it is for, and what to call them.

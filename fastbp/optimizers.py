@@ -11,6 +11,13 @@ import numpy as np
 from fastbp.checks import fraction, known_as, not_negative, number, positive, settle, truth
 from fastbp.core import rules
 
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Lion", "NAdam", "Optimizer", "RMSprop", "Rprop"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Kind = TypeVar("Kind", bound=type)
 
 

@@ -14,6 +14,13 @@ import numpy as np
 from fastbp.checks import fraction, not_negative, number, positive, settle, whole_number
 from fastbp.workspace import Array
 
+__all__ = ["Constant", "Cosine", "Exponential", "Linear", "OneCycle", "Schedule", "Step", "WarmUp"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Function = Callable[[int, int], float]
 
 
