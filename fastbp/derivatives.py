@@ -129,7 +129,7 @@ def per_sample_gradient_norms(network: Network, X: npt.ArrayLike, y: npt.ArrayLi
     """Euclidean norm of each sample's gradient with respect to theta, without the gradients.
 
     That of a layer is an outer product of a[l-1] and delta[l], and delta[l] for its biases: its squared norm is
-    (|a[l-1]|² + 1) |delta[l]|² (Goodfellow: Efficient Per-Example Gradient Computations, arXiv:1510.01799).
+    (norm(a[l-1])² + 1) norm(delta[l])² (Goodfellow: Efficient Per-Example Gradient Computations, arXiv:1510.01799).
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ class Quadratic(Loss):
 
 @dataclass(frozen=True)
 class MeanAbsolute(Loss):
-    """Σ |a − t|: its minimum is the median. "mae" and "mean_absolute_error" name it too, which is the mean over the
+    """Σ abs(a − t): its minimum is the median. "mae" and "mean_absolute_error" name it too, which is the mean over the
     outputs elsewhere."""
 
     name = "mean_absolute"
@@ -81,7 +81,8 @@ class MeanAbsolute(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Quadratic near 0, absolute beyond: Σ ½ r² where |r| = |a − t| <= threshold, else threshold (|r| − ½ threshold).
+    """Quadratic near 0, absolute beyond: with r = a − t, Σ ½ r² if abs(r) <= threshold, else threshold (abs(r) −
+    ½ threshold).
 
     Parameters
     ----------
