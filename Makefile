@@ -6,6 +6,8 @@ CHAOS := .venv-chaos
 OLDEST := .venv-oldest
 # What most x86-64 processors have, on one that may have more.
 AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
+# In as many processes as there are processors, up to four: each has all threads, and loads machine code of its own.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest slow lint dist-check bench bench-compare bench-page bench-check bench-tile \
@@ -16,21 +18,21 @@ mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 # What depends on the width of vectors, where the processor has wider ones; on others it would be part of `make test`.
 OF_VECTORS := $(patsubst %,tests/core/test_%.py,activations dropout engine equations gradients losses machine_code \
 	network optimizers phases product sums weights) $(patsubst %,tests/training/test_%.py,options trainer)
 test-avx2: $(VENV)/installed-test
 	@if $(BIN)/python -c "from fastbp.core.simd.cpu import VECTOR_BITS; raise SystemExit(VECTOR_BITS != 512)"; then \
-		$(AVX2) $(BIN)/python -m pytest -m "not slow" $(OF_VECTORS); \
+		$(AVX2) $(BIN)/python $(PYTEST) -m "not slow" $(OF_VECTORS); \
 	else \
 		echo "test-avx2 skipped: make test uses AVX2 or less, this processor has no AVX-512"; \
 	fi
 
 # With the oldest Numba that pyproject.toml allows; its cache is its own, as releases replace each other's machine code.
 test-oldest: $(OLDEST)/installed-test
-	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/cache $(OLDEST)/bin/python -m pytest -m "not slow"
+	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/cache $(OLDEST)/bin/python $(PYTEST) -m "not slow"
 
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
@@ -144,7 +146,8 @@ docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) build dist .hypothesis docs/_build docs/gallery docs/api/generated .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) build dist .hypothesis docs/_build docs/gallery \
+		docs/api/generated .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Groups of dependencies need pip 25.1.
