@@ -71,8 +71,6 @@ class Handle:
 
     Attributes
     ----------
-    problem : str or None
-        Why the last call did nothing; None where it did what it should.
     address : int
         Where the numbers of the handle are, which compiled functions take. The handle keeps all of them alive.
 
@@ -186,6 +184,18 @@ class Handle:
 
     @property
     def problem(self) -> str | None:
+        """Why the last call did nothing; None where it did what it should.
+
+        Examples
+        --------
+        >>> from numba import njit
+        >>> from fastbp import Network, compiled
+        >>> handle, labels = compiled.Handle(Network([2, 4])), np.empty(1, np.int64)
+        >>> njit(lambda handle, X, labels: compiled.predict(handle, X, labels))(handle, np.zeros((1, 3)), labels)
+        False
+        >>> handle.problem
+        'X has 3 features, the network takes 2'
+        """
         status, found, n_labels = (int(self.numbers[handles.HANDLE_SLOTS[name]])
                                    for name in ("status", "found", "n_classes"))
         n_in, n_out = self.network.layer_sizes[0], self.network.layer_sizes[-1]
@@ -224,8 +234,27 @@ class Handles:
 
     Parameters
     ----------
-    handles : iterable of Handle
+    several : iterable of Handle
         All of float32, or all of float64.
+
+    Raises
+    ------
+    ValueError
+        There is none, or their networks have two dtypes.
+
+    Examples
+    --------
+    >>> from numba import njit, prange
+    >>> from fastbp import Network, compiled
+    >>> @njit(parallel=True)
+    ... def outputs_of_all(handles, X, out):
+    ...     for i in prange(len(handles)):
+    ...         compiled.forward(handles[i], X, out[i])
+    >>> handles = compiled.Handles(compiled.Handle(Network([2, 4], seed=seed)) for seed in range(3))
+    >>> out = np.empty((3, 1, 4), np.float32)
+    >>> outputs_of_all(handles, np.zeros((1, 2), np.float32), out)
+    >>> bool((out == 0.25).all())
+    True
     """
 
     def __init__(self, several: Iterable[Handle]):
@@ -255,20 +284,69 @@ class Handles:
 
 @compiler.inlined
 def step(handle: Handle, X: Array, y: Any) -> float:
-    """Make one step on one mini-batch; returns its mean cost before it, or NaN where nothing was done.
+    """Make one step on one mini-batch.
 
-    X (n, n_in) or one sample (n_in,): float32, float64 or uint8, of any strides. y: labels (n,) of int64, the places of
-    the network's classes; rows of targets (n, n_out), or values (n,) of a single output; of one sample a label, a value
-    or a row (n_out,). n is at most the handle's batch_size. A step whose cost is not finite is not made; but no copy is
-    kept to go back to where an earlier one has made parameters, or moments, which then hold them still, infinite.
+    Parameters
+    ----------
+    handle : Handle
+        Of a Trainer.
+    X : ndarray (n, n_in), or one sample (n_in,)
+        float32, float64 or uint8, of any strides; n is at most the handle's batch_size.
+    y : ndarray (n,), (n, n_out), or a number
+        Labels of int64, the places of the network's classes; rows of targets, or values (n,) of a single output, of
+        float32 or float64. Of one sample a label, a value or a row (n_out,).
+
+    Returns
+    -------
+    float
+        The mean cost before the step; NaN where nothing was done. A step whose cost is not finite is not made; but no
+        copy is kept to go back to where an earlier one has made parameters, or moments, which then hold them still,
+        infinite.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def learn(handle, X, y, steps):
+    ...     cost = 0.0
+    ...     for _ in range(steps):
+    ...         cost = compiled.step(handle, X, y)
+    ...     return cost
+    >>> X, y = np.eye(4, dtype=np.float32), np.arange(4)
+    >>> handle = compiled.Handle(Trainer(Network([4, 8, 4]), optimizer="adam", batch_size=4))
+    >>> learn(handle, X, y, 3000) < 0.1, handle.problem
+    (True, None)
     """
     return handles.take_step(handle, handles.samples_given(X), handles.targets_given(X, y))
 
 
 @compiler.inlined
 def gradients(handle: Handle, X: Array, y: Any, gradient: Array) -> float:
-    """Mean cost of samples, and its gradient into `gradient` (n_parameters,), laid out like theta, of the network's
-    dtype; NaN where nothing was done, or where the cost is not finite and the gradient means nothing. X, y: see step.
+    """Mean cost of samples and its gradient, laid out like theta.
+
+    Parameters
+    ----------
+    handle : Handle
+    X, y : ndarray
+        As of `step`.
+    gradient : ndarray (n_parameters,), of the network's dtype
+        Overwritten; where NaN is returned it means nothing.
+
+    Returns
+    -------
+    float
+        The mean cost; NaN where nothing was done, or where it is not finite.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, compiled
+    >>> net = Network([2, 3, 1], output="identity")
+    >>> gradient = np.empty(net.n_parameters, np.float32)
+    >>> cost_of = njit(lambda handle, X, y, gradient: compiled.gradients(handle, X, y, gradient))
+    >>> cost_of(compiled.Handle(net), np.zeros((5, 2)), np.full(5, 2.0), gradient), float(gradient[-1])
+    (2.0, -2.0)
     """
     return handles.write_gradient(handle, handles.samples_given(X), handles.targets_given(X, y),
                                   handles.room_given(handle, gradient, None))
@@ -276,32 +354,124 @@ def gradients(handle: Handle, X: Array, y: Any, gradient: Array) -> float:
 
 @compiler.inlined
 def update(handle: Handle, gradient: Array) -> bool:
-    """Make one update of the parameters by a gradient (n_parameters,) of one's own making; returns whether it was made,
-    which it is not where a number of the gradient is not finite."""
+    """Make one update of the parameters by a gradient of one's own making.
+
+    Parameters
+    ----------
+    handle : Handle
+        Of a Trainer.
+    gradient : ndarray (n_parameters,), of the network's dtype
+
+    Returns
+    -------
+    bool
+        Whether it was made: it is not where a number of the gradient is not finite.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import SGD, Network, Trainer, compiled
+    >>> net = Network([1, 1], output="identity", weights="zeros")
+    >>> handle = compiled.Handle(Trainer(net, optimizer=SGD(0.5)))
+    >>> njit(lambda handle, gradient: compiled.update(handle, gradient))(handle, np.ones(2, np.float32)), net.theta
+    (True, array([-0.5, -0.5], dtype=float32))
+    """
     return handles.take_update(handle, handles.room_given(handle, gradient, None))
 
 
 @compiler.inlined
 def forward(handle: Handle, X: Array, out: Array) -> bool:
-    """Outputs a[L] of any number of samples X (n, n_in), or of one (n_in,), into `out` (n, n_out) or (n_out,),
-    contiguous and of the network's dtype; returns whether all could be computed. Where not, `out` means nothing."""
+    """Write the outputs a[L] of any number of samples.
+
+    Parameters
+    ----------
+    handle : Handle
+    X : ndarray (n, n_in), or one sample (n_in,)
+        float32, float64 or uint8, of any strides.
+    out : ndarray (n, n_out), or (n_out,), contiguous, of the network's dtype
+        Overwritten; where False is returned it means nothing.
+
+    Returns
+    -------
+    bool
+        Whether all could be computed.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, compiled
+    >>> handle, out = compiled.Handle(Network([2, 4])), np.empty((1, 4), np.float32)
+    >>> njit(lambda handle, X, out: compiled.forward(handle, X, out))(handle, np.zeros((1, 2)), out), out
+    (True, array([[0.25, 0.25, 0.25, 0.25]], dtype=float32))
+    """
     return handles.write_outputs(handle, handles.samples_given(X), handles.room_given(handle, out, X))
 
 
 @compiler.inlined
 def predict(handle: Handle, X: Array, labels: Array) -> bool:
-    """Labels of any number of samples X (n, n_in), or of one (n_in,), into `labels` (n,) of int64: the places of the
-    network's classes; returns whether all could be computed. Where not, `labels` means nothing."""
+    """Write the labels of any number of samples.
+
+    Parameters
+    ----------
+    handle : Handle
+        Of a network whose outputs are classes.
+    X : ndarray (n, n_in), or one sample (n_in,)
+        float32, float64 or uint8, of any strides.
+    labels : ndarray (n,) of int64
+        Overwritten by the places of the network's classes; where False is returned they mean nothing.
+
+    Returns
+    -------
+    bool
+        Whether all could be computed.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, compiled
+    >>> handle, labels = compiled.Handle(Network([2, 4])), np.empty(1, np.int64)
+    >>> njit(lambda handle, X, labels: compiled.predict(handle, X, labels))(handle, np.zeros((1, 2)), labels), labels
+    (True, array([0]))
+    """
     return handles.write_labels(handle, handles.samples_given(X), handles.labels_room_given(labels))
 
 
 @compiler.inlined
 def vjp(handle: Handle, X: Array, cotangent: Array, gradient: Array, input_gradients: Array | None = None) -> bool:
-    """Vector-Jacobian product: gradient of the sum of cotangent ∘ outputs, of any E whose dE/da[L] the cotangents are.
+    """Vector-Jacobian product: gradient of the sum of cotangent ∘ outputs, which is that of any E with these dE/da[L].
 
-    cotangent (n, n_out), or (n_out,) of one sample. Into `gradient` (n_parameters,) that with respect to theta, summed
-    over the samples, and into `input_gradients`, if given, of the shape of X, that with respect to X. Returns whether
-    it was computed.
+    It is the backward recurrence of fastbp.core.equations from these errors on.
+
+    Parameters
+    ----------
+    handle : Handle
+    X : ndarray (n, n_in), or one sample (n_in,)
+        As of `step`.
+    cotangent : ndarray (n, n_out), or (n_out,) of one sample
+        float32 or float64.
+    gradient : ndarray (n_parameters,), of the network's dtype
+        Overwritten by the gradient with respect to theta, summed over the samples.
+    input_gradients : ndarray of the shape of X, contiguous, of the network's dtype, optional
+        Overwritten by that with respect to X.
+
+    Returns
+    -------
+    bool
+        Whether it was computed.
+
+    References
+    ----------
+    Rumelhart, Hinton, Williams: Learning representations by back-propagating errors (Nature 1986).
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, compiled
+    >>> net = Network([2, 1], output="identity")
+    >>> pull_back = njit(lambda handle, X, cotangent, gradient: compiled.vjp(handle, X, cotangent, gradient))
+    >>> gradient = np.empty(3, np.float32)
+    >>> pull_back(compiled.Handle(net), np.array([[2.0, 3.0]]), np.ones((1, 1)), gradient), gradient
+    (True, array([2., 3., 1.], dtype=float32))
     """
     return handles.write_vjp(handle, handles.samples_given(X), handles.targets_given(X, cotangent),
                              handles.room_given(handle, gradient, None),
@@ -310,22 +480,86 @@ def vjp(handle: Handle, X: Array, cotangent: Array, gradient: Array, input_gradi
 
 @compiler.inlined
 def set_eta(handle: Handle, eta: float) -> bool:
-    """Learning rate of the steps from now on; returns whether it is one."""
+    """Set the learning rate of the steps from now on.
+
+    Parameters
+    ----------
+    handle : Handle
+        Of a Trainer.
+    eta : float
+        >= 0.
+
+    Returns
+    -------
+    bool
+        Whether it is one.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> handle, set_rate = compiled.Handle(Trainer(Network([2, 2]))), njit(lambda h, eta: compiled.set_eta(h, eta))
+    >>> set_rate(handle, 0.1), set_rate(handle, -1.0), handle.problem
+    (True, False, 'eta must be a finite number >= 0')
+    """
     return handles.put_eta(handle, np.float64(eta))
 
 
 @compiler.inlined
 def inputs(handle: Any) -> Array:
-    """Rows (batch_size, n_in) in which the network itself holds its samples: X = inputs(handle)[:n] is not copied.
+    """Rows in which the network itself holds its samples: X = inputs(handle)[:n] is not copied.
 
     They are what the network sees, after input_scale; dropout, noise and every call with other samples change them.
     inputs(handle)[:n] may be y, too, which is read before dropout and noise. Other views of them are refused.
+
+    Parameters
+    ----------
+    handle : Handle
+
+    Returns
+    -------
+    ndarray (batch_size, n_in), of the network's dtype
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def autoencode(handle, steps):
+    ...     X = compiled.inputs(handle)[:4]
+    ...     for i in range(4):
+    ...         X[i], X[i, i] = 0, 1
+    ...     cost = 0.0
+    ...     for _ in range(steps):
+    ...         cost = compiled.step(handle, X, X)
+    ...     return cost
+    >>> net = Network([4, 8, 4], hidden="tanh", output="identity")
+    >>> autoencode(compiled.Handle(Trainer(net, optimizer="adam", batch_size=4)), 1000) < 0.01
+    True
     """
     return handles.rows_in_place(handle, handle.inputs, handle.row, handle.n_in)
 
 
 @compiler.inlined
 def targets(handle: Any) -> Array:
-    """Rows (batch_size, n_out) in which the network itself holds its targets: y = targets(handle)[:n] is not copied;
-    other views of them are refused."""
+    """Rows in which the network itself holds its targets: y = targets(handle)[:n] is not copied.
+
+    Other views of them are refused.
+
+    Parameters
+    ----------
+    handle : Handle
+
+    Returns
+    -------
+    ndarray (batch_size, n_out), of the network's dtype
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, compiled
+    >>> shape = njit(lambda handle: compiled.targets(handle).shape)
+    >>> shape(compiled.Handle(Network([4, 8, 3]), batch_size=32))
+    (32, 3)
+    """
     return handles.rows_in_place(handle, handle.targets, handle.row_of_targets, handle.n_out)
