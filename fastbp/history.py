@@ -61,7 +61,18 @@ class History:
     stopped: str = ""
 
     def values(self) -> dict[str, list[float]]:
-        """All that there is to watch, by name."""
+        """Return all that there is to watch, by name.
+
+        Returns
+        -------
+        dict of list of float
+            Losses, accuracy and metrics, one number an epoch.
+
+        Examples
+        --------
+        >>> History([0.9, 0.5], metrics={"f1": [0.4, 0.7]}).values()
+        {'loss': [0.9, 0.5], 'f1': [0.4, 0.7]}
+        """
         return {name: getattr(self, name) for name in WATCHED if getattr(self, name)} | self.metrics
 
     def to_frame(self) -> pd.DataFrame:
@@ -69,7 +80,11 @@ class History:
         interrupted, what is missing is NaN.
 
         Columns, as far as the fit had them: loss, validation_loss, validation_accuracy, the metrics, seconds, samples.
-        Raises ImportError if pandas is not installed.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
 
         Examples
         --------
@@ -102,6 +117,12 @@ class History:
             matplotlib is not installed: pip install "fastbp[plot]".
         FileNotFoundError, IsADirectoryError
             Nothing can be written to `path`.
+
+        Examples
+        --------
+        >>> figure = History([0.9, 0.5, 0.4], [0.8, 0.5, 0.6]).plot()
+        >>> figure.axes[0].get_ylabel()
+        'loss'
         """
         try:
             from matplotlib.figure import Figure

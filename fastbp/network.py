@@ -59,7 +59,7 @@ class Network:
     Attributes
     ----------
     theta : ndarray (n_parameters,)
-        All parameters, W[0], b[0], W[1], ...: contiguous, aligned to 64 bytes. Assigning copies into it.
+        All parameters in one vector.
     W, b : lists of ndarray (n_in, n_out) and (n_out,)
         Views into theta: a change of one is a change of the other. Assigning to W[l] or b[l] copies into it.
     n_parameters : int
@@ -69,18 +69,11 @@ class Network:
         Whether `predict` says yes or no to each of several sigmoid outputs, or else names the largest one. True at
         first; a Trainer sets it by its targets: False for labels (n,), True for rows (n, n_out). The file keeps it.
     feature_names : tuple of str, or None
-        The columns of the frame (of pandas, Polars or PyArrow) that it was first trained on, as texts. In later frames
-        they may come in another order, but none may be missing or added. Arrays have no names and are taken as they
-        are; so are frames whose columns are the numbers 0, 1, ..., n_in - 1, in the order of these. Can be set; None
-        forgets them. The file keeps them.
+        Columns of the frame that it was first trained on.
     classes : ndarray (classes,) of str, or None
-        Names of the classes, where it was first trained on those: sorted, or the columns of a frame of rows as they
-        were (of pandas.get_dummies, say), or as they are set. `predict` gives them, and columns of later frames of
-        targets may come in another order, as for feature_names. Set it before training where the data lack some. The
-        file keeps them.
+        Names of the classes, if it was trained on names.
     target_names : tuple of str, or None
-        Of several outputs that take values: the columns of the frame of targets that it was first trained on; as
-        feature_names.
+        Columns of the frame of targets that it was first trained on, for outputs that take values.
 
     Raises
     ------
@@ -157,6 +150,23 @@ class Network:
 
     @property
     def theta(self) -> Array:
+        """All parameters (n_parameters,): W[0], b[0], W[1], ..., contiguous and aligned to 64 bytes.
+
+        `W` and `b` are views into it. Assigning copies into it.
+
+        Raises
+        ------
+        ValueError
+            What is assigned has another shape.
+
+        Examples
+        --------
+        >>> net = Network([2, 3], seed=0)
+        >>> net.theta = np.zeros(9)
+        >>> net.W[0][1, 2] = 5.0
+        >>> net.theta
+        array([0., 0., 0., 0., 0., 5., 0., 0., 0.], dtype=float32)
+        """
         return self._theta
 
     @theta.setter
@@ -167,6 +177,18 @@ class Network:
 
     @property
     def input_scale(self) -> float:
+        """What inputs are multiplied by as they are read, > 0. The file keeps it.
+
+        Raises
+        ------
+        ValueError, TypeError
+            What is assigned is no number above 0.
+
+        Examples
+        --------
+        >>> net = Network([784, 10])
+        >>> net.input_scale = 1 / 255  # of bytes
+        """
         return self._input_scale
 
     @input_scale.setter
@@ -175,6 +197,24 @@ class Network:
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
+        """Columns of the frame (of pandas, Polars or PyArrow) that the network was first trained on, as texts.
+
+        In later frames they may come in another order, but none may be missing or added. Arrays have no names and are
+        taken as they are; so are frames whose columns are the numbers 0, 1, ..., n_in - 1, in the order of these. It
+        can be set; None forgets the names. The file keeps them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            What is assigned is not None or n_in different texts.
+
+        Examples
+        --------
+        >>> net = Network([2, 3])
+        >>> net.feature_names = ["width", "height"]
+        >>> net.feature_names
+        ('width', 'height')
+        """
         return self._feature_names
 
     @feature_names.setter
@@ -183,6 +223,24 @@ class Network:
 
     @property
     def classes(self) -> Array | None:
+        """Names of the classes (classes,), if the network was first trained on names; `predict` gives them.
+
+        They are sorted, or in the order of the columns of a frame of rows (of pandas.get_dummies, say), or as they are
+        set. Columns of later frames of targets may come in another order, as for `feature_names`. Set it before
+        training if the data lack some class; None forgets the names. The file keeps them.
+
+        Raises
+        ------
+        ValueError, TypeError
+            What is assigned is not None or a different text for each class; or outputs take values.
+
+        Examples
+        --------
+        >>> net = Network([4, 3], weights="zeros")
+        >>> net.classes = ["setosa", "versicolor", "virginica"]
+        >>> print(net.predict(np.zeros((1, 4))))
+        ['setosa']
+        """
         return self._classes
 
     @classes.setter
@@ -191,6 +249,20 @@ class Network:
 
     @property
     def target_names(self) -> tuple[str, ...] | None:
+        """Columns of the frame of targets that the network was first trained on, if its outputs take values.
+
+        They have the rules of `feature_names`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            What is assigned is not None or a different text for each output; or outputs have classes.
+
+        Examples
+        --------
+        >>> net = Network([4, 2], output="identity")
+        >>> net.target_names = ["length", "weight"]
+        """
         return self._target_names
 
     @target_names.setter
@@ -199,6 +271,20 @@ class Network:
 
     def views(self, vector: Array) -> tuple[list[Array], list[Array]]:
         """Weights (n_in, n_out) and biases (n_out,) of each layer, as views into a vector laid out like theta.
+
+        Parameters
+        ----------
+        vector : ndarray (n_parameters,)
+
+        Returns
+        -------
+        weights, biases : lists of ndarray
+            One view a layer.
+
+        Raises
+        ------
+        ValueError
+            The vector has another shape.
 
         Examples
         --------
@@ -218,10 +304,19 @@ class Network:
         return weights, biases
 
     def take_layers(self, other: Network, layers: Iterable[int] | None = None) -> None:
-        """Copy W[l] and b[l] of another network, for some of the layers l; None: for all.
+        """Copy W[l] and b[l] of another network, for some or all of the layers l. Names are not copied.
 
-        Raises ValueError where a layer's shape there is another, or for layer 0 input_scale or the names of features,
-        or for the last the names of classes or targets; then nothing is copied. Names are not.
+        Parameters
+        ----------
+        other : Network
+        layers : iterable of int, optional
+            From 0 on; None: all.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A layer's shape in the other network is another; or for layer 0 input_scale or the names of features, or
+            for the last layer the names of classes or targets. Then nothing is copied.
 
         Examples
         --------
@@ -257,7 +352,23 @@ class Network:
             self.W[l], self.b[l] = other.W[l], other.b[l]
 
     def workspace(self, capacity: int) -> Workspace:
-        """Buffers for up to `capacity` samples at a time, for users of the kernels."""
+        """Buffers for up to `capacity` samples at a time, for users of the kernels.
+
+        Parameters
+        ----------
+        capacity : int
+            >= 1, in samples.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The capacity is out of its range.
+
+        Examples
+        --------
+        >>> Network([4, 8, 3]).workspace(32).a[-1].shape
+        (32, 3)
+        """
         capacity = whole_number("capacity", capacity, 1, MOST_SAMPLES)
         return Workspace(self.layer_sizes, self.activations, self.dtype, capacity)
 
@@ -282,6 +393,11 @@ class Network:
         ------
         ValueError, TypeError
             X does not fit the network or is not finite, and then `out` may hold anything; or `out` does not fit.
+
+        Examples
+        --------
+        >>> Network([4, 3], weights="zeros").forward([[1, 2, 3, 4]]).round(2)
+        array([[0.33, 0.33, 0.33]], dtype=float32)
         """
         if threads is not None:
             threads = whole_number("threads", threads, 1, MOST_THREADS)
@@ -331,12 +447,32 @@ class Network:
         self._idle.append(workspace)
 
     def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Labels (n,) for sigmoid and softmax outputs, numbers or, where `classes` has them, names; or where each of
-        several sigmoid outputs is a class of its own (see `multilabel`) rows of 0 and 1 (n, n_out); else the outputs
-        themselves, (n, n_out), or (n,) of a single one, so that y - predict(X) is (n,) for values y (n,).
+        """Return what the outputs of samples mean: labels of classes, or values.
 
-        A sigmoid output means yes, label 1, from 1/2 on. Of one sample, an array (n_in,), what the row of it would
-        be. Raises as `forward` does.
+        A sigmoid output means yes, label 1, from 1/2 on.
+
+        Parameters
+        ----------
+        X, threads
+            As of `forward`.
+
+        Returns
+        -------
+        ndarray
+            Sigmoid and softmax outputs: labels (n,), numbers or, if `classes` has them, names. If each of several
+            sigmoid outputs is a class of its own (see multilabel): rows of 0 and 1 (n, n_out). Other outputs: the
+            outputs themselves, (n, n_out), or (n,) of a single one, so that y - predict(X) is (n,) for values y (n,).
+            Of one sample, an array (n_in,): what its row would be.
+
+        Raises
+        ------
+        ValueError, TypeError
+            X does not fit the network or is not finite.
+
+        Warns
+        -----
+        RuntimeWarning
+            An output is NaN.
 
         Examples
         --------
@@ -361,10 +497,22 @@ class Network:
         return labels if self._classes is None else np.asarray(self._classes[labels])
 
     def predict_proba(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Probability of each class (n, classes), in the order of the labels or of `classes`: the outputs, and of a
-        single sigmoid output also of label 0. Of one sample, an array (n_in,), (classes,).
+        """Return the probability of each class: the outputs, and of a single sigmoid output also that of label 0.
 
-        Raises ValueError where outputs are values, and as `forward` does.
+        Parameters
+        ----------
+        X, threads
+            As of `forward`.
+
+        Returns
+        -------
+        ndarray (n, classes); of one sample (classes,)
+            In the order of the labels, or of `classes`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Outputs are values; or X does not fit the network or is not finite.
 
         Examples
         --------
@@ -379,8 +527,27 @@ class Network:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file: W1, b1, W2, ... and its description.
 
-        Raises OSError where the file cannot be written, ValueError where a parameter is not finite; an old file at
-        `path` then stays whole.
+        Parameters
+        ----------
+        path : str or path
+            An old file there is replaced at once, or stays whole if the new one cannot be written.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        ValueError
+            A parameter is not finite.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "flowers.safetensors")
+        ...     Network([4, 8, 3]).save(path)
+        ...     net = Network.load(path)
+        >>> net.layer_sizes
+        (4, 8, 3)
         """
         check_theta(self)
         tensors = {}
@@ -398,7 +565,29 @@ class Network:
     def load(cls, path: str | os.PathLike[str]) -> Network:
         """Read a network that `save` wrote.
 
-        Raises FileNotFoundError where there is no file, ValueError where it is damaged or not a fastbp network.
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file is damaged, or is not of a fastbp network.
+
+        Warns
+        -----
+        UserWarning
+            The file is of a version that kept no input_scale.
+
+        Examples
+        --------
+        >>> try:
+        ...     Network.load("missing.safetensors")
+        ... except FileNotFoundError:
+        ...     print("train one first")
+        train one first
         """
         description, tensors = read_tensors(path, (FORMAT, FIRST_FORMAT))
         first = description.get("format") == FIRST_FORMAT

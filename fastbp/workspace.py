@@ -75,7 +75,7 @@ class Workspace:
     ----------
     layers : ndarray (L, 15), int64
         The table of layers that the kernels read (its columns are named in fastbp.core.call).
-    buffers : ndarray, one flat vector
+    buffers : ndarray (numbers,)
         All of a[0] and of z[l], a[l], delta[l].
     a : list of ndarray (capacity, n)
         a[0] is the input, a[-1] the output: views into `buffers`, as are z and delta, whose entry 0 is layer 1.
@@ -86,6 +86,11 @@ class Workspace:
         Of calls that work in these buffers; `clock` and `board` are for those that change no parameter.
     few : dict
         Slips of the doors (see fastbp.core.doors): by loss and purpose; of outputs alone, by how many threads.
+
+    Raises
+    ------
+    KeyError
+        An activation is unknown. Other arguments are not checked: `Network.workspace` does it.
 
     Examples
     --------

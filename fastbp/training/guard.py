@@ -13,7 +13,21 @@ KEEP_SECONDS = 2.0  # from copy to copy
 
 
 class DivergenceError(ArithmeticError):
-    """The cost, a parameter or a moment is no longer finite; the network holds the last finite parameters."""
+    """The cost, a parameter or a moment is no longer finite; the network holds the last finite parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import DivergenceError, Network, Trainer
+    >>> X = np.linspace(0, 1, 100)[:, np.newaxis]
+    >>> trainer = Trainer(Network([1, 1], output="identity"))
+    >>> trainer.optimizer = type(trainer.optimizer)(eta=1e6)
+    >>> try:
+    ...     trainer.fit(X, X, epochs=100)
+    ... except DivergenceError:
+    ...     print(bool(np.isfinite(trainer.network.theta).all()))
+    True
+    """
 
 
 class Guard:

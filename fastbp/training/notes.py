@@ -42,7 +42,19 @@ ASK = ": see fastbp.diagnose(trainer, X, y)"  # how a warning of a fit ends
 
 
 class TrainingWarning(UserWarning):
-    """A fit that probably does not do what it is meant to do; `diagnose` says more."""
+    """A fit that probably does not do what it is meant to do; `diagnose` says more.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from fastbp import Network, Trainer
+    >>> X, y = np.arange(200.0).reshape(100, 2) * 1000, np.arange(100) % 2
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     history = Trainer(Network([2, 2])).fit(X, y)
+    >>> print(caught[0].category.__name__, str(caught[0].message)[:21])
+    TrainingWarning inputs are not scaled
+    """
 
 
 def warn_of_scales(settings: Settings, data: Data, chosen: Array | None, features: tuple[str, ...] | None) -> None:

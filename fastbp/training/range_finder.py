@@ -47,6 +47,12 @@ class EtaRange:
         tenth of that, and so on, until the network learns with it. NaN if no eta helped.
     note : str
         What was seen if no eta helped, and the likely cause as `diagnose` sees it; else empty.
+
+    Examples
+    --------
+    >>> etas = np.array([0.001, 0.01, 0.1])
+    >>> EtaRange(etas, losses=np.array([0.7, 0.6, 0.9]), smoothed=np.array([0.7, 0.65, 0.7]), suggestion=0.001)
+    EtaRange: suggestion 0.001, of 3 etas from 0.001 to 0.1
     """
 
     etas: Array
@@ -61,7 +67,28 @@ class EtaRange:
                 f"{self.etas[-1]:.3g}{said}")
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the losses over eta into a picture (.png, .svg, .pdf); needs matplotlib: pip install "fastbp[plot]"."""
+        """Draw the losses over eta into a picture.
+
+        Parameters
+        ----------
+        path : str or path
+            Of the picture: .png, .svg or .pdf.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed: pip install "fastbp[plot]".
+        FileNotFoundError, IsADirectoryError
+            Nothing can be written to `path`.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> etas = np.geomspace(0.001, 1, 50)
+        >>> found = EtaRange(etas, losses=1 / (1 + etas), smoothed=1 / (1 + etas), suggestion=0.1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found.plot(os.path.join(folder, "etas.svg"))
+        """
         try:
             from matplotlib.figure import Figure
         except ImportError:
