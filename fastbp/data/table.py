@@ -21,6 +21,7 @@ from fastbp.checks import counted, level_of_caller
 from fastbp.data.dataset import MISSING, DataError, Dataset
 
 DELIMITERS = ",;\t"
+FIRST = 20  # rows that tell which delimiter it is
 BLOCK = 1000  # rows read in one go; 10,000 took twice the time, as they left the cache
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 FEWEST_NUMBERED = 4  # columns called 0, 1, 2, ..., as pandas does: fewer numbers in a row may be a sample
@@ -160,7 +161,7 @@ class _Table:
 
     def __init__(self, path: Path, file: TextIO, other: str = "", known: Sequence[str] | None = None):
         self.path, self.file, self.other, self.known = path, file, other, known
-        self.delimiter = max(DELIMITERS, key=self._splits)
+        self.delimiter = max(DELIMITERS, key=self._fits)
         first = [name.strip() for name in next(self._rows(self.delimiter), [])]
         if not first:
             raise DataError(f"{path}: its first line is empty; expected the names of the columns")
@@ -176,10 +177,17 @@ class _Table:
             if name in self.names[:i]:
                 raise DataError(f"{path}: two columns have the name {name!r}; expected a name of its own for each")
 
-    def _splits(self, delimiter: str) -> tuple[bool, int]:
-        """Whether it splits the first line into numbers with decimal commas, and into how many cells."""
-        cells = next(self._rows(delimiter, strict=False), [])
-        return len(cells) > 1 and any(DECIMAL_COMMA.fullmatch(cell.strip()) for cell in cells), len(cells)
+    def _fits(self, delimiter: str) -> tuple[bool, float, bool, int]:
+        """How well a delimiter splits the first rows, larger is better: whether it is the tab of a .tsv; what share of
+        the rows have as many cells as the first; whether it leaves numbers with decimal commas whole; how many cells.
+        """
+        rows = list(islice(self._rows(delimiter, strict=False), FIRST))
+        n = len(rows[0]) if rows else 0
+        if n < 2:
+            return False, 0.0, False, n
+        share = sum(len(row) == n for row in rows) / len(rows)
+        decimal = any(DECIMAL_COMMA.fullmatch(cell.strip()) for row in rows if len(row) == n for cell in row)
+        return delimiter == "\t" and self.path.suffix.lower() == ".tsv", share, decimal, n
 
     def _no_name(self, column: int) -> DataError:
         if not self.has_header:

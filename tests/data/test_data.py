@@ -725,6 +725,33 @@ def test_samples_without_a_header(tmp_path):
         load_samples(write_table(tmp_path, "u,v\n1,2\n"), 2, features)
 
 
+@pytest.mark.parametrize("name, text, features, target, labels", [
+    ("a.tsv", "length, cm\twidth, cm\tspecies\n1.5\t2.5\ta\n2.5\t1\tb\n", ["length, cm", "width, cm"], "species",
+     ["a", "b"]),
+    ("a.tsv", "height, m\tsex\n1.5\ta\n2\tb\n", ["height, m"], "sex", ["a", "b"]),
+    ("a.csv", "length, cm;width, cm;species\n1.5;2.5;a\n2.5;1;b\n", ["length, cm", "width, cm"], "species",
+     ["a", "b"]),
+    ("a.tsv", '"height"\t"sex, as said"\n1\ta\n2\tb\n', ["height"], "sex, as said", ["a", "b"]),
+    ("a.csv", "f 0\tthe t,g\n1\ta\n2\tb\n", ["f 0"], "the t,g", ["a", "b"]),
+    ("a.tsv", "x,y\n1,2\n3,4\n", ["x"], "y", [2, 4]), ("a.csv", "x,y\n1,a;b\n2,c\n", ["x"], "y", ["a;b", "c"]),
+    ("a.tsv", "x\ty,z\n1\t2,a\n3\t4,b\n", ["x"], "y,z", ["2,a", "4,b"])])
+def test_the_delimiter_is_the_one_that_fits(tmp_path, name, text, features, target, labels):
+    """Names may hold the others; a .tsv has tabs where they split its first line."""
+    file = tmp_path / name
+    file.write_text(text)
+    data = fastbp.data.load(file)
+    assert list(data.features) == features and data.target == target and data.y_train.tolist() == labels
+
+
+@pytest.mark.parametrize("name, delimiter", [("a.csv", ";"), ("a.tsv", "\t")])
+def test_decimal_commas_under_a_name_with_a_comma(tmp_path, name, delimiter):
+    """The rows say which is the delimiter, and the number is refused; it was split into two columns."""
+    file = tmp_path / name
+    file.write_text(f"height, m{delimiter}weight\n1,54{delimiter}70\n1,60{delimiter}60\n")
+    with pytest.raises(DataError, match=r"line 2, column 'height, m': '1,54' is no number \(with a point"):
+        fastbp.data.load(file)
+
+
 def test_decimal_commas_are_not_taken_for_delimiters(tmp_path):
     with pytest.raises(DataError, match="'1,5' is no number .with a point before decimals."):
         load(write_table(tmp_path, "1,5;2,5;3,5\n1,5;2,5;3,5\n"))
