@@ -30,14 +30,16 @@ autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"
 add_module_names = False
-sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "gallery", "filename_pattern": r"/(?!long_run)[^/]*$",
-                       "abort_on_example_error": True, "download_all_examples": False, "show_signature": False,
-                       "write_computation_times": False, "show_memory": False}
+sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "gallery",
+                       "filename_pattern": r"/(?!long_run)[^/]*$", "abort_on_example_error": True,
+                       "download_all_examples": False, "show_signature": False, "write_computation_times": False,
+                       "show_memory": False}
 
 # Without a leading underscore, as other modules of fastbp call them; not for users.
 INTERNAL = {
     "Network": {"take_workspace", "give_back"},
-    "Trainer": {"changed", "go_once", "reserved", "source_of", "validation_of"},
+    "Trainer": {"asked_threads", "changed", "go_once", "hold_mean", "reserved", "schedule_of_fit", "source_of",
+                "thread_counts", "validation_of"},
     "Workspace": {"bind", "board", "new_slip"},
     "Loss": {"check_targets", "rule"},
     "Optimizer": {"settings"},
@@ -46,14 +48,16 @@ INTERNAL = {
 
 
 def public_members(kind):
-    """Names of methods and properties that a class itself defines for users, in the order of its source.
+    """Names of methods and properties that a class, or a private base of it, defines for users.
 
     A method that overrides a method of a base class does the same, and is shown there.
     """
-    bases = {name for base in kind.__mro__[1:] for name in vars(base)}
-    return [name for name, value in vars(kind).items()
+    private = [base for base in kind.__mro__ if base.__module__.startswith("fastbp.") and base not in PUBLIC_CLASSES]
+    left_out = {name for base in kind.__mro__[1:] if base not in private for name in vars(base)}
+    left_out |= INTERNAL.get(kind.__name__, set()) | set(getattr(kind, "__dataclass_fields__", ()))
+    return [name for own in dict.fromkeys([kind, *private]) for name, value in vars(own).items()
             if (inspect.isroutine(value) or isinstance(value, (property, classmethod, staticmethod)))
-            and not name.startswith("_") and name not in bases | INTERNAL.get(kind.__name__, set())]
+            and not name.startswith("_") and name not in left_out]
 
 
 def public_classes():
@@ -64,6 +68,7 @@ def public_classes():
             if inspect.isclass(getattr(module, name))}
 
 
+PUBLIC_CLASSES = list(public_classes().values())
 autosummary_context = {"members_of": {name: public_members(kind) for name, kind in public_classes().items()}}
 
 

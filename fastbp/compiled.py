@@ -185,6 +185,19 @@ class Handle:
 
     @property
     def problem(self) -> str | None:
+        """Why the last call did nothing; None if it did what it should.
+
+        Examples
+        --------
+        >>> from numba import njit
+        >>> from fastbp import Network, compiled
+        >>> handle = compiled.Handle(Network([4, 3]))
+        >>> @njit
+        ... def outputs(handle, X, out):
+        ...     return compiled.forward(handle, X, out)
+        >>> outputs(handle, np.zeros((2, 5)), np.zeros((2, 3), np.float32)), handle.problem
+        (False, 'X has 5 features, the network takes 4')
+        """
         status, found, n_labels = (int(self.numbers[handles.HANDLE_SLOTS[name]])
                                    for name in ("status", "found", "n_classes"))
         n_in, n_out = self.network.layer_sizes[0], self.network.layer_sizes[-1]
@@ -219,8 +232,27 @@ class Handles:
 
     Parameters
     ----------
-    handles : iterable of Handle
-        All of float32, or all of float64.
+    several : iterable of Handle
+        One or more; all of float32, or all of float64.
+
+    Raises
+    ------
+    ValueError
+        There is no handle, or the networks have different dtypes.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, compiled
+    >>> @njit
+    ... def outputs(several, X, out):
+    ...     for i in range(len(several)):
+    ...         compiled.forward(several[i], X, out[i])
+    >>> several = compiled.Handles(compiled.Handle(Network([2, 3], seed=i)) for i in range(4))
+    >>> out = np.zeros((4, 5, 3), np.float32)
+    >>> outputs(several, np.ones((5, 2)), out)
+    >>> len(np.unique(out[:, 0, 0]))
+    4
     """
 
     def __init__(self, several: Iterable[Handle]):
@@ -252,18 +284,71 @@ class Handles:
 def step(handle: Handle, X: Array, y: Any) -> float:
     """Make one step on one mini-batch; returns its mean cost before it, or NaN where nothing was done.
 
-    X (n, n_in) or one sample (n_in,): float32, float64 or uint8, of any strides. y: labels (n,) of int64, the places of
-    the network's classes; rows of targets (n, n_out), or values (n,) of a single output; of one sample a label, a value
-    or a row (n_out,). n is at most the handle's batch_size. A step whose cost is not finite is not made; but no copy is
-    kept to go back to where an earlier one has made parameters, or moments, which then hold them still, infinite.
+    A step whose cost is not finite is not made; but no copy is kept to go back to where an earlier one has made
+    parameters, or moments, which then hold them still, infinite.
+
+    Parameters
+    ----------
+    handle : Handle
+        Of a trainer.
+    X : array (n, n_in), or of one sample (n_in,)
+        float32, float64 or uint8, of any strides; n is at most the handle's batch_size.
+    y : array, or of one sample a label or value
+        Labels (n,) of int64, the places of the network's classes; rows of targets (n, n_out), or values (n,) of a
+        single output; of one sample also a row (n_out,).
+
+    Returns
+    -------
+    float
+        In the unit of the loss.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def train(handle, X, y, steps):
+    ...     for _ in range(steps):
+    ...         cost = compiled.step(handle, X, y)
+    ...     return cost
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> handle = compiled.Handle(Trainer(Network([2, 8, 2])))
+    >>> train(handle, X, (X[:, 0] > X[:, 1]).astype(np.int64), 200) < 0.2
+    True
     """
     return handles.take_step(handle, handles.samples_given(X), handles.targets_given(X, y))
 
 
 @compiler.inlined
 def gradients(handle: Handle, X: Array, y: Any, gradient: Array) -> float:
-    """Mean cost of samples, and its gradient into `gradient` (n_parameters,), laid out like theta, of the network's
-    dtype; NaN where nothing was done, or where the cost is not finite and the gradient means nothing. X, y: see step.
+    """Compute the mean cost of samples and its gradient.
+
+    Parameters
+    ----------
+    handle : Handle
+    X, y
+        See `step`.
+    gradient : array (n_parameters,), of the network's dtype
+        Where to write the gradient, laid out like theta.
+
+    Returns
+    -------
+    float
+        The cost; NaN if nothing was done, or if the cost is not finite and the gradient means nothing.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def cost_of(handle, X, y, gradient):
+    ...     return compiled.gradients(handle, X, y, gradient)
+    >>> net = Network([2, 2], weights="zeros")
+    >>> gradient = np.zeros(net.n_parameters, np.float32)
+    >>> round(cost_of(compiled.Handle(net), np.ones((1, 2)), np.array([0]), gradient), 3)
+    0.693
+    >>> gradient
+    array([-0.5,  0.5, -0.5,  0.5, -0.5,  0.5], dtype=float32)
     """
     return handles.write_gradient(handle, handles.samples_given(X), handles.targets_given(X, y),
                                   handles.room_given(handle, gradient, None))
@@ -271,32 +356,118 @@ def gradients(handle: Handle, X: Array, y: Any, gradient: Array) -> float:
 
 @compiler.inlined
 def update(handle: Handle, gradient: Array) -> bool:
-    """Make one update of the parameters by a gradient (n_parameters,) of one's own making; returns whether it was made,
-    which it is not where a number of the gradient is not finite."""
+    """Make one update of the parameters by a gradient of one's own making; returns whether it was made.
+
+    It is not made if a number of the gradient is not finite.
+
+    Parameters
+    ----------
+    handle : Handle
+        Of a trainer.
+    gradient : array (n_parameters,), of the network's dtype
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def move(handle, gradient):
+    ...     return compiled.update(handle, gradient)
+    >>> net = Network([2, 2], weights="zeros")
+    >>> move(compiled.Handle(Trainer(net, optimizer="sgd")), np.ones(6, np.float32))
+    True
+    >>> bool((net.theta < 0).all())
+    True
+    """
     return handles.take_update(handle, handles.room_given(handle, gradient, None))
 
 
 @compiler.inlined
 def forward(handle: Handle, X: Array, out: Array) -> bool:
-    """Outputs a[L] of any number of samples X (n, n_in), or of one (n_in,), into `out` (n, n_out) or (n_out,),
-    contiguous and of the network's dtype; returns whether all could be computed. Where not, `out` means nothing."""
+    """Compute outputs a[L] of any number of samples; returns whether all could be computed.
+
+    Parameters
+    ----------
+    handle : Handle
+    X : array (n, n_in), or of one sample (n_in,)
+        float32, float64 or uint8, of any strides.
+    out : array (n, n_out) or (n_out,), contiguous and of the network's dtype
+        Where to write the outputs. If not all could be computed it means nothing.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def outputs(handle, X, out):
+    ...     return compiled.forward(handle, X, out)
+    >>> out = np.zeros((2, 3), np.float32)
+    >>> outputs(compiled.Handle(Network([4, 3], weights="zeros")), np.ones((2, 4)), out)
+    True
+    >>> print(out[0].round(2))
+    [0.33 0.33 0.33]
+    """
     return handles.write_outputs(handle, handles.samples_given(X), handles.room_given(handle, out, X))
 
 
 @compiler.inlined
 def predict(handle: Handle, X: Array, labels: Array) -> bool:
-    """Labels of any number of samples X (n, n_in), or of one (n_in,), into `labels` (n,) of int64: the places of the
-    network's classes; returns whether all could be computed. Where not, `labels` means nothing."""
+    """Compute labels of any number of samples; returns whether all could be computed.
+
+    Parameters
+    ----------
+    handle : Handle
+    X : array (n, n_in), or of one sample (n_in,)
+        float32, float64 or uint8, of any strides.
+    labels : array (n,) of int64
+        Where to write the places of the network's classes. If not all could be computed it means nothing.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def decide(handle, X, labels):
+    ...     return compiled.predict(handle, X, labels)
+    >>> labels = np.full(2, -1)
+    >>> decide(compiled.Handle(Network([4, 3], weights="zeros")), np.ones((2, 4)), labels), labels.tolist()
+    (True, [0, 0])
+    """
     return handles.write_labels(handle, handles.samples_given(X), handles.labels_room_given(labels))
 
 
 @compiler.inlined
 def vjp(handle: Handle, X: Array, cotangent: Array, gradient: Array, input_gradients: Array | None = None) -> bool:
-    """Vector-Jacobian product: gradient of the sum of cotangent ∘ outputs, of any E whose dE/da[L] the cotangents are.
+    """Vector-Jacobian product: gradient of the sum of cotangent ∘ outputs; returns whether it was computed.
 
-    cotangent (n, n_out), or (n_out,) of one sample. Into `gradient` (n_parameters,) that with respect to theta, summed
-    over the samples, and into `input_gradients`, if given, of the shape of X, that with respect to X. Returns whether
-    it was computed.
+    It is the gradient of any E whose dE / da[L] the cotangents are.
+
+    Parameters
+    ----------
+    handle : Handle
+    X
+        See `step`.
+    cotangent : array (n, n_out), or of one sample (n_out,)
+    gradient : array (n_parameters,), of the network's dtype
+        Where to write the gradient with respect to theta, summed over the samples.
+    input_gradients : array of the shape of X (n, n_in), of the network's dtype, optional
+        Where to write the gradient with respect to X.
+
+    References
+    ----------
+    Griewank, Walther: Evaluating Derivatives (SIAM 2008), section 3.2, its adjoint or reverse mode.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def pull_back(handle, X, cotangent, gradient):
+    ...     return compiled.vjp(handle, X, cotangent, gradient)
+    >>> gradient = np.zeros(3, np.float32)
+    >>> handle = compiled.Handle(Network([2, 1], output="identity"))
+    >>> pull_back(handle, np.array([[3.0, 4.0], [5.0, 6.0]]), np.array([[1.0], [10.0]]), gradient), gradient.tolist()
+    (True, [53.0, 64.0, 11.0])
     """
     return handles.write_vjp(handle, handles.samples_given(X), handles.targets_given(X, cotangent),
                              handles.room_given(handle, gradient, None),
@@ -305,18 +476,83 @@ def vjp(handle: Handle, X: Array, cotangent: Array, gradient: Array, input_gradi
 
 @compiler.inlined
 def set_eta(handle: Handle, eta: float) -> bool:
-    """Learning rate of the steps from now on; returns whether it is one."""
+    """Set the learning rate of the steps from now on; returns whether it is one.
+
+    Parameters
+    ----------
+    handle : Handle
+        Of a trainer.
+    eta : float
+        >= 0 and finite.
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def slow_down(handle, eta):
+    ...     return compiled.set_eta(handle, eta)
+    >>> handle = compiled.Handle(Trainer(Network([2, 2])))
+    >>> slow_down(handle, 0.001), slow_down(handle, -1.0)
+    (True, False)
+    """
     return handles.put_eta(handle, np.float64(eta))
 
 
 @compiler.inlined
 def inputs(handle: Any) -> Array:
-    """Rows (batch_size, n_in) as the network itself holds its samples: what is given from there, from the first row on,
-    is not copied. It is what the network sees, after input_scale; dropout and noise change it."""
+    """Return the rows in which the network itself holds its samples: what is given from there, from the first row on,
+    is not copied.
+
+    They are what the network sees, after input_scale; dropout and noise change them.
+
+    Parameters
+    ----------
+    handle : Handle
+
+    Returns
+    -------
+    array (batch_size, n_in), of the network's dtype
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def train(handle, steps):
+    ...     X, t = compiled.inputs(handle), compiled.targets(handle)
+    ...     for _ in range(steps):
+    ...         for i in range(len(X)):
+    ...             X[i, 0] = i / len(X)
+    ...             t[i, 0] = 3 * X[i, 0]
+    ...         cost = compiled.step(handle, X, t)
+    ...     return cost
+    >>> train(compiled.Handle(Trainer(Network([1, 1], output="identity"))), 1000) < 0.01
+    True
+    """
     return handles.rows_in_place(handle, handle.inputs, handle.row, handle.n_in)
 
 
 @compiler.inlined
 def targets(handle: Any) -> Array:
-    """Rows (batch_size, n_out) as the network itself holds its targets: see `inputs`."""
+    """Return the rows in which the network itself holds its targets: see `inputs`.
+
+    Parameters
+    ----------
+    handle : Handle
+
+    Returns
+    -------
+    array (batch_size, n_out), of the network's dtype
+
+    Examples
+    --------
+    >>> from numba import njit
+    >>> from fastbp import Network, Trainer, compiled
+    >>> @njit
+    ... def shape(handle):
+    ...     return compiled.targets(handle).shape
+    >>> shape(compiled.Handle(Trainer(Network([1, 2], output="identity"), batch_size=32)))
+    (32, 2)
+    """
     return handles.rows_in_place(handle, handle.targets, handle.n_out * handle.itemsize, handle.n_out)
