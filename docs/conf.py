@@ -13,7 +13,8 @@ templates_path = ["_templates"]
 html_title = f"fastbp {version}"
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": False, "secondary_sidebar_items": ["page-toc"],
-                      "footer_start": ["copyright"], "footer_end": [], "navigation_depth": 2}
+                      "footer_start": ["copyright"], "footer_end": [], "navigation_depth": 3,
+                      "show_toc_level": 2, "header_links_before_dropdown": 8}
 html_sidebars = {"changelog": [], "measured": []}
 html_show_sourcelink = False
 html_copy_source = False
@@ -25,7 +26,6 @@ default_role = "obj"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 autosummary_generate = True
-autodoc_default_options = {"members": False}
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"

@@ -117,7 +117,9 @@ class MeanAbsolute(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Quadratic near 0, absolute beyond: with r = a − t, the sum over the outputs of
+    """Quadratic near 0, absolute beyond.
+
+    It is the sum over the outputs, with r = a − t, of
 
         ½ r²                                   if abs(r) <= threshold
         threshold (abs(r) − ½ threshold)       else
