@@ -1,6 +1,8 @@
 """Settings of Sphinx: make docs"""
 
 import inspect
+import re
+from pathlib import Path
 
 import fastbp
 
@@ -18,7 +20,7 @@ html_theme_options = {"navigation_with_keys": False, "show_prev_next": False, "s
 html_sidebars = {"changelog": [], "measured": []}
 html_show_sourcelink = False
 html_copy_source = False
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]  # no formulas of TeX: MathJax would come from a network
 myst_heading_anchors = 3
 nitpicky = False
 default_role = "obj"
@@ -80,5 +82,15 @@ def show_formulas(app, what, name, obj, options, lines):
             lines[i:i] = ["::", ""]
 
 
+def check_nothing_comes_from_outside(app, exception):
+    """Scripts, styles and pictures are all in the folder of the site, which works without a network."""
+    asked = re.compile(r'<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*')
+    for page in Path(app.outdir).rglob("*.html") if exception is None else ():
+        found = asked.search(page.read_text(encoding="utf-8"))
+        if found:
+            raise RuntimeError(f"{page} asks the network: {found.group()}")
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", show_formulas, priority=400)  # before numpydoc
+    app.connect("build-finished", check_nothing_comes_from_outside)

@@ -216,7 +216,8 @@ class Adam(Optimizer):
     """Adam: steps scaled by running means of the gradient and of its square.
 
         m ← beta1 m + (1 − beta1) g        v ← beta2 v + (1 − beta2) g²
-        theta ← theta − eta m̂ / (√v̂ + epsilon)        with m̂ = m / (1 − beta1ᵗ), v̂ = v / (1 − beta2ᵗ)
+        theta ← theta − eta m̂ / (√v̂ + epsilon)
+        with m̂ = m / (1 − beta1ᵗ), v̂ = v / (1 − beta2ᵗ)
 
     Parameters
     ----------

@@ -11,6 +11,8 @@ import numpydoc.docscrape
 import pytest
 
 import fastbp
+from fastbp.core.activations import CODES
+from fastbp.initialization import INITIALIZERS
 
 PAGES = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "conf.py"))
 MODULES = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name in fastbp.__all__
@@ -104,6 +106,12 @@ def test_pages_show_every_public_name():
                 shown.append(getattr(MODULES[place], line.strip()))
     expected = [value for name, value in PUBLIC.items() if not inspect.isclass(PUBLIC.get(name.rpartition(".")[0]))]
     assert len(shown) == len(expected) and {id(one) for one in shown} == {id(one) for one in expected}
+
+
+def test_tables_of_names_are_whole():
+    for page, names in (("activations", CODES), ("initialization", INITIALIZERS)):
+        text = (Path(PAGES["__file__"]).parent / "api" / f"{page}.md").read_text(encoding="utf-8")
+        assert sorted(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == sorted(names)
 
 
 def test_internal_names_are_there():
