@@ -143,7 +143,7 @@ chaos: $(CHAOS)/installed
 
 # The site, in docs/_build/html: warnings are errors.
 docs: $(VENV)/installed-docs
-	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+	$(BIN)/python -m sphinx -E -q -W --keep-going docs docs/_build/html
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) build dist .hypothesis docs/_build docs/gallery \

@@ -1,6 +1,8 @@
 """Settings of Sphinx: make docs"""
 
 import inspect
+import re
+from pathlib import Path
 
 import fastbp
 
@@ -13,11 +15,12 @@ templates_path = ["_templates"]
 html_title = f"fastbp {version}"
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": False, "secondary_sidebar_items": ["page-toc"],
-                      "footer_start": ["copyright"], "footer_end": [], "navigation_depth": 2}
+                      "footer_start": ["copyright"], "footer_end": [], "navigation_depth": 3,
+                      "show_toc_level": 2, "header_links_before_dropdown": 8}
 html_sidebars = {"changelog": [], "measured": []}
 html_show_sourcelink = False
 html_copy_source = False
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]  # no formulas of TeX: MathJax would come from a network
 myst_heading_anchors = 3
 nitpicky = False
 default_role = "obj"
@@ -25,12 +28,10 @@ default_role = "obj"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 autosummary_generate = True
-autodoc_default_options = {"members": False}
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"
 add_module_names = False
-# All examples are run for their output but the one that is to be killed; it runs as a test.
 sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "gallery",
                        "filename_pattern": r"/(?!long_run)[^/]*$", "abort_on_example_error": True,
                        "download_all_examples": False, "show_signature": False, "write_computation_times": False,
@@ -39,7 +40,8 @@ sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "gallery"
 # Without a leading underscore, as other modules of fastbp call them; not for users.
 INTERNAL = {
     "Network": {"take_workspace", "give_back"},
-    "Trainer": {"changed", "go_once", "reserved", "source_of", "validation_of"},
+    "Trainer": {"asked_threads", "changed", "go_once", "hold_mean", "reserved", "schedule_of_fit", "source_of",
+                "thread_counts", "validation_of"},
     "Workspace": {"bind", "board", "new_slip"},
     "Loss": {"check_targets", "rule"},
     "Optimizer": {"settings"},
@@ -48,14 +50,16 @@ INTERNAL = {
 
 
 def public_members(kind):
-    """Names of methods and properties that a class itself defines for users, in the order of its source.
+    """Names of methods and properties that a class, or a private base of it, defines for users.
 
     A method that overrides a method of a base class does the same, and is shown there.
     """
-    bases = {name for base in kind.__mro__[1:] for name in vars(base)}
-    return [name for name, value in vars(kind).items()
+    private = [base for base in kind.__mro__ if base.__module__.startswith("fastbp.") and base not in PUBLIC_CLASSES]
+    left_out = {name for base in kind.__mro__[1:] if base not in private for name in vars(base)}
+    left_out |= INTERNAL.get(kind.__name__, set()) | set(getattr(kind, "__dataclass_fields__", ()))
+    return [name for own in dict.fromkeys([kind, *private]) for name, value in vars(own).items()
             if (inspect.isroutine(value) or isinstance(value, (property, classmethod, staticmethod)))
-            and not name.startswith("_") and name not in bases | INTERNAL.get(kind.__name__, set())]
+            and not name.startswith("_") and name not in left_out]
 
 
 def public_classes():
@@ -66,6 +70,7 @@ def public_classes():
             if inspect.isclass(getattr(module, name))}
 
 
+PUBLIC_CLASSES = list(public_classes().values())
 autosummary_context = {"members_of": {name: public_members(kind) for name, kind in public_classes().items()}}
 
 
@@ -77,5 +82,15 @@ def show_formulas(app, what, name, obj, options, lines):
             lines[i:i] = ["::", ""]
 
 
+def check_nothing_comes_from_outside(app, exception):
+    """Scripts, styles and pictures are all in the folder of the site, which works without a network."""
+    asked = re.compile(r'<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*')
+    for page in Path(app.outdir).rglob("*.html") if exception is None else ():
+        found = asked.search(page.read_text(encoding="utf-8"))
+        if found:
+            raise RuntimeError(f"{page} asks the network: {found.group()}")
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", show_formulas, priority=400)  # before numpydoc
+    app.connect("build-finished", check_nothing_comes_from_outside)

@@ -61,6 +61,16 @@ class Fit:
         What `history` will hold to watch, and whether more of it is better.
     state : function
         Gives all of the fit, for a checkpoint.
+
+    Examples
+    --------
+    >>> from fastbp import Trainer
+    >>> def show(fit):
+    ...     print(fit.epoch, fit.step)
+    >>> X, y = np.zeros((100, 2)), np.zeros(100)
+    >>> _ = Trainer(Network([2, 3]), batch_size=10).fit(X, y, epochs=2, callbacks=[show])
+    1 10
+    2 20
     """
 
     network: Network
@@ -75,11 +85,39 @@ class Fit:
     state: Callable[[], State] = lambda: ({}, {})
 
     def stop(self, reason: str) -> None:
-        """End the fit now; `reason` is kept as history.stopped."""
+        """End the fit now.
+
+        Parameters
+        ----------
+        reason : str
+            Kept as history.stopped.
+
+        Examples
+        --------
+        >>> fit = Fit(Network([2, 3]))
+        >>> fit.stop("enough")
+        >>> fit.history.stopped
+        'enough'
+        """
         self.history.stopped = reason or "stopped"
 
     def require(self, name: str) -> None:
-        """Raise ValueError unless there will be values of that name to watch."""
+        """Make sure that there will be values of a name to watch.
+
+        Parameters
+        ----------
+        name : str
+            Such as validation_loss, or that of a metric.
+
+        Raises
+        ------
+        ValueError
+            The fit has none of that name.
+
+        Examples
+        --------
+        >>> Fit(Network([2, 3])).require("validation_loss")
+        """
         if name not in self.available:
             lacking = "no validation samples" if "validation_loss" not in self.available else "no labels"
             raise ValueError(f"there is no {name} to watch: this fit has {', '.join(self.available)}"
@@ -96,7 +134,29 @@ ENDS_WITH = " theta"  # how the name of the parameters ends, in a checkpoint, th
 
 
 class Watcher:
-    """A callback of this module: it knows when a fit begins and ends, and may be called within an epoch."""
+    """Base of the callbacks that know when a fit begins and ends, and may be called within an epoch.
+
+    Attributes
+    ----------
+    every : int or None
+        Call it after so many steps; 0: after epochs and whenever compiled code returns; None: after epochs.
+    settings : tuple
+        On which it depends how a fit goes, if it does: a checkpoint has to agree with them.
+    ends_with : str
+        What it puts into the network when a fit ends, if it does.
+
+    Examples
+    --------
+    >>> from fastbp import Trainer
+    >>> class Report(Watcher):
+    ...     def __call__(self, fit):
+    ...         pass
+    ...     def end(self, fit):
+    ...         print(fit.step, "steps")
+    >>> X, y = np.zeros((100, 2)), np.zeros(100)
+    >>> _ = Trainer(Network([2, 3]), batch_size=10).fit(X, y, epochs=2, callbacks=[Report()])
+    20 steps
+    """
 
     ends_with = ""  # of one that puts other parameters into the network when a fit ends: which
 
@@ -104,24 +164,73 @@ class Watcher:
     settings: tuple[Any, ...] = ()  # of one on which it depends how a fit goes: what a checkpoint has to agree with
 
     def begin(self, fit: Fit) -> None:
-        """Forget the last fit."""
+        """Forget the last fit: called before the first step.
+
+        Parameters
+        ----------
+        fit : Fit
+
+        Examples
+        --------
+        >>> watcher = EarlyStopping("loss")
+        >>> watcher.begin(Fit(Network([2, 3])))
+        """
 
     def __call__(self, fit: Fit) -> None:
         raise NotImplementedError
 
     def end(self, fit: Fit) -> None:
-        """Whatever ended it."""
+        """Called after the last step, whatever ended the fit.
+
+        Parameters
+        ----------
+        fit : Fit
+
+        Examples
+        --------
+        >>> SWA().end(Fit(Network([2, 3])))  # no mean has begun: the network stays as it is
+        """
 
     def state(self) -> dict[str, Any]:
-        """What it knows, numbers and arrays, for a checkpoint; `restore` takes it back after `begin`."""
+        """Return what it knows, numbers and arrays, for a checkpoint; `restore` takes it back after `begin`.
+
+        Examples
+        --------
+        >>> SWA().state()
+        {'n': 0}
+        """
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint.
+
+        Parameters
+        ----------
+        state : dict
+            Of `state`.
+
+        Examples
+        --------
+        >>> watcher = SWA()
+        >>> watcher.restore({"n": 3, "theta": np.zeros(9)})
+        >>> watcher.n
+        3
+        """
 
 
 class Every(Watcher):
     """Call a function after every `steps` steps; the steps of a fit count on from epoch to epoch.
+
+    Parameters
+    ----------
+    steps : int
+        >= 1.
+    function : function of a `Fit`
+
+    Raises
+    ------
+    ValueError, TypeError
+        `steps` is out of its range.
 
     Examples
     --------
@@ -190,6 +299,11 @@ class EarlyStopping(Watcher):
         where it is. With Trainer(ema) they are the best mean, as the mean is validated. Not beside SWA or another
         EarlyStopping that does so: fit raises ValueError.
 
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range, or a fit begins that has no such value to watch.
+
     Examples
     --------
     >>> import numpy as np
@@ -244,6 +358,21 @@ class ReduceOnPlateau(Watcher):
         In (0, 1).
     least : float
         The factor's power does not fall below this, >= 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range, or a fit begins that has no such value to watch.
+
+    Examples
+    --------
+    >>> from fastbp import Trainer
+    >>> factors, X = [], np.ones((20, 2))
+    >>> callbacks = [ReduceOnPlateau("loss", patience=1, factor=0.5, least_gain=100.0),
+    ...              lambda fit: factors.append(fit.eta_factor)]
+    >>> _ = Trainer(Network([2, 3])).fit(X, np.zeros(20), 4, callbacks=callbacks)
+    >>> factors
+    [1.0, 0.5, 0.25, 0.125]
     """
 
     def __init__(self, watch: str = "validation_loss", patience: int = 5, least_gain: float = 0.0, factor: float = 0.1,
@@ -280,6 +409,11 @@ class SWA(Watcher):
     start : float
         In [0, 1): share of the epochs after which the mean begins. It wants a learning rate that stays high, or rises
         again and again, from there on.
+
+    Raises
+    ------
+    ValueError, TypeError
+        `start` is out of its range.
 
     References
     ----------
@@ -320,7 +454,19 @@ class SWA(Watcher):
 
 
 class StopAt(Watcher):
-    """Stop once a watched value has come to `value`: where more is better at or above it, of a loss at or below.
+    """Stop once a watched value has come far enough: if more is better at or above `value`, of a loss at or below.
+
+    Parameters
+    ----------
+    watch : str
+        See `EarlyStopping`.
+    value : float
+        In the unit of what is watched; an accuracy is in [0, 1].
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range, or a fit begins that has no such value to watch.
 
     Examples
     --------
@@ -349,6 +495,19 @@ class TimeBudget(Watcher):
     seconds : float
         > 0, from the beginning of the fit. Its last step is made up to 0.03 s later, or one step if that takes longer;
         validation comes after.
+
+    Raises
+    ------
+    ValueError, TypeError
+        `seconds` is no number above 0.
+
+    Examples
+    --------
+    >>> from fastbp import Trainer
+    >>> X, y = np.zeros((100, 2)), np.zeros(100)
+    >>> history = Trainer(Network([2, 3])).fit(X, y, epochs=10**6, callbacks=[TimeBudget(0.1)])
+    >>> history.stopped
+    'its 0.1 seconds are over'
     """
 
     every = ALWAYS
@@ -519,8 +678,23 @@ class JSONLog(_Log):
     ----------
     path : str or path
         Overwritten when a fit begins; of a fit that goes on from a checkpoint the lines of the epochs before it stay.
-        Raises FileNotFoundError where there is no such folder. A line that cannot be written ends the fit with an
-        OSError; the lines before it stay.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        There is no such folder, or `path` is one.
+    OSError
+        In a fit: a line cannot be written. The lines before it stay.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastbp import Trainer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = Path(folder, "log.jsonl")
+    ...     _ = Trainer(Network([2, 3])).fit(np.zeros((9, 2)), np.zeros(9), 2, callbacks=[JSONLog(log)])
+    ...     [json.loads(line)["epoch"] for line in log.read_text().splitlines()]
+    [1, 2]
     """
 
     def _text(self, values: dict[str, Any], first: bool) -> str:
@@ -531,7 +705,28 @@ class JSONLog(_Log):
 
 
 class CSVLog(_Log):
-    """As `JSONLog`, but a row of a table with a heading; NaN is written as nan."""
+    """As `JSONLog`, but a row of a table with a heading; NaN is written as nan.
+
+    Parameters
+    ----------
+    path : str or path
+        See `JSONLog`.
+
+    Raises
+    ------
+    OSError
+        As of `JSONLog`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastbp import Trainer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = Path(folder, "log.csv")
+    ...     _ = Trainer(Network([2, 3])).fit(np.zeros((9, 2)), np.zeros(9), 2, callbacks=[CSVLog(log)])
+    ...     print(log.read_text().splitlines()[0])
+    epoch,step,seconds,loss
+    """
 
     def _text(self, values: dict[str, Any], first: bool) -> str:
         text = io.StringIO()
@@ -553,6 +748,17 @@ class TensorBoardLog(Watcher):
     ----------
     folder : str or path
         Of this run; others beside it are shown with it. Written by tensorboardX: pip install "fastbp[tensorboard]".
+
+    Raises
+    ------
+    ImportError
+        tensorboardX is not installed.
+    OSError
+        In a fit: nothing can be written to the folder.
+
+    Examples
+    --------
+    >>> log = TensorBoardLog("runs/first")
     """
 
     def __init__(self, folder: str | os.PathLike[str]):

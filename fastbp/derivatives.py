@@ -128,8 +128,9 @@ def per_sample_gradient_norms(network: Network, X: npt.ArrayLike, y: npt.ArrayLi
                               threads: int | None = None) -> Array:
     """Euclidean norm of each sample's gradient with respect to theta, without the gradients.
 
-    That of a layer is an outer product of a[l-1] and delta[l], and delta[l] for its biases: its squared norm is
-    (norm(a[l-1])² + 1) norm(delta[l])² (Goodfellow: Efficient Per-Example Gradient Computations, arXiv:1510.01799).
+    That of a layer is an outer product of a[l-1] and delta[l], and delta[l] for its biases, so its squared norm is
+
+        (|a[l-1]|² + 1) |delta[l]|²
 
     Parameters
     ----------
@@ -145,6 +146,10 @@ def per_sample_gradient_norms(network: Network, X: npt.ArrayLike, y: npt.ArrayLi
     ------
     ValueError, TypeError
         X, y or the loss do not fit the network.
+
+    References
+    ----------
+    Goodfellow: Efficient Per-Example Gradient Computations (2015), arXiv:1510.01799.
 
     Examples
     --------
@@ -211,6 +216,10 @@ def vjp(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, *, threads
     ------
     ValueError, TypeError
         X or the cotangent do not fit the network.
+
+    References
+    ----------
+    Griewank, Walther: Evaluating Derivatives (SIAM 2008), section 3.2, its adjoint or reverse mode.
 
     Examples
     --------

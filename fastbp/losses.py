@@ -28,7 +28,20 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True)
 class Loss:
-    """What all losses have in common."""
+    """What all losses have in common. A loss of your own is a `Custom`.
+
+    Attributes
+    ----------
+    name : str
+        As Trainer and the command take it.
+    outputs : tuple of str
+        The activations that it is for; (): any.
+
+    Examples
+    --------
+    >>> CrossEntropy.name, CrossEntropy.outputs
+    ('cross_entropy', ('softmax',))
+    """
 
     name: ClassVar[str]
     aliases = tuple[str, ...]()  # its names in other libraries, as checks.one_of compares them
@@ -64,6 +77,17 @@ class Quadratic(Loss):
 
     Its minimum is that of the mean squared error, but its value is half of the sum over the outputs: n_out / 2 times
     the mean.
+
+    References
+    ----------
+    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), section 6.1.
+
+    Examples
+    --------
+    >>> from fastbp import Network, cost_and_gradient
+    >>> net = Network([1, 2], output="identity", weights="zeros")
+    >>> cost_and_gradient(net, [[1.0]], [[1.0, 3.0]], Quadratic())[0]
+    5.0
     """
 
     name = "quadratic"
@@ -73,7 +97,19 @@ class Quadratic(Loss):
 @dataclass(frozen=True)
 class MeanAbsolute(Loss):
     """Σ abs(a − t): its minimum is the median. "mae" and "mean_absolute_error" name it too, which is the mean over the
-    outputs elsewhere."""
+    outputs elsewhere.
+
+    References
+    ----------
+    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), section 6.2, with R = 1.
+
+    Examples
+    --------
+    >>> from fastbp import Network, cost_and_gradient
+    >>> net = Network([1, 2], output="identity", weights="zeros")
+    >>> cost_and_gradient(net, [[1.0]], [[1.0, 3.0]], MeanAbsolute())[0]
+    4.0
+    """
 
     name = "mean_absolute"
     aliases = ("mae", "meanabsoluteerror", "absoluteerror", "l1loss")
@@ -81,17 +117,33 @@ class MeanAbsolute(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Quadratic near 0, absolute beyond: with r = a − t, Σ ½ r² if abs(r) <= threshold, else threshold (abs(r) −
-    ½ threshold).
+    """Quadratic near 0, absolute beyond.
+
+    It is the sum over the outputs, with r = a − t, of
+
+        ½ r²                                   if abs(r) <= threshold
+        threshold (abs(r) − ½ threshold)       else
 
     Parameters
     ----------
     threshold : float
         > 0, in units of the targets.
 
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
     References
     ----------
     Huber: Robust Estimation of a Location Parameter (Annals of Mathematical Statistics 1964).
+
+    Examples
+    --------
+    >>> from fastbp import Network, cost_and_gradient
+    >>> net = Network([1, 2], output="identity", weights="zeros")
+    >>> cost_and_gradient(net, [[1.0]], [[1.0, 3.0]], Huber(threshold=2.0))[0]
+    4.5
     """
 
     threshold: float = 1.0
@@ -107,7 +159,21 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """−Σ t log a + (1 − t) log(1 − a), in nats: each output a class of its own, of which any number may hold."""
+    """−Σ t log a + (1 − t) log(1 − a), in nats: each output a class of its own, of which any number may hold.
+
+    Targets are in [0, 1].
+
+    References
+    ----------
+    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), section 6.8.
+
+    Examples
+    --------
+    >>> from fastbp import Network, cost_and_gradient
+    >>> net = Network([1, 2], output="sigmoid", weights="zeros")
+    >>> round(cost_and_gradient(net, [[1.0]], [[1.0, 1.0]], BinaryCrossEntropy())[0], 4)  # 2 log 2
+    1.3863
+    """
 
     name = "binary_cross_entropy"
     aliases = ("bce", "binarycrossentropyloss", "bceloss")
@@ -127,8 +193,14 @@ class CrossEntropy(Loss):
     label_smoothing : float
         In [0, 1): targets become (1 − label_smoothing) t + label_smoothing / n_out.
 
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
     References
     ----------
+    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), section 6.9.
     Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception Architecture for Computer Vision (CVPR 2016),
     section 7.
 
@@ -165,7 +237,19 @@ def _check_shares(loss: Loss, rows: Array, name: str) -> None:
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """Σ a − t log a: the outputs are the rates of counts t >= 0, without what does not depend on them."""
+    """Σ a − t log a: the outputs are the rates of counts t >= 0, without what does not depend on them.
+
+    References
+    ----------
+    McCullagh, Nelder: Generalized Linear Models (Chapman and Hall 1989), chapter 6, the log likelihood.
+
+    Examples
+    --------
+    >>> from fastbp import Network, cost_and_gradient
+    >>> net = Network([1, 1], output="softplus", weights="zeros")  # of rate log 2
+    >>> round(cost_and_gradient(net, [[1.0]], [3.0], Poisson())[0], 4)
+    1.7927
+    """
 
     name = "poisson"
     aliases = ("poissonnll",)
@@ -183,6 +267,17 @@ class Cosine(Loss):
     length of either. It is 1, without a gradient, for a sample whose outputs or targets are all 0.
 
     A single output has no direction but its sign, and no gradient: two are the least.
+
+    References
+    ----------
+    Salton, McGill: Introduction to Modern Information Retrieval (McGraw-Hill 1983), its cosine coefficient.
+
+    Examples
+    --------
+    >>> from fastbp import Network, cost_and_gradient
+    >>> net = Network([1, 2], output="identity", weights=lambda draw, n_in, n_out: np.array([[2.0, 0.0]]))
+    >>> cost_and_gradient(net, [[1.0]], [[0.0, 3.0]], Cosine())[0]  # at a right angle
+    1.0
     """
 
     name = "cosine"
@@ -208,6 +303,13 @@ class Custom(Loss):
         returns the cost. Compiled by Numba, or already an @njit function; an exception in it shows as a cost of NaN.
     outputs : str or sequence of str
         Output activations that it is for, one or several; (): any.
+
+    Raises
+    ------
+    TypeError
+        `function` is none; or, when a trainer is made, Numba cannot compile it, or it returns no number.
+    ValueError
+        An activation of `outputs` is unknown.
 
     Examples
     --------

@@ -63,6 +63,11 @@ class Metric:
         Which targets it is for: "any"; "classes", labels or rows that say yes or no to each output; "labels", one class
         a sample; "probabilities", classes and outputs in [0, 1]; "values", rows of numbers.
 
+    Raises
+    ------
+    ValueError
+        The kind is unknown.
+
     Examples
     --------
     >>> import numpy as np
@@ -93,13 +98,20 @@ def accuracy(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | Non
         Labels, numbers or texts, or rows.
     outputs : array_like (n, n_out) or (n,)
         Of `forward`, or labels of `predict`.
-    multilabel, sample_weight
-        See the module.
+    multilabel : bool, optional
+        True: each output is a class of its own; False: a sample has one class; None: a guess. See the module.
+    sample_weight : array_like (n,), optional
+        >= 0: a weight of 2 is that sample twice.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN if an output is.
 
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other.
+        y and outputs do not fit each other, or a setting is out of its range.
 
     Examples
     --------
@@ -117,7 +129,26 @@ def accuracy(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | Non
 
 def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: bool | None = None,
           sample_weight: npt.ArrayLike | None = None) -> float:
-    """Share of the samples whose label is among the `k` largest outputs; of equal ones the first counts as larger.
+    """Share of the samples whose label is among the k largest outputs; of equal ones the first counts as larger.
+
+    Parameters
+    ----------
+    y, outputs
+        See `accuracy`.
+    k : int
+        >= 1.
+    multilabel, sample_weight
+        See `accuracy`.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN if an output is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other or are no labels, or a setting is out of its range.
 
     Examples
     --------
@@ -137,10 +168,26 @@ def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: b
 
 def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | None = None,
                      sample_weight: npt.ArrayLike | None = None) -> Array:
-    """(classes, classes): samples of each label, a row, by what was decided, a column; weights give float64.
+    """Count the samples of each label, a row, by what was decided, a column.
 
-    The classes are those of the outputs, or where these are labels the different ones of y and outputs, sorted. Raises
-    ValueError where an output is NaN.
+    The classes are those of the outputs, or if these are labels the different ones of y and outputs, sorted.
+
+    Parameters
+    ----------
+    y, outputs
+        See `accuracy`.
+    multilabel, sample_weight
+        See `accuracy`.
+
+    Returns
+    -------
+    ndarray (classes, classes)
+        Of int64; of float64 with weights.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other, or a setting is out of its range; or an output is NaN.
 
     Examples
     --------
@@ -165,6 +212,33 @@ def precision(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "m
 
     The mean of labels is over the classes that a sample has or was taken for, that of rows over all, as in
     scikit-learn with zero_division=0.
+
+    Parameters
+    ----------
+    y, outputs
+        See `accuracy`.
+    average : "macro" or None
+    multilabel, sample_weight
+        See `accuracy`.
+
+    Returns
+    -------
+    float, or ndarray (classes,)
+        In [0, 1]; NaN if an output is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other, or a setting is out of its range.
+
+    References
+    ----------
+    van Rijsbergen: Information Retrieval (Butterworths 1979), chapter 7.
+
+    Examples
+    --------
+    >>> precision([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], average=None)
+    array([0.5, 1. ])
     """
     counts = _counts("precision", y, outputs, multilabel, sample_weight)
     return counts.averaged(counts.right, counts.taken, average)
@@ -172,14 +246,58 @@ def precision(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "m
 
 def recall(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", *,
            multilabel: bool | None = None, sample_weight: npt.ArrayLike | None = None) -> float | Array:
-    """Share of right ones among those that are of a class, as `precision`."""
+    """Share of right ones among those that are of a class, 0 where none is: of each (None), or their mean ("macro").
+
+    Parameters
+    ----------
+    y, outputs, average, multilabel, sample_weight
+        See `precision`.
+
+    Returns
+    -------
+    float, or ndarray (classes,)
+        As `precision`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other, or a setting is out of its range.
+
+    References
+    ----------
+    van Rijsbergen: Information Retrieval (Butterworths 1979), chapter 7.
+
+    Examples
+    --------
+    >>> recall([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], average=None)
+    array([1. , 0.5])
+    """
     counts = _counts("recall", y, outputs, multilabel, sample_weight)
     return counts.averaged(counts.right, counts.there, average)
 
 
 def f1(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", *,
        multilabel: bool | None = None, sample_weight: npt.ArrayLike | None = None) -> float | Array:
-    """Harmonic mean of precision and recall of each class, as `precision`.
+    """Harmonic mean of precision and recall: of each class (None), or the mean of these ("macro").
+
+    Parameters
+    ----------
+    y, outputs, average, multilabel, sample_weight
+        See `precision`.
+
+    Returns
+    -------
+    float, or ndarray (classes,)
+        As `precision`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other, or a setting is out of its range.
+
+    References
+    ----------
+    van Rijsbergen: Information Retrieval (Butterworths 1979), chapter 7.
 
     Examples
     --------
@@ -198,6 +316,27 @@ def log_loss(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | Non
     close to 1 it was: 1 / (1 + e^-z) is 1 for e^-z below eps / 2, the number nearest to the true value for e^-z below
     eps / 4, and eps / 2^1.5 between the two is what 1 − a counts as: a loss of 16.98 for float32, 37.08 for float64.
     `Trainer.evaluate` has z and gives the loss itself.
+
+    Parameters
+    ----------
+    y, outputs
+        See `accuracy`.
+    multilabel, sample_weight
+        See `accuracy`.
+
+    Returns
+    -------
+    float
+        >= 0, in nats; NaN if an output is.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other, or a setting is out of its range; or an output is outside [0, 1].
+
+    References
+    ----------
+    Good: Rational Decisions (Journal of the Royal Statistical Society B, 1952), the logarithmic score.
 
     Examples
     --------
@@ -222,16 +361,51 @@ def log_loss(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | Non
 
 
 def mae(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-    """Mean absolute error, in units of the targets.
+    """Mean absolute error, over all outputs, in units of the targets.
 
-    y and outputs: (n, n_out), or (n,) for one output; either may be a column (n, 1) beside the other's (n,).
+    Parameters
+    ----------
+    y, outputs : array_like (n, n_out), or (n,) for one output
+        Either may be a column (n, 1) beside the other's (n,).
+    sample_weight : array_like (n,), optional
+        >= 0: a weight of 2 is that sample twice.
+
+    Returns
+    -------
+    float
+        In units of the targets.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other, or do not hold numbers.
+
+    Examples
+    --------
+    >>> mae([[1.0], [3.0]], [[1.0], [1.0]])
+    1.0
     """
     sums = _errors("mae", y, outputs, sample_weight)
     return float((sums[1] / sums[0]).mean())
 
 
 def rmse(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-    """Root of the mean squared error, over all outputs, in units of the targets; shapes as in `mae`.
+    """Root of the mean squared error, over all outputs, in units of the targets.
+
+    Parameters
+    ----------
+    y, outputs, sample_weight
+        See `mae`.
+
+    Returns
+    -------
+    float
+        In units of the targets.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other, or do not hold numbers.
 
     Examples
     --------
@@ -243,8 +417,34 @@ def rmse(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLi
 
 
 def r2(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-    """1 − squared error / variance of the targets, mean over the outputs: 1 is perfect, 0 as good as their mean. Of
-    targets that are all equal: 1 if every output is, else 0. Shapes as in `mae`."""
+    """1 − squared error / variance of the targets, mean over the outputs: 1 is perfect, 0 as good as their mean.
+
+    Of targets that are all equal: 1 if every output is, else 0.
+
+    Parameters
+    ----------
+    y, outputs, sample_weight
+        See `mae`.
+
+    Returns
+    -------
+    float
+        At most 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        y and outputs do not fit each other, or do not hold numbers.
+
+    References
+    ----------
+    Draper, Smith: Applied Regression Analysis (Wiley 1998), its coefficient of determination.
+
+    Examples
+    --------
+    >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 2.0])
+    0.5
+    """
     _, _, squared, spread, _ = _errors("r2", y, outputs, sample_weight)
     constant = np.where(squared == 0, 1.0, 0.0)
     return float(np.where(spread == 0, constant, 1 - squared / np.where(spread == 0, 1, spread)).mean())

@@ -44,8 +44,25 @@ class State:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all rules have in common; the settings that all take are explained at `AdamW`. lr and learning_rate are
-    other names of eta."""
+    """What all rules have in common. lr and learning_rate are other names of eta.
+
+    Parameters
+    ----------
+    eta : float
+        Learning rate, > 0.
+    weight_decay, decay_biases, l1
+        Regularisation, see `AdamW`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    Examples
+    --------
+    >>> isinstance(Adam(learning_rate=0.01), Optimizer), Adam(learning_rate=0.01).eta
+    (True, 0.01)
+    """
 
     eta: float
     weight_decay: float = field(default=0.0, kw_only=True)
@@ -74,7 +91,13 @@ class Optimizer:
 
     @property
     def n_moments(self) -> int:
-        """Vectors of state, each as long as theta."""
+        """Vectors of state, each as long as theta.
+
+        Examples
+        --------
+        >>> SGD().n_moments, Adam().n_moments
+        (0, 2)
+        """
         return rules.row_of(self._rule()[rules.RULE]).n_moments
 
     def step(self, network: Any, gradient: Any, eta_factor: float = 1.0) -> None:
@@ -193,7 +216,8 @@ class Adam(Optimizer):
     """Adam: steps scaled by running means of the gradient and of its square.
 
         m ← beta1 m + (1 − beta1) g        v ← beta2 v + (1 − beta2) g²
-        theta ← theta − eta m̂ / (√v̂ + epsilon)        with m̂ = m / (1 − beta1ᵗ), v̂ = v / (1 − beta2ᵗ)
+        theta ← theta − eta m̂ / (√v̂ + epsilon)
+        with m̂ = m / (1 − beta1ᵗ), v̂ = v / (1 − beta2ᵗ)
 
     Parameters
     ----------

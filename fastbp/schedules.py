@@ -26,19 +26,56 @@ Function = Callable[[int, int], float]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Base of the schedules: call one with (step, steps) for a factor."""
+    """Base of the schedules: call one with (step, steps) for a factor.
+
+    A schedule of your own may be a function; as a class it defines `factors`.
+
+    Examples
+    --------
+    >>> schedule = Linear()
+    >>> isinstance(schedule, Schedule), schedule(50, 100)
+    (True, 0.5)
+    """
 
     def __call__(self, step: int, steps: int) -> float:
         return float(self.factors(np.array([step]), steps)[0])
 
     def factors(self, step: Array, steps: int) -> Array:
-        """Of many steps at once: step (n,) of int, counted from 0, of `steps` in all."""
+        """Return the factors of many steps at once.
+
+        Parameters
+        ----------
+        step : ndarray (n,) of int
+            Numbers of steps, counted from 0.
+        steps : int
+            Of the whole fit.
+
+        Returns
+        -------
+        ndarray (n,)
+
+        Raises
+        ------
+        NotImplementedError
+            A class lacks a method of its own.
+
+        Examples
+        --------
+        >>> Linear().factors(np.array([0, 1, 2, 3]), 4)
+        array([1.  , 0.75, 0.5 , 0.25])
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """1 at every step."""
+    """1 at every step.
+
+    Examples
+    --------
+    >>> Constant()(50, 100)
+    1.0
+    """
 
     def factors(self, step: Array, steps: int) -> Array:
         return np.ones(len(step))
@@ -54,6 +91,15 @@ class Step(Schedule):
         Share of all steps after which it falls, in (0, 1]; with the default twice in a fit.
     factor : float
         > 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition (CVPR 2016), section 4.2.
 
     Examples
     --------
@@ -81,6 +127,16 @@ class Exponential(Schedule):
     end : float
         Factor that it has come to after the last step, > 0.
 
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    Senior, Heigold, Ranzato, Yang: An Empirical Study of Learning Rates in Deep Neural Networks for Speech Recognition
+    (ICASSP 2013), its exponential scheduling.
+
     Examples
     --------
     >>> Exponential(end=0.01)(50, 100)
@@ -104,6 +160,16 @@ class Linear(Schedule):
     ----------
     end : float
         Factor that it has come to after the last step, >= 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
+    References
+    ----------
+    Li, Yumer, Ramanan: Budgeted Training: Rethinking Deep Neural Network Training under Resource Constraints
+    (ICLR 2020), its linear schedule.
 
     Examples
     --------
@@ -132,6 +198,11 @@ class Cosine(Schedule):
         How many times as long as the one before each cycle is, > 0.
     end : float
         What it falls to, >= 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
 
     References
     ----------
@@ -182,6 +253,11 @@ class OneCycle(Schedule):
     start, end : float
         Factors at the first step and after the last, >= 0.
 
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
+
     References
     ----------
     Smith, Topin: Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates (2018); the
@@ -218,6 +294,11 @@ class WarmUp(Schedule):
     share : float
         Of all steps, in [0, 1); one step at the least.
     then : Schedule, or a function (step, steps) -> factor
+
+    Raises
+    ------
+    ValueError, TypeError
+        A setting is out of its range.
 
     References
     ----------

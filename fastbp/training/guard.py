@@ -18,10 +18,9 @@ class DivergenceError(ArithmeticError):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastbp import DivergenceError, Network, Trainer
+    >>> from fastbp import SGD, DivergenceError, Network, Trainer
     >>> X = np.linspace(0, 1, 100)[:, np.newaxis]
-    >>> trainer = Trainer(Network([1, 1], output="identity"))
-    >>> trainer.optimizer = type(trainer.optimizer)(eta=1e6)
+    >>> trainer = Trainer(Network([1, 1], output="identity"), optimizer=SGD(eta=1e6))
     >>> try:
     ...     trainer.fit(X, X, epochs=100)
     ... except DivergenceError:

@@ -132,6 +132,20 @@ class Settings:
 
     @property
     def network(self) -> Network:
+        """The network that is trained, in place.
+
+        Raises
+        ------
+        AttributeError
+            It is assigned: the state of a trainer is made for its network.
+
+        Examples
+        --------
+        >>> from fastbp import Trainer
+        >>> net = Network([2, 3])
+        >>> Trainer(net).network is net
+        True
+        """
         return self._network
 
     @network.setter
@@ -147,12 +161,30 @@ class Settings:
 
     @property
     def steps_done(self) -> int:
-        """Updates of the parameters so far."""
+        """Updates of the parameters so far.
+
+        Examples
+        --------
+        >>> from fastbp import Trainer
+        >>> trainer = Trainer(Network([2, 3]), batch_size=10)
+        >>> _ = trainer.fit(np.zeros((100, 2)), np.zeros(100), epochs=3)
+        >>> trainer.steps_done
+        30
+        """
         return int(self.state.clock[0])
 
     @property
     def epochs_done(self) -> int:
-        """Times that samples were gone through so far."""
+        """Times that samples were gone through so far.
+
+        Examples
+        --------
+        >>> from fastbp import Trainer
+        >>> trainer = Trainer(Network([2, 3]))
+        >>> _ = trainer.fit(np.zeros((100, 2)), np.zeros(100), epochs=3)
+        >>> trainer.epochs_done
+        3
+        """
         return self.state.epochs_done
 
 

@@ -232,6 +232,11 @@ class Trainer(Settings):
         callbacks : iterable of functions of a `callbacks.Fit`
             Called after each epoch, those of fastbp.callbacks when they are to be.
 
+        Returns
+        -------
+        History
+            Of this call.
+
         Raises
         ------
         ValueError, TypeError
@@ -247,6 +252,14 @@ class Trainer(Settings):
             Each once for a trainer. `diagnose` says more.
         UserWarning
             X, y or sample_weight of pandas have the same index labels in another order.
+
+        Examples
+        --------
+        >>> X = np.random.default_rng(0).normal(size=(200, 2))
+        >>> trainer = Trainer(Network([2, 8, 2]), batch_size=20)
+        >>> history = trainer.fit(X, (X[:, 0] > X[:, 1]).astype(int), epochs=3, validation_fraction=0.2)
+        >>> len(history.loss), history.samples
+        (3, [160, 160, 160])
         """
         epochs = whole_number("epochs", epochs, 1)
         watchers = self._callbacks(callbacks)
@@ -330,6 +343,11 @@ class Trainer(Settings):
         X, y, sample_weight : array_like
             As for `fit`: up to batch_size samples. Where all weights are 0 nothing is done, and the cost is NaN.
 
+        Returns
+        -------
+        float
+            In the unit of the loss.
+
         Raises
         ------
         ValueError, TypeError
@@ -385,8 +403,33 @@ class Trainer(Settings):
 
         Up to batch_size of them are one `step`, as fast as that. The order of more is shuffled by the seed and the
         number of epochs and calls before; the learning rate is the optimiser's eta, without the schedule, which needs
-        to know how many steps there will be. Where all weights are 0 nothing is done, and the mean is NaN. Raises as
-        `fit` does; where the cost or a parameter is no longer finite, the network goes back by up to 2 s.
+        to know how many steps there will be.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array_like
+            As for `fit`. If all weights are 0 nothing is done.
+
+        Returns
+        -------
+        float
+            In the unit of the loss; NaN if nothing was done.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The data do not fit; nothing has been changed.
+        DivergenceError
+            The cost or a parameter is no longer finite; the network goes back by up to 2 s.
+
+        Examples
+        --------
+        >>> trainer, draw = Trainer(Network([2, 8, 2]), batch_size=20), np.random.default_rng(0)
+        >>> for _ in range(10):
+        ...     X = draw.normal(size=(100, 2))
+        ...     cost = trainer.partial_fit(X, (X[:, 0] > X[:, 1]).astype(int))
+        >>> trainer.epochs_done, trainer.steps_done
+        (10, 50)
         """
         cost = self._step_few(X, y) if sample_weight is None else math.nan
         if math.isnan(cost):
@@ -469,16 +512,43 @@ class Trainer(Settings):
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike, *,
                  sample_weight: npt.ArrayLike | None = None) -> tuple[float, float | None]:
-        """Mean cost and, unless targets are values, accuracy in [0, 1] (else None); both over the weights, where they
-        are given. Raises as `fit` does.
+        """Return mean cost and accuracy, both over the weights, if they are given.
 
-        Of several sigmoid outputs beside rows of targets: the share of all yes (from 1/2 on) and no that are right.
+        Parameters
+        ----------
+        X, y, sample_weight : array_like
+            As for `fit`.
+
+        Returns
+        -------
+        cost : float
+            In the unit of the loss.
+        accuracy : float or None
+            In [0, 1]; None for targets that are values. Of several sigmoid outputs beside rows of targets: the share of
+            all yes (from 1/2 on) and no that are right.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The data do not fit, or all weights are 0.
+
+        Examples
+        --------
+        >>> trainer = Trainer(Network([2, 2], weights="zeros"))
+        >>> cost, accuracy = trainer.evaluate(np.eye(2), [0, 1])
+        >>> round(cost, 3), accuracy
+        (0.693, 0.5)
         """
         found = evaluate_few(self, X, y) if sample_weight is None else None
         return found or outputs_of(self, self._check(X, y, sample_weight).with_some_weight())[1:]
 
     def compile(self) -> None:
-        """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does."""
+        """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does.
+
+        Examples
+        --------
+        >>> Trainer(Network([2, 8, 2])).compile()
+        """
         net, trial, one = self.network, copy.deepcopy(self), np.zeros(1)
         data = self._check(np.zeros((1, net.layer_sizes[0])), np.eye(1, net.layer_sizes[-1]))
         outputs_of(self, data)
@@ -490,8 +560,17 @@ class Trainer(Settings):
         return as_data(X, y, sample_weight, self.network, self.loss, names, name, warned_of)
 
     def plan(self, batch_size: int | None = None) -> Plan:
-        """What a step of so many samples (None: of batch_size) does, stage by stage, on all of the trainer's threads;
-        print it.
+        """What a step does, stage by stage, on all of the trainer's threads; print it.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            Samples of the step, >= 1; None: the trainer's.
+
+        Raises
+        ------
+        ValueError, TypeError
+            batch_size is out of its range.
 
         Examples
         --------

@@ -11,6 +11,8 @@ import numpydoc.docscrape
 import pytest
 
 import fastbp
+from fastbp.core.activations import CODES
+from fastbp.initialization import INITIALIZERS
 
 PAGES = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "conf.py"))
 MODULES = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name in fastbp.__all__
@@ -19,7 +21,7 @@ MODULES = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name
 RAISE_NOTHING = {"fastbp.Diagnosis", "fastbp.EtaRange", "fastbp.History", "fastbp.callbacks.Fit",
                  "fastbp.callbacks.Fit.stop", "fastbp.callbacks.Watcher", "fastbp.data.Dataset",
                  *(f"fastbp.callbacks.Watcher.{name}" for name in ("begin", "end", "restore"))}
-FORMULA = re.compile(r"[Σ√←½∘²∂Π]|\*\*|\b(sum|log|cos)\b [a-z]|d[Ea][_ \[]")
+FORMULA = re.compile(r"[Σ√←½∘²∂Π−]|\*\*|\b(sum|log|cos)\b [a-z]|d[Ea][_ \[]")
 SOURCE = re.compile(r"\((?:[^()]*\b)?(19|20)\d\d\)|arXiv:\d")
 
 
@@ -106,11 +108,17 @@ def test_pages_show_every_public_name():
     assert len(shown) == len(expected) and {id(one) for one in shown} == {id(one) for one in expected}
 
 
+def test_tables_of_names_are_whole():
+    for page, names in (("activations", CODES), ("initialization", INITIALIZERS)):
+        text = (Path(PAGES["__file__"]).parent / "api" / f"{page}.md").read_text(encoding="utf-8")
+        assert sorted(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == sorted(names)
+
+
 def test_internal_names_are_there():
     """The list of what classes do not show holds nothing that has gone."""
     kinds = {kind.__name__: kind for kind in PAGES["public_classes"]().values()}
     for name, members in PAGES["INTERNAL"].items():
-        assert members <= set(vars(kinds[name]))
+        assert members <= set(dir(kinds[name]))
 
 
 def lacking_everything(a, b) -> float:
