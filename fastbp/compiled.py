@@ -451,7 +451,7 @@ def vjp(handle: Handle, X: Array, cotangent: Array, gradient: Array, input_gradi
         float32 or float64.
     gradient : ndarray (n_parameters,), of the network's dtype
         Overwritten by the gradient with respect to theta, summed over the samples.
-    input_gradients : ndarray of the shape of X, contiguous, of the network's dtype, optional
+    input_gradients : ndarray (n, n_in), or (n_in,) of one sample, contiguous, of the network's dtype, optional
         Overwritten by that with respect to X.
 
     Returns
