@@ -6,8 +6,8 @@ CHAOS := .venv-chaos
 OLDEST := .venv-oldest
 # What most x86-64 processors have, on one that may have more.
 AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
-# In as many processes as there are processors, up to four: each has all threads, and loads machine code of its own.
-PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# In as many processes as there are processors, up to four; the tests of a file, or the blocks of a page, stay together.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest slow lint dist-check bench bench-compare bench-page bench-check bench-tile \

@@ -127,7 +127,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """Of the command, and of `train`."""
     parser = _Parser(prog="fastbp", description="Train dense neural networks on the CPU.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
-    parser.add_argument("--print-completion", action=completion.Print, metavar="SHELL",
+    parser.add_argument("--print-completion", action=completion.Print, metavar="SHELL", default=argparse.SUPPRESS,
                         help="print what completes the command's options in bash, zsh, fish or another shell")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train = _add_train(commands, "train", "train a network", _train)

@@ -219,7 +219,7 @@ def vjp(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, *, threads
 
     References
     ----------
-    Griewank, Walther: Evaluating Derivatives (SIAM 2008), section 3.2, its adjoint or reverse mode.
+    Griewank, Walther: Evaluating Derivatives (SIAM 2008), chapter 3, the reverse mode.
 
     Examples
     --------

@@ -80,7 +80,7 @@ class Quadratic(Loss):
 
     References
     ----------
-    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), section 6.1.
+    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), chapter 6, "Error functions".
 
     Examples
     --------
@@ -101,7 +101,7 @@ class MeanAbsolute(Loss):
 
     References
     ----------
-    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), section 6.2, with R = 1.
+    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), chapter 6, "Error functions".
 
     Examples
     --------
@@ -165,7 +165,7 @@ class BinaryCrossEntropy(Loss):
 
     References
     ----------
-    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), section 6.8.
+    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), chapter 6, "Error functions".
 
     Examples
     --------
@@ -200,7 +200,7 @@ class CrossEntropy(Loss):
 
     References
     ----------
-    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), section 6.9.
+    Bishop: Neural Networks for Pattern Recognition (Oxford 1995), chapter 6, "Error functions".
     Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception Architecture for Computer Vision (CVPR 2016),
     section 7.
 
