@@ -403,7 +403,7 @@ LOSS = f"unknown loss {{!r}}; valid: {', '.join(losses.LOSSES)}$"
         ({"seed": None}, TypeError, "seed must be a whole number, got None"),
         ({"seed": "0"}, TypeError, "seed must be a whole number, got '0'"),
     ],
-    ids=str,
+    ids=lambda one: str(one).split(" at 0x")[0],
 )
 def test_settings_of_a_network(settings, error, message):
     with pytest.raises(error, match=message):

@@ -19,7 +19,7 @@ def at(schedule, steps):
     return schedule.factors(np.arange(steps), steps)
 
 
-@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@pytest.mark.parametrize("schedule", EVERY, ids=lambda schedule: repr(schedule).split(" at 0x")[0])
 def test_a_step_alone_and_all_at_once(schedule):
     """Are the same to the bit, finite and not negative; for fits of one step too."""
     for steps in (1, 2, 3, 7, 40, 1001):
