@@ -136,3 +136,7 @@ def test_the_rules_find_what_is_missing():
         "the parameter b", "a parameter c, which it documents", "a shape of a", "what it raises", "what it returns",
         "an example", "the source of a formula"]
     assert lacks("", lambda: None) == ["a docstring"]
+
+
+def test_every_optimizer_is_a_name_of_the_package():
+    assert {kind.__name__ for kind in fastbp.optimizers.OPTIMIZERS.values()} <= set(fastbp.__all__)
