@@ -264,15 +264,15 @@ class _Better:
 
     def __init__(self, watch: str, least_gain: float):
         self.watch, self.least_gain = _name(watch), number("least_gain", least_gain, 0, math.inf)
-        self.sign, self.best, self.waited = 1, -math.inf, 0
+        self.sign, self.best, self.waited = 1, math.nan, 0
 
     def begin(self, fit: Fit) -> None:
         fit.require(self.watch)
-        self.sign, self.best, self.waited = (1 if fit.available[self.watch] else -1), -math.inf, 0
+        self.sign, self.best, self.waited = (1 if fit.available[self.watch] else -1), math.nan, 0
 
     def __call__(self, fit: Fit) -> bool:
         value = self.sign * fit.history.values()[self.watch][-1]
-        better = value > self.best + self.least_gain or (self.best == -math.inf and not math.isnan(value))
+        better = value > self.best + self.least_gain or (math.isnan(self.best) and not math.isnan(value))
         self.best, self.waited = (value, 0) if better else (self.best, self.waited + 1)
         return better
 

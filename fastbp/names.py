@@ -173,9 +173,13 @@ def _labels(frame: Frame, known: Sequence[str] | None, name: str) -> tuple[tuple
 
 
 def _places(known: tuple[str, ...], given: tuple[str, ...], name: str, of_more: str, advice: str) -> list[int] | None:
-    """Where in `given` each of the `known` columns is, None if they are the same; a ValueError if they differ."""
+    """Where in `given` each of the `known` columns is, None if they are the same; a ValueError if they differ by more
+    than blanks around names, which some readers of tables keep."""
     if given == known:
         return None
+    bare, bare_known = ([one.strip() for one in names] for names in (given, known))
+    if set(given) != set(known) and sorted(bare) == sorted(bare_known) and len(set(bare)) == len(bare):
+        return [bare.index(one) for one in bare_known]
     lacks = [one for one in known if one not in given]
     more = [one for one in given if one not in known]
     if more:

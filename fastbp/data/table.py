@@ -39,7 +39,7 @@ def read_table(path: Path, target: str | None = None, classes: bool = False) -> 
     """
 
     def choose(names: list[str], has_header: bool) -> tuple[list[str], str | None]:
-        chosen = names[-1] if target is None else _known(target, names, path)
+        chosen = names[-1] if target is None else _known(target.strip(), names, path)
         if len(names) == 1:
             raise DataError(f"{path}: has the column {names[0]!r} alone; expected features and a target in columns of "
                             "their own, with commas, semicolons or tabs between them")
@@ -64,10 +64,11 @@ def read_table_samples(
     The columns are those named by `features`, in their order; others are left out, but for the target: that which is
     named, or the only other one if it holds none but names of `classes`. If `features` is None, they are all but the
     target, which is then the last one if there are more than `n_features` and none is named. Without a header line as
-    many columns as features are the features, and one more the target.
+    many columns as features are the features, and one more the target. Blanks around names do not count.
     """
     names_of_classes = set(classes or ())
     guessed = False
+    features, target = features and [name.strip() for name in features], target and target.strip()
 
     def choose(names: list[str], has_header: bool) -> tuple[list[str], str | None]:
         nonlocal guessed

@@ -757,6 +757,14 @@ def test_decimal_commas_are_not_taken_for_delimiters(tmp_path):
         load(write_table(tmp_path, "1,5;2,5;3,5\n1,5;2,5;3,5\n"))
 
 
+def test_blanks_around_names_do_not_count(tmp_path):
+    """pandas keeps them, and so does a network that was trained on its frame."""
+    path = write_table(tmp_path, "a, b, y\n1,2,u\n3,4,v\n")
+    x, y = load_samples(path, 2, [" b", "a"], " y", ["u", "v"])
+    assert x.tolist() == [[2, 1], [4, 3]] and y.tolist() == ["u", "v"]
+    assert load(write_table(tmp_path, "a, b, c\n1,2,3\n3,4,5\n"), target=" b").target == "b"
+
+
 def test_table_that_is_none(tmp_path):
     with pytest.raises(DataError, match=r"table.csv: is no text in UTF-8 \(.*\); expected a table, saved as UTF-8"):
         load(write_table(tmp_path, "größe,y\n1,2\n", encoding="latin-1"))

@@ -81,7 +81,8 @@ USES = {
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_another_order_is_put_right(use):
     expected = np.asarray(use(trained(), FRAME))
-    for other in (FRAME[["c", "a", "b"]], FRAME[["b", "a", "c"]].astype({"a": "f8"}), X):
+    for other in (FRAME[["c", "a", "b"]], FRAME[["b", "a", "c"]].astype({"a": "f8"}), X,
+                  FRAME[["c", "a", "b"]].rename(columns={"a": " a", "c": "c  "})):  # as "a, b" in a line of names
         assert np.asarray(use(trained(), other)).tobytes() == expected.tobytes()
 
 

@@ -566,6 +566,16 @@ def test_nan_is_never_better():
         assert stopping.better.waited == waited
 
 
+def test_infinitely_bad_is_no_gain():
+    """Of a metric that overflows: only the first such epoch is the best so far."""
+    X, y = data()
+    for value, epochs in ((math.inf, 3), (math.nan, 2)):
+        metric = Metric("perplexity", lambda y, outputs, value=value: value, False)
+        stopping = EarlyStopping("perplexity", patience=2)
+        history = trainer().fit(X, y, 9, validation_data=(X, y), metrics=[metric], callbacks=[stopping])
+        assert len(history.loss) == epochs and history.stopped
+
+
 def history_of(n=12, stopped=""):
     return History([1 / i for i in range(1, n + 1)], [abs(i - 9) + 0.5 for i in range(1, n + 1)],
                    [i / 100 for i in range(1, n + 1)],
