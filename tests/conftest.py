@@ -3,6 +3,7 @@
 That this file lies here puts the folder on the path, so that tests can `import rig`.
 """
 
+import gc
 import signal
 
 import numba
@@ -19,3 +20,12 @@ def cache_folder(tmp_path, monkeypatch):
     """Where the machine code of functions that are made in the test is kept."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def no_foreign_callbacks():
+    """Without callbacks of the garbage collector, such as hypothesis has: Python prints an interrupt that comes in one,
+    and goes on."""
+    others, gc.callbacks[:] = gc.callbacks[:], []
+    yield
+    gc.callbacks[:] = others

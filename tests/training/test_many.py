@@ -359,6 +359,7 @@ def check_interrupted(members):
         assert one.history.loss == other.history.loss[: one.epochs_done]
 
 
+@pytest.mark.usefixtures("no_foreign_callbacks")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that interrupt")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("seconds", [1e-5, 1e-3])
