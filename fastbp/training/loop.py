@@ -38,8 +38,8 @@ class Source(Protocol):
     def bar(self, progress: bool | None) -> contextlib.AbstractContextManager[Any]:
         """A progress bar over all of them."""
 
-    def epoch(self) -> tuple[float, float, int]:
-        """Go through all samples once, unless a callback stops the fit; mean cost, seconds, samples."""
+    def epoch(self) -> None:
+        """Go through all samples once, unless a callback stops the fit, and write its numbers into the history."""
 
     def call_after_epoch(self) -> None:
         """Call the callbacks whose time that is."""
@@ -77,7 +77,7 @@ class Arrays:
         with bar_of(self.fit.epochs * self.once.steps, self.fit.step, progress) as self._bar:
             yield
 
-    def epoch(self) -> tuple[float, float, int]:
+    def epoch(self) -> None:
         once, fit, record = self.once, self.fit, self.record
         once.shuffle()
         if once.at == 0:
@@ -96,8 +96,9 @@ class Arrays:
         if once.at < once.steps:
             once.check_finite(etas)
         record.place = STEPPED, whole
-        cost, _, samples = once.end()
-        return cost, time.perf_counter() - record.started, samples
+        with compiler.uninterrupted():  # an epoch that is counted is in the history
+            cost, _, samples = once.end()
+            note(fit, cost, time.perf_counter() - record.started, samples)
 
     def _tell(self, steps: int) -> None:
         """The bar and the callbacks of the steps just made."""
@@ -146,7 +147,7 @@ class Batches:
     def bar(self, progress: bool | None) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
-    def epoch(self) -> tuple[float, float, int]:
+    def epoch(self) -> None:
         fit, started, total, weight, samples, given = self.fit, time.perf_counter(), 0.0, 0.0, 0, False
         fit.epoch += 1
         with contextlib.closing(self.read()) as batches:
@@ -163,7 +164,7 @@ class Batches:
                     break
         if samples == 0:
             raise ValueError(_why_no_batches(given, fit.epoch))
-        return total / weight, time.perf_counter() - started, samples
+        note(fit, total / weight, time.perf_counter() - started, samples)
 
     def call_after_epoch(self) -> None:
         calls.call(self.watchers, self.fit, epoch_ends=True)
@@ -188,17 +189,23 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
     try:
         source.begin()
         with source.bar(progress):
-            while fit.epoch < fit.epochs and not fit.history.stopped:
-                settings.hold_mean(False)
-                note(fit, *source.epoch())
-                settings.hold_mean(True)
-                validation.measure(fit.history)
-                source.call_after_epoch()
+            _epochs(settings, source, fit, validation)
     except KeyboardInterrupt:
         source.interrupted()
         raise
     finally:
         end(settings, source, fit)
+
+
+def _epochs(settings: Settings, source: Source, fit: Fit, validation: Validation) -> None:
+    # A function of its own: in CPython 3.13 the jump back of a loop that ends a `try` is not part of it, so that Ctrl-C
+    # there would skip what `finally` does.
+    while fit.epoch < fit.epochs and not fit.history.stopped:
+        settings.hold_mean(False)
+        source.epoch()
+        settings.hold_mean(True)
+        validation.measure(fit.history)
+        source.call_after_epoch()
 
 
 def note(fit: Fit, cost: float, seconds: float, samples: int) -> None:

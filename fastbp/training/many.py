@@ -413,22 +413,30 @@ class Many:
 
     def run(self, progress: bool | None) -> None:
         try:
-            for member in self.members:
-                member.begin()
-            self._enter([], [])  # to load machine code is no part of a slice
+            self._begin()
             with bar_of(sum(member.steps_left for member in self.members), 0, progress) as bar:
-                while self.going:
-                    before = sum(member.steps_left for member in self.going)
-                    self._slice()
-                    if bar is not None:
-                        bar.set_postfix(networks=f"{len(self.members) - len(self.going)} of {len(self.members)}",
-                                        refresh=False)
-                        bar.update(before - sum(member.steps_left for member in self.going))
+                self._slices(bar)
         finally:
             with compiler.uninterrupted():
-                for member in self.members:
-                    if not member.is_over:
-                        member.end()
+                self._end()
+
+    def _begin(self) -> None:
+        for member in self.members:
+            member.begin()
+        self._enter([], [])  # to load machine code is no part of a slice
+
+    def _slices(self, bar: Any) -> None:  # see loop._epochs for why it is a function of its own
+        while self.going:
+            before = sum(member.steps_left for member in self.going)
+            self._slice()
+            if bar is not None:
+                bar.set_postfix(networks=f"{len(self.members) - len(self.going)} of {len(self.members)}", refresh=False)
+                bar.update(before - sum(member.steps_left for member in self.going))
+
+    def _end(self) -> None:
+        for member in self.members:
+            if not member.is_over:
+                member.end()
 
     def _slice(self) -> None:
         chosen = self._choose()

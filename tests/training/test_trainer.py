@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import dis
 import inspect
 import itertools
 import math
@@ -32,7 +33,7 @@ from fastbp.core.threads import processors, team
 from fastbp.core.threads.pace import Pace
 from fastbp.randomness import ORDER, generator
 from fastbp.schedules import SCHEDULES
-from fastbp.training import passes, stepper
+from fastbp.training import loop, many, passes, stepper
 from fastbp.training.settings import SETTINGS
 
 try:
@@ -842,6 +843,36 @@ def test_ctrl_c(compiled, threads):
     assert steps_done > 0
     assert epochs_done in (steps_done // 2000, (steps_done - 1) // 2000)  # the latter just after its last step
     assert rest == "1\n"
+
+
+@pytest.mark.usefixtures("no_foreign_callbacks")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that interrupt")
+def test_ctrl_c_leaves_every_epoch_that_is_counted_in_the_history():
+    """Wherever it comes; with epochs of one short step it often comes between the two."""
+    X, y = np.random.default_rng(0).random((8, 4), np.float32), np.arange(8) % 2
+    Trainer(Network([4, 3, 2]), batch_size=8).fit(X, y, 1)
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        for i in range(150):
+            trainer = Trainer(Network([4, 3, 2]), batch_size=8)
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.003 + 1e-5 * i)
+                trainer.fit(X, y, 10**6)
+            assert len(trainer.history.loss) == len(trainer.history.seconds) == trainer.epochs_done
+            assert not trainer._is_training
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 has no tables of exceptions")
+@pytest.mark.parametrize("function", [loop.run, many.Many.run])
+def test_no_loop_of_a_fit_is_where_ctrl_c_skips_finally(function):
+    """In CPython 3.13 the jump back of a loop that ends a `try` is not part of it."""
+    guarded = [range(entry.start, entry.end) for entry in dis.Bytecode(function).exception_entries]
+    jumps = [each.offset for each in dis.get_instructions(function) if each.opname == "JUMP_BACKWARD"]
+    assert guarded
+    assert [jump for jump in jumps if not any(jump in part for part in guarded)] == []
 
 
 # The bar
