@@ -771,7 +771,9 @@ class TensorBoardLog(Watcher):
     def begin(self, fit: Fit) -> None:
         """Of a fit that goes on from a checkpoint, what came after it is not shown."""
         done = len(fit.history.loss)
-        self._writer = self._make(self.folder, **({"purge_step": done + 1} if done else {}))
+        # tensorboardX (2.6.5) names a file by the second and overwrites one of that name; readers go by their order.
+        own = f".{time.time_ns():020}.{os.getpid()}"
+        self._writer = self._make(self.folder, filename_suffix=own, **({"purge_step": done + 1} if done else {}))
 
     def __call__(self, fit: Fit) -> None:
         if self._writer is not None:

@@ -312,7 +312,7 @@ def _kept(network: Network, workspace: Workspace, loss: Loss) -> Slip:
         slip = bound(network, workspace, GRADIENT_TANGENT, loss.rule(network.dtype.name))
         slip.point(tangents=aligned(len(workspace.buffers), network.dtype))
         slip.put(n_gradient=network.n_parameters)
-        workspace.few[loss, GRADIENT_TANGENT] = slip
+        workspace.keep((loss, GRADIENT_TANGENT), slip)
     return slip
 
 

@@ -31,7 +31,7 @@ def slip_for(network: Network, workspace: Workspace, loss: Loss, purpose: int) -
         slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), NO_SETTINGS, purpose,
                               plan)
         slip.put(n_gradient=network.n_parameters)
-        workspace.few[loss, purpose] = slip
+        workspace.keep((loss, purpose), slip)
     return slip
 
 

@@ -150,7 +150,7 @@ def bound(network: Served, workspace: Workspace, threads: int) -> Slip:
     plan = plan_for(network.layer_sizes, workspace.capacity, INFER, threads, errors=False)
     slip = workspace.bind(network.theta, np.zeros(1, np.int64), NO_LOSS, NO_SETTINGS, INFER, plan)
     slip.put_threads(workspace.board(threads), threads)
-    workspace.few[threads] = slip
+    workspace.keep(threads, slip)
     return slip
 
 

@@ -17,6 +17,7 @@ from fastbp.core.simd.cpu import LINE
 from fastbp.core.threads.board import board_size
 
 Array = npt.NDArray[Any]
+MOST_KEPT = 64  # slips of a workspace
 
 
 def aligned(n: int, dtype: npt.DTypeLike) -> Array:
@@ -123,6 +124,12 @@ class Workspace:
         self.a += [self._rows(l, A) for l in range(len(self.layers))]
         self.z = [self._rows(l, Z) for l in range(len(self.layers))]
         self.delta = [self._rows(l, DELTA) for l in range(len(self.layers))]
+
+    def keep(self, key: Any, slip: Slip) -> None:
+        """Have this slip for the calls of that key; losses with ever other settings must not fill the memory."""
+        if len(self.few) >= MOST_KEPT:
+            self.few.clear()
+        self.few[key] = slip
 
     def new_slip(self) -> Slip:
         slip = Slip()

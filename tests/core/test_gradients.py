@@ -1,5 +1,7 @@
 """The gradient of the whole network: against central differences and numbers worked by hand; its properties."""
 
+import gc
+
 import numpy as np
 import pytest
 import test_equations
@@ -9,7 +11,7 @@ from rig import EQUATIONS, SERIAL, Net, gradient_by_oracle
 
 from fastbp import Network, cost_and_gradient, losses
 from fastbp.core import activations, equations, reference, rules
-from fastbp.core.call import ACTIVATION
+from fastbp.core.call import ACTIVATION, Slip
 from fastbp.inference import CAPACITY
 from fastbp.network import check_loss
 from fastbp.optimizers import SGD
@@ -70,6 +72,14 @@ def away_from_kinks(sizes, hidden, output, loss, n):
         if all(np.abs(z).min() > 1e-3 for z in kinked):
             return net
     raise AssertionError("every network drawn has a z too near to 0")
+
+
+def test_losses_with_ever_other_settings_do_not_fill_the_memory():
+    net, X, y = Network([2, 3, 1], output="identity"), np.ones((4, 2), "f4"), np.ones((4, 1), "f4")
+    costs = [cost_and_gradient(net, X, y, losses.Huber(1 + i / 100))[0] for i in range(200)]
+    slips = [each for each in gc.get_objects() if type(each) is Slip]
+    assert len(slips) < 200
+    assert costs == [cost_and_gradient(net, X, y, losses.Huber(1 + i / 100))[0] for i in range(200)]
 
 
 @pytest.mark.parametrize(("loss", "output"), PAIRS)

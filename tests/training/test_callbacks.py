@@ -544,6 +544,18 @@ def test_tensorboard(tmp_path, monkeypatch):
         callbacks.TensorBoardLog(tmp_path)
 
 
+def test_tensorboard_keeps_what_earlier_fits_of_the_same_second_have_written(tmp_path):
+    X, y = data(95)
+    started = time.time()
+    for fits in range(1, 6):
+        one = trainer()
+        one.fit(X, y, 2, callbacks=[callbacks.TensorBoardLog(tmp_path)])
+        assert len(list(tmp_path.iterdir())) == fits
+    assert time.time() - started < 5  # some of them began in the same second
+    files = sorted(tmp_path.iterdir())
+    assert files == sorted(files, key=lambda file: file.stat().st_mtime_ns)
+
+
 @pytest.mark.parametrize(("start", "first"), [(0.0, 0), (0.5, 4), (0.75, 6), (0.99, 7)])
 def test_swa(start, first):
     """The mean of the parameters after the epochs that come after the share; training itself is as without."""
