@@ -29,7 +29,7 @@ def signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
     numbers = types.CPointer(number)
     matrix, shape = matrix_of(numbers), types.NamedUniTuple(whole, 3, Shape)
     outputs = types.NamedTuple((numbers, numbers, numbers, whole, whole, whole), Outputs)
-    rates, part = types.NamedUniTuple(real, 5, Rates), types.NamedUniTuple(whole, 2, Part)
+    rates, part = types.NamedUniTuple(real, len(Rates._fields), Rates), types.NamedUniTuple(whole, 2, Part)
     rows, update = (whole, numbers, numbers, whole, whole, whole), (call, whole, numbers, whole)
     prime = (whole, numbers, numbers, numbers, whole, whole, whole)
     return (call, whole), [

@@ -33,7 +33,7 @@ from fastbp.core.equations import (
     weight_gradients_block,
 )
 from fastbp.core.product import LOOK, TILE_HEIGHT, Shape, product, repeated_zero
-from fastbp.core.rules import Rates
+from fastbp.core.rules import NO_RATES
 from fastbp.core.simd.denormals import flush_denormals, restore_denormals
 from fastbp.core.simd.matrix import rows_of, transposed
 from fastbp.core.simd.memory import ahead, number
@@ -57,7 +57,7 @@ def one_thread(call, own):
     room, sums, phase = room_of(call, own), call.purpose >= GRADIENT, 0
     for first in range(0, call.n_samples, call.piece):
         n = min(call.piece, call.n_samples - first)
-        batch = Batch(first, 0, n, n, 0, 1.0, 1.0, 1.0, first == 0, True, False, Rates(0.0, 0.0, 0.0, 0.0, 1.0))
+        batch = Batch(first, 0, n, n, 0, 1.0, 1.0, 1.0, first == 0, True, False, NO_RATES)
         for by_rows in range(2 if sums else 1):
             phase += 1
             for other in range(threads):

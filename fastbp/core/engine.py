@@ -44,7 +44,7 @@ from fastbp.core.equations import (
 from fastbp.core.noise import add_noise
 from fastbp.core.plan import LIMIT, NEURONS, NORMS, OUTPUTS, SAMPLES, UPDATE, WEIGHTS
 from fastbp.core.product import NUMBERS_NEAR, ROWS_AT_ONCE, TILE_HEIGHT
-from fastbp.core.rules import NEAR, Rates, move_mean, rates_of, update_block
+from fastbp.core.rules import NEAR, NO_RATES, Rates, move_mean, rates_of, update_block
 from fastbp.core.samples import LABELS, NONE, are_finite, gather, gather_labels, number_of, prefetch_row
 from fastbp.core.simd.denormals import flush_denormals, restore_denormals
 from fastbp.core.simd.memory import ahead, at, number, pointer_from
@@ -154,9 +154,9 @@ def batch_at(call, step, first, whole):
     n = min(call.piece, n_batch - gone)
     total, last = total_weight(call, begin, n_batch), gone + n == n_batch
     factor, scale, fresh = n_batch / total if total > 0 else 0.0, 1 / n_batch, gone == 0
-    rates = Rates(0.0, 0.0, 0.0, 0.0, 1.0)
+    rates = NO_RATES
     if call.purpose == TRAIN:
-        rates = rates_of(call.rule, call.etas[step], call.start + step + 1)
+        rates = rates_of(call.rule, call.etas[step], call.start + step + 1, total if total > 0 else 1.0)
     elif call.purpose == ACCUMULATE:
         factor, scale, fresh = call.n_samples / whole, 1 / call.n_samples, step == 0
     row = ((call.start + step + 1) << 32) + gone
@@ -393,7 +393,8 @@ def bound_part(call, kind, rates, part, scratch):
     """NORMS, UPDATE, LIMIT."""
     turn = 0
     if kind == UPDATE:
-        rates = Rates(rates.eta, rates.rate, rates.unbias, rates.rate_of_gradient, clipping_factor(call))
+        rates = Rates(rates.eta, rates.rate, rates.unbias, rates.epsilon, rates.rate_of_gradient, rates.l2,
+                      clipping_factor(call))
     for l in range(call.n_layers):
         layer = layer_of(call, l)
         n = layer.n_out if kind == LIMIT else layer.n_in

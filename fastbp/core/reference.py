@@ -24,8 +24,10 @@ from fastbp.core.rules import (
     CLIP_VALUE,
     DECREASE,
     EPSILON,
+    EPSILON_HAT,
     INCREASE,
     L1,
+    L2,
     LEAST,
     LION_RULE,
     MAX_NORM,
@@ -346,9 +348,11 @@ def weight_gradients(gradient, layers, buffers, n, threads=1):
         db[:] = delta.mean(axis=0)
 
 
-def update(theta, gradient, state, settings, eta, step, threads=1):
-    """theta ← theta − eta · dE/dtheta, or the step of the optimiser's rule; step counts from 1."""
+def update(theta, gradient, state, settings, eta, step, threads=1, weight=1):
+    """theta ← theta − eta · dE/dtheta, or the step of the optimiser's rule; step counts from 1; weight: of the samples
+    whose mean gradient it is."""
     rule, beta1, beta2, epsilon, l1 = settings[[RULE, BETA1, BETA2, EPSILON, L1]]
+    gradient = gradient + settings[L2] / weight * theta
     theta *= 1 - eta * settings[WEIGHT_DECAY]
     if rule == SGD_RULE:
         theta -= eta * gradient
@@ -356,7 +360,8 @@ def update(theta, gradient, state, settings, eta, step, threads=1):
         m, v = state
         m[:] = beta1 * m + (1 - beta1) * gradient
         v[:] = beta2 * v + (1 - beta2) * gradient**2
-        root = np.sqrt(v / (1 - beta2**step)) + epsilon
+        unbias = 1 / np.sqrt(1 - beta2**step)
+        root = np.sqrt(v) * unbias + epsilon * (unbias if settings[EPSILON_HAT] else 1)
         if rule == ADAM_RULE:
             theta -= eta * m / (1 - beta1**step) / root
         else:

@@ -46,21 +46,23 @@ N_MOMENTS = tuple(row.n_moments for row in RULES)
 _BY_CODE: dict[float, Row] = {row.code: row for row in RULES}
 # Slots of the vector of settings, 0 where a rule has no such number: first the rule's code and its own numbers, then
 # what every rule may have.
-N_SETTINGS = 19
+N_SETTINGS = 21
 (RULE,
  MOMENTUM,  # of SGD
  BETA1, BETA2, EPSILON,  # as Adam's paper names them
+ EPSILON_HAT,  # whether epsilon is beside the root as it is before its mean is corrected, as in the paper's section 2
  MOMENTUM_DECAY,  # of NAdam
  OLD_SQUARES, NEW_SQUARES,  # v <- OLD_SQUARES v + NEW_SQUARES g^2: a mean of squares for RMSprop, a sum for Adagrad
  DECREASE, INCREASE, LEAST, MOST,  # factors of Rprop's steps, and their bounds in units of eta
  WEIGHT_DECAY, DECAY_BIASES, L1,
+ L2,  # of a penalty L2 / 2 |W|^2 / (weight of the mini-batch), whose gradient is part of the rule's
  CLIP_VALUE, CLIP_NORM,  # bounds of each number of the gradient, and of the gradient's norm
  EMA_DECAY,  # of the parameters' mean
  MAX_NORM,  # bound of the norm of each neuron's weights
  ) = range(N_SETTINGS)
-SLOTS = ("code", "momentum", "beta1", "beta2", "epsilon", "momentum_decay", "old_squares", "new_squares", "decrease",
-         "increase", "least", "most", "weight_decay", "decay_biases", "l1", "clip_value", "clip_norm", "ema_decay",
-         "max_norm")
+SLOTS = ("code", "momentum", "beta1", "beta2", "epsilon", "epsilon_hat", "momentum_decay", "old_squares", "new_squares",
+         "decrease", "increase", "least", "most", "weight_decay", "decay_biases", "l1", "l2", "clip_value", "clip_norm",
+         "ema_decay", "max_norm")
 RULE_VIEW = View("Rule", dict.fromkeys(SLOTS, types.float64))  # the vector as compiled code reads it
 as_rule = seen_as(RULE_VIEW)
 NEAR = 1 << 12  # parameters that stay in the nearest cache, with what belongs to them, for all loops over them
@@ -74,24 +76,28 @@ def row_of(code: float) -> Row:
 
 
 # What the rule's numbers depend on at a step: eta, and where means are corrected for beginning at 0 the rate of the
-# first, the factor of the second's root, and the rate of the gradient itself; and what the gradient is multiplied by.
-Rates = namedtuple("Rates", ["eta", "rate", "unbias", "rate_of_gradient", "clipping"])
+# first, the factor of the second's root, what is added to that, and the rate of the gradient itself; the factor of the
+# weights in the gradient, and what the rest of it is multiplied by.
+Rates = namedtuple("Rates", ["eta", "rate", "unbias", "epsilon", "rate_of_gradient", "l2", "clipping"])
+NO_RATES = Rates(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # where nothing is updated
 # What an update changes and by which rule, for callers without a slip. state: n_state rows, laid out like theta.
 Change = namedtuple("Change", ["theta", "state", "n_state", "n_parameters", "rule"])
 
 
 @compiler.inner
-def rates_of(rule, eta, step):
-    """The Rates of a step, counted from 1, of a gradient that is not clipped."""
+def rates_of(rule, eta, step, weight):
+    """The Rates of a step, counted from 1, of the mean gradient over this weight, which is not clipped."""
+    l2 = rule.l2 / weight
     if rule.code != ADAM_RULE and rule.code != NADAM_RULE:
-        return Rates(eta, eta, 1.0, 0.0, 1.0)
+        return Rates(eta, eta, 1.0, rule.epsilon, 0.0, l2, 1.0)
     beta1, unbias = rule.beta1, 1 / math.sqrt(1 - rule.beta2**step)
+    epsilon = rule.epsilon * unbias if rule.epsilon_hat != 0 else rule.epsilon
     if rule.code == ADAM_RULE:
-        return Rates(eta, eta / (1 - beta1**step), unbias, 0.0, 1.0)
+        return Rates(eta, eta / (1 - beta1**step), unbias, epsilon, 0.0, l2, 1.0)
     log_q = rule.momentum_decay * math.log(0.96)
     now, then = beta1 * (1 - 0.5 * math.exp(step * log_q)), beta1 * (1 - 0.5 * math.exp((step + 1) * log_q))
     product = _product_of_momenta(beta1, log_q, step)
-    return Rates(eta, eta * then / (1 - product * then), unbias, eta * (1 - now) / (1 - product), 1.0)
+    return Rates(eta, eta * then / (1 - product * then), unbias, epsilon, eta * (1 - now) / (1 - product), l2, 1.0)
 
 
 @compiler.inner
@@ -112,7 +118,7 @@ def update_block(change, lo, g, n, n_decaying, rates):
     """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient g is clipped in
     place; their state moves along, and where the parameters' mean is kept its last row, unless max-norm comes after.
 
-    change: a call's slip, or a Change. Weight decay and L1 are for the first `n_decaying`.
+    change: a call's slip, or a Change. Weight decay, L1 and L2 are for the first `n_decaying`.
     """
     out_of_line()
     rule, t, like = change.rule, ahead(change.theta, lo), change.theta
@@ -124,6 +130,10 @@ def update_block(change, lo, g, n, n_decaying, rates):
         clipping = number(like, rates.clipping)
         for i in range(n):
             g[i] *= clipping
+    if rates.l2 != 0:
+        pull = number(like, rates.l2)
+        for i in range(n_decaying):
+            g[i] += pull * t[i]
     if rule.weight_decay != 0:
         kept = number(like, 1 - rates.eta * rule.weight_decay)
         for i in range(n_decaying):
@@ -195,7 +205,7 @@ def _momentum(t, g, v, n, rule, eta):
 
 @compiler.inlined
 def _adam(t, g, m, v, n, rule, rates):
-    beta1, beta2, epsilon = number(t, rule.beta1), number(t, rule.beta2), number(t, rule.epsilon)
+    beta1, beta2, epsilon = number(t, rule.beta1), number(t, rule.beta2), number(t, rates.epsilon)
     rest1, rest2 = number(t, 1 - rule.beta1), number(t, 1 - rule.beta2)
     rate, unbias = number(t, rates.rate), number(t, rates.unbias)
     for i in range(n):
@@ -206,7 +216,7 @@ def _adam(t, g, m, v, n, rule, rates):
 
 @compiler.inlined
 def _nadam(t, g, m, v, n, rule, rates):
-    beta1, beta2, epsilon = number(t, rule.beta1), number(t, rule.beta2), number(t, rule.epsilon)
+    beta1, beta2, epsilon = number(t, rule.beta1), number(t, rule.beta2), number(t, rates.epsilon)
     rest1, rest2 = number(t, 1 - rule.beta1), number(t, 1 - rule.beta2)
     rate, unbias, rate_of_gradient = number(t, rates.rate), number(t, rates.unbias), number(t, rates.rate_of_gradient)
     for i in range(n):
@@ -270,7 +280,7 @@ def _update(theta, gradient, state, settings, eta, step, threads):
         for first in range(lo, hi, NEAR):
             n, rule = min(NEAR, hi - first), as_rule(at(settings, 0))
             change = Change(at(theta, 0), at(state, 0), len(state), theta.size, rule)
-            update_block(change, first, at(gradient, first), n, n, rates_of(rule, eta, step))
+            update_block(change, first, at(gradient, first), n, n, rates_of(rule, eta, step, 1.0))
 
 
 update, update_serial = compiler.twins(_update)

@@ -330,7 +330,7 @@ def test_inner_functions_refuse_python():
     """They have no entry point for it, and Numba on its own would jump to nowhere."""
     for _ in range(2):
         with pytest.raises(TypeError, match="rates_of can be called from compiled code only"):
-            rules.rates_of(np.zeros(rules.N_SETTINGS), 0.1, 1)
+            rules.rates_of(np.zeros(rules.N_SETTINGS), 0.1, 1, 1.0)
 
 
 # What a step costs beyond its arithmetic.

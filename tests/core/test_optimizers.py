@@ -32,6 +32,17 @@ OPTIMIZERS = [
     Lion(0.01, beta1=0.5, beta2=0, weight_decay=0.5), Rprop(), Rprop(0.1, 0.3, 1.5, least=1e-3, most=0.2),
     SGD(0.05, l1=0.1), SGD(0.05, momentum=0.5, weight_decay=0.2), Adam(0.02, weight_decay=0.1, l1=0.05),
 ]
+
+
+class Penalized(Adam):
+    """With what only estimators for scikit-learn use so far."""
+
+    def settings(self):
+        settings = super().settings()
+        settings[[rules.L2, rules.EPSILON_HAT]] = 0.3, 1
+        return settings
+
+
 CURVATURES = np.array([0.1, 0.5, 1.0, 2.0, 5.0])
 
 
@@ -39,7 +50,7 @@ CURVATURES = np.array([0.1, 0.5, 1.0, 2.0, 5.0])
 def update_range(theta, gradient, state, settings, eta, step, lo, hi):
     rule, n = as_rule(at(settings, 0)), hi - lo
     change = Change(at(theta, 0), at(state, 0), len(state), theta.size, rule)
-    update_block(change, lo, at(gradient, lo), n, n, rates_of(rule, eta, step))
+    update_block(change, lo, at(gradient, lo), n, n, rates_of(rule, eta, step, 1.0))
 
 
 def descend(update, optimizer, dtype, steps, kernel_threads=()):
@@ -55,7 +66,8 @@ def descend(update, optimizer, dtype, steps, kernel_threads=()):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, Penalized(0.02, epsilon=1e-3), Penalized(0.05, beta2=0.9, l1=0.1)],
+                         ids=repr)
 def test_100_steps_against_the_reference(optimizer, dtype):
     """Descent forgets rounding errors rather than adding them up, so the bound is that of a few steps."""
     theta, state = descend(update_serial, optimizer, dtype, 100, (1,))
