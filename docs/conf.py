@@ -46,6 +46,9 @@ INTERNAL = {
     "Loss": {"check_targets", "rule"},
     "Optimizer": {"settings"},
     "Checkpoint": {"saved"},
+    # scikit-learn's, which it makes of the methods' arguments.
+    "MLPClassifier": {"set_fit_request", "set_partial_fit_request", "set_score_request"},
+    "MLPRegressor": {"set_fit_request", "set_partial_fit_request", "set_score_request"},
 }
 
 
@@ -65,7 +68,7 @@ def public_members(kind):
 def public_classes():
     """Every class that users meet, by its full name."""
     modules = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name in fastbp.__all__
-                                    if inspect.ismodule(getattr(fastbp, name))}
+                                    if inspect.ismodule(getattr(fastbp, name))} | {"fastbp.sklearn": fastbp.sklearn}
     return {f"{place}.{name}": getattr(module, name) for place, module in modules.items() for name in module.__all__
             if inspect.isclass(getattr(module, name))}
 

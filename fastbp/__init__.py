@@ -28,12 +28,15 @@ __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "E
            "metrics", "optimizers", "per_sample_gradient_norms", "per_sample_gradients", "schedules", "vjp"]
 
 
+LATER = ("compiled", "sklearn")  # the latter needs scikit-learn
+
+
 def __getattr__(name: str) -> Any:
-    """Import fastbp.compiled when it is first asked for: most programs never do."""
-    if name == "compiled":
+    """Import what most programs never ask for when it is first asked for."""
+    if name in LATER:
         import importlib
 
-        return importlib.import_module("fastbp.compiled")
+        return importlib.import_module(f"fastbp.{name}")
     raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
 
 

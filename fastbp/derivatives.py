@@ -32,7 +32,7 @@ from fastbp.inference import CAPACITY, NO_ORDER, NO_WEIGHTS, choose_threads
 from fastbp.inputs import Inputs, as_data, as_inputs
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network
-from fastbp.workspace import Array, Workspace, aligned, overlap, room_for
+from fastbp.workspace import Array, Workspace, aligned, keep, overlap, room_for
 
 
 def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None = None, loss: str | Loss | None = None,
@@ -312,7 +312,7 @@ def _kept(network: Network, workspace: Workspace, loss: Loss) -> Slip:
         slip = bound(network, workspace, GRADIENT_TANGENT, loss.rule(network.dtype.name))
         slip.point(tangents=aligned(len(workspace.buffers), network.dtype))
         slip.put(n_gradient=network.n_parameters)
-        workspace.keep((loss, GRADIENT_TANGENT), slip)
+        keep(workspace.few, (loss, GRADIENT_TANGENT), slip)
     return slip
 
 

@@ -14,7 +14,7 @@ from fastbp.core.threads.team import WORTH_THREADS
 from fastbp.inference import CAPACITY, NO_SETTINGS
 from fastbp.losses import Loss
 from fastbp.network import Network
-from fastbp.workspace import Workspace
+from fastbp.workspace import Workspace, keep
 
 
 def are_few(network: Network, X: Any) -> bool:
@@ -31,7 +31,7 @@ def slip_for(network: Network, workspace: Workspace, loss: Loss, purpose: int) -
         slip = workspace.bind(network.theta, np.zeros(1, np.int64), loss.rule(network.dtype.name), NO_SETTINGS, purpose,
                               plan)
         slip.put(n_gradient=network.n_parameters)
-        workspace.keep((loss, purpose), slip)
+        keep(workspace.few, (loss, purpose), slip)
     return slip
 
 

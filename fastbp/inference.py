@@ -20,7 +20,7 @@ from fastbp.core.threads import processors, team
 from fastbp.core.threads.pace import pace_of
 from fastbp.inputs import Inputs, Targets
 from fastbp.losses import Loss
-from fastbp.workspace import Array, Workspace
+from fastbp.workspace import Array, Workspace, keep
 
 CAPACITY = 256  # samples in flight outside of training
 MOST_THREADS = 1024
@@ -150,7 +150,7 @@ def bound(network: Served, workspace: Workspace, threads: int) -> Slip:
     plan = plan_for(network.layer_sizes, workspace.capacity, INFER, threads, errors=False)
     slip = workspace.bind(network.theta, np.zeros(1, np.int64), NO_LOSS, NO_SETTINGS, INFER, plan)
     slip.put_threads(workspace.board(threads), threads)
-    workspace.keep(threads, slip)
+    keep(workspace.few, threads, slip)
     return slip
 
 

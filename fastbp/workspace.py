@@ -38,6 +38,13 @@ def room_for(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return out
 
 
+def keep(slips: dict[Any, Slip], key: Any, slip: Slip) -> None:
+    """Have this one for calls of that key; losses with ever other settings must not fill the memory."""
+    if len(slips) >= MOST_KEPT:
+        slips.clear()
+    slips[key] = slip
+
+
 def overlap(out: Any, array: Array) -> bool:
     """Whether `out` may lie on an array. Of two that own their memory that is known in 0.1 us, of others in 0.4."""
     return isinstance(out, np.ndarray) and (
@@ -124,12 +131,6 @@ class Workspace:
         self.a += [self._rows(l, A) for l in range(len(self.layers))]
         self.z = [self._rows(l, Z) for l in range(len(self.layers))]
         self.delta = [self._rows(l, DELTA) for l in range(len(self.layers))]
-
-    def keep(self, key: Any, slip: Slip) -> None:
-        """Have this slip for the calls of that key; losses with ever other settings must not fill the memory."""
-        if len(self.few) >= MOST_KEPT:
-            self.few.clear()
-        self.few[key] = slip
 
     def new_slip(self) -> Slip:
         slip = Slip()

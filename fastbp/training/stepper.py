@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,7 @@ class Stepper:
     guard: Guard
     # Whether a callback has assigned settings, or trained, since the guard's copy: it cannot be gone on from as before.
     has_changed = False
+    extra: Mapping[int, float] = MappingProxyType({})  # slots of the rule, and numbers, that no setting gives
     few: Slip | None = None  # of `step_few`; None: a setting has changed
     most_few = 0  # samples that it takes
 
@@ -129,6 +132,7 @@ class Stepper:
         own, rule = self.settings, self.settings.optimizer.settings()
         rule[[CLIP_VALUE, CLIP_NORM, EMA_DECAY, MAX_NORM]] = [
             value or 0.0 for value in (own.clip_value, own.clip_norm, own.ema, own.max_norm)]
+        rule[list(self.extra)] = list(self.extra.values())
         return rule
 
     def plan(self, batch_size: int, threads: int) -> Plan:

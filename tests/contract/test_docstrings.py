@@ -16,7 +16,7 @@ from fastbp.initialization import INITIALIZERS
 
 PAGES = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "conf.py"))
 MODULES = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name in fastbp.__all__
-                                if inspect.ismodule(getattr(fastbp, name))}
+                                if inspect.ismodule(getattr(fastbp, name))} | {"fastbp.sklearn": fastbp.sklearn}
 # They take what they are given, or say it in another way, as all functions for compiled code do.
 RAISE_NOTHING = {"fastbp.Diagnosis", "fastbp.EtaRange", "fastbp.History", "fastbp.callbacks.Fit",
                  "fastbp.callbacks.Fit.stop", "fastbp.callbacks.Watcher", "fastbp.data.Dataset",
@@ -37,6 +37,7 @@ def public():
             if inspect.isclass(value):
                 found |= {f"{place}.{name}.{member}": inspect.getattr_static(value, member)
                           for member in PAGES["public_members"](value)}
+    found = {name: getattr(value, "fn", value) for name, value in found.items()}  # scikit-learn's available_if has it
     return {name: value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
             for name, value in found.items()}
 

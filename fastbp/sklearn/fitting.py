@@ -1,0 +1,280 @@
+"""Fits as scikit-learn 1.9 makes them: by epochs, with its order, penalty, rates and end; or by SciPy's L-BFGS-B."""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from joblib.parallel import get_active_backend
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+
+from fastbp.callbacks import Fit
+from fastbp.checks import shown
+from fastbp.core.rules import EPSILON_HAT, L2
+from fastbp.gradient import cost_and_gradient
+from fastbp.inputs import Data, as_data
+from fastbp.names import Names
+from fastbp.optimizers import SGD, Adam
+from fastbp.training import loop
+from fastbp.training.guard import DivergenceError
+from fastbp.training.passes import Pass
+from fastbp.training.trainer import Trainer
+from fastbp.training.validation import Validation
+from fastbp.workspace import Array
+
+AT_ONCE = 200  # samples of a mini-batch where nothing is said
+LOWEST_RATE, LOWER = 1e-6, 5  # below which "adaptive" ends, and by what it divides
+NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+              "preprocessed.")
+
+
+class Work:
+    """A call of fit or partial_fit: the estimator, checked data, and who is told."""
+
+    def __init__(self, own: Any, X: Array, y: Array, weights: Array | None, random: Any, goes_on: bool, context: Any):
+        self.own, self.X, self.y, self.weights, self.random = own, X, y, weights, random
+        self.goes_on, self.context = goes_on, context
+        self._task: Any = None
+        self.metadata = None if weights is None else {"sample_weight": weights}
+
+    def begin_task(self, name: str) -> None:
+        if self.context is not None:
+            self._task = self.context.subcontext(task_name=name)
+            self._task.call_on_fit_task_begin(estimator=self.own, X=self.X, y=self.y, metadata=self.metadata,
+                                              reconstruction_attributes=self._fitted)
+
+    def end_task(self) -> bool:
+        """Whether somebody wants to stop."""
+        return self._task is not None and self._task.call_on_fit_task_end(
+            estimator=self.own, X=self.X, y=self.y, metadata=self.metadata, reconstruction_attributes=self._fitted)
+
+    def _fitted(self) -> dict[str, Any]:
+        return {name: [part.copy() for part in getattr(self.own, name)] for name in ("coefs_", "intercepts_")}
+
+
+def _trainer(work: Work, batch_size: int) -> Trainer:
+    """As the parameters ask for; where partial_fit goes on, with the moments of the last call."""
+    own = work.own
+    net, kept = own._network(), own._kept[2]
+    if work.goes_on and kept is not None:
+        kept.batch_size = batch_size
+        return kept  # type: ignore[no-any-return]
+    rate, momentum = own.learning_rate_init, min(own.momentum, float(np.nextafter(1, 0)))
+    optimizer: Any = own.optimizer
+    if optimizer is None and own.solver == "adam":
+        optimizer = Adam(rate, own.beta_1, own.beta_2, own.epsilon)
+    elif optimizer is None:
+        optimizer = SGD(rate, momentum, nesterov=own.nesterovs_momentum and momentum > 0)
+    dropped = np.any(own.dropout)
+    trainer = Trainer(net, own._output_and_loss()[1], optimizer, batch_size, threads=threads_of(own),
+                      seed=int(work.random.randint(1 << 31)) if dropped else 0, schedule=own.schedule,
+                      dropout=own.dropout)
+    if work.goes_on and hasattr(own, "_moments"):
+        trainer.state.rows[...], trainer.state.clock[0] = own.__dict__.pop("_moments"), own.__dict__.pop("_steps")
+    else:
+        own._rate = trainer.optimizer.eta
+    own._hold(net, trainer)
+    return trainer
+
+
+def by_epochs(work: Work, validation_data: Any) -> None:
+    own = work.own
+    if own.early_stopping and work.goes_on:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    X, y, weights, score = _kept_apart(work)
+    if own.batch_size != "auto" and own.batch_size > len(X):
+        warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                      stacklevel=4)
+    trainer = _trainer(work, min(len(X), AT_ONCE if own.batch_size == "auto" else own.batch_size))
+    trainer.stepper.extra = {L2: own.alpha, EPSILON_HAT: float(own.optimizer is None)}
+    names = Names(trainer.network, learning=True)
+    data = as_data(X, y, weights, trainer.network, trainer.loss, names)
+    watchers = trainer._callbacks(own.callbacks)
+    validation = Validation(trainer, _validated(own, trainer, validation_data, names), own.metrics or ())
+    own.n_iter_, epochs = 0, 1 if work.goes_on else own.max_iter
+    fit = trainer._new_fit(epochs, validation)
+    fit.eta_factor = own._rate / trainer.optimizer.eta
+    with trainer.reserved():
+        source = trainer.source_of(data, None, names, fit, watchers, validation)
+        after = Epochs(work, source.once, data, score)
+        source.once.order_of = after.order  # type: ignore[method-assign, assignment]
+        source.watchers = [*watchers, after]
+        try:
+            loop.run(trainer, source, fit, validation)
+        except DivergenceError as error:
+            if after.best is None:
+                raise ValueError(NOT_FINITE) from error
+            own.validation_scores_.append(math.nan)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+    own.history_ = {name: list(values) for name, values in fit.history.values().items()}
+    if own.early_stopping and after.best is not None:
+        trainer.network.theta = after.best
+    if own.n_iter_ == own.max_iter and not work.goes_on and not fit.history.stopped:
+        warnings.warn(f"Stochastic Optimizer: Maximum iterations ({own.max_iter}) reached and the optimization hasn't "
+                      "converged yet.", ConvergenceWarning, stacklevel=4)
+
+
+def _kept_apart(work: Work) -> tuple[Array, Array, Array | None, Callable[[], float] | None]:
+    """Samples to train on, their targets and weights; and with early_stopping what scores the others."""
+    own, X, y, weights = work.own, work.X, work.y, work.weights
+    if not own.early_stopping:
+        return X, y, weights, None
+    numbers = np.arange(len(X))
+    decides = y.ndim == 1 and len(getattr(own, "classes_", ())) == 2  # then alone scikit-learn takes of each class
+    train, kept = train_test_split(numbers, random_state=work.random, test_size=own.validation_fraction,
+                                   stratify=y[:, np.newaxis].astype(bool) if decides else None)
+    if len(kept) < 2:
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    others, meant, their_weights = X[kept], y[kept], None if weights is None else weights[kept]
+
+    def score() -> float:
+        return own._score(own._network().forward(others), meant, their_weights)  # type: ignore[no-any-return]
+
+    return X[train], y[train], None if weights is None else weights[train], score
+
+
+def _validated(own: Any, trainer: Trainer, given: Any, names: Names) -> Data | None:
+    """validation_data as the trainer takes them."""
+    if given is None:
+        return None
+    if not (isinstance(given, (tuple, list)) and len(given) in (2, 3)):
+        raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got {shown(given)}")
+    X, y = own._targets(given[0], given[1], goes_on=True, first=False)
+    return trainer.validation_of((X, y, *given[2:]), names)
+
+
+class Epochs:
+    """What scikit-learn does around an epoch: draw the order, then note the loss, score, end the fit or lower the
+    rate."""
+
+    def __init__(self, work: Work, once: Pass, data: Data, score: Callable[[], float] | None):
+        self.work, self.own, self.once, self.score = work, work.own, once, score
+        self.numbers, self.best, self.weights = np.arange(once.n), None, data.weights
+        self.starts = np.arange(0, once.n, once.batch_size)
+        self.counts = np.diff(self.starts, append=once.n)
+        self.squares = self._squares()
+
+    def order(self, _: int) -> Array:
+        self.work.begin_task("epoch")
+        if self.own.shuffle:
+            drawn = np.arange(self.once.n)
+            self.work.random.shuffle(drawn)
+            self.numbers = self.numbers[drawn]
+        return self.numbers
+
+    def _squares(self) -> float:
+        return sum(float(np.vdot(W, W)) for W in self.own.coefs_) if self.own.alpha else 0.0
+
+    def _loss(self) -> float:
+        """Mean over the samples of their mini-batch's loss and penalty; the weights' norm changes evenly."""
+        before, self.squares = self.squares, self._squares()
+        share = np.arange(len(self.counts)) / len(self.counts)
+        weights = np.add.reduceat(self.weights[self.once.order], self.starts) if len(self.weights) else self.counts
+        penalty = 0.5 * self.own.alpha * (before + share * (self.squares - before)) / weights
+        return float((self.own._in_units(self.once.costs) + penalty) @ self.counts / self.once.n)
+
+    def __call__(self, fit: Fit) -> None:
+        own = self.own
+        own.n_iter_ += 1
+        own.t_ += self.once.n
+        own.loss_ = self._loss()
+        own.loss_curve_.append(own.loss_)
+        if own.verbose:
+            print(f"Iteration {own.n_iter_}, loss = {own.loss_:.8f}")
+        better = self._is_better()
+        own._stalled = 0 if better else own._stalled + 1
+        if own.learning_rate == "invscaling" and own.solver == "sgd":
+            self._set_rate(fit, own.learning_rate_init / (own.t_ + 1) ** own.power_t)
+        if own._stalled > own.n_iter_no_change:
+            self._stop_or_lower(fit)
+        if self.work.end_task():
+            fit.stop("a callback of scikit-learn")
+
+    def _is_better(self) -> bool:
+        own = self.own
+        if self.score is None:
+            better = not own.loss_ > own.best_loss_ - own.tol
+            own.best_loss_ = min(own.best_loss_, own.loss_)
+            return better
+        score = self.score()
+        own.validation_scores_.append(score)
+        if own.verbose:
+            print(f"Validation score: {score:f}")
+        better = not score < own.best_validation_score_ + own.tol
+        if score > own.best_validation_score_:
+            own.best_validation_score_, self.best = score, own._network().theta.copy()
+        return better
+
+    def _stop_or_lower(self, fit: Fit) -> None:
+        own = self.own
+        what = "Training loss" if self.score is None else "Validation score"
+        told = (f"{what} did not improve more than tol={own.tol:f} for {own.n_iter_no_change} consecutive epochs.")
+        adapts = own.solver == "sgd" and own.learning_rate == "adaptive" and own.optimizer is None
+        if adapts and own._rate > LOWEST_RATE:
+            self._set_rate(fit, own._rate / LOWER)
+            told += f" Setting learning rate to {own._rate:f}"
+            own._stalled = 0
+        else:
+            told += " Learning rate too small. Stopping." if adapts else " Stopping."
+            fit.stop(told)
+        if own.verbose:
+            print(told)
+
+    def _set_rate(self, fit: Fit, rate: float) -> None:
+        """scikit-learn keeps velocities in units of the parameters, a trainer in those of the gradient."""
+        own, trainer = self.own, self.own._kept[2]
+        trainer.state.rows *= own._rate / rate
+        own._rate = rate
+        fit.eta_factor = rate / trainer.optimizer.eta
+
+
+def by_lbfgs(work: Work) -> None:
+    """SciPy's L-BFGS-B, on the mean loss of all samples and the penalty."""
+    from scipy.optimize import minimize
+
+    own, X, y, net = work.own, work.X, work.y, work.own._network()
+    weights = work.weights
+    total, loss = len(X) if weights is None else weights.sum(), own._output_and_loss()[1]
+    is_weight = np.zeros(net.n_parameters, bool)
+    for W in net.views(is_weight)[0]:
+        W[...] = True
+
+    def objective(theta: Array) -> tuple[float, Array]:
+        net.theta = theta
+        cost, gradient = cost_and_gradient(net, X, y, loss, threads=threads_of(own), sample_weight=weights)
+        decayed = np.where(is_weight, theta, 0.0)
+        return cost + 0.5 * own.alpha * decayed @ decayed / total, gradient + own.alpha / total * decayed
+
+    def after(intermediate_result: Any) -> None:
+        net.theta = intermediate_result.x
+        stop = work.end_task()
+        work.begin_task("lbfgs-iter")
+        if stop:
+            raise StopIteration
+
+    work.begin_task("lbfgs-iter")
+    found = minimize(objective, net.theta.astype(float), method="L-BFGS-B", jac=True, callback=after,
+                     options={"maxfun": own.max_fun, "maxiter": own.max_iter, "gtol": own.tol})
+    work.end_task()
+    net.theta = found.x
+    penalty = 0.5 * own.alpha * float(np.square(found.x[is_weight]).sum()) / total
+    own.n_iter_, own.loss_ = min(found.nit, own.max_iter), own._in_units(float(found.fun) - penalty) + penalty
+    own._hold(net)
+    if found.status == 1:
+        warnings.warn(f"lbfgs failed to converge after {found.nit} iterations: {found.message}. Increase max_iter or "
+                      "max_fun, or scale the data.", ConvergenceWarning, stacklevel=4)
+
+
+def threads_of(own: Any) -> int | None:
+    """As many as asked for; None: one where others compute beside this."""
+    if own.threads is not None:
+        return own.threads  # type: ignore[no-any-return]
+    backend = get_active_backend()[0]
+    beside = threading.current_thread() is not threading.main_thread() or (backend.nesting_level or 0) > 0
+    return 1 if beside else None
