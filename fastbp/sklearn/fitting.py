@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from fastbp.callbacks import Fit
 from fastbp.checks import shown
+from fastbp.core import compiler
 from fastbp.core.rules import EPSILON_HAT, L2
 from fastbp.gradient import cost_and_gradient
 from fastbp.inputs import Data, as_data
@@ -22,12 +23,16 @@ from fastbp.names import Names
 from fastbp.optimizers import SGD, Adam
 from fastbp.training import loop
 from fastbp.training.guard import DivergenceError
-from fastbp.training.passes import Pass
+from fastbp.training.many import Many, Member, Shared
+from fastbp.training.settings import OF_A_SAMPLE
 from fastbp.training.trainer import Trainer
 from fastbp.training.validation import Validation
 from fastbp.workspace import Array
 
 AT_ONCE = 200  # samples of a mini-batch where nothing is said
+AT_ONCE_EPOCHS = 16  # that go into one compiled call,
+SHORT = 15_000_000  # if one of them takes no more multiply-adds; more gain nothing by it
+LARGE = 10  # the penalty, in multiples of tol, from which on its change from epoch to epoch counts
 LOWEST_RATE, LOWER = 1e-6, 5  # below which "adaptive" ends, and by what it divides
 NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may contain large values and need to be "
               "preprocessed.")
@@ -97,15 +102,18 @@ def by_epochs(work: Work, validation_data: Any) -> None:
     watchers = trainer._callbacks(own.callbacks)
     validation = Validation(trainer, _validated(own, trainer, validation_data, names), own.metrics or ())
     own.n_iter_, epochs = 0, 1 if work.goes_on else own.max_iter
-    fit = trainer._new_fit(epochs, validation)
-    fit.eta_factor = own._rate / trainer.optimizer.eta
     with trainer.reserved():
-        source = trainer.source_of(data, None, names, fit, watchers, validation)
-        after = Epochs(work, source.once, data, score)
-        source.once.order_of = after.order  # type: ignore[method-assign, assignment]
-        source.watchers = [*watchers, after]
+        after, fit = Epochs(work, len(data), trainer.batch_size, data.weights, score), Fit(trainer.network)
         try:
-            loop.run(trainer, source, fit, validation)
+            if _are_short(work, trainer, data) and not (watchers or validation.data):
+                fit = _several_at_once(trainer, Shared(data, None, names), after, epochs)
+            else:
+                fit = trainer._new_fit(epochs, validation)
+                fit.eta_factor = own._rate / trainer.optimizer.eta
+                source = trainer.source_of(data, None, names, fit, watchers, validation)
+                source.once.order_of = after.order  # type: ignore[method-assign, assignment]
+                source.watchers = [*watchers, lambda fit: after(fit, [(source.once.order, source.once.costs)])]
+                loop.run(trainer, source, fit, validation)
         except DivergenceError as error:
             if after.best is None:
                 raise ValueError(NOT_FINITE) from error
@@ -118,6 +126,37 @@ def by_epochs(work: Work, validation_data: Any) -> None:
     if own.n_iter_ == own.max_iter and not work.goes_on and not fit.history.stopped:
         warnings.warn(f"Stochastic Optimizer: Maximum iterations ({own.max_iter}) reached and the optimization hasn't "
                       "converged yet.", ConvergenceWarning, stacklevel=4)
+
+
+def _are_short(work: Work, trainer: Trainer, data: Data) -> bool:
+    """Whether epochs are short, and nobody looks on between them."""
+    own = work.own
+    looks_on = own.early_stopping or own.verbose or work.goes_on or work.context is not None
+    changes = own.learning_rate != "constant" and own.solver == "sgd" and own.optimizer is None
+    return not (looks_on or changes) and len(data) * (3 * trainer.network.n_parameters + OF_A_SAMPLE) < SHORT
+
+
+def _several_at_once(trainer: Trainer, shared: Shared, after: Epochs, epochs: int) -> Fit:
+    """All epochs, several in a compiled call, but never beyond the one that may be the last."""
+    member = Member(trainer, shared, None, epochs)
+    member.once.order_of = after.order  # type: ignore[method-assign, assignment]
+    try:
+        member.begin()
+        _slices(member, Many([member], 1), after)
+    finally:
+        with compiler.uninterrupted():
+            member.end()
+    return member.fit
+
+
+def _slices(member: Member, many: Many, after: Epochs) -> None:  # see loop._epochs for why it is a function of its own
+    while member.steps_left and not member.fit.history.stopped:
+        member.plan(member.once.steps * after.until_end(), many.factors)
+        made = [(part.order, part.costs) for part in member.parts]
+        with compiler.uninterrupted():
+            if many.make([member], [member.calls()]):
+                raise DivergenceError(NOT_FINITE)
+            after(member.fit, made)
 
 
 def _kept_apart(work: Work) -> tuple[Array, Array, Array | None, Callable[[], float] | None]:
@@ -153,17 +192,18 @@ class Epochs:
     """What scikit-learn does around an epoch: draw the order, then note the loss, score, end the fit or lower the
     rate."""
 
-    def __init__(self, work: Work, once: Pass, data: Data, score: Callable[[], float] | None):
-        self.work, self.own, self.once, self.score = work, work.own, once, score
-        self.numbers, self.best, self.weights = np.arange(once.n), None, data.weights
-        self.starts = np.arange(0, once.n, once.batch_size)
-        self.counts = np.diff(self.starts, append=once.n)
+    def __init__(self, work: Work, n: int, batch_size: int, weights: Array, score: Callable[[], float] | None):
+        self.work, self.own, self.n, self.score = work, work.own, n, score
+        self.numbers, self.best, self.weights = np.arange(n), None, weights
+        self.starts = np.arange(0, n, batch_size)
+        self.counts = np.diff(self.starts, append=n)
+        self.shares = np.arange(len(self.counts)) / len(self.counts)  # of an epoch, before each mini-batch
         self.squares = self._squares()
 
     def order(self, _: int) -> Array:
         self.work.begin_task("epoch")
         if self.own.shuffle:
-            drawn = np.arange(self.once.n)
+            drawn = np.arange(self.n)
             self.work.random.shuffle(drawn)
             self.numbers = self.numbers[drawn]
         return self.numbers
@@ -171,19 +211,30 @@ class Epochs:
     def _squares(self) -> float:
         return sum(float(np.vdot(W, W)) for W in self.own.coefs_) if self.own.alpha else 0.0
 
-    def _loss(self) -> float:
-        """Mean over the samples of their mini-batch's loss and penalty; the weights' norm changes evenly."""
-        before, self.squares = self.squares, self._squares()
-        share = np.arange(len(self.counts)) / len(self.counts)
-        weights = np.add.reduceat(self.weights[self.once.order], self.starts) if len(self.weights) else self.counts
-        penalty = 0.5 * self.own.alpha * (before + share * (self.squares - before)) / weights
-        return float((self.own._in_units(self.once.costs) + penalty) @ self.counts / self.once.n)
+    def until_end(self) -> int:
+        """Epochs before which the fit cannot end by itself; one where the penalty must be known after each."""
+        own = self.own
+        if own.alpha * self.squares > LARGE * own.tol * self.counts[-1]:
+            return 1
+        return int(min(own.n_iter_no_change + 1 - own._stalled, AT_ONCE_EPOCHS))
 
-    def __call__(self, fit: Fit) -> None:
+    def _loss(self, order: Array, costs: Array, squares: Array) -> float:
+        """Mean over the samples of their mini-batch's loss and penalty."""
+        weights = np.add.reduceat(self.weights[order], self.starts) if len(self.weights) else self.counts
+        return float((self.own._in_units(costs) + 0.5 * self.own.alpha * squares / weights) @ self.counts / self.n)
+
+    def __call__(self, fit: Fit, epochs: list[tuple[Array, Array]]) -> None:
+        """After some epochs, of which there are the order and the costs; the weights' norm has changed evenly."""
+        before, self.squares = self.squares, self._squares()
+        for i, (order, costs) in enumerate(epochs):
+            squares = before + (i + self.shares) / len(epochs) * (self.squares - before)
+            self._note(fit, self._loss(order, costs, squares))
+
+    def _note(self, fit: Fit, loss: float) -> None:
         own = self.own
         own.n_iter_ += 1
-        own.t_ += self.once.n
-        own.loss_ = self._loss()
+        own.t_ += self.n
+        own.loss_ = loss
         own.loss_curve_.append(own.loss_)
         if own.verbose:
             print(f"Iteration {own.n_iter_}, loss = {own.loss_:.8f}")

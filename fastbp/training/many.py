@@ -23,6 +23,7 @@ from fastbp.inference import choose_threads
 from fastbp.inputs import Data, as_data
 from fastbp.names import Names
 from fastbp.network import check_theta
+from fastbp.schedules import SCHEDULES
 from fastbp.training import loop
 from fastbp.training.bar import bar_of
 from fastbp.training.guard import DivergenceError
@@ -44,6 +45,7 @@ OF_A_STEP = 30_000  # a step's own cost, in multiply-adds
 FIRST_GUESS = 1e-10  # seconds of a multiply-add, rather too many: the first slice is short
 KEPT_FACTORS = 1 << 20  # of schedules, which trainers share
 NAMED = 3  # trainers in a warning, at the most
+CONSTANT = SCHEDULES["constant"]  # the same in every epoch
 NOT_HERE = {name: f"fit_many has no {name}; fit, for one trainer at a time, takes it" for name in (
     "callbacks", "class_weight", "validation_fraction", "validation_split", "stratify", "metrics")}
 
@@ -394,7 +396,8 @@ class Factors:
 
     def of(self, source: loop.Arrays, done: int) -> Array:
         """In the epoch that begins after so many steps."""
-        key = id(source.once.settings.schedule_of_fit), done, source.once.steps, source.fit.epochs
+        schedule = source.once.settings.schedule_of_fit
+        key = id(schedule), 0 if schedule is CONSTANT else done, source.once.steps, source.fit.epochs
         if key not in self._kept:
             if self._size > KEPT_FACTORS:
                 self._kept, self._size = {}, 0
@@ -442,7 +445,7 @@ class Many:
         chosen = self._choose()
         rows = [member.calls() for member in chosen]
         with compiler.uninterrupted():  # what was made is counted
-            failed = self._make(chosen, rows)
+            failed = self.make(chosen, rows)
         for member in failed:
             member.go_alone()
         for member in chosen:
@@ -467,7 +470,7 @@ class Many:
                 break
         return chosen
 
-    def _make(self, chosen: list[Member], rows: list[list[tuple[Any, ...]]]) -> list[Member]:
+    def make(self, chosen: list[Member], rows: list[list[tuple[Any, ...]]]) -> list[Member]:
         """Make the planned steps, and take note of them; returns those whose steps were undone."""
         ends = np.cumsum([len(own) for own in rows])
         networks = [(address_of_array(member.slip.vector), end - len(own), end)
