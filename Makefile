@@ -7,12 +7,13 @@ OLDEST := .venv-oldest
 # What most x86-64 processors have, on one that may have more.
 AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 # In as many processes as there are processors, up to four; the tests of a file, or the blocks of a page, stay together.
-PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PROCESSES := -m pytest --numprocesses auto --maxprocesses 4
+PYTEST := $(PROCESSES) --dist loadfile
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest slow lint dist-check bench bench-compare bench-page bench-check bench-tile \
 	bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many bench-doors \
-	bench-inference chaos docs clean
+	bench-inference bench-estimators chaos docs clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -30,12 +31,14 @@ test-avx2: $(VENV)/installed-test
 		echo "test-avx2 skipped: make test uses AVX2 or less, this processor has no AVX-512"; \
 	fi
 
-# With the oldest Numba that pyproject.toml allows; its cache is its own, as releases replace each other's machine code.
+# With the oldest Numba that pyproject.toml allows, what depends on Numba; its cache is its own, as releases replace each
+# other's machine code.
 test-oldest: $(OLDEST)/installed-test
-	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/cache $(OLDEST)/bin/python $(PYTEST) -m "not slow"
+	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/cache $(OLDEST)/bin/python $(PYTEST) -m "not slow" tests/core tests/training \
+		tests/contract tests/cli
 
 slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python $(PROCESSES) --dist worksteal -m slow tests
 
 # The code, its types, and the files that tell a public host what to do.
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
@@ -121,6 +124,10 @@ bench-memory: $(VENV)/installed
 bench-many: $(VENV)/installed
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/many.py --results benchmarks/results
+
+bench-estimators: $(VENV)/installed-test
+	mkdir -p benchmarks/results
+	$(BIN)/python benchmarks/estimators.py --results benchmarks/results
 
 # Every way to call fastbp beside other libraries': some 15 minutes.
 bench-doors: $(PEERS)/installed

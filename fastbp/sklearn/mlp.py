@@ -197,11 +197,12 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, X: Any) -> Array:
         """a[L] (n, n_outputs) of samples; an array as the network takes it goes there at once."""
-        check_is_fitted(self)
+        if "coefs_" not in vars(self):
+            check_is_fitted(self)  # 7 us
         net = self._network()
         if not (type(X) is np.ndarray and X.dtype == net.dtype and X.ndim == 2 and len(X) > 0
                 and X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")):
-            X = _dense(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=(np.float64, np.float32),
+            X = _dense(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=_types_for(X),
                                      reset=False))
         try:
             return net.forward(X, threads=threads_of(self))
@@ -219,7 +220,8 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     """scikit-learn's MLPClassifier, trained by the compiled core.
 
     All parameters of scikit-learn 1.9, with the same names, defaults and meaning, and more. Labels of two classes, of
-    many, and rows of several decisions (multilabel). X of float32 is computed in float32, everything else in float64.
+    many, and rows of several decisions (multilabel). X of float32, of truth values or of integers of 8 or 16 bits is
+    computed in float32, everything else in float64.
 
     Parameters
     ----------
@@ -335,7 +337,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     def _targets(self, X: Any, y: Any, goes_on: bool, first: bool) -> tuple[Array, Array]:
         """Samples, and labels (n,) that count the classes, or rows of decisions."""
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
-                             dtype=(np.float64, np.float32), reset=first)
+                             dtype=_types_for(X), reset=first)
         X = _dense(X)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -571,7 +573,7 @@ n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_, histo
 
     def _targets(self, X: Any, y: Any, goes_on: bool, first: bool) -> tuple[Array, Array]:
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
-                             dtype=(np.float64, np.float32), reset=first)
+                             dtype=_types_for(X), reset=first)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not first and (1 if y.ndim == 1 else y.shape[1]) != self.n_outputs_:
@@ -722,6 +724,13 @@ def _draw(net: Network, factor: float, random: Any) -> None:
         bound = math.sqrt(factor / sum(W.shape))
         W[...] = random.uniform(-bound, bound, W.shape)
         b[...] = random.uniform(-bound, bound, b.shape)
+
+
+def _types_for(X: Any) -> list[Any]:
+    """Of the numbers that are computed with, the first where X has neither: float32 holds all of 16 bits exactly."""
+    own = getattr(X, "dtype", None)
+    small = isinstance(own, np.dtype) and own.kind in "biu" and own.itemsize <= 2
+    return [np.float32, np.float64] if small else [np.float64, np.float32]
 
 
 def _dense(X: Any) -> Array:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -163,6 +164,15 @@ def test_the_commands_run(name):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr  # 1: slower than the rule allows
     assert "| width 256" in done.stdout or "slope" in done.stdout
+
+
+@pytest.mark.slow
+def test_estimators_are_compared(tmp_path):
+    command = [sys.executable, str(FOLDER / "estimators.py"), "--rounds", "1", "--only", "iris", "--results", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    table = (tmp_path / "estimators.md").read_text()
+    assert re.search(r"\| fit, iris \| [\d.]+ ms \| [\d.]+ ms \| \*\*[\d.]+\*\* \|", table), table
 
 
 @pytest.mark.slow

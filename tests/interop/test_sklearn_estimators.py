@@ -260,9 +260,10 @@ def test_columns_are_checked_by_name():
 def test_bytes_are_plain_numbers():
     X, y = IRIS
     whole = (X * 10).astype(np.uint8)
-    a, b = (MLPClassifier(max_iter=3, random_state=0).fit(each, y) for each in (whole, whole.astype(float)))
-    assert a.coefs_[0].tobytes() == b.coefs_[0].tobytes()
-    assert a.predict_proba(whole).tobytes() == b.predict_proba(whole.astype(float)).tobytes()
+    for small, plain in ((whole, "f4"), (whole > 20, "f4"), (whole.astype("u2"), "f4"), (whole.astype("i4"), "f8")):
+        a, b = (MLPClassifier(max_iter=3, random_state=0).fit(each, y) for each in (small, small.astype(plain)))
+        assert a.coefs_[0].dtype == plain and a.coefs_[0].tobytes() == b.coefs_[0].tobytes()
+        assert a.predict_proba(small).tobytes() == b.predict_proba(small.astype(plain)).tobytes()
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, HalvingGridSearchCV])
