@@ -11,6 +11,7 @@ from fastbp.diagnosis import Diagnosis, diagnose
 from fastbp.gradient import cost_and_gradient
 from fastbp.network import Network
 from fastbp.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop, Rprop
+from fastbp.scipy import objective
 from fastbp.training.guard import DivergenceError
 from fastbp.training.many import fit_many
 from fastbp.training.notes import TrainingWarning
@@ -25,7 +26,8 @@ __version__ = "0.1.0"
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "EtaRange", "History", "Lion", "NAdam",
            "Network", "RMSprop", "Rprop", "Trainer", "TrainingWarning", "Workspace", "callbacks", "compiled",
            "cost_and_gradient", "data", "diagnose", "find_eta", "fit_many", "hvp", "input_gradients", "jvp", "losses",
-           "metrics", "optimizers", "per_sample_gradient_norms", "per_sample_gradients", "schedules", "vjp"]
+           "metrics", "objective", "optimizers", "per_sample_gradient_norms", "per_sample_gradients", "schedules",
+           "vjp"]
 
 
 LATER = ("compiled", "sklearn")  # the latter needs scikit-learn

@@ -17,10 +17,10 @@ from fastbp.callbacks import Fit
 from fastbp.checks import shown
 from fastbp.core import compiler
 from fastbp.core.rules import EPSILON_HAT, L2
-from fastbp.gradient import cost_and_gradient
 from fastbp.inputs import Data, as_data
 from fastbp.names import Names
 from fastbp.optimizers import SGD, Adam
+from fastbp.scipy import objective
 from fastbp.training import loop
 from fastbp.training.guard import DivergenceError
 from fastbp.training.many import Many, Member, Shared
@@ -289,18 +289,10 @@ def by_lbfgs(work: Work) -> None:
     """SciPy's L-BFGS-B, on the mean loss of all samples and the penalty."""
     from scipy.optimize import minimize
 
-    own, X, y, net = work.own, work.X, work.y, work.own._network()
-    weights = work.weights
-    total, loss = len(X) if weights is None else weights.sum(), own._output_and_loss()[1]
-    is_weight = np.zeros(net.n_parameters, bool)
-    for W in net.views(is_weight)[0]:
-        W[...] = True
-
-    def objective(theta: Array) -> tuple[float, Array]:
-        net.theta = theta
-        cost, gradient = cost_and_gradient(net, X, y, loss, threads=threads_of(own), sample_weight=weights)
-        decayed = np.where(is_weight, theta, 0.0)
-        return cost + 0.5 * own.alpha * decayed @ decayed / total, gradient + own.alpha / total * decayed
+    own, net, weights = work.own, work.own._network(), work.weights
+    total = len(work.X) if weights is None else weights.sum()
+    cost = objective(net, work.X, work.y, own._output_and_loss()[1], sample_weight=weights, l2=own.alpha / total,
+                     threads=threads_of(own))
 
     def after(intermediate_result: Any) -> None:
         net.theta = intermediate_result.x
@@ -310,11 +302,11 @@ def by_lbfgs(work: Work) -> None:
             raise StopIteration
 
     work.begin_task("lbfgs-iter")
-    found = minimize(objective, net.theta.astype(float), method="L-BFGS-B", jac=True, callback=after,
+    found = minimize(cost, cost.x0, method="L-BFGS-B", jac=True, callback=after,
                      options={"maxfun": own.max_fun, "maxiter": own.max_iter, "gtol": own.tol})
     work.end_task()
     net.theta = found.x
-    penalty = 0.5 * own.alpha * float(np.square(found.x[is_weight]).sum()) / total
+    penalty = 0.5 * own.alpha / total * sum(float(np.vdot(W, W)) for W in net.W)
     own.n_iter_, own.loss_ = min(found.nit, own.max_iter), own._in_units(float(found.fun) - penalty) + penalty
     own._hold(net)
     if found.status == 1:
