@@ -82,7 +82,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         y : array-like (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like (n_samples,), optional
         validation_data : (X, y) or (X, y, sample_weight), optional
-            Evaluated after each epoch, into history_.
+            Evaluated after each epoch, into ``history_``.
 
         Returns
         -------
@@ -237,8 +237,8 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     batch_size : int or "auto"
         Samples of a mini-batch; "auto": 200, or all of fewer.
     learning_rate : {"constant", "invscaling", "adaptive"}
-        Of sgd: constant; divided by t_ ** power_t after each epoch; or divided by 5 where the loss, or the validation
-        score, has not become better by tol for n_iter_no_change epochs.
+        Of sgd: constant; learning_rate_init divided by ``(t_ + 1) ** power_t`` after each epoch; or divided by 5 where
+        the loss, or the validation score, has not become better by tol for n_iter_no_change epochs.
     learning_rate_init, power_t : float
         > 0, >= 0.
     max_iter : int
@@ -277,7 +277,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     class_weight : "balanced" or dict, optional
         A weight for each class, times the sample's own; "balanced": such that all classes have the same total.
     metrics : sequence of str or Metric
-        Of the validation_data of `fit`, into history_.
+        Of the validation_data of `fit`, into ``history_``.
     callbacks : sequence of functions of a `callbacks.Fit`
         fastbp's callbacks. Those of scikit-learn go to `set_callbacks`.
     threads : int, optional
@@ -527,8 +527,8 @@ shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, e
 beta_1, beta_2, epsilon, n_iter_no_change, max_fun, optimizer, schedule, dropout, metrics, callbacks, threads
         As of `MLPClassifier`; the score of early_stopping is R².
     loss : {"squared_error", "poisson"}, or loss of fastbp
-        squared_error is half of the squared error; its gradient is that of the sum over the outputs, and loss_ their
-        mean, as in scikit-learn. poisson: half of the deviance of counts, whose mean is exp of the output.
+        squared_error is half of the squared error; its gradient is that of the sum over the outputs, and ``loss_``
+        their mean, as in scikit-learn. poisson: half of the deviance of counts, whose mean is exp of the output.
 
     Attributes
     ----------
