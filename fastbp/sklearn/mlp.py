@@ -24,7 +24,9 @@ from fastbp.workspace import Array
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # before 1.9
-    CallbackSupportMixin = object
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        pass
 
     def with_callbacks(method: Any) -> Any:
         return method
