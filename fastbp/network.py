@@ -13,7 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import initialization, losses
+from fastbp import initialization, losses, readers
 from fastbp.alone import Alone
 from fastbp.checks import counted, known_as, level_of_caller, one_of, positive, truth, whole_number
 from fastbp.core import activations
@@ -561,6 +561,39 @@ class Network:
                        "target_names": json.dumps(self.target_names),
                        "classes": json.dumps(None if self._classes is None else self._classes.tolist())}
         write_tensors(path, tensors, description)
+
+    @classmethod
+    def from_sklearn(cls, model: Any) -> Network:
+        """Make the network of a fitted MLPClassifier or MLPRegressor, scikit-learn's or that of fastbp.sklearn.
+
+        It gives the same outputs, in the type of the model's weights, and has its names of features. Texts as labels
+        become `classes`; other labels are counted from 0, in the order of model.classes_.
+
+        Parameters
+        ----------
+        model : MLPClassifier or MLPRegressor
+            Its weights are copied.
+
+        Returns
+        -------
+        Network
+
+        Raises
+        ------
+        TypeError
+            The model is another one, or not fitted.
+        ValueError
+            Its output is exp (loss="poisson").
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPRegressor
+        >>> X, y = np.array([[0.0], [1.0]] * 20), np.array([0.0, 3.0] * 20)
+        >>> model = MLPRegressor((4,), solver="lbfgs", random_state=0).fit(X, y)
+        >>> bool(np.allclose(Network.from_sklearn(model).predict(X), model.predict(X)))
+        True
+        """
+        return readers.from_sklearn(cls, model)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Network:

@@ -155,6 +155,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         each = [own] * len(hidden) if isinstance(own, str) else list(own)
         net = Network([X.shape[1], *hidden, self._n_outputs()], [NAMES.get(name, name) for name in each], output,
                       dtype=X.dtype, weights="zeros")
+        self._activations = net.activations[:-1]  # whatever activation is set to after this
         _draw(net, 2.0 if own == "logistic" else 6.0, random)
         self._hold(net)
         self.loss_curve_: list[float] = []
@@ -181,9 +182,8 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return net  # type: ignore[no-any-return]
 
     def _made_of(self, now: list[Array]) -> Network:
-        coefs, own = self.coefs_, self.activation
-        each = [own] * (len(coefs) - 1) if isinstance(own, str) else list(own)
-        net = Network([len(coefs[0]), *(W.shape[1] for W in coefs)], [NAMES.get(name, name) for name in each],
+        coefs = self.coefs_
+        net = Network([len(coefs[0]), *(W.shape[1] for W in coefs)], list(self._activations),
                       NAMES.get(self.out_activation_, self.out_activation_), dtype=coefs[0].dtype, weights="zeros")
         for to, values in zip([*net.W, *net.b], now, strict=True):
             to[...] = values
