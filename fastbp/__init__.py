@@ -1,6 +1,6 @@
 """fastbp: backpropagation, compiled. Trains dense neural networks on the CPU."""
 
-from fastbp import startup as startup  # isort: skip  # before all others, which take half a second
+from fastbp import startup as startup  # isort: skip  # first: the other imports take half a second
 
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "E
 
 
 def __getattr__(name: str) -> Any:
-    """Import fastbp.compiled when it is first asked for: most programs never do."""
+    """Import fastbp.compiled when it is first used: most programs never use it."""
     if name == "compiled":
         import importlib
 

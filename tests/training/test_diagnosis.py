@@ -202,7 +202,7 @@ def test_dead_relu():
     net = Network([4, 16, 8, 1], output="identity")
     net.b[1] = -100
     found = notes(Trainer(net), X, y)
-    assert found[0].startswith("hidden layer 1 is dead: 100 % of its 8 relu neurons send 0 for every sample")
+    assert found[0].startswith("hidden layer 1 is dead: 100 % of its 8 relu neurons are 0 for every sample")
     assert len(found) == 2 and "outputs are the same for all samples: their standard deviation is 0, that" in found[1]
 
 
