@@ -333,7 +333,7 @@ class Network:
         for l in chosen:
             if l >= min(len(self.W), len(other.W)) or self.W[l].shape != other.W[l].shape:
                 shapes = [net.W[l].shape if l < len(net.W) else "not there" for net in (self, other)]
-                raise ValueError(f"layer {l} is {shapes[0]} here, but {shapes[1]} in the other network")
+                raise ValueError(f"layer {l} is {shapes[0]} here, {shapes[1]} in the other network")
         last, names = len(self.W) - 1, (self.feature_names, other.feature_names)
         if 0 in chosen and None not in names and names[0] != names[1]:
             raise ValueError(f"feature_names are {listed(names[0] or ())} here, {listed(names[1] or ())} in the other "

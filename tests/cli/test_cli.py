@@ -721,8 +721,8 @@ def test_target_of_a_table(table, call):
     error = json.loads(ok(call("predict", "net", "table.csv", "--target", "b", "--json", "-")))["mean_squared_error"]
     assert 0 < error < 2
     ok(call("train", "values.csv", *QUICK, "--quiet"))
-    refused(call("train", "table.csv", "--target", "kin"), "has no column 'kin' to be the target; did you mean 'kind'")
-    refused(call("train", "named.csv", "--target", "a"), "line 2, column 'kind': '.*' is no number")
+    refused(call("train", "table.csv", "--target", "kin"), "has no column 'kin' for the target; did you mean 'kind'")
+    refused(call("train", "named.csv", "--target", "a"), "line 2, column 'kind': '.*' is not a number")
 
 
 @pytest.mark.parametrize("labels", ["1 2 3", "0 1 3", "-1 0 1", "3 20 100"])
@@ -865,7 +865,7 @@ BAD_COMMANDS = {
                              "train values.npz --loss cosine"),
     "values for cross-entropy": ("--task values needs .* a loss for values; --loss cross_entropy is for classes",
                                  "train labels.npz --loss cross_entropy --task values"),
-    "target of an archive": ("labels.npz: the target 'a' is a column of a table", "train labels.npz --target a"),
+    "target of an archive": ("labels.npz: target 'a' names a column of a table", "train labels.npz --target a"),
     "input scale": (r"input_scale must be a finite number > 0, got 0\.0", "train labels.npz --input-scale 0"),
     "smoothing of values": ("--label-smoothing belongs to --loss cross_entropy, not to quadratic",
                             "train rows.npz --label-smoothing 0.1"),
@@ -913,7 +913,7 @@ BAD_COMMANDS = {
     "classes of values": ("--class-weight needs classes, the targets are values$",
                           "train values.npz --class-weight balanced"),
     "layers": ("--activation names 2 activations for 1 hidden layer;", "train labels.npz --activation relu,elu"),
-    "rates": ("dropout names 3 rates; there are the input and 1 hidden layer;", "train labels.npz --dropout 0,0,0"),
+    "rates": ("dropout has 3 rates; expected rates for the input and 1 hidden", "train labels.npz --dropout 0,0,0"),
     "truth": ("beta1 must be a number, got true;", "train labels.npz --optimizer adam:beta1=true"),
     "file for checkpoints": ("--checkpoint far.npz: far.npz is a file; name a folder$",
                              "train labels.npz --checkpoint far.npz"),
@@ -1243,7 +1243,7 @@ def test_a_few_texts_among_classes(here, call, option):
     """Most are numbers; the option says that they are names."""
     rows = [f"{i % 5},{i % 7},{'ICU' if i % 9 == 0 else i % 3 + 1}\n" for i in range(60)]
     Path("t.csv").write_text("a,b,ward\n" + "".join(rows))
-    refused(call("train", "t.csv"), "line 2, column 'ward': 'ICU' is no number, as most of the targets are; .*"
+    refused(call("train", "t.csv"), "line 2, column 'ward': 'ICU' is not a number, but most of the targets are; .*"
                                     r"say so \(in the command: --task classes\)")
     ok(call("train", "t.csv", *QUICK, *option, "--save", "net", "--quiet"))
     assert Network.load("net").classes.tolist() == ["1", "2", "3", "ICU"]
