@@ -44,7 +44,7 @@ class Dataset(_Arrays):
     y_train : ndarray, shape (n_train,) or (n_train, n_outputs)
         Labels, names of classes (dtype U), values or rows of targets; a column (n_train, 1) comes as (n_train,).
     x_test, y_test : ndarray or None
-        Like `x_train` and `y_train`; both None if the source has no test samples.
+        As `x_train` and `y_train`; both None if the source has no test samples.
     input_scale : float
         Factor for samples, for `Network(..., input_scale=...)`: 1/255 for images of bytes, else 1. This attribute and
         the following ones are not part of the tuple.
