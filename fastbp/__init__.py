@@ -1,6 +1,6 @@
 """fastbp: backpropagation, compiled. Trains dense neural networks on the CPU."""
 
-from fastbp import startup as startup  # isort: skip  # before all others, which take half a second
+from fastbp import startup as startup  # isort: skip  # first: the other imports take half a second
 
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ LATER = ("compiled", "sklearn")  # the latter needs scikit-learn
 
 
 def __getattr__(name: str) -> Any:
-    """Import what most programs never ask for when it is first asked for."""
+    """Import what most programs never use when it is first used."""
     if name in LATER:
         import importlib
 

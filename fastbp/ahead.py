@@ -1,5 +1,5 @@
-"""Reading ahead: while the command's modules load, a thread unpacks the MNIST files that come with fastbp, which takes
-half as long. It imports nothing but Python's own modules, and zlib lets others run.
+"""Reading ahead: while the command's modules load, a thread unpacks the MNIST files that come with fastbp; this takes
+half as long as the loading. The thread imports only the standard library, and zlib releases the GIL.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import threading
 import zlib
 from pathlib import Path
 
-GZIP = 31  # for zlib: the format, of which it then compares the checksum
+GZIP = 31  # tells zlib that the format is gzip; it then verifies the checksum
 MNIST = Path(__file__).parent / "data" / "mnist"
 
 _unpacked: dict[Path, bytes] = {}
@@ -17,14 +17,14 @@ _thread: threading.Thread | None = None
 
 
 def begin() -> None:
-    """Unpack the files of MNIST from now on."""
+    """Start to unpack the files of MNIST."""
     global _thread
     _thread = threading.Thread(target=_unpack, daemon=True)
     _thread.start()
 
 
 def unpacked(path: Path) -> bytes | None:
-    """What a file holds, once; None where it was not read ahead."""
+    """Return the content of a file, once; None if it was not read ahead."""
     if _thread is None or path.parent != MNIST:
         return None
     _thread.join()
@@ -33,5 +33,5 @@ def unpacked(path: Path) -> bytes | None:
 
 def _unpack() -> None:
     for path in sorted(MNIST.glob("*.gz")):
-        with contextlib.suppress(OSError, zlib.error):  # who reads it then finds out, and says so
+        with contextlib.suppress(OSError, zlib.error):  # the later read raises the error
             _unpacked[path] = zlib.decompress(path.read_bytes(), GZIP)

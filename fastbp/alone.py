@@ -1,13 +1,13 @@
-"""Alone: which thread has a thing to itself."""
+"""Alone: a lock that does not block."""
 
 from __future__ import annotations
 
 
 class Alone:
-    """Held by a thread, which may take it again; another finds it taken.
+    """Held by one thread, which may take it again; for another thread it is taken.
 
-    `owner` is looked at and set without a call in between, and set back in a `finally`: Python answers Ctrl-C, and
-    changes threads, where calls end, and a lock's `acquire` is one. Interrupted there it stays locked for good.
+    `owner` is read and set without a call in between, and reset in a `finally`. Python handles Ctrl-C and switches
+    threads where calls end, such as a lock's `acquire`; a lock interrupted there would stay locked for good.
     """
 
     __slots__ = ("owner",)

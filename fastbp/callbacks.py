@@ -1,7 +1,7 @@
-"""Callbacks: functions that a fit calls after each epoch, or after every so many steps.
+"""Callbacks: functions that a fit calls after each epoch, or after a given number of steps.
 
-Any function of a `Fit` is one; those here stop early, keep the best parameters or their mean, change the learning rate,
-write logs and checkpoints.
+Any function that takes a `Fit` is a callback. Those in this module stop early, keep the best parameters or their mean,
+change the learning rate, and write logs and checkpoints.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ class Fit:
     Attributes
     ----------
     network : Network
-        With the parameters of this moment; callbacks may change them.
+        With its current parameters, which callbacks may change.
     history : History
     epoch, step : int
-        Epochs begun and steps made in this fit.
+        Number of epochs begun and of steps made in this fit.
     loss : float
-        Mean cost of this epoch's steps so far.
+        Mean cost of the steps of this epoch so far.
     epoch_ends : bool
         Whether this is the end of an epoch, whose numbers are in `history`.
     epochs : int
-        How many the fit was called for.
+        Number of epochs that the fit was called for.
     eta_factor : float
-        By which the learning rate is multiplied from the next epoch on, beside its schedule.
+        Factor of the learning rate from the next epoch on, in addition to that of the schedule.
     available : dict
-        What `history` will hold to watch, and whether more of it is better.
+        Names of the values in `history` that can be watched; for each, whether larger is better.
     state : function
-        Gives all of the fit, for a checkpoint.
+        Returns the whole state of the fit, for a checkpoint.
 
     Examples
     --------
@@ -102,17 +102,17 @@ class Fit:
         self.history.stopped = reason or "stopped"
 
     def require(self, name: str) -> None:
-        """Make sure that there will be values of a name to watch.
+        """Check that the fit will have values of this name to watch.
 
         Parameters
         ----------
         name : str
-            Such as validation_loss, or that of a metric.
+            Such as validation_loss, or the name of a metric.
 
         Raises
         ------
         ValueError
-            The fit has none of that name.
+            The fit has no value of this name.
 
         Examples
         --------
@@ -130,20 +130,20 @@ Callback = Callable[[Fit], object]
 ALWAYS = 0
 
 
-ENDS_WITH = " theta"  # how the name of the parameters ends, in a checkpoint, that a callback will end the fit with
+ENDS_WITH = " theta"  # suffix, in a checkpoint, of the parameters that a callback puts in at the end
 
 
 class Watcher:
-    """Base of the callbacks that know when a fit begins and ends, and may be called within an epoch.
+    """Base class of callbacks that are told when a fit begins and ends, and may be called within an epoch.
 
     Attributes
     ----------
     every : int or None
-        Call it after so many steps; 0: after epochs and whenever compiled code returns; None: after epochs.
+        Call it after this many steps; 0: after epochs and whenever compiled code returns; None: after epochs.
     settings : tuple
-        On which it depends how a fit goes, if it does: a checkpoint has to agree with them.
+        Settings that influence the fit, if there are any: a checkpoint must agree with them.
     ends_with : str
-        What it puts into the network when a fit ends, if it does.
+        What it puts into the network at the end of a fit, if anything.
 
     Examples
     --------
@@ -158,10 +158,10 @@ class Watcher:
     20 steps
     """
 
-    ends_with = ""  # of one that puts other parameters into the network when a fit ends: which
+    ends_with = ""  # which parameters it puts into the network at the end of a fit, if any
 
-    every: int | None = None  # how many steps; ALWAYS: after epochs and whenever compiled code returns; None: epochs
-    settings: tuple[Any, ...] = ()  # of one on which it depends how a fit goes: what a checkpoint has to agree with
+    every: int | None = None  # number of steps; ALWAYS: after epochs and whenever compiled code returns; None: epochs
+    settings: tuple[Any, ...] = ()  # those that influence the fit: a checkpoint must agree with them
 
     def begin(self, fit: Fit) -> None:
         """Forget the last fit: called before the first step.
@@ -192,7 +192,7 @@ class Watcher:
         """
 
     def state(self) -> dict[str, Any]:
-        """Return what it knows, numbers and arrays, for a checkpoint; `restore` takes it back after `begin`.
+        """Return its state, numbers and arrays, for a checkpoint; `restore` takes it back after `begin`.
 
         Examples
         --------
@@ -202,12 +202,12 @@ class Watcher:
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Restore the state that a checkpoint holds.
 
         Parameters
         ----------
         state : dict
-            Of `state`.
+            As returned by `state`.
 
         Examples
         --------
@@ -219,7 +219,7 @@ class Watcher:
 
 
 class Every(Watcher):
-    """Call a function after every `steps` steps; the steps of a fit count on from epoch to epoch.
+    """Call a function after every `steps` steps; the count continues from epoch to epoch.
 
     Parameters
     ----------
@@ -255,12 +255,12 @@ KERAS_NAMES = {"val_loss": "validation_loss", "val_accuracy": "validation_accura
 
 def _name(watch: object) -> str:
     if not isinstance(watch, str):
-        raise TypeError(f"watch must be a name, such as {', '.join(WATCHED)} or that of a metric, got {watch!r}")
+        raise TypeError(f"watch must be a name: {', '.join(WATCHED)} or the name of a metric, got {watch!r}")
     return KERAS_NAMES.get(watch, watch)
 
 
 class _Better:
-    """Whether a watched value has got better by more than `least_gain`."""
+    """Tells whether a watched value has improved by more than `least_gain`."""
 
     def __init__(self, watch: str, least_gain: float):
         self.watch, self.least_gain = _name(watch), number("least_gain", least_gain, 0, math.inf)
@@ -284,25 +284,25 @@ class _Better:
 
 
 class EarlyStopping(Watcher):
-    """Stop once a value has not got better for some epochs, and go back to the parameters at its best.
+    """Stop if a value has not improved for some epochs, and restore the parameters of its best epoch.
 
     Parameters
     ----------
     watch : str
         validation_loss, validation_accuracy, loss, or the name of one of the fit's metrics.
     patience : int
-        Epochs without gain after which to stop, >= 1.
+        Number of epochs without improvement after which to stop, >= 1.
     least_gain : float
-        A gain is more than this, >= 0.
+        Only a change by more than this is an improvement, >= 0.
     restore_best : bool
-        Whether the network ends with its best parameters, however the fit ends; the optimiser's state goes on from
-        where it is. With Trainer(ema) they are the best mean, as the mean is validated. Not beside SWA or another
-        EarlyStopping that does so: fit raises ValueError.
+        Whether the network ends with its best parameters, however the fit ends; the state of the optimiser is not
+        restored. With Trainer(ema) they are the best mean, as the mean is validated. With SWA, or with another
+        EarlyStopping that restores parameters, fit raises ValueError.
 
     Raises
     ------
     ValueError, TypeError
-        A setting is out of its range, or a fit begins that has no such value to watch.
+        A setting is out of its range, or a fit has no such value to watch.
 
     Examples
     --------
@@ -313,7 +313,7 @@ class EarlyStopping(Watcher):
     >>> trainer = Trainer(Network([20, 30, 2]), batch_size=10)
     >>> history = trainer.fit(X, y, 100, validation_fraction=0.5, callbacks=[EarlyStopping(patience=3)])
     >>> len(history.loss) < 100, history.stopped
-    (True, 'validation_loss has not got better for 3 epochs')
+    (True, 'validation_loss has not improved for 3 epochs')
     """
 
     def __init__(self, watch: str = "validation_loss", patience: int = 5, least_gain: float = 0.0,
@@ -332,7 +332,7 @@ class EarlyStopping(Watcher):
         if self.better(fit):
             self.theta = fit.network.theta.copy() if self.restore_best else None
         elif self.better.waited >= self.patience:
-            fit.stop(f"{self.better.watch} has not got better for {counted(self.patience, 'epoch')}")
+            fit.stop(f"{self.better.watch} has not improved for {counted(self.patience, 'epoch')}")
 
     def end(self, fit: Fit) -> None:
         if self.theta is not None:
@@ -348,21 +348,21 @@ class EarlyStopping(Watcher):
 
 
 class ReduceOnPlateau(Watcher):
-    """Multiply the learning rate by `factor` once a value has not got better for some epochs.
+    """Multiply the learning rate by `factor` if a value has not improved for some epochs.
 
     Parameters
     ----------
     watch, patience, least_gain
-        See `EarlyStopping`; after each reduction the patience begins anew.
+        See `EarlyStopping`; after each reduction the count of `patience` starts again.
     factor : float
         In (0, 1).
     least : float
-        The factor's power does not fall below this, >= 0.
+        Lower bound of the product of all reductions, >= 0.
 
     Raises
     ------
     ValueError, TypeError
-        A setting is out of its range, or a fit begins that has no such value to watch.
+        A setting is out of its range, or a fit has no such value to watch.
 
     Examples
     --------
@@ -398,17 +398,17 @@ class ReduceOnPlateau(Watcher):
 
 
 class SWA(Watcher):
-    """Stochastic weight averaging: the network ends with the mean of its parameters at the ends of the last epochs, of
-    which the history knows nothing.
+    """Stochastic weight averaging: the network ends with the mean of its parameters at the ends of the last epochs.
 
-    A fit that ends before the mean begins leaves the last parameters. `fit` raises ValueError if something else decides
-    what the network ends with: Trainer(ema), EarlyStopping(restore_best=True) or another SWA.
+    The history does not include this mean. A fit that ends before the mean begins keeps the last parameters. `fit`
+    raises ValueError if something else also sets the final parameters: Trainer(ema),
+    EarlyStopping(restore_best=True) or another SWA.
 
     Parameters
     ----------
     start : float
-        In [0, 1): share of the epochs after which the mean begins. It wants a learning rate that stays high, or rises
-        again and again, from there on.
+        In [0, 1): share of the epochs after which the mean begins. From there on the learning rate should stay high,
+        or rise repeatedly.
 
     Raises
     ------
@@ -418,7 +418,7 @@ class SWA(Watcher):
     References
     ----------
     Izmailov, Podoprikhin, Garipov, Vetrov, Wilson: Averaging Weights Leads to Wider Optima and Better Generalization
-    (UAI 2018), algorithm 1, its cycle an epoch.
+    (UAI 2018), algorithm 1, with a cycle of one epoch.
 
     Examples
     --------
@@ -431,7 +431,7 @@ class SWA(Watcher):
     def __init__(self, start: float = 0.75):
         self.start, self.n = number("start", start, 0, 1, high_open=True), 0
         self.settings = (self.start,)
-        self.theta: Array | None = None  # the mean of n, in float64
+        self.theta: Array | None = None  # mean over n epochs, in float64
 
     def begin(self, fit: Fit) -> None:
         self.theta, self.n = None, 0
@@ -454,19 +454,19 @@ class SWA(Watcher):
 
 
 class StopAt(Watcher):
-    """Stop once a watched value has come far enough: if more is better at or above `value`, of a loss at or below.
+    """Stop if a watched value has reached `value`: at or below it for a loss, at or above it if larger is better.
 
     Parameters
     ----------
     watch : str
         See `EarlyStopping`.
     value : float
-        In the unit of what is watched; an accuracy is in [0, 1].
+        In units of the watched value; an accuracy is in [0, 1].
 
     Raises
     ------
     ValueError, TypeError
-        A setting is out of its range, or a fit begins that has no such value to watch.
+        A setting is out of its range, or a fit has no such value to watch.
 
     Examples
     --------
@@ -484,22 +484,22 @@ class StopAt(Watcher):
     def __call__(self, fit: Fit) -> None:
         value = fit.history.values()[self.watch][-1]
         if value >= self.value if fit.available[self.watch] else value <= self.value:
-            fit.stop(f"{self.watch} has come to {value:.6g}")
+            fit.stop(f"{self.watch} has reached {value:.6g}")
 
 
 class TimeBudget(Watcher):
-    """Stop after so many seconds, in the middle of an epoch too.
+    """Stop after a number of seconds, even in the middle of an epoch.
 
     Parameters
     ----------
     seconds : float
-        > 0, from the beginning of the fit. Its last step is made up to 0.03 s later, or one step if that takes longer;
-        validation comes after.
+        > 0, from the beginning of the fit. The last step may end up to 0.03 s later, or later by one step if a step
+        takes longer; validation follows.
 
     Raises
     ------
     ValueError, TypeError
-        `seconds` is no number above 0.
+        `seconds` is not a number above 0.
 
     Examples
     --------
@@ -507,7 +507,7 @@ class TimeBudget(Watcher):
     >>> X, y = np.zeros((100, 2)), np.zeros(100)
     >>> history = Trainer(Network([2, 3])).fit(X, y, epochs=10**6, callbacks=[TimeBudget(0.1)])
     >>> history.stopped
-    'its 0.1 seconds are over'
+    'the time budget of 0.1 s is used up'
     """
 
     every = ALWAYS
@@ -520,40 +520,40 @@ class TimeBudget(Watcher):
 
     def __call__(self, fit: Fit) -> None:
         if not fit.epoch_ends and time.monotonic() - self.started > self.seconds:
-            fit.stop(f"its {self.seconds:g} second{' is' if self.seconds == 1 else 's are'} over")
+            fit.stop(f"the time budget of {self.seconds:g} s is used up")
 
 
 class Checkpoint(Watcher):
-    """Keep all that the fit needs to go on to the bit, were it killed.
+    """Write checkpoints: a fit that was killed can be resumed with bit-identical results.
 
     Parameters
     ----------
     folder : str or path
-        Of this fit alone; made if there is none.
+        For this fit alone; created if it does not exist.
     seconds : float
-        >= 0. From checkpoint to checkpoint, in the middle of epochs too; the fit's end writes one as well,
-        and Ctrl-C: after one in the callbacks of an epoch's end, the fit that goes on calls them all for it again.
+        >= 0. Time between two checkpoints, also within epochs. The end of the fit and Ctrl-C write one, too. If Ctrl-C
+        comes in the callbacks at the end of an epoch, the resumed fit calls all of them again for this epoch.
     keep : int
-        >= 1: how many of the newest stay.
+        >= 1: number of the newest checkpoints to keep.
     resume : bool
-        Go on from the newest whole one, if there is any: a fit of the same settings and data then ends with the same
-        parameters, to the bit, as one never interrupted. A fit that a time budget stopped goes on, too. The network
-        is made as it was for the first fit, with the same seed, or holds what it ended with.
+        Resume from the newest undamaged checkpoint, if there is one: with the same settings and data, the fit ends
+        with the same parameters, to the bit, as one that was never interrupted. A fit that a time budget stopped can
+        be resumed, too. Make the network as for the first fit, with the same seed, or keep the one that it left.
 
     Raises
     ------
     FileExistsError
-        When a fit begins: there are checkpoints, and resume is False.
+        When a fit begins: the folder holds checkpoints, and resume is False.
     BlockingIOError
         When a fit begins: another one is writing to the folder, on a system that has locks.
     OSError
-        A checkpoint cannot be written, on a full disk say. The fit ends, the older checkpoints stay, and the network
+        A checkpoint cannot be written, such as on a full disk. The fit ends, older checkpoints stay, and the network
         holds the parameters of the last step.
     ValueError
-        When a fit begins: its settings, its data, the parameters that the network begins with or the version are not
-        those of the checkpoint, or a setting is out of its range. Functions are compared by what they give: a schedule
-        by its factors, a loss of your own by its costs and errors; metrics by their names. Of an array of more than a
-        gigabyte as many samples as that are compared, evenly spread.
+        When a fit begins: its settings, its data, the initial parameters of the network or the version differ from
+        those of the checkpoint, or a setting is out of its range. Functions are compared by their results: a schedule
+        by its factors, a custom loss by its costs and errors; metrics are compared by name. If an array is larger than
+        a gigabyte, evenly spread samples of one gigabyte in total are compared.
 
     Examples
     --------
@@ -561,7 +561,7 @@ class Checkpoint(Watcher):
     >>> from fastbp import Network, Trainer
     >>> X, y = np.random.default_rng(0).normal(size=(500, 4)), np.arange(500) % 3
     >>> folder, thetas = tempfile.mkdtemp(), []
-    >>> for seconds in (0.01, 10):  # the second fit goes on where the first was stopped
+    >>> for seconds in (0.01, 10):  # the second fit resumes where the first one stopped
     ...     network = Network([4, 8, 3], seed=0)
     ...     callbacks = [TimeBudget(seconds), Checkpoint(folder, resume=True)]
     ...     history = Trainer(network).fit(X, y, 20, callbacks=callbacks)
@@ -578,12 +578,12 @@ class Checkpoint(Watcher):
             raise ValueError("folder must have a name")
         self.folder, self.keep = Path(folder), whole_number("keep", keep, 1)
         self.seconds, self.resume = number("seconds", seconds, 0, math.inf), truth("resume", resume)
-        self.resumed: Path | None = None  # what the last fit went on from
+        self.resumed: Path | None = None  # the checkpoint that the last fit resumed from
         self.last, self.stopped = 0.0, False
         self._lock: io.FileIO | None = None
 
     def saved(self) -> State | None:
-        """What to go on from, before a fit begins; from here to the fit's end no other fit writes to the folder."""
+        """Return the state to resume from, before a fit begins; until it ends no other fit writes to the folder."""
         self._lock = checkpoint.lock(self.folder)
         try:
             self.resumed, state = (checkpoint.read_newest(self.folder) if self.resume else None) or (None, None)
@@ -596,16 +596,16 @@ class Checkpoint(Watcher):
         return state
 
     def begin(self, fit: Fit) -> None:
-        for half_written in self.folder.glob(PREFIX + "*"):  # by a process that was killed
+        for half_written in self.folder.glob(PREFIX + "*"):  # left by a process that was killed
             half_written.unlink()
         self.last, self.stopped = time.monotonic(), False
 
     def __call__(self, fit: Fit) -> None:
-        """Within an epoch that is stopped the fit can go on later; what comes after belongs to its end."""
+        """Write a checkpoint if it is time, or if the fit stops: it can be resumed there, even within an epoch."""
         over = fit.history.stopped != "" or (fit.epoch_ends and fit.epoch == fit.epochs)
         if not self.stopped and (over or time.monotonic() - self.last >= self.seconds):
             tensors, known = fit.state()
-            if np.isfinite(tensors["theta"]).all() and np.isfinite(tensors["state"]).all():  # else the fit soon ends
+            if np.isfinite(tensors["theta"]).all() and np.isfinite(tensors["state"]).all():  # else the fit ends now
                 checkpoint.write(self.folder, fit.step, (tensors, known), self.keep)
             self.last = time.monotonic()
         self.stopped = fit.history.stopped != ""
@@ -620,27 +620,27 @@ class Checkpoint(Watcher):
 
 
 class _Log(Watcher):
-    """Writes a line an epoch to a file, which is complete after each."""
+    """Writes one line per epoch to a file, which is complete after each line."""
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = check_folder(path)
 
     def begin(self, fit: Fit) -> None:
-        """Of a fit that goes on from a checkpoint, the lines of the epochs before it stay."""
+        """If the fit resumes from a checkpoint, keep the lines of the epochs before it."""
         done = len(fit.history.loss)
         with naming(self.path):
             lines = self.path.read_bytes().splitlines(keepends=True) if done and self.path.is_file() else []
             self._cut(sum(map(len, itertools.takewhile(lambda line: self._is_of(line, done), lines))))
 
     def _is_of(self, line: bytes, epochs: int) -> bool:
-        """Whether a line is whole, and one of the first epochs or the heading."""
+        """Whether a line is complete, and is the heading or belongs to the first `epochs` epochs."""
         try:
             return line.endswith(b"\n") and self._epoch(line.decode()) <= epochs
         except (ValueError, KeyError, TypeError):
             return False
 
     def _cut(self, length: int) -> None:
-        """Cut the file where it is: what stays is never written anew, so that no failure can lose it."""
+        """Truncate the file in place: what stays is never rewritten, so no failure can lose it."""
         with self.path.open("ab") as file:
             if self.path.is_file():
                 file.truncate(length)
@@ -658,33 +658,33 @@ class _Log(Watcher):
                     file.write(text.encode())
             except OSError:
                 with contextlib.suppress(OSError):
-                    self._cut(length)  # no half a line stays
+                    self._cut(length)  # no incomplete line stays
                 raise
 
     def _text(self, values: dict[str, Any], first: bool) -> str:
         raise NotImplementedError
 
     def _epoch(self, line: str) -> int:
-        """Which epoch a line is of; 0 for the heading. Raises ValueError, KeyError or TypeError of other lines."""
+        """Return the epoch of a line; 0 for the heading. Raises ValueError, KeyError or TypeError for other lines."""
         raise NotImplementedError
 
 
 class JSONLog(_Log):
-    """Write a line of JSON an epoch: epoch, step, seconds of training so far, loss, and what validation gives.
+    """Write one line of JSON per epoch: epoch, step, seconds of training so far, loss, and the results of validation.
 
-    A NaN or infinite number is written as null, as JSON knows neither.
+    NaN and infinity are written as null, as JSON has neither.
 
     Parameters
     ----------
     path : str or path
-        Overwritten when a fit begins; of a fit that goes on from a checkpoint the lines of the epochs before it stay.
+        Overwritten when a fit begins; if the fit resumes from a checkpoint, the lines of the epochs before it stay.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError
-        There is no such folder, or `path` is one.
+        The folder of `path` does not exist, or `path` is a folder.
     OSError
-        In a fit: a line cannot be written. The lines before it stay.
+        During a fit: a line cannot be written. The lines before it stay.
 
     Examples
     --------
@@ -705,7 +705,7 @@ class JSONLog(_Log):
 
 
 class CSVLog(_Log):
-    """As `JSONLog`, but a row of a table with a heading; NaN is written as nan.
+    """Write one row of a CSV table per epoch, with a heading: the values of `JSONLog`; NaN is written as nan.
 
     Parameters
     ----------
@@ -715,7 +715,7 @@ class CSVLog(_Log):
     Raises
     ------
     OSError
-        As of `JSONLog`.
+        See `JSONLog`.
 
     Examples
     --------
@@ -742,19 +742,20 @@ class CSVLog(_Log):
 
 
 class TensorBoardLog(Watcher):
-    """Write what TensorBoard shows, after each epoch: loss, and what validation and metrics give.
+    """Write event files for TensorBoard after each epoch: loss, results of validation, and metrics.
 
     Parameters
     ----------
     folder : str or path
-        Of this run; others beside it are shown with it. Written by tensorboardX: pip install "fastbp[tensorboard]".
+        Folder of this run; TensorBoard shows the runs in neighbouring folders, too. Written by tensorboardX:
+        pip install "fastbp[tensorboard]".
 
     Raises
     ------
     ImportError
         tensorboardX is not installed.
     OSError
-        In a fit: nothing can be written to the folder.
+        During a fit: the folder cannot be written to.
 
     Examples
     --------
@@ -769,7 +770,7 @@ class TensorBoardLog(Watcher):
         self.folder, self._make, self._writer = os.fspath(folder), SummaryWriter, None
 
     def begin(self, fit: Fit) -> None:
-        """Of a fit that goes on from a checkpoint, what came after it is not shown."""
+        """If the fit resumes from a checkpoint, hide what was written after the checkpoint."""
         done = len(fit.history.loss)
         # tensorboardX (2.6.5) names a file by the second and overwrites one of that name; readers go by their order.
         own = f".{time.time_ns():020}.{os.getpid()}"
@@ -788,16 +789,16 @@ class TensorBoardLog(Watcher):
 
 
 def check_one_end(callbacks: Iterable[Callback], ema: float | None) -> None:
-    """Raise ValueError if more than one decides what the network ends with: all but the last would be lost.
+    """Raise ValueError if several callbacks set the final parameters: all but those of the last would be lost.
 
-    A moving mean goes together with EarlyStopping, which keeps the best mean.
+    A moving mean can be combined with EarlyStopping, which keeps the best mean.
     """
     ends = [f"{type(callback).__name__} ({callback.ends_with})" for callback in callbacks
             if isinstance(callback, Watcher) and callback.ends_with]
     if ema is not None and any(isinstance(callback, SWA) for callback in callbacks):
         ends.append(f"Trainer(ema={ema:g}) (the moving mean)")
     if len(ends) > 1:
-        raise ValueError(f"{' and '.join(ends)} each decide what the network ends with; use one of them, or "
+        raise ValueError(f"{' and '.join(ends)} each set the final parameters of the network; use only one of them, or "
                          "EarlyStopping(restore_best=False), which only stops")
 
 
@@ -808,17 +809,17 @@ def begin(callbacks: list[Callback], fit: Fit) -> None:
 
 
 def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
-    """Checkpoints last, so that they hold what the others have made of the epoch."""
+    """Return the callbacks with checkpoints last, so that they hold what the others did in the epoch."""
     return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
 
 
 def bound(callbacks: list[Callback]) -> list[Watcher]:
-    """Those on which it depends how a fit goes; others may come and go from checkpoint to checkpoint."""
+    """Return the callbacks that influence the fit; others may differ from checkpoint to checkpoint."""
     return [callback for callback in callbacks if isinstance(callback, Watcher) and callback.settings]
 
 
 def states(callbacks: list[Callback]) -> State:
-    """What those know on which it depends how a fit goes, by their number."""
+    """Return the states of the callbacks that influence the fit, by their number."""
     tensors: dict[str, Array] = {}
     rest: dict[str, Any] = {}
     for i, callback in enumerate(bound(callbacks)):
@@ -828,7 +829,7 @@ def states(callbacks: list[Callback]) -> State:
 
 
 def restore(callbacks: list[Callback], known: dict[str, Any]) -> None:
-    """Give back what `states` gave."""
+    """Restore what `states` returned."""
     for i, callback in enumerate(bound(callbacks)):
         start = f"callback {i} "
         own = {name.removeprefix(start): value for name, value in known.items() if name.startswith(start)}
@@ -837,8 +838,8 @@ def restore(callbacks: list[Callback], known: dict[str, Any]) -> None:
 
 
 def call(callbacks: list[Callback], fit: Fit, epoch_ends: bool, before: int | None = None) -> None:
-    """Those whose time has come: after an epoch, or after steps, of which there were `before` at the last call or else
-    one less."""
+    """Call the callbacks that are due after an epoch, or after steps; `before` is the number of steps at the last call,
+    by default one less than now."""
     fit.epoch_ends = epoch_ends
     before = fit.step - 1 if before is None else before
     for callback in callbacks:
@@ -848,12 +849,12 @@ def call(callbacks: list[Callback], fit: Fit, epoch_ends: bool, before: int | No
 
 
 def of_steps(callbacks: list[Callback]) -> bool:
-    """Whether one is to be called after certain steps."""
+    """Whether a callback is to be called after certain steps."""
     return any(isinstance(callback, Watcher) and bool(callback.every) for callback in callbacks)
 
 
 def interrupted(callbacks: list[Callback], fit: Fit) -> None:
-    """Write checkpoints of a fit that Ctrl-C ends; if one cannot be written, the last one counts."""
+    """Write checkpoints of a fit that Ctrl-C ends; if that fails, the previous checkpoint remains."""
     for callback in callbacks:
         if isinstance(callback, Checkpoint) and fit.step:
             with contextlib.suppress(OSError):
@@ -861,7 +862,7 @@ def interrupted(callbacks: list[Callback], fit: Fit) -> None:
 
 
 def steps_until_call(callbacks: list[Callback], step: int, most: int) -> int:
-    """How many steps may be made at once, of at most so many, before one is to be called."""
+    """Return how many steps, at most `most`, may be made before the next callback is due."""
     for callback in callbacks:
         if isinstance(callback, Watcher) and callback.every:
             most = min(most, callback.every - step % callback.every)
@@ -869,7 +870,7 @@ def steps_until_call(callbacks: list[Callback], step: int, most: int) -> int:
 
 
 def end(callbacks: list[Callback], fit: Fit) -> None:
-    """Every one, whatever another raises: checkpoints let go of their folder."""
+    """Call `end` of every callback, even if another one raises: checkpoints release their folder."""
     with contextlib.ExitStack() as ends:
         for callback in reversed(callbacks):
             if isinstance(callback, Watcher):

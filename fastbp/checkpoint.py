@@ -1,4 +1,4 @@
-"""Checkpoints: all that a fit needs to go on to the bit, in files of a folder, the newest whole one of which counts."""
+"""Checkpoints: files with all that a fit needs to be resumed to the bit. The newest undamaged file counts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from fastbp.workspace import Array
 LOG = logging.getLogger("fastbp")
 FORMAT = "fastbp-checkpoint-2"
 SUFFIX, DAMAGED, LOCK = ".safetensors", ".damaged", ".lock"
-HASHED = 1 << 30  # bytes of an array that are looked at in telling data sets apart, in half a second
-STEPS = 1000  # of a fit, at the most, at which a function that is its schedule is called to tell it from others
-State = tuple[dict[str, Array], dict[str, Any]]  # tensors; what JSON can hold
+HASHED = 1 << 30  # bytes of an array that are compared to tell data sets apart: takes half a second
+STEPS = 1000  # largest number of steps at which two schedule functions are compared
+State = tuple[dict[str, Array], dict[str, Any]]  # tensors; values that JSON can hold
 
 
 def files(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the newest last."""
+    """Return the checkpoints in a folder, the newest last."""
     return sorted(folder.glob(f"step-*{SUFFIX}"))
 
 
 def lock(folder: Path) -> io.FileIO | None:
-    """Make the folder and keep other fits from writing there, until what is returned is closed or the process ends.
+    """Create the folder and lock it against other fits, until the returned file is closed or the process ends.
 
-    Raises BlockingIOError if another fit does already, NotADirectoryError where there is a file.
+    Raises BlockingIOError if another fit holds the lock, NotADirectoryError if the path is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; checkpoints need a folder of their own")
@@ -60,18 +60,18 @@ def write(folder: Path, step: int, state: State, keep: int) -> Path:
 
 
 def read_newest(folder: Path) -> tuple[Path, State] | None:
-    """The newest whole checkpoint; those that are not whole are set aside, which is logged.
+    """Return the newest undamaged checkpoint; damaged ones are set aside, with a warning in the log.
 
-    Raises ValueError where it is one of another format.
+    Raises ValueError if it has another format.
     """
     for path in reversed(files(folder)):
         try:
             metadata, tensors = read_tensors(path, (FORMAT,))
             text, found = metadata.get("description", ""), metadata.get("format", "")
             if found == FORMAT and metadata.get("checksum") != _checksum(tensors, text):
-                raise ValueError(f"{path} is damaged: its checksum is not that of what it holds")
+                raise ValueError(f"{path} is damaged: its checksum does not match its content")
             if not found.startswith(FORMAT.rstrip("0123456789")):
-                raise ValueError(f"{path} is damaged: it does not say that it is a checkpoint")
+                raise ValueError(f"{path} is damaged: it is not marked as a checkpoint")
         except ValueError as error:
             aside = path.with_name(path.name + DAMAGED)
             os.replace(path, aside)
@@ -96,7 +96,7 @@ def _bytes(array: Array) -> Any:
 
 
 def fingerprint(*arrays: Array) -> str:
-    """Of the contents of arrays; of large ones, of some of their samples, evenly spread."""
+    """Return a checksum of the contents of arrays; of large ones, of evenly spread samples."""
     checksum = 0
     for array in arrays:
         rows = max(1, HASHED * len(array) // max(1, array.nbytes))
@@ -106,52 +106,52 @@ def fingerprint(*arrays: Array) -> str:
 
 
 def name_of_schedule(schedule: Schedule | Function | None, steps: int) -> str:
-    """What tells a schedule from others in a fit of so many steps: its settings; of a function, its factors."""
+    """Return text that identifies a schedule in a fit of `steps` steps: its settings; for a function, its factors."""
     if schedule is None or _is_of_settings(schedule):
         return repr(schedule)
     step = np.linspace(0, steps - 1, min(steps, STEPS)).astype(np.int64)
     try:
         return f"a function with factors of fingerprint {fingerprint(factors_of(schedule, step, steps))}"
-    except Exception:  # it is the user's own, and fit will say what is wrong with it
+    except Exception:  # the user's function: fit reports what is wrong with it
         return without_address(schedule)
 
 
 def _is_of_settings(schedule: object) -> bool:
-    """Whether it is one of fastbp.schedules without a function in it."""
+    """Whether it is a schedule of fastbp.schedules that contains no function."""
     if type(schedule).__module__ != Schedule.__module__ or not isinstance(schedule, Schedule):
         return False
     return all(_is_of_settings(value) for value in vars(schedule).values() if callable(value))
 
 
 def name_of_loss(loss: Loss, n_out: int, dtype: np.dtype[Any]) -> str:
-    """What tells a loss from others: its settings; of a function, its costs and errors of a few samples."""
+    """Return text that identifies a loss: its settings; for a function, its costs and errors for a few samples."""
     if not isinstance(loss, Custom):
         return repr(loss)
-    function = getattr(loss.function, "py_func", loss.function)  # of a compiled one, what it was compiled from
+    function = getattr(loss.function, "py_func", loss.function)  # the source of a compiled function
     z, t = np.random.default_rng(0).uniform(0.1, 1, (2, 3, n_out)).astype(dtype)
     a, delta, costs = z / z.sum(axis=1, keepdims=True), np.zeros_like(z), np.zeros(len(z))
     try:
         for i in range(len(z)):
             costs[i] = function(z[i], a[i], t[i], delta[i])
-    except Exception:  # what only Numba can run
+    except Exception:  # only Numba can run it
         return without_address(loss)
     return f"a function with costs and errors of fingerprint {fingerprint(costs, delta)}"
 
 
 def without_address(value: object) -> str:
-    """What a setting is called, in every process."""
+    """Return the repr of a setting without addresses: the same text in every process."""
     return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
-# What to do if a fit differs in no more than this.
-ASSIGNED = "; if a callback has assigned it, make the Trainer with that one to go on"
+# What to do if the fit differs in this setting only.
+ASSIGNED = "; if a callback has assigned it, make the Trainer with that one to resume"
 WAYS_OUT = dict.fromkeys(("optimizer", "loss", "schedule", "clip_norm", "clip_value", "max_norm", "ema"), ASSIGNED) | {
-            "first epoch": "; a new Trainer for this network goes on from there",
-            "epochs": "; for more epochs let that fit end, then train on without this folder"}
+            "first epoch": "; make a new Trainer for this network to resume",
+            "epochs": "; for more epochs let that fit end, then train further without this folder"}
 
 
 def check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raise ValueError where the settings of a checkpoint are not those of this fit, saying what differs."""
+    """Raise ValueError if the settings of a checkpoint differ from those of this fit, and name the differences."""
     here = json.loads(json.dumps(here))
     differ = [name for name in {**here, **there} if there.get(name) != here.get(name)]
     if differ:
@@ -160,8 +160,8 @@ def check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) ->
 
 
 def check_start(path: Path, there: str, here: str) -> None:
-    """Raise ValueError where a checkpoint's fit began with other parameters; older ones do not say with which."""
+    """Raise ValueError if the fit of a checkpoint began with other parameters; older checkpoints do not record them."""
     if there and there != here:
-        raise ValueError(f"{path} is of another fit: the start of the network, its first parameters, is {there!r} "
-                         f"there, {here!r} here; to go on, make the network anew as it was then, with its first seed; "
-                         "to train this one, name another folder")
+        raise ValueError(f"{path} is of another fit: the fingerprint of the initial parameters is {there!r} "
+                         f"there, {here!r} here; to resume, make the network as for that fit, with the same seed; to "
+                         "train this network, name another folder")

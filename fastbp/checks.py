@@ -1,4 +1,4 @@
-"""Numbers, truth values and names that users hand in: one rule for each. This module imports nothing of fastbp."""
+"""Checks of numbers, booleans and names that users pass: one rule for each. This module imports nothing of fastbp."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
-CLOSE = 0.7  # how like another name one must be to be taken for a slip: 1 for the same
-LONG = 60  # characters of a value in a message, beyond which it is shortened; the text of a large int can be refused
+CLOSE = 0.7  # least similarity of a name that is suggested for a mistyped one; 1: identical
+LONG = 60  # characters beyond which a value in a message is shortened
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, low_open: bool = False,
            high_open: bool = False) -> float:
-    """`value` as a float from low to high, neither NaN nor infinite; otherwise a TypeError or ValueError.
+    """Return `value` as a finite float from low to high; otherwise raise TypeError or ValueError.
 
-    Real numbers of Python and NumPy are taken. Truth values, texts and arrays are not numbers.
+    Real numbers of Python and NumPy are accepted. Booleans, strings and arrays are not numbers.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, got {shown(value)}")
@@ -42,22 +42,22 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 
 def positive(name: str, value: Any) -> float:
-    """`value` as a float, finite and > 0; otherwise a TypeError or ValueError."""
+    """Return `value` as a float, finite and > 0; otherwise raise TypeError or ValueError."""
     return number(name, value, 0, low_open=True)
 
 
 def not_negative(name: str, value: Any) -> float:
-    """`value` as a float, finite and >= 0; otherwise a TypeError or ValueError."""
+    """Return `value` as a float, finite and >= 0; otherwise raise TypeError or ValueError."""
     return number(name, value, 0)
 
 
 def fraction(name: str, value: Any) -> float:
-    """`value` as a float in [0, 1); otherwise a TypeError or ValueError."""
+    """Return `value` as a float in [0, 1); otherwise raise TypeError or ValueError."""
     return number(name, value, 0, 1, high_open=True)
 
 
 def whole_number(name: str, value: Any, least: int, most: float = math.inf) -> int:
-    """`value` as an int from least to most; otherwise a TypeError or ValueError. 10.0 is not a whole number."""
+    """Return `value` as an int from least to most; otherwise raise TypeError or ValueError. 10.0 is not accepted."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number, got {shown(value)}")
     if value < least:
@@ -68,28 +68,28 @@ def whole_number(name: str, value: Any, least: int, most: float = math.inf) -> i
 
 
 def truth(name: str, value: Any) -> bool:
-    """`value` as a bool; otherwise a TypeError."""
+    """Return `value` as a bool; otherwise raise TypeError."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def settle(settings: object, name: str, rule: Callable[..., Any], *limits: Any, **details: Any) -> None:
-    """Check one field of frozen settings by one of the rules above, and hold what the rule gives: a plain value."""
+    """Check one field of frozen settings by one of the rules above, and set it to the result: a plain value."""
     object.__setattr__(settings, name, rule(name, getattr(settings, name), *limits, **details))
 
 
 def one_of(what: str, name: Any, valid: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
-    """The valid name that `name` means; otherwise a ValueError that lists the valid ones.
+    """Return the valid name that `name` means; otherwise raise a ValueError that lists the valid ones.
 
-    Capitals, spaces, hyphens and underscores do not count.
+    Case, spaces, hyphens and underscores are ignored.
 
     Parameters
     ----------
     what : str
-        What the name is of, for the message.
+        Kind of name, for the message.
     aliases : dict, optional
-        Other names in small letters without spaces and underscores, and the valid name of each.
+        Other names, in lower case without spaces and underscores, and the valid name of each.
 
     Examples
     --------
@@ -109,8 +109,8 @@ def one_of(what: str, name: Any, valid: Iterable[str], aliases: Mapping[str, str
 
 
 def check_spelling(what: str, name: str, owner: object, names: Iterable[str]) -> None:
-    """Raise AttributeError if `name`, which is to be assigned to an owner that lacks it, is nearly one of `names`."""
-    if name.startswith("_") or hasattr(owner, name):  # nearly always: to look for what is near takes 50 us
+    """Raise AttributeError if `name` is assigned to an owner that lacks it and resembles one of `names`."""
+    if name.startswith("_") or hasattr(owner, name):  # the usual case: looking for similar names takes 50 us
         return
     near = difflib.get_close_matches(name, list(names), 1, CLOSE)
     if near:
@@ -118,7 +118,7 @@ def check_spelling(what: str, name: str, owner: object, names: Iterable[str]) ->
 
 
 def level_of_caller() -> int:
-    """Return the stacklevel with which the caller of this warns of the line that called fastbp."""
+    """Return the stacklevel with which a warning points to the line that called fastbp."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastbp":
         level, frame = level + 1, frame.f_back
@@ -127,14 +127,14 @@ def level_of_caller() -> int:
 
 def known_as(elsewhere: Mapping[str, str] | None = None, /,
              **others: str | tuple[str, Callable[[Any], Any]]) -> Callable[[AnyFunction], AnyFunction]:
-    """Decorate a function so that it takes keywords by other names too, and helps with those that it does not know.
+    """Decorate a function: it accepts other names of its keywords, and gives advice about unknown keywords.
 
     Parameters
     ----------
     elsewhere : dict, optional
-        Keywords that belong to something else, and what the TypeError then says.
+        Keywords that belong to another call, and what the TypeError says about them.
     others
-        Another name, and the parameter that it means; or that and a function of the value.
+        Another name and the parameter that it means, optionally with a function that converts the value.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def _same(value: Any) -> Any:
 
 def _advice(name: str, parameters: list[str], meanings: Mapping[str, tuple[str, Callable[[Any], Any]]],
             elsewhere: Mapping[str, str]) -> str:
-    """What to say of a keyword that is not known."""
+    """Return the advice about an unknown keyword."""
     if name in elsewhere:
         return f": {elsewhere[name]}"
     names = {own: own for own in parameters if own != "self"}
@@ -191,16 +191,16 @@ def _advice(name: str, parameters: list[str], meanings: Mapping[str, tuple[str, 
 
 
 def shown(value: object) -> str:
-    """The repr of a value, shortened where it is long."""
+    """Return the repr of a value, shortened if it is long."""
     try:
         text = repr(value)
-    except ValueError:  # Python does not print an int of more than 4,300 digits
+    except ValueError:  # Python refuses to print an int of more than 4,300 digits
         return f"a whole number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
     return text if len(text) <= LONG or not isinstance(value, (int, str)) else reprlib.repr(value)
 
 
 def counted(n: int, what: str) -> str:
-    """A number of things, for a message.
+    """Return a number with its noun, for a message.
 
     Examples
     --------

@@ -36,14 +36,14 @@ from fastbp.training.trainer import Trainer
 from fastbp.wording import of_command
 from fastbp.workspace import Array
 
-CLOSE = 0.75  # how like the option that was meant another must be, to be spoken of
+CLOSE = 0.75  # least similarity of an option that is suggested for a mistyped one
 COMMANDS = ("train", "find-eta", "predict", "info", "warmup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status.
 
-    0, or 2 with one line on standard error for what the user can mend, or 130 with a line if Ctrl-C ended it.
+    0; 2, with one line on standard error, for an error that the user can correct; 130, with one line, after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -117,18 +117,18 @@ def _parsed(parser: argparse.ArgumentParser, given: list[str]) -> dict[str, Any]
 
 
 class _Parser(argparse.ArgumentParser):
-    """One whose errors are raised, for a single line."""
+    """A parser that raises its errors, so that they are printed on a single line."""
 
     def error(self, message: str) -> NoReturn:
         raise options.UsageError(message)
 
 
 def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """Of the command, and of `train`."""
+    """Return the parsers of the command and of `train`."""
     parser = _Parser(prog="fastbp", description="Train dense neural networks on the CPU.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"fastbp {fastbp.__version__}")
     parser.add_argument("--print-completion", action=completion.Print, metavar="SHELL", default=argparse.SUPPRESS,
-                        help="print what completes the command's options in bash, zsh, fish or another shell")
+                        help="print a script that completes the options in bash, zsh, fish or another shell")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train = _add_train(commands, "train", "train a network", _train)
     find = _add_train(commands, "find-eta", "find a learning rate: train for some steps, each with a larger one",
@@ -136,17 +136,17 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     find.add_argument("--plot", metavar="FILE", help="draw the losses (.png, .svg, .pdf; needs matplotlib)")
     _add_predict(commands)
 
-    info = commands.add_parser("info", help="versions, CPU, threads, cache", allow_abbrev=False)
-    info.add_argument("--json", metavar="FILE", help="write it as JSON (-: standard output)")
+    info = commands.add_parser("info", help="show versions, CPU, threads and cache", allow_abbrev=False)
+    info.add_argument("--json", metavar="FILE", help="write the information as JSON (-: standard output)")
     info.set_defaults(run=_info)
 
-    warmup = commands.add_parser("warmup", help="compile everything now", allow_abbrev=False)
+    warmup = commands.add_parser("warmup", help="compile all machine code now and keep it on disk", allow_abbrev=False)
     warmup.set_defaults(run=_warmup)
     return parser, train
 
 
 def _add_train(commands: Any, name: str, what: str, run: Callable[..., None]) -> argparse.ArgumentParser:
-    """A command that takes the options of a training."""
+    """Add a command that takes the options of a training."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=what, allow_abbrev=False,
                                                           formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     options.add(parser, whole=run is _train)
@@ -156,19 +156,19 @@ def _add_train(commands: Any, name: str, what: str, run: Callable[..., None]) ->
 
 def _add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="apply a saved network", allow_abbrev=False,
-                                  description="Apply a saved network to the test samples, or where DATA has none to "
-                                              "the training samples.")
+                                  description="Apply a saved network to the test samples, or to the training samples "
+                                              "if DATA has no test samples.")
     predict.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
     predict.add_argument("data", metavar="DATA", help=f"{options.DATA_HELP}; targets may be missing")
     predict.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format(
-        "that which the network was trained with; where that is not known, a single column that holds the names of its "
-        "classes, or of a network without names of features the last one if there are more columns than features"))
+        "the one that the network was trained on; if it is not known, the only column that holds names of its classes; "
+        "for a network without feature names, the last column if there are more columns than features"))
     predict.add_argument("--proba", action="store_true", help="write the probability of each class, not the label; "
-                                                              "to standard output without --out")
+                                                              "without --out, to standard output")
     predict.add_argument("--json", metavar="FILE", help="write a summary as JSON (-: standard output)")
     predict.add_argument("--out", metavar="FILE.csv",
-                         help="write one line a sample: label, values or probabilities; between tabs if it "
-                              "is called FILE.tsv (-: standard output)")
+                         help="write one line per sample: label, values or probabilities; separated by tabs "
+                              "if the name ends in .tsv (-: standard output)")
     predict.set_defaults(run=_predict)
 
 
@@ -191,7 +191,7 @@ class Training:
         self.load_seconds = self.compile_seconds = self.started = self.ended = 0.0
 
     def run(self) -> None:
-        """Load, train, save and report; after Ctrl-C too, with what has been trained until then."""
+        """Load, train, save and report; after Ctrl-C, save and report what has been trained so far."""
         given, say = self.given, self.say
         started = time.perf_counter()
         dataset = _load(given)
@@ -225,7 +225,7 @@ class Training:
                                     + "".join(f"; {what}" for what in kept))
 
     def _fit(self) -> tuple[History, bool]:
-        """What was done, and whether Ctrl-C ended it; one before the first step is raised."""
+        """Return the history and whether Ctrl-C ended the fit; a Ctrl-C before the first step is raised."""
         given, dataset, network = self.given, self.dataset, self.network
         self.started = time.perf_counter()
         try:
@@ -240,7 +240,7 @@ class Training:
                 raise
             self.ended, self.epochs.history.stopped = time.perf_counter(), "interrupted"
             return self.epochs.history, True
-        except (OSError, ArithmeticError) as error:  # what has been trained is worth more than what failed beside it
+        except (OSError, ArithmeticError) as error:  # save what has been trained, whatever else failed
             if self.trainer.steps_done and "save" in given:
                 self._save(interrupted=True)
                 error.kept = given["save"]  # type: ignore[union-attr]  # for `_one_line`
@@ -256,7 +256,7 @@ class Training:
     def _result(self, history: History, interrupted: bool) -> dict[str, Any]:
         dataset, trainer, once = self.dataset, self.trainer, self.fraction is not None
         seconds, samples = sum(history.seconds), sum(history.samples)
-        if interrupted:  # in an epoch that the history knows nothing of
+        if interrupted:  # in an epoch that is not in the history
             seconds, samples = self.ended - self.started, trainer.steps_done * trainer.batch_size
         test, losses, accuracies = _test_samples(dataset), history.validation_loss, history.validation_accuracy
         final = losses[-1] if losses else None, accuracies[-1] if accuracies else None
@@ -309,18 +309,18 @@ def _find_eta(given: dict[str, Any]) -> None:
         found.plot(given["plot"])
     if found.note:
         raise ValueError(found.note)
-    print(f"eta {found.suggestion:.3g}: the loss falls with it; it was least at ten times that or more, in "
+    print(f"eta {found.suggestion:.3g}: the loss falls with it; it was lowest at ten times that or more, in "
           f"{len(found.etas)} steps with etas from {found.etas[0]:.3g} to {found.etas[-1]:.3g}")
 
 
 def _check_places(given: dict[str, Any]) -> None:
-    """Of `train` and `find-eta`: there are data, and nothing is written over them or over anything else."""
+    """For `train` and `find-eta`: check that DATA is given and that no output overwrites an input or another output."""
     if "data" not in given:
         raise ValueError("name the DATA to train on: mnist, a folder, an .npz or a table")
     config = options.config_beside(given["save"]) if "save" in given else None
     if str(given.get("save", "")).endswith(".toml"):
-        raise ValueError(f"--save {given['save']}: name the network otherwise, .safetensors say; a .toml beside it "
-                         "keeps its options")
+        raise ValueError(f"--save {given['save']}: a .toml file keeps the options of the network; choose another "
+                         "name for the network, such as one that ends in .safetensors")
     named = {f"--{name}": given.get(name) for name in ("save", "json", "log", "plot", "checkpoint", "tensorboard")}
     folders = {name: named.pop(name) for name in ("--checkpoint", "--tensorboard")}
     check_places({"DATA": files(given["data"]), "--config": given.get("config"),
@@ -334,7 +334,7 @@ def _check_places(given: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _hushed(quiet: bool) -> Iterator[None]:
-    """In this block a warning is a line, and if it is to be quiet, no note and no warning is shown."""
+    """In this block a warning is printed as one line; if `quiet`, neither notes nor warnings are shown."""
     log = logging.getLogger("fastbp")
     level = log.level
     with warnings.catch_warnings():
@@ -349,13 +349,13 @@ def _hushed(quiet: bool) -> Iterator[None]:
 
 
 def _print_notes(trainer: Trainer, dataset: data.Dataset) -> None:
-    """Why it may not have learned."""
+    """Print why the network may not have learned."""
     for note in fastbp.diagnose(trainer, dataset.x_train, dataset.y_train).notes:
         warnings.warn(note, fastbp.TrainingWarning, stacklevel=2)
 
 
 class _Notes:
-    """What shows a warning: as a line, and what has been said before not again."""
+    """Shows each warning once, as one line."""
 
     def __init__(self) -> None:
         self.said: set[str] = set()
@@ -364,12 +364,12 @@ class _Notes:
         text = of_command(str(message))
         if text not in self.said and sys.stderr is not None:
             self.said.add(text)
-            with contextlib.suppress(OSError):  # a note is not worth a training
+            with contextlib.suppress(OSError):  # a note that cannot be printed must not end the training
                 print(f"fastbp: {text}", file=sys.stderr)
 
 
 def _changes_the_end(watchers: list[Callback]) -> bool:
-    """Whether the network that a fit ends with is not that of its last epoch."""
+    """Whether the network at the end of a fit differs from that of the last epoch."""
     return any(getattr(watcher, "ends_with", "") for watcher in watchers)
 
 
@@ -394,8 +394,8 @@ def _predict(given: dict[str, Any]) -> None:
                              given["target"] or options.target_beside(given["model"]),
                              None if network.classes is None else network.classes.tolist())
     if given["target"] and y is None:
-        raise ValueError(f"{given['data']} has no targets in a column {given['target']!r}")
-    if y is None and not given["json"]:  # there is nothing to say but the predictions
+        raise ValueError(f"{given['data']} has no targets in column {given['target']!r}")
+    if y is None and not given["json"]:  # there is nothing to print but the predictions
         out = out or STANDARD_OUTPUT
     predictions = network.predict_proba(x) if given["proba"] else network.predict(x)
     result = {"model": given["model"], "dataset": given["data"], "n_samples": len(x),
@@ -410,9 +410,9 @@ def _predict(given: dict[str, Any]) -> None:
 
 
 def _score(network: Network, x: Array, y: Array) -> dict[str, float]:
-    """What `Trainer.evaluate` gives as accuracy, or of values the mean squared error."""
+    """Return the accuracy, as `Trainer.evaluate` does, or for values the mean squared error."""
     outputs, y = network.forward(x), task.as_named(y, network.classes)
-    targets = as_targets(y, len(outputs), network, Quadratic())  # whatever it was trained with, and of any range
+    targets = as_targets(y, len(outputs), network, Quadratic())  # a loss that accepts targets of any range
     shares = right(outputs, targets)
     if shares is not None:
         return {"accuracy": float(shares.mean())}
@@ -472,7 +472,7 @@ def _write_json(path: str, result: dict[str, Any]) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    """To a file, or to standard output."""
+    """Write text to a file, or to standard output."""
     if path == STANDARD_OUTPUT:
         print(text, end="")
     else:

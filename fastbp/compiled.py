@@ -1,4 +1,4 @@
-"""A network inside compiled code of one's own: in Numba's @njit functions, their prange and their cache.
+"""Networks inside your own compiled code: in @njit functions of Numba, with prange and cache=True.
 
     import numpy as np
     from numba import njit
@@ -18,9 +18,9 @@
     if handle.problem:
         raise ValueError(handle.problem)
 
-Arrays may have any strides. Nothing is allocated, and nothing is raised: a function that is given what is not for the
-network does nothing, returns NaN or False, and leaves why in the handle. A handle works on one thread at a time; for a
-prange make one for each thread, or for each network, and give them together as Handles.
+Arrays may have any strides. The functions allocate nothing and raise nothing: if an argument does not fit the network,
+a function does nothing, returns NaN or False, and stores the reason in handle.problem. A handle works on one thread at
+a time; for prange make one per thread, or one per network, and pass them together as Handles.
 """
 
 from __future__ import annotations
@@ -55,31 +55,31 @@ def __dir__() -> list[str]:
 
 
 class Handle:
-    """What compiled code is given of a network, or of a trainer and its network.
+    """Gives compiled code access to a network, or to a trainer and its network.
 
     Parameters
     ----------
     of : Trainer or Network
-        A trainer's handle makes steps with its settings as they are now, the optimizer's eta instead of a schedule, and
-        goes on from its state: steps here count in `trainer.steps_done`. A network's handle makes none. What `fit`
-        learns of its data is not learned here: set network.classes yourself, and network.multilabel where several
-        sigmoid outputs each decide a class of their own.
+        The handle of a trainer makes steps with its current settings, with the optimiser's eta instead of a schedule,
+        and continues from its state: the steps count in `trainer.steps_done`. The handle of a network makes no steps.
+        What `fit` takes from its data must be set by hand: network.classes, and network.multilabel if each of several
+        sigmoid outputs decides a class of its own.
     batch_size : int, optional
-        The most samples of a call that goes backward, for which buffers are made; as the trainer's, else 128.
+        Largest number of samples in a call with a backward pass; None: that of the trainer, or 128.
     loss : str or one of fastbp.losses, optional
-        For a network, as of Trainer; None: the one that matches the output.
+        Loss for a network, as in Trainer; None: the one that matches the output.
 
     Attributes
     ----------
     address : int
-        Where the numbers of the handle are, which compiled functions take. The handle keeps all of them alive.
+        Address of the data that compiled functions read. The handle keeps all of it alive.
 
     Raises
     ------
     TypeError
-        `of` is neither, or the handle is copied or pickled: it holds addresses of this process.
+        `of` is neither of these, or the handle is copied or pickled: it holds addresses of this process.
     ValueError
-        The trainer keeps a mean of the parameters (ema), which only fit can hold apart from them.
+        The trainer keeps a mean of the parameters (ema), which only fit supports.
 
     Examples
     --------
@@ -101,11 +101,11 @@ class Handle:
     def __init__(self, of: Trainer | Network, batch_size: int | None = None, loss: str | Loss | None = None):
         trainer = of if isinstance(of, Trainer) else None
         if not isinstance(of, (Trainer, Network)):
-            raise TypeError(f"a handle is made of a Trainer or a Network, got {type(of).__name__}")
+            raise TypeError(f"a handle needs a Trainer or a Network, got {type(of).__name__}")
         if trainer is not None and loss is not None:
-            raise ValueError("a trainer has a loss of its own; leave out loss")
+            raise ValueError("a trainer has its own loss; leave out loss")
         if trainer is not None and trainer.ema is not None:
-            raise ValueError("a handle keeps no mean of the parameters: set trainer.ema = None, before its first step")
+            raise ValueError("a handle does not support ema; set trainer.ema = None before the first step")
         network: Network = trainer.network if trainer else of  # type: ignore[assignment]
         self.of, self.network, self.dtype = of, network, network.dtype
         default = trainer.batch_size if trainer else 128
@@ -130,13 +130,13 @@ class Handle:
         return self._with_room(self._of_plain_layers(ACCUMULATE, self.loss.rule(self.dtype.name), plan))
 
     def _of_plain_layers(self, purpose: int, loss: Any, plan: Plan) -> Slip:
-        """A slip for calls without dropout and noise, which change no parameter."""
+        """Return a slip for calls that change no parameter, without dropout and noise."""
         slip = self._workspace.bind(self.network.theta, np.zeros(1, np.int64), loss, NO_SETTINGS, purpose, plan)
         slip.point(layers=self._workspace.layers.copy())
         return slip
 
     def _with_room(self, slip: Slip) -> Slip:
-        """Where sums of many samples need more room than the gradient that they end in."""
+        """Return the slip, with scratch memory if sums over many samples need more than the gradient itself."""
         size, n = scratch_size(self.network.layer_sizes, 1, self.batch_size), self.network.n_parameters
         if size > n:
             slip.point(gradient=aligned(size, self.dtype))
@@ -149,14 +149,14 @@ class Handle:
         return self._with_room(slip)
 
     def _steps(self, trainer: Trainer) -> dict[str, Slip]:
-        """Of steps, and of updates by a gradient that somebody else has made."""
+        """Return the slips of steps, and of updates by a gradient of the caller."""
         sizes, stepper = self.network.layer_sizes, trainer.stepper
         stepper.prepare_layers(self._workspace.layers)
         stepper.has_changed = True
         room = aligned(max(scratch_size(sizes, 1, self.batch_size), scratch_size(sizes, 1, 1, True)), self.dtype)
         train = stepper.bound(self._workspace, stepper.rule(), stepper.plan(self.batch_size, 1), room)
         rule = stepper.rule()
-        rule[CLIP_NORM] = rule[CLIP_NORM] or np.inf  # than which no norm is longer
+        rule[CLIP_NORM] = rule[CLIP_NORM] or np.inf  # no norm is larger
         last = [Stage(NORMS, 1), Stage(UPDATE, 1)] + ([Stage(LIMIT, 1)] if trainer.max_norm is not None else [])
         update = stepper.bound(self._workspace, rule, Plan([], last, 1), room)
         update.vector[SLOTS["etas"]] = train.vector[SLOTS["etas"]]
@@ -184,7 +184,7 @@ class Handle:
 
     @property
     def problem(self) -> str | None:
-        """Why the last call did nothing; None where it did what it should.
+        """Reason why the last call did nothing; None if it succeeded.
 
         Examples
         --------
@@ -199,7 +199,7 @@ class Handle:
         status, found, n_labels = (int(self.numbers[handles.HANDLE_SLOTS[name]])
                                    for name in ("status", "found", "n_classes"))
         n_in, n_out = self.network.layer_sizes[0], self.network.layer_sizes[-1]
-        label = (f"y[{found}] is none of the labels 0 to {n_labels - 1}" if n_labels else
+        label = (f"y[{found}] is not one of the labels 0 to {n_labels - 1}" if n_labels else
                  "y must hold floating-point numbers: a single output of values has no labels")
         return {
             handles.OK: None,
@@ -209,38 +209,38 @@ class Handle:
             handles.TOO_MANY: f"the handle takes 1 to batch_size={self.batch_size} samples, got {found}",
             handles.NOT_FINITE: f"X[{found}] has a number that is not finite, or too large for {self.dtype}",
             handles.LABEL: label,
-            handles.TARGETS: f"y[{found}] is not what a {self.loss} loss takes, or not finite",
-            handles.ROOM: f"an array for results has another shape than they have: one of its lengths is {found}",
-            handles.DIVERGED: "the cost, or what was given as a gradient, is not finite; nothing was changed",
-            handles.NO_STEPS: "step, update and set_eta need an optimizer: make the handle of a Trainer",
-            handles.NO_LABELS: "predict is for classes, and these outputs are values, or each is a class of its own: "
-                               "take forward",
+            handles.TARGETS: f"y[{found}] is not finite, or not a valid target for a {self.loss} loss",
+            handles.ROOM: f"an array for results has the wrong shape: one of its lengths is {found}",
+            handles.DIVERGED: "the cost, or the given gradient, is not finite; nothing was changed",
+            handles.NO_STEPS: "step, update and set_eta need an optimizer: make the handle from a Trainer",
+            handles.NO_LABELS: "predict needs one class per sample; these outputs are values, or each is a class "
+                               "of its own: use forward",
             handles.RATE: "eta must be a finite number >= 0",
             handles.OWN_ROWS: "X or y lies in the handle's own rows, but is not inputs(handle)[:n] or "
-                              "targets(handle)[:n]: it would be written over while it is read; give a copy",
-            handles.OVERLAP: "results would be written over samples that are still to be read: of more than "
-                             f"batch_size={self.batch_size} give an array that does not overlap X",
+                              "targets(handle)[:n]: it would be overwritten while it is read; pass a copy",
+            handles.OVERLAP: "results would overwrite samples that are still to be read: for more than "
+                             f"batch_size={self.batch_size} samples pass an array that does not overlap X",
         }[status]
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a handle holds addresses of this process: make one in each, of the trainer or network")
+        raise TypeError("a handle holds addresses of this process and cannot be pickled: make one in each process")
 
     def __repr__(self) -> str:
         return f"Handle({self.of!r}, batch_size={self.batch_size})"
 
 
 class Handles:
-    """Handles that compiled code takes one of, by `several[i]`; their number is len(several).
+    """Several handles for compiled code: `several[i]` is one of them, len(several) their number.
 
     Parameters
     ----------
     several : iterable of Handle
-        All of float32, or all of float64.
+        Handles of networks that are all float32 or all float64.
 
     Raises
     ------
     ValueError
-        There is none, or their networks have two dtypes.
+        There is no handle, or the networks differ in dtype.
 
     Examples
     --------
@@ -261,7 +261,7 @@ class Handles:
         self._handles = tuple(several)
         dtypes = {handle.dtype.name for handle in self._handles}
         if len(dtypes) != 1:
-            raise ValueError("Handles takes one handle or more, of networks of one dtype, got "
+            raise ValueError("Handles needs one handle or more, of networks of one dtype, got "
                              + (" and ".join(sorted(dtypes)) or "none"))
         self._numba_type_ = handles.HANDLES_TYPES[dtypes.pop()]
         self._numbers = np.array([len(self._handles), *(handle.address for handle in self._handles)], np.int64)
@@ -289,19 +289,18 @@ def step(handle: Handle, X: Array, y: Any) -> float:
     Parameters
     ----------
     handle : Handle
-        Of a Trainer.
+        The handle of a Trainer.
     X : ndarray (n, n_in), or one sample (n_in,)
         float32, float64 or uint8, of any strides; n is at most the handle's batch_size.
     y : ndarray (n,), (n, n_out), or a number
-        Labels of int64, the places of the network's classes; rows of targets, or values (n,) of a single output, of
-        float32 or float64. Of one sample a label, a value or a row (n_out,).
+        int64: labels, the indices of the network's classes. float32 or float64: rows of targets, or values (n,) for a
+        single output. For one sample: a label, a value or a row (n_out,).
 
     Returns
     -------
     float
-        The mean cost before the step; NaN where nothing was done. A step whose cost is not finite is not made; but no
-        copy is kept to go back to where an earlier one has made parameters, or moments, which then hold them still,
-        infinite.
+        The mean cost before the step; NaN if nothing was done. A step whose cost is not finite is not made. But no copy
+        is kept: if an earlier step has made parameters or moments infinite, they stay so.
 
     Examples
     --------
@@ -323,20 +322,20 @@ def step(handle: Handle, X: Array, y: Any) -> float:
 
 @compiler.inlined
 def gradients(handle: Handle, X: Array, y: Any, gradient: Array) -> float:
-    """Mean cost of samples and its gradient, laid out like theta.
+    """Return the mean cost of samples and write its gradient, laid out like theta.
 
     Parameters
     ----------
     handle : Handle
     X, y : ndarray
-        As of `step`.
+        See `step`.
     gradient : ndarray (n_parameters,), of the network's dtype
-        Overwritten; where NaN is returned it means nothing.
+        Overwritten; not meaningful if NaN is returned.
 
     Returns
     -------
     float
-        The mean cost; NaN where nothing was done, or where it is not finite.
+        The mean cost; NaN if nothing was done, or if it is not finite.
 
     Examples
     --------
@@ -354,18 +353,18 @@ def gradients(handle: Handle, X: Array, y: Any, gradient: Array) -> float:
 
 @compiler.inlined
 def update(handle: Handle, gradient: Array) -> bool:
-    """Make one update of the parameters by a gradient of one's own making.
+    """Update the parameters once, by a gradient that the caller has computed.
 
     Parameters
     ----------
     handle : Handle
-        Of a Trainer.
+        The handle of a Trainer.
     gradient : ndarray (n_parameters,), of the network's dtype
 
     Returns
     -------
     bool
-        Whether it was made: it is not where a number of the gradient is not finite.
+        Whether the update was made: not if an element of the gradient is not finite.
 
     Examples
     --------
@@ -389,12 +388,12 @@ def forward(handle: Handle, X: Array, out: Array) -> bool:
     X : ndarray (n, n_in), or one sample (n_in,)
         float32, float64 or uint8, of any strides.
     out : ndarray (n, n_out), or (n_out,), contiguous, of the network's dtype
-        Overwritten; where False is returned it means nothing.
+        Overwritten; not meaningful if False is returned.
 
     Returns
     -------
     bool
-        Whether all could be computed.
+        Whether all samples could be computed.
 
     Examples
     --------
@@ -414,16 +413,16 @@ def predict(handle: Handle, X: Array, labels: Array) -> bool:
     Parameters
     ----------
     handle : Handle
-        Of a network whose outputs are classes.
+        The handle of a network whose outputs are classes.
     X : ndarray (n, n_in), or one sample (n_in,)
         float32, float64 or uint8, of any strides.
     labels : ndarray (n,) of int64
-        Overwritten by the places of the network's classes; where False is returned they mean nothing.
+        Overwritten by indices of the network's classes; not meaningful if False is returned.
 
     Returns
     -------
     bool
-        Whether all could be computed.
+        Whether all samples could be computed.
 
     Examples
     --------
@@ -438,26 +437,26 @@ def predict(handle: Handle, X: Array, labels: Array) -> bool:
 
 @compiler.inlined
 def vjp(handle: Handle, X: Array, cotangent: Array, gradient: Array, input_gradients: Array | None = None) -> bool:
-    """Vector-Jacobian product: gradient of the sum of cotangent ∘ outputs, which is that of any E with these dE/da[L].
+    """Vector-Jacobian product: the gradient of the sum of cotangent ∘ outputs, or of any E with dE/da[L] = cotangent.
 
-    It is the backward recurrence of fastbp.core.equations from these errors on.
+    It runs the backward recurrence of fastbp.core.equations from these errors.
 
     Parameters
     ----------
     handle : Handle
     X : ndarray (n, n_in), or one sample (n_in,)
-        As of `step`.
+        See `step`.
     cotangent : ndarray (n, n_out), or (n_out,) of one sample
         float32 or float64.
     gradient : ndarray (n_parameters,), of the network's dtype
         Overwritten by the gradient with respect to theta, summed over the samples.
     input_gradients : ndarray (n, n_in), or (n_in,) of one sample, contiguous, of the network's dtype, optional
-        Overwritten by that with respect to X.
+        Overwritten by the gradient with respect to X.
 
     Returns
     -------
     bool
-        Whether it was computed.
+        Whether the gradients were computed.
 
     References
     ----------
@@ -485,14 +484,14 @@ def set_eta(handle: Handle, eta: float) -> bool:
     Parameters
     ----------
     handle : Handle
-        Of a Trainer.
+        The handle of a Trainer.
     eta : float
         >= 0.
 
     Returns
     -------
     bool
-        Whether it is one.
+        Whether eta is valid.
 
     Examples
     --------
@@ -507,10 +506,10 @@ def set_eta(handle: Handle, eta: float) -> bool:
 
 @compiler.inlined
 def inputs(handle: Any) -> Array:
-    """Rows in which the network itself holds its samples: X = inputs(handle)[:n] is not copied.
+    """Return the rows in which the network holds its samples: X = inputs(handle)[:n] is not copied.
 
-    They are what the network sees, after input_scale; dropout, noise and every call with other samples change them.
-    inputs(handle)[:n] may be y, too, which is read before dropout and noise. Other views of them are refused.
+    They hold what the network sees, after input_scale; dropout, noise and every call with other samples change them.
+    y may be inputs(handle)[:n], too: it is read before dropout and noise. Other views of these rows are refused.
 
     Parameters
     ----------
@@ -542,9 +541,9 @@ def inputs(handle: Any) -> Array:
 
 @compiler.inlined
 def targets(handle: Any) -> Array:
-    """Rows in which the network itself holds its targets: y = targets(handle)[:n] is not copied.
+    """Return the rows in which the network holds its targets: y = targets(handle)[:n] is not copied.
 
-    Other views of them are refused.
+    Other views of these rows are refused.
 
     Parameters
     ----------

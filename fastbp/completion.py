@@ -1,4 +1,4 @@
-"""`fastbp --print-completion SHELL`: a script with which the shell completes the command's options and names.
+"""`fastbp --print-completion SHELL`: a script that lets the shell complete the command's options and names.
 
 Only this option imports shtab, and the script starts no Python.
 """
@@ -16,7 +16,7 @@ from fastbp.network import HIDDEN_ACTIVATIONS
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import SCHEDULES
 
-# Names that an option takes, among other texts such as adam:beta2=0.99.
+# Names that an option takes; it also takes others with settings, such as adam:beta2=0.99.
 NAMES: dict[str, Iterable[str]] = {
     "--activation": HIDDEN_ACTIVATIONS, "--loss": LOSSES, "--metrics": METRICS, "--optimizer": OPTIMIZERS,
     "--schedule": SCHEDULES, "--weights": INITIALIZERS}
@@ -24,7 +24,7 @@ FILES, FOLDERS = ("FILE", "FILE.csv", "MODEL", "DATA"), ("DIR",)  # as help call
 
 
 class Print(argparse.Action):
-    """The option: print the script for a shell, and end."""
+    """The option: print the script for a shell and exit."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> NoReturn:
@@ -37,7 +37,7 @@ class Print(argparse.Action):
         for action in _actions(parser):
             names = next((NAMES[option] for option in action.option_strings if option in NAMES), None)
             if names is not None:
-                action.choices = list(names)  # of this parser, which parses nothing more
+                action.choices = list(names)  # this parser is not used for parsing any more
             elif action.metavar in FILES + FOLDERS:
                 action.complete = shtab.FILE if action.metavar in FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
         print(shtab.complete(parser, values))
@@ -45,7 +45,7 @@ class Print(argparse.Action):
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Of a parser and of those of its commands."""
+    """Return the actions of a parser and of the parsers of its commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

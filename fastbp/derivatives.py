@@ -1,6 +1,6 @@
-"""Derivatives for other programs: of each sample's cost, by inputs, along directions of theta, and of second order.
+"""Derivatives for other programs: per sample, with respect to inputs, along directions of theta, of second order.
 
-Dropout and noise belong to training and take no part. Every vector over the parameters is laid out like
+Dropout and noise belong to training and are not applied. Every vector over the parameters is laid out like
 `network.theta`; `network.views` gives it layer by layer. The equations are in fastbp.core.derivatives.
 """
 
@@ -43,16 +43,16 @@ def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None 
     ----------
     network : Network
     X, y, loss, threads
-        As of cost_and_gradient. Without y, `output` says what the gradient is of.
+        See cost_and_gradient. Without y, `output` selects what is differentiated.
     output : int, optional
-        k, from 0 on: the gradient of a[L][k], the output itself, instead of a cost; then neither y nor loss is given.
+        Index k of an output, from 0: return the gradient of the output a[L][k] instead of a cost, without y and loss.
 
     Returns
     -------
     gradients : ndarray (n, n_in)
-        dE_i / dX[i], of the cost of sample i alone, or d a_i[k] / dX[i]: of X as it is given, before it is multiplied
-        by network.input_scale. Columns are in the order of network.feature_names. NaN for a sample whose cost is not
-        finite.
+        dE_i / dX[i] of the cost of sample i alone, or d a_i[k] / dX[i], with respect to X as given, before it is
+        multiplied by network.input_scale. Columns are in the order of network.feature_names. NaN for a sample whose
+        cost is not finite.
 
     Raises
     ------
@@ -69,11 +69,11 @@ def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None 
     """
     check_network(network)
     if (y is None) == (output is None):
-        raise ValueError("give y, for the gradient of costs, or output=k, for that of the output k: one of the two")
+        raise ValueError("give either y, for the gradient of costs, or output=k, for the gradient of output k")
     if output is None:
         x, t, of = _costs(network, X, y, loss)
     elif loss is not None:
-        raise ValueError("output=k is the gradient of an output, which no loss changes; leave out loss")
+        raise ValueError("output=k gives the gradient of an output, which does not depend on a loss; leave out loss")
     else:
         n_out = network.layer_sizes[-1]
         x, of = as_inputs(X, network), NO_LOSS
@@ -93,13 +93,13 @@ def per_sample_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, l
     network, X, y, loss, threads
         As of cost_and_gradient.
     out : ndarray (n, n_parameters), of the network's dtype, optional
-        Where to write the gradients, which is then what is returned.
+        Where to write the gradients; then it is also returned.
 
     Returns
     -------
     gradients : ndarray (n, n_parameters)
-        NaN for a sample whose cost is not finite. Where only their lengths are wanted, per_sample_gradient_norms takes
-        neither this memory nor the time to fill it.
+        NaN for a sample whose cost is not finite. If only the norms are needed, per_sample_gradient_norms needs less
+        memory and time.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def per_sample_gradient_norms(network: Network, X: npt.ArrayLike, y: npt.ArrayLi
                               threads: int | None = None) -> Array:
     """Euclidean norm of each sample's gradient with respect to theta, without the gradients.
 
-    That of a layer is an outer product of a[l-1] and delta[l], and delta[l] for its biases, so its squared norm is
+    The gradient of a layer is an outer product of a[l-1] and delta[l], and delta[l] for its biases. Its squared norm is
 
         (|a[l-1]|² + 1) |delta[l]|²
 
@@ -177,7 +177,7 @@ def jvp(network: Network, X: npt.ArrayLike, tangent: npt.ArrayLike, *, threads: 
     Returns
     -------
     tangents : ndarray (n, n_out)
-        d a[L] / dr at theta + r v, r = 0.
+        d a[L] / dr at theta + r v for r = 0.
 
     Raises
     ------
@@ -243,13 +243,13 @@ def hvp(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, vector: npt.ArrayL
         sample_weight: npt.ArrayLike | None = None, threads: int | None = None) -> Array:
     """Hessian-vector product: the Hessian of the mean cost with respect to theta, times a vector.
 
-    It takes about as long as two or three gradients and holds no matrix: what Newton-CG and trust-region methods ask
-    for, and by power iteration the curvature.
+    It takes about as long as two or three gradients and stores no matrix. Newton-CG and trust-region methods need it;
+    power iteration with it gives the curvature.
 
     Parameters
     ----------
     network, X, y, loss, threads, sample_weight
-        As of cost_and_gradient, whose gradient this differentiates.
+        See cost_and_gradient, whose gradient this differentiates.
     vector : array_like (n_parameters,)
 
     Returns
@@ -261,7 +261,7 @@ def hvp(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, vector: npt.ArrayL
     Raises
     ------
     ValueError, TypeError
-        X, y, the vector or the loss do not fit the network; the loss is one of losses.Custom, whose function gives no
+        X, y, the vector or the loss do not fit the network; the loss is a losses.Custom, whose function gives no
         second derivative.
 
     References
@@ -291,7 +291,7 @@ def hvp(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, vector: npt.ArrayL
 
 
 def _hvp_of_few(network: Network, X: Any, y: Any, loss: Loss, direction: Array) -> Array | None:
-    """In one compiled call, in memory that the network keeps; None where this way is not for X and y, see few.run."""
+    """Compute hvp in one compiled call, in memory of the network; None if X or y do not allow it, see few.run."""
     if not few.are_few(network, X):
         return None
     product, workspace = np.empty(network.n_parameters, network.dtype), network.take_workspace(len(X))
@@ -306,7 +306,7 @@ def _hvp_of_few(network: Network, X: Any, y: Any, loss: Loss, direction: Array) 
 
 
 def _kept(network: Network, workspace: Workspace, loss: Loss) -> Slip:
-    """The workspace's slip for Hessian-vector products of few samples."""
+    """Return the workspace's slip for Hessian-vector products of few samples."""
     slip = workspace.few.get((loss, GRADIENT_TANGENT))
     if slip is None:
         slip = bound(network, workspace, GRADIENT_TANGENT, loss.rule(network.dtype.name))
@@ -317,7 +317,7 @@ def _kept(network: Network, workspace: Workspace, loss: Loss) -> Slip:
 
 
 def bound(network: Network, workspace: Workspace, purpose: int, loss: Cost) -> Slip:
-    """A slip for calls of fastbp.core.derivatives by one thread; the machine code that they need is loaded now."""
+    """Return a slip for calls of fastbp.core.derivatives on one thread, and load the machine code for them."""
     slip = workspace.new_slip()
     slip.point(theta=network.theta, clock=workspace.clock, step_costs=np.zeros(1))
     slip.put_data(NO_SAMPLES, NO_SAMPLES, NO_WEIGHTS, NO_ORDER, 0)
@@ -329,14 +329,14 @@ def bound(network: Network, workspace: Workspace, purpose: int, loss: Cost) -> S
 
 
 def _costs(network: Network, X: npt.ArrayLike, y: Any, loss: str | Loss | None) -> tuple[Inputs, Inputs, Cost]:
-    """Samples, targets and what the kernels know of the loss, checked."""
+    """Return samples, targets and the loss as the kernels read it, checked."""
     own = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
     data = as_data(X, y, None, network, own)
     return data.x, data.t, own.rule(network.dtype.name)
 
 
 def _numbers(name: str, values: npt.ArrayLike, shape: tuple[int, ...], network: Network) -> Array:
-    """`values` as a contiguous array of this shape and the network's type, every number finite."""
+    """Return `values` as a contiguous, finite array of this shape and the network's dtype."""
     given = np.asarray(values)
     if given.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold numbers, got an array of {given.dtype}")
@@ -360,7 +360,7 @@ def _rows(array: Array) -> Inputs:
 
 def _summed(network: Network, purpose: int, x: Inputs, t: Inputs, loss: Cost, threads: int | None,
             weights: Array = NO_WEIGHTS, direction: Array | None = None) -> Array:
-    """A vector over the parameters, summed over the samples; all NaN if the cost of one is not finite."""
+    """Return a vector over the parameters, summed over the samples; all NaN if a sample's cost is not finite."""
     threads = _threads(threads, network, x)
     gradient = aligned(max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(x))), network.dtype)
     finite = _compute(network, purpose, x, t, loss, threads, weights, direction, gradient=gradient)
@@ -376,7 +376,7 @@ def _threads(threads: int | None, network: Network, x: Inputs) -> int:
 
 def _compute(network: Network, purpose: int, x: Inputs, t: Inputs | None, loss: Cost, threads: int | None,
              weights: Array = NO_WEIGHTS, direction: Array | None = None, **results: Array) -> bool:
-    """Fill `results`, named as in the slip, by one call of fastbp.core.derivatives; whether every cost is finite."""
+    """Fill `results`, named as in the slip, by one call of fastbp.core.derivatives. Return: are all costs finite?"""
     cost, threads = np.zeros(1), _threads(threads, network, x)
     workspace = network.take_workspace(min(len(x), CAPACITY))
     slip, board = bound(network, workspace, purpose, loss), workspace.board(threads)

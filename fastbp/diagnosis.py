@@ -1,4 +1,4 @@
-"""Why training does not learn: what data and network say about it, in sentences that name figures and what to do."""
+"""Diagnosis of training that does not learn: sentences about data and network, with figures and advice."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from fastbp.training.notes import likely_cause
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 
-# What `diagnose` looks at: samples, numbers of the inputs, and samples that go through the network.
+# Limits of `diagnose`: samples, elements of the inputs, and samples that go through the network.
 NUMBERS, FORWARD = 10_000_000, 2_000
-APART = 1_000.0  # times the span of another column; of pixels it is 255 at the most
-DEAD = 0.8  # of a layer's neurons: where all inputs are on one side of 0, half of them are from the beginning
-SATURATED = 0.99  # of the way from the middle of sigmoid or tanh to its ends
+APART = 1_000.0  # ratio of the spans of two columns; at most 255 for pixels
+DEAD = 0.8  # share of a layer's neurons; half are dead from the start if all inputs are on one side of 0
+SATURATED = 0.99  # share of the distance from the middle of sigmoid or tanh to its ends
 STEPS, CLEAR = 20, 1e-2  # mini-batches of a trial, and a fall of the loss in them
 
 
 @dataclass(repr=False)
 class Diagnosis:
-    """What `diagnose` found. It shows itself as a list of its notes.
+    """What `diagnose` found; printed as a list of its notes.
 
     Attributes
     ----------
     notes : list of str
         A sentence for each finding, with its figures and what to do; empty if nothing was found.
     figures : dict of float
-        What was looked at: samples; input_mean, input_std and input_max (times the network's input_scale); target_mean
-        and target_std; loss and constant_loss (of the best constant prediction); for hidden layer l = 0, 1, ...
-        dead_l or saturated_l (shares); output_std; loss_after (20 mini-batches on a copy); largest_class (its share).
+        Measured values: samples; input_mean, input_std and input_max (times the network's input_scale); target_mean and
+        target_std; loss and constant_loss (of the best constant prediction); dead_l or saturated_l (share of hidden
+        layer l = 0, 1, ...); output_std; loss_after (20 mini-batches on a copy); largest_class (its share).
 
     Examples
     --------
@@ -72,13 +72,13 @@ class Diagnosis:
 
 
 def diagnose(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike) -> Diagnosis:
-    """Look for what keeps a network from learning; trainer and network stay as they are.
+    """Look for reasons why a network does not learn; trainer and network are not changed.
 
     It finds inputs and targets that are not scaled, constant columns (other than 0), one class in nearly all samples,
-    dead relu neurons, saturated sigmoid or tanh units, outputs that are the same for all samples, and, by some steps
-    on a copy, an eta that is far too large or too small. Of more than 10,000 samples it looks at as many, spread over
-    all. If the loss is less than half of that of the best constant prediction, scales, units and outputs are taken to
-    be good enough; eta is tried only if they are.
+    dead relu neurons, saturated sigmoid or tanh units and outputs that are the same for all samples. Some steps on a
+    copy find an eta that is far too large or too small. At most 10,000 samples, spread over all, are examined. If the
+    loss is less than half of that of the best constant prediction, scales, units and outputs are taken to be good
+    enough; eta is tried only if they are.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def diagnose(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike) -> Diagnosis:
     Raises
     ------
     ValueError, TypeError
-        The data do not fit the network, or the trainer is none.
+        The data do not fit the network, or `trainer` is not a Trainer.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def _look_at_inputs(found: Diagnosis, x: Inputs, names: list[str]) -> None:
 
 
 def _look_at_columns(found: Diagnosis, x: Inputs, names: list[str]) -> None:
-    """Compare columns. Those that are always 0 are none: their weights stay as they are, as at the border of images."""
+    """Compare columns. Columns of zeros are ignored: their weights do not change, as at the border of images."""
     columns = columns_of(x.array, x.samples.scale)
     span = columns.high - columns.low
     constant = np.flatnonzero((span == 0) & (columns.high != 0))
@@ -195,7 +195,7 @@ def _look_at_classes(found: Diagnosis, t: Targets, classes: Array | None) -> Non
         found.notes.append(f"all {len(t):,} labels looked at are {name}; there is nothing to learn")
     elif shares[k] > 0.95:
         found.notes.append(f"{100 * shares[k]:.1f} % of the labels are {name}, so that an accuracy of {shares[k]:.3f} "
-                           'says nothing; look at metrics=["f1"], and try fit(..., class_weight="balanced")')
+                           'means little; look at metrics=["f1"], and try fit(..., class_weight="balanced")')
 
 
 def _look_at_network(found: Diagnosis, net: Network, loss: losses.Loss, outputs: Array, x: Inputs, t: Targets) -> None:
@@ -204,7 +204,7 @@ def _look_at_network(found: Diagnosis, net: Network, loss: losses.Loss, outputs:
 
 
 def _look_at_units(found: Diagnosis, net: Network, x: Inputs) -> None:
-    """Hidden layers, one after another, each a network of its own."""
+    """Examine the hidden layers one after another, each as a network of its own."""
     a, scale = x.array, net.input_scale
     for l, activation in enumerate(net.activations[:-1]):
         layer = Network(net.layer_sizes[l : l + 2], output=activation, dtype=net.dtype, weights="zeros",
@@ -219,7 +219,7 @@ def _look_at_units(found: Diagnosis, net: Network, x: Inputs) -> None:
             dead = found.figures[f"dead_{l}"] = float((a == 0).all(axis=0).mean())
             if dead > DEAD:
                 found.notes.append(
-                    f"hidden layer {l} is dead: {100 * dead:.0f} % of its {a.shape[1]} relu neurons send 0 for every "
+                    f"hidden layer {l} is dead: {100 * dead:.0f} % of its {a.shape[1]} relu neurons are 0 for every "
                     'sample and cannot learn; make a new network, with a smaller eta or hidden="leaky_relu"')
         elif code in (activations.SIGMOID, activations.TANH):
             from_middle = np.abs(a) if code == activations.TANH else np.abs(2 * a - 1)
@@ -232,7 +232,7 @@ def _look_at_units(found: Diagnosis, net: Network, x: Inputs) -> None:
 
 
 def _look_at_outputs(found: Diagnosis, net: Network, loss: losses.Loss, outputs: Array, rows: Array) -> None:
-    """Constant ones are right before the first step of a network that is one layer, which may start at 0."""
+    """Find constant outputs; these are no fault of an untrained network of one layer, which may start at 0."""
     if len(rows) == 1:
         return
     spread, wanted = float(outputs.std(0, dtype=np.float64).max()), float(rows.std(0).max())
@@ -245,7 +245,7 @@ def _look_at_outputs(found: Diagnosis, net: Network, loss: losses.Loss, outputs:
 
 def _look_at_eta(found: Diagnosis, trainer: Trainer, few: tuple[Inputs, Targets], shown: tuple[Inputs, Targets],
                  levels: Levels) -> None:
-    """Train copies for some mini-batches."""
+    """Train copies for some mini-batches, with this eta and others."""
     trial = _trial(trainer)
     before = infer(trial.network, *shown, trainer.loss, trainer.threads)[1]
     after = found.figures["loss_after"] = _loss_after(trainer, trainer.optimizer.eta, few, shown)
@@ -255,7 +255,7 @@ def _look_at_eta(found: Diagnosis, trainer: Trainer, few: tuple[Inputs, Targets]
 
 def _too_large_eta(trainer: Trainer, before: float, after: float, few: tuple[Inputs, Targets],
                    shown: tuple[Inputs, Targets], levels: Levels) -> list[str]:
-    """Steps that are too large make it worse, those of a tenth do not. Near a minimum all do, more or less."""
+    """Find an eta whose steps raise the loss, if those of a tenth do not; near a minimum both may raise it a little."""
     constant = before if levels.constant is None else levels.constant
     if after < before or (levels.learned(before) and after < constant + abs(constant)):
         return []
@@ -267,7 +267,7 @@ def _too_large_eta(trainer: Trainer, before: float, after: float, few: tuple[Inp
 
 def _too_small_eta(trainer: Trainer, before: float, after: float, few: tuple[Inputs, Targets],
                    shown: tuple[Inputs, Targets], levels: Levels) -> list[str]:
-    """Of steps that are too small nothing comes, of some that are 10, 100, ... times as large something does."""
+    """Find an eta whose steps hardly lower the loss, if steps that are 10, 100, ... times as large do."""
     excess = before - levels.least
     if levels.learned(before) or not abs(before - after) < LITTLE * excess:
         return []
@@ -287,7 +287,7 @@ def _of_eta(trainer: Trainer, what: str, before: float, after: float, factor: fl
 
 
 def _trial(trainer: Trainer) -> Trainer:
-    """A copy, whose network holds the parameters that are trained and not their mean."""
+    """Return a copy whose network holds the trained parameters, not their mean."""
     trial = copy.deepcopy(trainer)
     trial.hold_mean(False)
     return trial

@@ -1,4 +1,4 @@
-"""Few samples: calls from Python that take the short way, where arrays are just as the kernels read them."""
+"""Few samples: the fast path for calls from Python, for arrays that the kernels can read as they are."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fastbp.workspace import Workspace, keep
 
 
 def are_few(network: Network, X: Any) -> bool:
-    """Whether X may be so few samples that one thread takes them all at once."""
+    """Whether X may be so few samples that one thread computes them all at once."""
     most = min(CAPACITY, (WORTH_THREADS - 1) // (3 * network.n_parameters))
     return type(X) is np.ndarray and X.ndim == 2 and 0 < len(X) <= most
 
 
 def slip_for(network: Network, workspace: Workspace, loss: Loss, purpose: int) -> Slip:
-    """A slip for costs, with outputs (INFER) or the gradient (ACCUMULATE), which the workspace keeps."""
+    """Return a slip, kept by the workspace, for costs with outputs (INFER) or with the gradient (ACCUMULATE)."""
     slip = workspace.few.get((loss, purpose))
     if slip is None:
         plan = plan_for(network.layer_sizes, 1, purpose, 1)
@@ -36,10 +36,10 @@ def slip_for(network: Network, workspace: Workspace, loss: Loss, purpose: int) -
 
 
 def run(slip: Slip, network: Network, loss: Loss, X: Any, y: Any, most: int) -> float:
-    """Do what a slip is bound for, in one compiled call, for up to `most` samples; returns their mean cost.
+    """Run a slip for up to `most` samples in one compiled call; return their mean cost.
 
-    It is NaN where this way is not for X and y, or where a number is not what it must be, and then nothing was done; or
-    where the cost is not finite. The long way finds out which, and says it.
+    NaN if this path does not accept X or y, or if a number is invalid: then nothing was done. NaN, too, if the cost is
+    not finite. The general path then finds the reason and raises the error.
     """
     n_in, n_out = network.layer_sizes[0], network.layer_sizes[-1]
     if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and X.shape[1] == n_in and y.ndim

@@ -1,4 +1,4 @@
-"""Figures of data: which samples to look at, the scales of columns, losses of constant and of perfect predictions."""
+"""Figures of data: samples to examine, scales of columns, losses of constant and of perfect predictions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from fastbp.inputs import Inputs, Targets
 from fastbp.randomness import LOOK, generator
 from fastbp.workspace import Array
 
-SAMPLES = 10_000  # looked at, at the most
-LITTLE, MANY = 1e-3, 0.5  # of a value; of all activations of a layer, or of the weight of a mean
-LARGE, SMALL = 10.0, 0.01  # means and standard deviations beyond which data want scaling
-LEARNED = 0.5  # of the way from the loss of a constant prediction to 0: such a network learns, whatever it looks like
+SAMPLES = 10_000  # largest number of samples examined
+LITTLE, MANY = 1e-3, 0.5  # share of a value; share of a layer's activations, or of the weight of a mean
+LARGE, SMALL = 10.0, 0.01  # means and standard deviations beyond which data need scaling
+LEARNED = 0.5  # a loss below this share of that of a constant prediction shows that a network learns
 STANDARDIZE = "standardise them, X = (X - X.mean(0)) / X.std(0), with the same two for all data"
 
 # Which samples
 
 
 def spread(n: int, most: int) -> Array | slice:
-    """Numbers of up to `most` of n samples: one of each of as many equal stretches, drawn, as data may be periodic."""
+    """Return indices of up to `most` of n samples: one drawn from each of equal stretches, as data may be periodic."""
     if n <= most:
         return slice(None)
     edges = np.linspace(0, n, most + 1)
@@ -33,7 +33,7 @@ def spread(n: int, most: int) -> Array | slice:
 
 
 def trained_on(n: int, most: int, chosen: Array | None, weights: Array) -> Array | slice:
-    """Numbers of up to `most` of the samples that are trained on: those chosen, of a weight above 0."""
+    """Return indices of up to `most` training samples: those chosen, with a weight above 0."""
     if chosen is None and not len(weights):
         return spread(n, most)
     rows = np.arange(n) if chosen is None else chosen
@@ -47,7 +47,7 @@ def trained_on(n: int, most: int, chosen: Array | None, weights: Array) -> Array
 
 @dataclass
 class Columns:
-    """Of each column: mean and standard deviation, least and largest number."""
+    """Mean, standard deviation, minimum and maximum of each column."""
 
     mean: Array
     std: Array
@@ -55,7 +55,7 @@ class Columns:
     high: Array
 
     def worst(self) -> int:
-        """Number of the column that is farthest from 0."""
+        """Return the index of the column that is farthest from 0."""
         return int(np.argmax(np.maximum(np.abs(self.mean), self.std)))
 
     def beyond(self, mean: float, std: float) -> bool:
@@ -63,7 +63,7 @@ class Columns:
 
 
 def columns_of(array: Array, scale: float = 1.0) -> Columns:
-    """Sums are taken in float64: the float32 mean of 60,000 rows is off by 6e-4."""
+    """Return the figures of columns, summed in float64: the float32 mean of 60,000 rows is off by 6e-4."""
     rows = max(1, BLOCK // array.shape[1])
     blocks = [slice(first, first + rows) for first in range(0, len(array), rows)]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -73,7 +73,7 @@ def columns_of(array: Array, scale: float = 1.0) -> Columns:
 
 
 def rows_of(t: Targets, n_out: int) -> Array:
-    """Targets (n, n_out) in float64."""
+    """Return targets (n, n_out) in float64."""
     if t.array.ndim == 2:
         return t.array.astype(np.float64)
     if n_out == 1:
@@ -84,8 +84,8 @@ def rows_of(t: Targets, n_out: int) -> Array:
 
 
 def constant_loss(loss: losses.Loss, t: Targets, n_out: int, weights: Array) -> float | None:
-    """Mean loss of the best prediction that is the same for all samples, or for mean_absolute and huber of the better
-    one of mean and median; None for other losses."""
+    """Return the mean loss of the best constant prediction; for mean_absolute and huber, of the better one of mean and
+    median; None for other losses."""
     if t.array.ndim == 1 and loss.code in (QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY):
         shares = np.bincount(t.array, weights if len(weights) else None, max(2, n_out)) / (
             weights.sum() if len(weights) else len(t))
@@ -104,7 +104,7 @@ def constant_loss(loss: losses.Loss, t: Targets, n_out: int, weights: Array) -> 
 
 
 def _entropy(loss: losses.Loss, mean: Array) -> float:
-    """Cross-entropy of targets of this mean, predicted by their mean."""
+    """Return the cross-entropy of targets that are predicted by their mean."""
     if isinstance(loss, losses.CrossEntropy):
         mean = (1 - loss.label_smoothing) * mean + loss.label_smoothing / len(mean)
     rest = 0.0 if loss.code == CROSS_ENTROPY else _times_log(1 - mean, 1 - mean)
@@ -112,12 +112,12 @@ def _entropy(loss: losses.Loss, mean: Array) -> float:
 
 
 def _times_log(x: Array, y: Array) -> Array:
-    """x log y, 0 where x is 0."""
+    """Return x log y, 0 where x is 0."""
     return np.asarray(x * np.log(np.where(x > 0, y, 1.0)))
 
 
 def _distances(loss: losses.Loss, r: Array) -> Array | None:
-    """Cost of each sample by its distances |a - t| (n, n_out)."""
+    """Return the cost of each sample, given its distances |a - t| (n, n_out)."""
     if loss.code == QUADRATIC:
         return np.asarray(np.square(r).sum(1) / 2)
     if loss.code == MEAN_ABSOLUTE:
@@ -130,7 +130,7 @@ def _distances(loss: losses.Loss, r: Array) -> Array | None:
 
 @dataclass
 class Levels:
-    """Mean losses of the perfect prediction and of the best constant one, if that is known."""
+    """Mean losses of the perfect prediction and, if known, of the best constant one."""
 
     least: float
     constant: float | None
@@ -144,7 +144,7 @@ class Levels:
 
 
 def _least_loss(loss: losses.Loss, t: Targets, n_out: int) -> float:
-    """Mean loss of a perfect prediction: 0 but for targets that are shares, or counts."""
+    """Return the mean loss of a perfect prediction: 0 except for targets that are shares, or counts."""
     if loss.code not in (BINARY_CROSS_ENTROPY, CROSS_ENTROPY, POISSON):
         return 0.0
     rows = rows_of(t, n_out)
@@ -157,7 +157,7 @@ def _least_loss(loss: losses.Loss, t: Targets, n_out: int) -> float:
 
 
 def column_names(given: Any, n: int) -> list[str]:
-    """What to call the columns: of a frame also by their names."""
+    """Return what to call the columns in messages, with their names if they are from a frame."""
     names = list(given)
     return [f"column {k} ({names[k]!r})" if len(names) == n else f"column {k}" for k in range(n)]
 
@@ -175,7 +175,7 @@ def are_bytes(array: Array) -> bool:
 
 
 def unscaled_inputs(x: Inputs, columns: Columns, names: list[str]) -> str:
-    """The sentence about inputs that are too large."""
+    """Return the sentence about inputs that are too large."""
     scaled = "" if x.samples.scale == 1 else f", times the network's input_scale {x.samples.scale:.4g},"
     if not scaled and are_bytes(x.array):
         return (f"inputs are not scaled: they are bytes from 0 to {columns.high.max():.0f}, of mean "

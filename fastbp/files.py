@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and locked; safetensors read and written."""
+"""Files written atomically, and locked; safetensors files read and written."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-PREFIX = ".fastbp."  # of what is being written
-KEY = "fastbp"  # the only key of the metadata: safetensors writes several in an order that changes from save to save
+PREFIX = ".fastbp."  # of files that are being written
+KEY = "fastbp"  # the only key of the metadata: safetensors writes several keys in varying order
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
-    """`path`, if a file can be put there: FileNotFoundError or IsADirectoryError otherwise."""
+    """Return `path` if a file can be written there; otherwise raise the OSError that says why not."""
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {target}: it is a folder")
     if not _is_device(target) and not os.access(target.parent, os.W_OK):
-        raise PermissionError(f"cannot write {target}: the folder may not be written to")
+        raise PermissionError(f"cannot write {target}: the folder is not writable")
     return target
 
 
 def _is_device(path: Path) -> bool:
-    """Whether it is there and no file: a device, or a pipe."""
+    """Whether it exists and is not a regular file: a device, or a pipe."""
     return path.exists() and not path.is_file()
 
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Have an OSError from within name `path`, whatever file beside it the system call was for."""
+    """Make an OSError in this block name `path`, whatever temporary file the system call was for."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None:  # of the system, not a text of Python's own
+        if error.errno is not None:  # raised by the system, not by Python code
             error.filename = os.fspath(path)
             del error.filename2
         raise
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` to `path`; whatever fails on the way, an old file there stays whole.
+    """Write `content` to `path`; if anything fails, an old file there stays intact.
 
-    Written beside it, flushed to the disk, then renamed; a link is followed. A device or a pipe is written to, not
-    replaced.
+    The content is written to a temporary file beside it, flushed to the disk, then renamed; links are followed. A
+    device or a pipe is written to, not replaced.
 
     Raises
     ------
     FileNotFoundError
         The folder does not exist.
     OSError
-        The disk is full, or the folder may not be written.
+        The disk is full, or the folder is not writable.
     """
     target = check_folder(path)
     with naming(path):
-        if _is_device(target):  # whose real path, of /dev/stdout into a pipe, say, need not be there
+        if _is_device(target):  # its real path need not exist, as for /dev/stdout into a pipe
             target.write_bytes(content)
         else:
             _replace(Path(os.path.realpath(target)), content)
@@ -87,7 +87,7 @@ def _replace(target: Path, content: bytes) -> None:
 
 
 def _mode(target: Path) -> int:
-    """Permissions for the new file: the old one's, or what a plain open would give (mkstemp gives 0600)."""
+    """Return the permissions of the new file: those of the old one, or those that open() gives (not mkstemp's 0600)."""
     if target.exists():
         return target.stat().st_mode & 0o777
     mask = os.umask(0)
@@ -96,7 +96,7 @@ def _mode(target: Path) -> int:
 
 
 def strict(value: Any) -> Any:
-    """Return `value` with None in place of each NaN or infinite number, which JSON does not know."""
+    """Return `value` with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {name: strict(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -106,7 +106,7 @@ def strict(value: Any) -> Any:
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, npt.NDArray[Any]],
                   metadata: dict[str, str]) -> None:
-    """`write_whole` of a safetensors file; equal tensors and metadata give equal bytes."""
+    """Write a safetensors file by `write_whole`; equal tensors and metadata give equal bytes."""
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -115,9 +115,9 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, npt.NDArra
 
 def read_tensors(path: str | os.PathLike[str], wanted: Container[str | None],
                  ) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
-    """Metadata and tensors of a safetensors file; no tensors, if its metadata name a format that is not `wanted`.
+    """Return metadata and tensors of a safetensors file; no tensors if its format is not in `wanted`.
 
-    Raises FileNotFoundError where there is no file, ValueError where it is damaged.
+    Raises FileNotFoundError if there is no file, ValueError if it is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -128,13 +128,13 @@ def read_tensors(path: str | os.PathLike[str], wanted: Container[str | None],
             metadata = _metadata(file.metadata() or {})
             names = file.keys() if metadata.get("format") in wanted else ()
             return metadata, {name: file.get_tensor(name) for name in names}
-    # A type that NumPy lacks is one of the latter two; metadata that are no JSON, a ValueError.
+    # A type that NumPy lacks raises one of the latter two; metadata that are not JSON, a ValueError.
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)} is not a whole safetensors file: {error}") from None
 
 
 def _metadata(found: dict[str, str]) -> dict[str, str]:
-    """What `write_tensors` was given: of older files, each key by itself."""
+    """Return the metadata given to `write_tensors`; in older files each has a key of its own."""
     if KEY not in found:
         return found
     metadata = json.loads(found[KEY])
@@ -147,9 +147,9 @@ _locked: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
 
 
 def lock(path: str | os.PathLike[str]) -> io.FileIO | None:
-    """Lock the file at `path`, which is made if there is none, until the returned file is closed or the process ends.
+    """Lock the file at `path`, creating it if needed, until the returned file is closed or the process ends.
 
-    Returns None where no lock is to be had: in a folder that may not be written, or on a system without locks.
+    Returns None if no lock is possible: in a folder that is not writable, or on a system without locks.
 
     Raises
     ------
@@ -183,7 +183,7 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _close_locked() -> None:
-        """A forked child would hold its parent's locks on, after the parent has ended."""
+        """Close locked files in a forked child: it would keep the locks after its parent has ended."""
         for file in list(_locked):
             file.close()
 

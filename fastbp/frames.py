@@ -1,5 +1,5 @@
-"""What users hand in as an array of numbers or of names: frames of pandas, Polars and PyArrow, which are known by their
-methods and never imported, and whatever else NumPy can read."""
+"""Conversion of what users pass to arrays of numbers or of names: frames of pandas, Polars and PyArrow, recognized by
+their methods and never imported, and everything that NumPy can read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fastbp.checks import counted, level_of_caller
 Array = npt.NDArray[Any]
 REAL = "buif"  # kinds of dtypes that are real numbers
 MISSING = ("NoneType", "NAType", "NaTType")  # types of None, pandas.NA and NaT
-BLOCK = 1 << 20  # numbers looked at in one go: checking a large or memory-mapped array takes little memory
+BLOCK = 1 << 20  # numbers checked at a time: a large or memory-mapped array needs little extra memory
 
 
 class Frame:
-    """A table whose columns have labels of their own, in the order that `order` gives them.
+    """A table with labelled columns, in the order given by `order`.
 
-    pandas.DataFrame, polars.DataFrame, pyarrow.Table and RecordBatch, and whatever has the methods of one of them.
+    pandas.DataFrame, polars.DataFrame, pyarrow.Table and RecordBatch, and objects with the methods of one of them.
     """
 
     def __init__(self, frame: Any, order: list[int] | None = None):
@@ -34,19 +34,19 @@ class Frame:
         self.labels: tuple[Any, ...] = given if order is None else tuple(given[j] for j in order)
 
     def names(self, name: str) -> tuple[str, ...]:
-        """The labels as texts, those of several levels joined by "_"; a ValueError if two are the same."""
+        """Return the labels as strings, several levels joined by "_"; raise ValueError if two are the same."""
         texts = tuple("_".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in self.labels)
         if len(set(texts)) < len(texts):
             twice = next(one for one, count in Counter(texts).items() if count > 1)
             same = [label for label, text in zip(self.labels, texts, strict=True) if text == twice]
             what = (f"{len(same)} columns {same[0]!r}" if len(set(same)) == 1 else
-                    f"columns {' and '.join(map(repr, dict.fromkeys(same)))}, which are the same as texts")
+                    f"columns {' and '.join(map(repr, dict.fromkeys(same)))}, which are the same as strings")
             raise ValueError(f"{name} has {what}: give each column a name of its own")
         return texts
 
     @property
     def places(self) -> list[int] | None:
-        """Where the columns labelled 0, 1, ... are, if the labels are just these numbers; otherwise None."""
+        """Return the positions of the columns labelled 0, 1, ..., if these are all the labels; otherwise None."""
         if not all(isinstance(label, (numbers.Real, np.bool_)) for label in self.labels):
             return None
         if sorted(self.labels) != list(range(len(self.labels))):
@@ -54,8 +54,8 @@ class Frame:
         return sorted(range(len(self.labels)), key=self.labels.__getitem__)
 
     def numbers(self, name: str) -> Array:
-        """Numbers (n, columns): where they lie if all have one type of NumPy's, else in one array of the type that
-        holds all of them."""
+        """Return the numbers (n, columns): without a copy if all columns share a NumPy dtype, else in a dtype for all
+        of them."""
         types = set(getattr(self.frame, "dtypes", ())) if hasattr(self.frame, "iloc") else set()
         if len(types) == 1 and all(isinstance(one, np.dtype) and one.kind in REAL for one in types):
             whole = np.asarray(self.frame.to_numpy())
@@ -69,7 +69,7 @@ class Frame:
         return whole
 
     def only_column(self, name: str, text: bool) -> Array:
-        """Numbers (n,) of the one column, or if `text`, names."""
+        """Return the numbers (n,) of the only column, or names if `text`."""
         return _numbers(self._column(0), name, self.labels[0], text, self.frame)
 
     def _column(self, j: int) -> Any:
@@ -80,14 +80,14 @@ class Frame:
 
 
 def is_frame(x: Any) -> bool:
-    """Whether x has columns with labels."""
+    """Whether x has labelled columns."""
     if hasattr(x, "iloc"):
         return bool(x.ndim == 2)
     return hasattr(x, "column_names") or hasattr(x, "get_columns")
 
 
 def labels_of(x: Any) -> tuple[Any, ...] | None:
-    """What the columns of a frame are called, or the one of a pandas Series; None of all else."""
+    """Return the labels of a frame's columns, or that of a pandas Series; None for everything else."""
     if is_frame(x):
         return Frame(x).labels
     label = getattr(x, "name", None) if hasattr(x, "iloc") else None
@@ -95,9 +95,9 @@ def labels_of(x: Any) -> tuple[Any, ...] | None:
 
 
 def array_of(x: Any, name: str, text: bool = False) -> Array:
-    """An array of real numbers; if `text`, one of names (dtype str) where x holds text.
+    """Return an array of real numbers; if `text` and x holds text, an array of names (dtype str).
 
-    Raises TypeError where x holds something else, ValueError where values are missing or rows differ in length.
+    Raises TypeError if x holds something else, ValueError if values are missing or rows differ in length.
     """
     if is_frame(x):
         frame = Frame(x)
@@ -107,10 +107,10 @@ def array_of(x: Any, name: str, text: bool = False) -> Array:
 
 
 def warn_of_other_rows(given: Mapping[str, Any], warned_of: set[str] | None = None) -> None:
-    """Warn, once for a set of what was warned of, if the index of the first of some data of pandas, by their names in
-    messages, has the labels of another's index in another order.
+    """Warn if the index of the first of some pandas objects has the same labels as another's, but in another order.
 
-    Rows are paired by position all the same: labels may be no more than the places where rows once stood.
+    Rows are paired by position nevertheless: labels may be no more than former positions. given: the objects, by their
+    names in messages; warned_of: names that were warned of before, which are skipped.
     """
     indexed = {name: x for name, x in given.items() if hasattr(getattr(x, "index", None), "equals")}
     if len(indexed) < 2 or (warned_of is not None and "rows" in warned_of):
@@ -124,12 +124,12 @@ def warn_of_other_rows(given: Mapping[str, Any], warned_of: set[str] | None = No
         how = (", ".join(f"{one} = {one}.loc[{own}.index]" for one in theirs) if x.index.is_unique
                else "bring them into one order")
         warnings.warn(f"the index of {' and of '.join(differ)} has the labels of the index of {first} in another "
-                      f"order, and rows are paired by position: {how}; or, if they are in one order, "
+                      f"order, but rows are paired by position: {how}; or, if the rows are in one order, "
                       "reset_index(drop=True) for each", stacklevel=level_of_caller())
 
 
 def _in_another_order(one: Any, other: Any) -> bool:
-    """Whether two indexes hold the same labels, but not one beside the other. Only if they differ, they are hashed."""
+    """Whether two indexes hold the same labels in different order. Labels are hashed only if the indexes differ."""
     if one is other or len(one) != len(other) or one.equals(other) or one.nlevels != other.nlevels:
         return False
     return bool(one.isin(other).all() and other.isin(one).all())
@@ -137,7 +137,7 @@ def _in_another_order(one: Any, other: Any) -> bool:
 
 def check_finite(array: Array, dtype: np.dtype[Any], name: str, columns: tuple[Any, ...] | None = None,
                   given: Any = None) -> None:
-    """Every number, once it is a `dtype`, must be finite; columns: what the frame `given` calls them."""
+    """Raise ValueError unless every number is finite as a `dtype`; columns: their labels in the frame `given`."""
     if array.dtype.kind != "f" or array.shape[1] == 0:
         return
     rows = max(1, BLOCK // array.shape[1])
@@ -155,13 +155,13 @@ def check_finite(array: Array, dtype: np.dtype[Any], name: str, columns: tuple[A
 
 
 def not_finite(where: str, value: Any, dtype: np.dtype[Any]) -> ValueError:
-    """The error that says that a number is not one that a `dtype` can hold."""
+    """Return the error for a number that a `dtype` cannot hold."""
     return ValueError(f"{where} is {value}; every number must be finite and at most {np.finfo(dtype).max:.4g}, the "
                       f"largest {dtype}")
 
 
 def _missing(name: str, label: Any, count: int, given: Any = None, where: str = "") -> ValueError:
-    """The error that says that values are missing from a column."""
+    """Return the error for missing values in a column."""
     what = counted(count, "missing value")
     method = next((one for one in ("fillna", "fill_null") if hasattr(given, one)), None)
     how = "" if method is None else f" ({_variable(name)}.{method})"
@@ -169,7 +169,7 @@ def _missing(name: str, label: Any, count: int, given: Any = None, where: str = 
 
 
 def _numbers(x: Any, name: str, label: Any, text: bool, given: Any) -> Array:
-    """Of an array, or of a column of the frame `given`."""
+    """Return the numbers of an array, or of a column of the frame `given`."""
     dtype: Any = getattr(x, "dtype", None)
     if hasattr(dtype, "categories") and not text:
         raise TypeError(f"{_subject(name, label)} holds categories: {_encode(name, label, given)}")
@@ -181,10 +181,10 @@ def _numbers(x: Any, name: str, label: Any, text: bool, given: Any) -> Array:
                         f"{'None' if x is None else type(x).__name__}")
     if array.dtype.kind == "O":
         return _of_objects(array, name, label, text, given)
-    if array.dtype.kind == "S":  # texts as h5py and others read them
+    if array.dtype.kind == "S":  # byte strings, as h5py and others read text
         array = np.char.decode(array, "utf-8")
     if array.dtype.kind in "UT":
-        if text:  # astype knows no width for NumPy's texts of any length
+        if text:  # astype knows no width for NumPy's strings of variable length
             return array if array.dtype.kind == "U" else np.array(array.tolist(), str)
         raise _holds_text(str(array.flat[0]) if array.size else "", name, label, given)
     raise _no_number(array, name, label)
@@ -196,7 +196,7 @@ def _read(x: Any, name: str, label: Any, given: Any) -> Array:
     if np.ma.is_masked(x):
         raise ValueError(f"{name} has masked values; fill them or leave their samples out")
     dtype: Any = getattr(x, "dtype", None)
-    if hasattr(dtype, "numpy_dtype") and dtype.kind in REAL:  # of pandas, where NumPy may see objects
+    if hasattr(dtype, "numpy_dtype") and dtype.kind in REAL:  # a dtype of pandas, which NumPy may see as objects
         if count := int(np.sum(np.asarray(x.isna()))):
             raise _missing(name, label, count, given)
         return np.asarray(x.to_numpy(dtype=dtype.numpy_dtype))
@@ -209,7 +209,7 @@ def _read(x: Any, name: str, label: Any, given: Any) -> Array:
 
 
 def _ragged(x: Any, name: str) -> str:
-    """What to say of rows of different lengths; empty where that is not it."""
+    """Return the message about rows of different lengths; empty if they are equal."""
     lengths = [len(row) if hasattr(row, "__len__") else None for row in x] if isinstance(x, (list, tuple)) else []
     odd = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
     if odd is None:
@@ -219,7 +219,7 @@ def _ragged(x: Any, name: str) -> str:
 
 
 def _of_objects(array: Array, name: str, label: Any, text: bool, given: Any) -> Array:
-    """Numbers or names that NumPy holds as objects of Python."""
+    """Return the numbers or names of an array of Python objects."""
     subject = _subject(name, label)
     values = array.ravel().tolist()
     kinds = set(map(type, values))
@@ -237,7 +237,7 @@ def _of_objects(array: Array, name: str, label: Any, text: bool, given: Any) -> 
     odd = next((value for value in values if not isinstance(value, (numbers.Real, np.bool_, Decimal))), None)
     if words:
         other = odd if not isinstance(odd, str) else next(value for value in values if not isinstance(value, str))
-        raise TypeError(f"{subject} holds text and something else, such as {other!r}: give text alone, or numbers")
+        raise TypeError(f"{subject} holds text and something else, such as {other!r}: give only text, or only numbers")
     if odd is not None:
         if isinstance(odd, datetime.date):
             raise _holds_dates(name, label)
@@ -292,5 +292,5 @@ def _subject(name: str, label: Any) -> str:
 
 
 def _variable(name: str) -> str:
-    """What the user may call what a message calls "validation X"."""
+    """Return the variable name that the user may have for what a message calls "validation X"."""
     return name.split()[-1]

@@ -21,7 +21,7 @@ from fastbp.workspace import Array, aligned, room_for
 def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss | None = None,
                       threads: int | None = None, *, sample_weight: npt.ArrayLike | None = None,
                       out: Array | None = None) -> tuple[float, Array]:
-    """Mean cost over all samples and its gradient with respect to theta.
+    """Return the mean cost over all samples and its gradient with respect to theta.
 
     Parameters
     ----------
@@ -30,21 +30,21 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
     y : array_like
         Labels (n,), names of the network's classes (n,), or rows of targets (n, n_out).
     loss : str or one of fastbp.losses, optional
-        As of Trainer; None: the one that matches the output.
+        See Trainer; None: the loss that matches the output.
     threads : int, optional
-        The result is bitwise the same for every number.
+        The result is bit-identical for every number.
     sample_weight : array_like (n,), optional
-        >= 0: a weight of 2 is that sample twice. Means are over the weights.
+        >= 0: a weight of 2 counts the sample twice. Means are weighted.
     out : ndarray (n_parameters,), of the network's dtype, optional
-        Where to write the gradient, which is then what is returned, and the next call's: nothing is allocated for a
-        few samples that are arrays of that dtype. Leave it out for who keeps gradients, as SciPy's BFGS and CG do.
+        Where to write the gradient; then it is also returned. With a few samples, as arrays of that dtype, nothing is
+        allocated. The next call overwrites it: leave it out for callers that keep gradients, as SciPy's BFGS and CG do.
 
     Returns
     -------
     cost : float
         In the unit of the loss (nats for the cross-entropies).
     gradient : ndarray (n_parameters,)
-        Laid out like theta; `network.views` gives it layer by layer. All NaN where the cost is not finite.
+        Laid out like theta; `network.views` gives it layer by layer. All NaN if the cost is not finite.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def cost_and_gradient(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss
 
 
 def _of_few(network: Network, X: Any, y: Any, loss: Loss, out: Array) -> float:
-    """By one thread, in a workspace that the network keeps."""
+    """Compute on one thread, in a workspace that the network keeps."""
     if not few.are_few(network, X):
         return math.nan
     workspace = network.take_workspace(len(X))
@@ -84,7 +84,7 @@ def _of_few(network: Network, X: Any, y: Any, loss: Loss, out: Array) -> float:
 
 def _of_any(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, threads: int | None,
             sample_weight: npt.ArrayLike | None, out: Array) -> float:
-    """Of arrays and frames of every kind, on as many threads as are worth it."""
+    """Compute from arrays and frames of every kind, on as many threads as pay off."""
     data = as_data(X, y, sample_weight, network, loss).with_some_weight()
     workspace = network.workspace(min(len(data), CAPACITY))
     threads = choose_threads(threads, 3 * len(data) * network.n_parameters)

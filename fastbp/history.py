@@ -1,4 +1,4 @@
-"""What a fit did, epoch by epoch: numbers, a table to read, a pandas frame, a picture."""
+"""The history of a fit, epoch by epoch: numbers, a table to read, a pandas frame, a plot."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-WATCHED = {"loss": False, "validation_loss": False, "validation_accuracy": True}  # whether more is better
-ROWS = 10  # of epochs in a table, at the most
+WATCHED = {"loss": False, "validation_loss": False, "validation_accuracy": True}  # whether larger is better
+ROWS = 10  # largest number of epochs in a printed table
 
 
 @dataclass(repr=False)
 class History:
-    """What a fit did, one number an epoch. It shows itself as a table of the first and last epochs and the best values.
+    """The history of a fit, one number per epoch; printed as a table of the first and last epochs and the best values.
 
     Attributes
     ----------
     loss : list of float
-        Mean cost of the training samples, each taken when its mini-batch was trained on.
+        Mean cost of the training samples, each measured before the step of its mini-batch.
     validation_loss, validation_accuracy : lists of float
         After the epoch, on the validation samples; accuracy is a fraction in [0, 1]. Empty without them.
     metrics : dict of list of float
-        By name, those that `fit` was asked for, on the validation samples.
+        By name: the metrics requested from `fit`, on the validation samples.
     seconds : list of float
-        Spent on shuffling and training, not on evaluating.
+        Time spent on shuffling and training, without evaluation.
     samples : list of int
-        Trained on.
+        Number of samples trained on.
     stopped : str
         Why the fit ended before its last epoch; empty if it did not.
 
@@ -61,12 +61,12 @@ class History:
     stopped: str = ""
 
     def values(self) -> dict[str, list[float]]:
-        """Return all that there is to watch, by name.
+        """Return all values that can be watched, by name.
 
         Returns
         -------
         dict of list of float
-            Losses, accuracy and metrics, one number an epoch.
+            Losses, accuracy and metrics, one number per epoch.
 
         Examples
         --------
@@ -76,10 +76,10 @@ class History:
         return {name: getattr(self, name) for name in WATCHED if getattr(self, name)} | self.metrics
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a pandas DataFrame: a row an epoch, its index "epoch" counting from 1; of an epoch that was
-        interrupted, what is missing is NaN.
+        """Return a pandas DataFrame with one row per epoch; its index "epoch" counts from 1. Values missing because an
+        epoch was interrupted are NaN.
 
-        Columns, as far as the fit had them: loss, validation_loss, validation_accuracy, the metrics, seconds, samples.
+        Columns, if the fit had them: loss, validation_loss, validation_accuracy, the metrics, seconds, samples.
 
         Raises
         ------
@@ -103,20 +103,20 @@ class History:
                              for name, column in columns.items()}, index)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the losses and, if there are any, accuracy and metrics over the epochs; a notebook shows what is
-        returned.
+        """Plot the losses and, if there are any, accuracy and metrics over the epochs; a notebook shows the returned
+        figure.
 
         Parameters
         ----------
         path : str or path, optional
-            Write the picture there (.png, .svg, .pdf), too.
+            Also write the plot to this file (.png, .svg, .pdf).
 
         Raises
         ------
         ImportError
             matplotlib is not installed: pip install "fastbp[plot]".
         FileNotFoundError, IsADirectoryError
-            Nothing can be written to `path`.
+            The file `path` cannot be written.
 
         Examples
         --------
@@ -137,7 +137,7 @@ class History:
         figure = _shown(Figure)(figsize=(6 * len(panels), 4), layout="constrained")
         for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for name in names:
-                # A marker, as one epoch makes no line.
+                # A marker: one epoch alone draws no line.
                 axes.plot(range(1, len(values[name]) + 1), values[name], marker=".", label=name)
             axes.set(xlabel="epoch", ylabel=names[0] if len(names) == 1 else "loss" if names == panels[0] else "")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -154,7 +154,7 @@ class History:
         return "\n".join([self._title(), *(lines if self.loss else []), *self._ending()])
 
     def _repr_html_(self) -> str:
-        """For notebooks."""
+        """Return the table as HTML, for notebooks."""
         heading, *rows = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
                           for row, tag in zip(self._rows(), ["th"] + ["td"] * (len(self.loss) + 3), strict=False)]
         table = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -171,7 +171,7 @@ class History:
         return [f"stopped: {self.stopped}"] if self.stopped else []
 
     def _rows(self) -> list[list[str]]:
-        """A heading, some epochs and the best values, as texts."""
+        """Return a heading, some epochs and the best values, as strings."""
         values, n = self.values(), len(self.loss)
         shown = [*range(n)] if n <= ROWS else [0, 1, None, *range(n - ROWS + 2, n)]
         rows = [["epoch", *values]]
@@ -184,7 +184,7 @@ class History:
 
 
 def joined(first: History, then: History) -> History:
-    """The epochs of one after those of the other, NaN where an epoch lacks what others have; how the second ended."""
+    """Return the epochs of `first` followed by those of `then`, NaN for missing values, and how `then` ended."""
     lengths = [min(len(part.loss), len(part.seconds), len(part.samples)) for part in (first, then)]
 
     def series(*parts: list[float]) -> list[float]:
@@ -201,7 +201,7 @@ def joined(first: History, then: History) -> History:
 
 
 def _best(name: str, values: list[float]) -> float | None:
-    """The best value but NaN, where it is known whether more is better."""
+    """Return the best value, ignoring NaN, if it is known whether larger is better."""
     finite = [value for value in values if not math.isnan(value)]
     more = WATCHED[name] if name in WATCHED else METRICS[name].more_is_better if name in METRICS else None
     return None if more is None or not finite else max(finite) if more else min(finite)
@@ -212,7 +212,7 @@ def _text(value: float | None) -> str:
 
 
 def _shown(kind: type[Figure]) -> type[Figure]:
-    """A figure that a notebook shows without pyplot, which would also show it by itself, a second time."""
+    """Return a figure class that a notebook shows without pyplot, which would show the figure a second time."""
     class Shown(kind):  # type: ignore[misc, valid-type]
         def _repr_png_(self) -> bytes:
             content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Inference: what a network makes of samples, by calls that are prepared once, on as many threads as are fastest."""
+"""Inference: outputs of a network for samples, by calls prepared once, on as many threads as are fastest."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from fastbp.inputs import Inputs, Targets
 from fastbp.losses import Loss
 from fastbp.workspace import Array, Workspace, keep
 
-CAPACITY = 256  # samples in flight outside of training
+CAPACITY = 256  # samples computed at once outside of training
 MOST_THREADS = 1024
 NO_ORDER, NO_SETTINGS, NO_WEIGHTS = np.empty(0, np.int64), np.empty(0), np.empty(0)
-# A call of fewer multiply-adds, or one that takes less time, is left to one thread: others that are awake would save a
-# few microseconds, which it takes to find out.
+# A call of fewer multiply-adds, or of less time, runs on one thread: more threads, even awake, would save a few
+# microseconds, and finding that out takes as long.
 WORTH_TRYING, WORTH_SECONDS = 1 << 18, 2.5e-5
-# Of short calls so many go by untimed after each that is timed, which takes 3 us: where it is known how many threads
-# are fastest, and where that is tried.
+# Timing takes 3 us. So this many short calls go untimed after each timed one: if the fastest number of threads is
+# known, and while it is being tried.
 SHORT, UNTIMED, UNTIMED_TRIALS = 2e-4, 15, 3
 
 
 class Served(Protocol):
-    """What of a network is needed here."""
+    """The attributes of a network that are needed here."""
 
     layer_sizes: tuple[int, ...]
     activations: tuple[str, ...]
@@ -55,14 +55,14 @@ class Served(Protocol):
 
 
 def choose_threads(threads: int | None, work: float, worth: float = team.WORTH_THREADS) -> int:
-    """Threads for `work` multiply-adds: as asked for, or as many as there are where it is `worth` it."""
+    """Return the threads for `work` multiply-adds: as requested, or all threads if the work reaches `worth`."""
     if threads is not None:
         return whole_number("threads", threads, 1, MOST_THREADS)
     return processors.available_threads() if work >= worth else 1
 
 
 class Choice:
-    """The number of threads for calls of about as many samples: as measured to be fastest."""
+    """The number of threads for calls of similar size: the one measured to be fastest."""
 
     def __init__(self, network: Served, most: int, size: int):
         self.pace = pace_of((1, most), network.layer_sizes, network.activations, network.dtype.name, size, os.getpid())
@@ -70,13 +70,13 @@ class Choice:
 
     def next(self) -> int:
         if self.threads > 1 and not team.is_awake(self.threads):
-            self.untimed = 0  # to wake them costs time, too
+            self.untimed = 0  # waking them costs time, too
         if self.untimed == 0:
             _, self.threads = self.pace.next_slice(1, self.pace.alone > WORTH_SECONDS)
         return self.threads
 
     def took(self, started: float) -> None:
-        """By so many threads as `next` has said."""
+        """Record the time of a call on as many threads as `next` returned."""
         if self.untimed:
             self.untimed -= 1
             return
@@ -89,8 +89,9 @@ class Choice:
 
 
 def outputs_of(network: Served, x: Array | Samples, n: int, threads: int | None, outputs: Array) -> bool:
-    """Write the outputs (n, n_out) of samples: an array (n, n_in) of float32 or float64, contiguous, or others where
-    they lie; returns whether their numbers are all finite: the outputs of those that are not mean nothing."""
+    """Write the outputs (n, n_out) of samples: a contiguous array (n, n_in) of float32 or float64, or Samples.
+
+    Returns whether all inputs are finite; outputs of samples that are not finite are meaningless."""
     if threads == 1 or (threads is None and n <= network.few):
         return _by_one(network, x, n, outputs) == 0
     choice = _choice(network, n) if threads is None else None
@@ -106,8 +107,8 @@ def outputs_of(network: Served, x: Array | Samples, n: int, threads: int | None,
 
 
 def _by_one(network: Served, x: Array | Samples, n: int, outputs: Array) -> float:
-    """Write outputs by one thread; returns the cost, see doors.cost."""
-    workspace = network.take_workspace(n if n < CAPACITY else CAPACITY)  # one sample took 0.15 us more by shared pieces
+    """Write outputs on one thread; return the cost, see doors.cost."""
+    workspace = network.take_workspace(n if n < CAPACITY else CAPACITY)  # with shared pieces, 0.15 us more
     slip = workspace.few.get(1) or bound(network, workspace, 1)
     if n > workspace.capacity:
         slip.make_room(-(-n // workspace.capacity))
@@ -122,7 +123,7 @@ def _by_one(network: Served, x: Array | Samples, n: int, outputs: Array) -> floa
 
 
 def _by_several(network: Served, x: Array | Samples, n: int, outputs: Array, threads: int) -> tuple[float, int]:
-    """The cost, see doors.cost, and by how many threads; by one nothing is done: more are not safe now."""
+    """Return the cost, see doors.cost, and the number of threads; 1: more are not safe, and nothing was done."""
     workspace = network.take_workspace(min(n, CAPACITY))
     slip = workspace.few.get(threads) or bound(network, workspace, threads)
     slip.put_stages(plan_for(network.layer_sizes, min(n, workspace.capacity), INFER, threads, errors=False))
@@ -146,7 +147,7 @@ def _place(slip: Slip, x: Array | Samples, n: int, outputs: Array, network: Serv
 
 
 def bound(network: Served, workspace: Workspace, threads: int) -> Slip:
-    """A slip for inference by so many threads, which the workspace keeps."""
+    """Return a slip, kept by the workspace, for inference on this many threads."""
     plan = plan_for(network.layer_sizes, workspace.capacity, INFER, threads, errors=False)
     slip = workspace.bind(network.theta, np.zeros(1, np.int64), NO_LOSS, NO_SETTINGS, INFER, plan)
     slip.put_threads(workspace.board(threads), threads)
@@ -160,7 +161,7 @@ def _most_threads() -> int:
 
 
 def _choice(network: Served, n: int) -> Choice | None:
-    """Of the number of threads for about so many samples; None where one is enough."""
+    """Return the Choice of threads for about `n` samples; None if one thread is enough."""
     most, size = _most_threads(), n.bit_length()
     if most == 1 or n <= network.few:
         return None
@@ -171,7 +172,7 @@ def _choice(network: Served, n: int) -> Choice | None:
 
 def infer(network: Served, x: Inputs, t: Targets, loss: Loss, threads: int | None,
           weights: Array = NO_WEIGHTS) -> tuple[Array, float]:
-    """Outputs (n, n_out) and the mean cost of inputs already checked; threads None: as many as are fastest."""
+    """Return outputs (n, n_out) and the mean cost of checked inputs; threads None: as many as are fastest."""
     outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
     choice = _choice(network, len(x)) if threads is None else None
     wanted = threads or (choice.next() if choice else 1)
@@ -186,8 +187,9 @@ def infer(network: Served, x: Inputs, t: Targets, loss: Loss, threads: int | Non
 
 def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets, loss: Loss, weights: Array, purpose: int,
                threads: int) -> tuple[float, int]:
-    """The compiled steps that change no parameter, by a workspace whose slip points at where outputs or the gradient
-    are to go; returns the mean cost, and on how many threads they were made."""
+    """Run the compiled steps that change no parameter; the workspace's slip points to where outputs or the gradient go.
+
+    Returns the mean cost and the number of threads used."""
     steps, batch_size, slip = -(-len(x) // workspace.capacity), workspace.capacity, workspace.slip
     costs = np.full(steps, np.nan)
     board = workspace.board(threads)
@@ -204,9 +206,9 @@ def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets, los
 
 
 def mean_cost(costs: Array, batch_size: int, n_samples: int, weights: Array) -> float:
-    """Mean over the samples of the mini-batches' mean costs; the last mini-batch may be smaller.
+    """Return the mean cost over all samples from the mean costs of mini-batches; the last one may be smaller.
 
-    weights: of the samples in their order, empty for 1 each.
+    weights: those of the samples in order; empty if all are 1.
     """
     if len(weights):
         sums = np.add.reduceat(weights, np.arange(0, n_samples, batch_size))

@@ -12,7 +12,7 @@ from fastbp.workspace import Array
 Initializer = Callable[[np.random.Generator, int, int], Array]
 
 
-Variance = Callable[[int, int, int], float]  # of a weight, times a whole number
+Variance = Callable[[int, int, int], float]  # variance of a weight, times a whole number
 
 
 def _normal(variance: Variance) -> Initializer:
@@ -44,10 +44,10 @@ def _he(n_in: int, n_out: int, times: int) -> float:
 
 
 def orthogonal(draw: np.random.Generator, n_in: int, n_out: int) -> Array:
-    """Orthonormal columns or, of a wide matrix, rows; any such matrix is as likely (Saxe et al., ICLR 2014)."""
+    """Orthonormal columns, or rows of a wide matrix; all such matrices are equally likely (Saxe et al., ICLR 2014)."""
     tall = draw.normal(size=(max(n_in, n_out), min(n_in, n_out)))
     q, r = np.linalg.qr(tall)
-    q *= np.sign(np.diag(r))  # else the decomposition would prefer some
+    q *= np.sign(np.diag(r))  # else some matrices would be more likely
     return q if n_in >= n_out else q.T
 
 
@@ -62,4 +62,4 @@ ALIASES = {
     "xaviernormal": "glorot_normal", "he": "he_normal", "kaiming": "he_normal", "kaimingnormal": "he_normal",
     "kaiminguniform": "he_uniform", "lecun": "lecun_normal", "zero": "zeros",
 }
-MATCHING = {row.name: row.weights for row in ACTIVATIONS}  # for each activation, where nothing is said
+MATCHING = {row.name: row.weights for row in ACTIVATIONS}  # the default of each activation

@@ -1,4 +1,4 @@
-"""What users hand in, checked before anything is changed, and described to the kernels where it lies."""
+"""Checks of what users pass, before anything is changed, and its description for the kernels, without a copy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Kind = TypeVar("Kind", bound="Inputs")
 
 @dataclass(frozen=True)
 class Inputs:
-    """An array that the kernels can read and its description; the array is kept alive with it."""
+    """An array that the kernels can read, kept alive, and its description."""
 
     array: Array
     samples: Samples
@@ -31,26 +31,26 @@ class Inputs:
         return len(self.array)
 
     def taken(self: Kind, chosen: Array | slice | None = None) -> Kind:
-        """A copy of the samples with these numbers, or of all."""
+        """Return a copy of the samples with these indices, or of all."""
         array = np.array(self.array) if chosen is None else self.array[chosen]
         return replace(self, array=array, samples=describe(array, self.samples.kind, self.samples.scale))
 
 
-LABEL, MULTILABEL, VALUE = "labels", "multilabel", "values"  # what targets are to a sample
+LABEL, MULTILABEL, VALUE = "labels", "multilabel", "values"  # what the targets of a sample mean
 
 
 @dataclass(frozen=True)
 class Targets(Inputs):
-    """Targets, and what they are: a label each, yes or no to each of several classes, or values.
+    """Targets and their kind: one label per sample, yes or no for each of several classes, or values.
 
-    labels (n,): for the first kind, of rows that say them too; else None.
+    labels (n,): for the first kind, also if given as rows; else None.
     """
 
     kind: str
     labels: Array | None
 
     def taken(self, chosen: Array | slice | None = None) -> Targets:
-        """A copy of the samples with these numbers, or of all."""
+        """Return a copy of the samples with these indices, or of all."""
         part = super().taken(chosen)
         if self.labels is None or chosen is None:
             return part
@@ -59,7 +59,7 @@ class Targets(Inputs):
 
 @dataclass(frozen=True)
 class Data:
-    """Samples, their targets and weights, float64 (n,) or empty where all are 1: what a call is given, checked."""
+    """Checked arguments of a call: samples, targets, and weights, float64 (n,) or empty if all are 1."""
 
     x: Inputs
     t: Targets
@@ -69,7 +69,7 @@ class Data:
         return len(self.x)
 
     def taken(self, chosen: Array | slice | None = None) -> Data:
-        """A copy of the samples with these numbers, or of all."""
+        """Return a copy of the samples with these indices, or of all."""
         own = slice(None) if chosen is None or len(self.weights) == 0 else chosen
         return Data(self.x.taken(chosen), self.t.taken(chosen), self.weights[own])
 
@@ -79,13 +79,13 @@ class Data:
         return len(self.weights) > 0 and not self.weights.any()
 
     def with_some_weight(self, name: str = "", chosen: Array | None = None) -> Data:
-        """Itself, unless all weights, or those of the samples chosen, are 0: then a ValueError."""
+        """Return itself; raise ValueError if all weights, or all those of the chosen samples, are 0."""
         check_some_weight(self.weights if chosen is None or len(self.weights) == 0 else self.weights[chosen], name)
         return self
 
 
 class Described(Named, Protocol):
-    """What of a network decides what its inputs and targets may be."""
+    """The attributes of a network that decide which inputs and targets it accepts."""
 
     dtype: np.dtype[Any]
 
@@ -96,10 +96,10 @@ class Described(Named, Protocol):
 def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X", names: Names | None = None) -> Inputs:
     """Check samples (n, n_in), which the kernels multiply by the network's input_scale.
 
-    uint8, float32 and float64 are read in place whatever their strides, read-only or memory-mapped; other types are
-    copied to the network's. Columns of a frame are brought into the order of the network's feature_names.
+    uint8, float32 and float64 are read in place, whatever their strides, also if read-only or memory-mapped; other
+    types are converted to the network's. Columns of a frame are put in the order of the network's feature_names.
 
-    names: of features, that are known or learned; None: the network's.
+    names: known or learned names of features; None: those of the network.
     """
     n_features, dtype = network.layer_sizes[0], network.dtype
     columns: tuple[Any, ...] | None = None
@@ -126,7 +126,7 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
                names: Names | None = None) -> Targets:
     """Check targets: labels or names of classes (n,) or (n, 1), or rows (n, n_out); for one output also values (n,).
 
-    names: of classes or outputs, that are known or learned; None: the network's.
+    names: known or learned names of classes or outputs; None: those of the network.
     """
     names, n_out, output = names or Names(network), network.layer_sizes[-1], network.activations[-1]
     columns = labels_of(y)
@@ -143,7 +143,7 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
         array = array[:, 0]
     if array.dtype.kind == "U":
         if array.ndim != 1:
-            raise ValueError(f"{name} holds text; names of classes must be one for each sample, shape ({n_samples},), "
+            raise ValueError(f"{name} holds text; give the name of one class per sample, shape ({n_samples},), "
                              f"got shape {array.shape}")
         return _labels(names.numbers(array, network, name), n_out, name)
     if array.ndim == 1 and _means_labels(array, n_out, output):
@@ -160,8 +160,8 @@ def as_targets(y: npt.ArrayLike, n_samples: int, network: Described, loss: losse
 
 
 def targets_of(array: Array, network: Described) -> Targets:
-    """Labels (n,), int64, or rows (n, n_out) as the kernels can read them, or values (n,) of a single output, that have
-    been checked."""
+    """Return the Targets of a checked array: labels (n,) int64, rows (n, n_out) that the kernels can read, or values
+    (n,) of a single output."""
     n_out, output = network.layer_sizes[-1], network.activations[-1]
     if array.ndim == 1 and array.dtype == np.int64:
         return Targets(array, describe(array, LABELS), LABEL, array)
@@ -174,8 +174,9 @@ def targets_of(array: Array, network: Described) -> Targets:
 
 def as_data(X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, network: Described,
             loss: losses.Loss, names: Names | None = None, name: str = "", warned_of: set[str] | None = None) -> Data:
-    """Check samples, targets and weights, see `as_inputs` and `as_targets`; name: what all are of, in messages;
-    warned_of: see `warn_of_other_rows`."""
+    """Check samples, targets and weights, see `as_inputs` and `as_targets`.
+
+    name: prefix of all their names in messages; warned_of: see `warn_of_other_rows`."""
     x = as_inputs(X, network, f"{name}X", names)
     t = as_targets(y, len(x), network, loss, f"{name}y", names)
     warn_of_other_rows({f"{name}X": X, f"{name}y": y, f"{name}sample_weight": sample_weight}, warned_of)
@@ -185,11 +186,11 @@ def as_data(X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | N
 def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[Any, float] | None,
                labels: Array | None, n_samples: int, names: Names | None = None, chosen: Array | None = None,
                n_labels: int | None = None) -> Array:
-    """The weight of each sample (n,), float64; empty where all are 1.
+    """Return the weight of each sample (n,), float64; empty if all are 1.
 
-    class_weight: "balanced", total weight / (classes · weight of the class) over the samples `chosen`, or a weight for
-    each label below n_labels, or for each of the `names` of classes, 1 where there is none. Weights near the ends of
-    what a float64 holds come nearer to 1, all by one factor, which no mean notices.
+    class_weight: "balanced", total weight / (classes · weight of the class) over the samples `chosen`; or a weight for
+    each label below n_labels, or each class in `names`, by default 1. Very large or small weights are all multiplied by
+    one factor, so that they fit a float64; this changes no mean.
     """
     weights = np.ones(n_samples)
     if sample_weight is not None:
@@ -208,7 +209,7 @@ def as_weights(sample_weight: npt.ArrayLike | None, class_weight: str | Mapping[
 
 
 def checked_weights(sample_weight: npt.ArrayLike, n_samples: int) -> Array:
-    """Weights (n,) or (n, 1) as float64 (n,), finite and >= 0; otherwise a TypeError or ValueError."""
+    """Return weights (n,) or (n, 1) as float64 (n,), finite and >= 0; otherwise raise TypeError or ValueError."""
     given = array_of(sample_weight, "sample_weight")
     if given.shape == (n_samples, 1):
         given = given[:, 0]
@@ -225,9 +226,10 @@ FAR = 2.0**400
 
 
 def _moderate(weights: Array) -> Array:
-    """Weights whose sums, and quotients of sums, stay within a float64. The factor is one of four, the last for those
-    that are subnormal: batches of a stream keep their proportions unless they are far apart. What is nothing beside
-    others is 0."""
+    """Return weights whose sums, and quotients of sums, fit a float64.
+
+    The factor is one of four, the last for subnormal weights: batches of a stream keep their proportions unless they
+    are far apart. Negligible weights become 0."""
     most = weights.max(initial=0.0)
     small = FAR**2 if most < FAR**-2 else FAR if most < 1 / FAR else 1.0
     near = weights / FAR if most > FAR else weights * small
@@ -235,13 +237,13 @@ def _moderate(weights: Array) -> Array:
 
 
 def _near_one(weights: Array) -> Array:
-    """Weights whose products stay within a float64: if they are far from 1, divided by a power of two."""
+    """Return weights whose products fit a float64: if far from 1, they are divided by a power of two."""
     exponent = int(np.frexp(weights.max(initial=0.0))[1])
     return weights if abs(exponent) < 300 else np.ldexp(weights, -exponent)
 
 
 def check_some_weight(weights: Array, name: str = "") -> Array:
-    """`weights`, unless all are 0: then a ValueError."""
+    """Return `weights`; raise ValueError if all are 0."""
     if len(weights) and not weights.any():
         raise ValueError(f"all {name}samples have weight 0")
     return weights
@@ -249,7 +251,7 @@ def check_some_weight(weights: Array, name: str = "") -> Array:
 
 def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, counted: Array | slice, weights: Array,
                    n_labels: int | None) -> Array:
-    """Of each label from 0 to the highest; weights: of the samples that are counted."""
+    """Return the weight of each label from 0 to the highest; weights: those of the counted samples."""
     counts = np.bincount(labels[counted], weights, labels.max() + 1)
     if isinstance(class_weight, str):
         one_of("class_weight", class_weight, ["balanced"])
@@ -264,7 +266,7 @@ def _class_weights(class_weight: str | Mapping[Any, float], labels: Array, count
         own = not_negative(f"class_weight of {label}", weight)
         if isinstance(label, (bool, np.bool_)) or (
                 isinstance(label, (float, np.floating)) and float(label).is_integer()):
-            label = int(label)  # as labels themselves may be truth values or whole floats
+            label = int(label)  # labels may be booleans or whole floats
         label = whole_number("a label of class_weight", label, 0)
         if n_labels is not None and label >= n_labels:
             raise ValueError(f"class_weight has label {label}; the network has labels 0 to {n_labels - 1}")
@@ -297,24 +299,24 @@ def _labels(array: Array, n_out: int, name: str) -> Targets:
 
 
 def decide(outputs: Array) -> Array:
-    """Labels (n,) from outputs (n, n_out): the largest, or for a single output whether it is at least 1/2."""
+    """Return labels (n,) from outputs (n, n_out): the largest, or for a single output, whether it is at least 1/2."""
     if outputs.shape[1] == 1:
         return (outputs[:, 0] >= 0.5).astype(np.int64)
     return np.asarray(np.argmax(outputs, axis=1))
 
 
 def of_each_class(outputs: Array) -> Array:
-    """Outputs (n, classes): of a single output (n, 1) also that of label 0."""
+    """Return outputs (n, classes); for a single output (n, 1), with that of label 0 added."""
     return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
 
 def several_decisions(n_out: int, output: str) -> bool:
-    """Whether rows of targets say yes or no to each output, and not to one of them."""
+    """Whether rows of targets say yes or no for each output, instead of choosing one."""
     return n_out > 1 and activations.CODES[output] == activations.SIGMOID
 
 
 def right(outputs: Array, t: Targets) -> Array | None:
-    """Share of each sample's decisions that are right (n,), NaN where an output is; None for values."""
+    """Return the share of right decisions of each sample (n,), NaN if an output is NaN; None for values."""
     if t.kind == VALUE:
         return None
     if t.kind == MULTILABEL:

@@ -1,4 +1,4 @@
-"""Losses: frozen settings of each; what they compute is in core/costs.py."""
+"""Losses: the frozen settings of each; the computation is in core/costs.py."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True)
 class Loss:
-    """What all losses have in common. A loss of your own is a `Custom`.
+    """Base class of the losses. For a loss of your own, use `Custom`.
 
     Attributes
     ----------
     name : str
-        As Trainer and the command take it.
+        Name for Trainer and for the command.
     outputs : tuple of str
-        The activations that it is for; (): any.
+        Output activations that it supports; (): any.
 
     Examples
     --------
@@ -45,27 +45,27 @@ class Loss:
 
     name: ClassVar[str]
     aliases = tuple[str, ...]()  # its names in other libraries, as checks.one_of compares them
-    outputs = tuple[str, ...]()  # the activations that it is for; (): any
+    outputs = tuple[str, ...]()  # output activations that it supports; (): any
     least_outputs = 1
-    must_be = costs.ANY  # the rows of its targets; see check_targets
-    heeds_lengths = True  # whether targets, or outputs, that are all twice as large cost something else
-    code: ClassVar[int]  # by its name in the table of core/costs.py, unless it says its own
+    must_be = costs.ANY  # condition on rows of targets; see check_targets
+    heeds_lengths = True  # whether the cost changes if all targets, or all outputs, are doubled
+    code: ClassVar[int]  # from the table of core/costs.py by name, unless set
 
     def __init_subclass__(cls) -> None:
         if "code" not in vars(cls) and "name" in vars(cls):
             cls.code = costs.CODES[cls.name]
 
     def _own(self) -> dict[str, Any]:
-        """The numbers that it alone has, by their names in a Cost."""
+        """Return the settings that only this loss has, by their names in a Cost."""
         return {}
 
     def rule(self, dtype: str = "float32") -> Cost:
-        """What the kernels read, for float32 or float64."""
+        """Return what the kernels read, for float32 or float64."""
         costs.check_code(self.code)
         return Cost(self.code, **self._own())
 
     def check_targets(self, rows: Array, name: str) -> None:
-        """Raise ValueError where finite rows of targets (n, n_out), called `name`, are none of this loss's."""
+        """Raise ValueError if rows of targets (n, n_out), called `name`, are not valid for this loss."""
 
     def __str__(self) -> str:
         return self.name
@@ -73,10 +73,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class Quadratic(Loss):
-    """½ Σ (a − t)²; "mse" and "mean_squared_error" name it too.
+    """½ Σ (a − t)²; "mse" and "mean_squared_error" are other names.
 
-    Its minimum is that of the mean squared error, but its value is half of the sum over the outputs: n_out / 2 times
-    the mean.
+    It has the same minimum as the mean squared error, but its value is half of the sum over the outputs: n_out / 2
+    times the mean.
 
     References
     ----------
@@ -96,8 +96,9 @@ class Quadratic(Loss):
 
 @dataclass(frozen=True)
 class MeanAbsolute(Loss):
-    """Σ abs(a − t): its minimum is the median. "mae" and "mean_absolute_error" name it too, which is the mean over the
-    outputs elsewhere.
+    """Σ abs(a − t), whose minimum is the median; "mae" and "mean_absolute_error" are other names.
+
+    It is the sum over the outputs; other libraries take the mean.
 
     References
     ----------
@@ -117,9 +118,9 @@ class MeanAbsolute(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Quadratic near 0, absolute beyond.
+    """Quadratic for small errors, absolute for large ones.
 
-    It is the sum over the outputs, with r = a − t, of
+    The sum over the outputs, with r = a − t, of
 
         ½ r²                                   if abs(r) <= threshold
         threshold (abs(r) − ½ threshold)       else
@@ -159,7 +160,7 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """−Σ t log a + (1 − t) log(1 − a), in nats: each output a class of its own, of which any number may hold.
+    """−Σ t log a + (1 − t) log(1 − a), in nats: each output is a class of its own; a sample may have several.
 
     Targets are in [0, 1].
 
@@ -237,7 +238,7 @@ def _check_shares(loss: Loss, rows: Array, name: str) -> None:
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """Σ a − t log a: the outputs are the rates of counts t >= 0, without what does not depend on them.
+    """Σ a − t log a: outputs are the rates of counts t >= 0; terms that do not depend on the outputs are left out.
 
     References
     ----------
@@ -263,10 +264,10 @@ class Poisson(Loss):
 
 @dataclass(frozen=True)
 class Cosine(Loss):
-    """1 − cos(a, t), from 0 to 2: how far the outputs, as a vector, are from the direction of the targets, whatever the
-    length of either. It is 1, without a gradient, for a sample whose outputs or targets are all 0.
+    """1 − cos(a, t), from 0 to 2: depends on the directions of outputs and targets, not on their lengths.
 
-    A single output has no direction but its sign, and no gradient: two are the least.
+    It is 1, with gradient 0, for a sample whose outputs or targets are all 0. It needs at least two outputs: for a
+    single one the gradient is always 0.
 
     References
     ----------
@@ -299,15 +300,15 @@ class Custom(Loss):
     Parameters
     ----------
     function : function (z, a, t, delta) -> cost
-        Of one sample; all are vectors (n_out,) of the network's type. Writes the output error dE/dz into delta and
-        returns the cost. Compiled by Numba, or already an @njit function; an exception in it shows as a cost of NaN.
+        For one sample; the arguments are vectors (n_out,) of the network's dtype. Writes the output error dE/dz into
+        delta and returns the cost. Numba compiles it, or it is an @njit function; an exception gives a cost of NaN.
     outputs : str or sequence of str
-        Output activations that it is for, one or several; (): any.
+        Output activations that it supports, one or several; (): any.
 
     Raises
     ------
     TypeError
-        `function` is none; or, when a trainer is made, Numba cannot compile it, or it returns no number.
+        `function` is not a function; or, when a trainer is made, Numba cannot compile it or it returns no number.
     ValueError
         An activation of `outputs` is unknown.
 
@@ -327,7 +328,7 @@ class Custom(Loss):
     """
 
     function: Callable[..., float]
-    outputs: Any = ()  # after the check a tuple of names
+    outputs: Any = ()  # a tuple of names after the check
     name = "custom"
     _compiled: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -353,13 +354,13 @@ def _output_names(what: str, outputs: Any) -> tuple[str, ...]:
 
 
 def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any, ...]]:
-    """A user's function, for many samples; and the types it is to be compiled for."""
+    """Return a user's function for many samples, and the types to compile it for."""
     of_one: Any = function if is_jitted(function) else numba.njit(**compiler.FLAGS)(function)
 
     @numba.njit(**compiler.FLAGS, **compiler.NO_ENTRY)
     def of_rows(z, a, t, delta, costs, n_rows, n, ld):  # type: ignore[no-untyped-def]
         for i in range(n_rows):
-            costs[i] = math.nan  # an exception leaves it
+            costs[i] = math.nan  # stays if the function raises
         for i in range(n_rows):
             costs[i] = of_one(carray(ahead(z, i * ld), (n,)), carray(ahead(a, i * ld), (n,)),
                               carray(ahead(t, i * n), (n,)), carray(ahead(delta, i * ld), (n,)))
@@ -373,7 +374,7 @@ def _of_rows(function: Callable[..., float], dtype: str) -> tuple[Any, tuple[Any
         raise TypeError(f"Numba cannot compile the loss {function.__name__}(z, a, t, delta): {error}") from None
     vectors = (types.Array(getattr(types, dtype), 1, "C"),) * 4
     returned = next(each.return_type for each in of_one.nopython_signatures if each.args == vectors)
-    if isinstance(returned, types.Array):  # Numba would take its first number
+    if isinstance(returned, types.Array):  # Numba would use its first element
         raise TypeError(f"the loss {function.__name__}(z, a, t, delta) returns an array; it must return the cost of a "
-                        "sample, a number: perhaps the array's .sum()")
+                        "sample, a number, such as the array's .sum()")
     return of_rows, signature

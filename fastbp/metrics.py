@@ -1,12 +1,12 @@
-"""Metrics of outputs beside targets: to call, or by name in `fit(metrics=...)`, which watches them on the validation.
+"""Metrics that compare outputs with targets: call them, or name them in `fit(metrics=...)` for the validation samples.
 
 Every metric takes (y, outputs): labels (n,) or rows (n, n_out), as `fit` does, and the outputs (n, n_out) of `forward`.
-Metrics that count right decisions also take what `predict` gives; then labels may be texts too.
+Metrics that count right decisions also take the result of `predict`; then labels may be strings, too.
 
-`multilabel` says what rows of targets mean. True: each output is a class of its own, and a number from 1/2 on says yes
-to it. False: a sample has one class, that of the largest number in its row. None: a guess; rows of one 1 each, and a
-column of 0 and 1, are labels, other rows in [0, 1] are not. `sample_weight` (n,) counts a sample of weight 2 twice and
-a sample of weight 0 not at all. Metrics of classes are NaN if an output is.
+`multilabel` says what rows of targets mean. True: each output is a class of its own, and a value of at least 1/2 means
+yes. False: a sample has one class, that of the largest value in its row. None: a guess; one-hot rows and a column of 0
+and 1 are labels, other rows in [0, 1] are not. `sample_weight` (n,) counts a sample of weight 2 twice and a sample of
+weight 0 not at all. Metrics of classes are NaN if an output is NaN.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
-# Names in histories and logs, and to watch.
+# Names in histories and logs, and for watching.
 TAKEN = {"loss", "validation_loss", "validation_accuracy", "epoch", "step", "seconds", "samples", "stopped"}
-# What a metric is for, and what the targets of a fit are: those that it is for, and what to call them.
+# Kinds of metrics: the kinds of targets that each supports, and their description.
 KINDS = {
     "any": ({"labels", "multilabel", "values"}, "any targets"),
     "classes": ({"labels", "multilabel"}, "classes: labels, or rows that say yes or no to each output"),
@@ -49,19 +49,19 @@ FITS = {"labels": "labels", "multilabel": "rows that say yes or no to each outpu
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that a fit computes after each epoch, from the validation's targets and outputs.
+    """A number that a fit computes after each epoch from targets and outputs of the validation samples.
 
     Parameters
     ----------
     name : str
-        In the history, in logs and to watch.
+        Name in the history, in logs and for watching.
     function : (y, outputs) -> float
         y: labels (n,) int64, or rows (n, n_out); outputs (n, n_out). If it has a parameter multilabel or sample_weight,
-        a fit gives it that too.
+        a fit passes it, too.
     more_is_better : bool
     kind : str
-        Which targets it is for: "any"; "classes", labels or rows that say yes or no to each output; "labels", one class
-        a sample; "probabilities", classes and outputs in [0, 1]; "values", rows of numbers.
+        Targets that it supports: "any"; "classes", labels or rows that say yes or no to each output; "labels", one
+        class a sample; "probabilities", classes and outputs in [0, 1]; "values", rows of numbers.
 
     Raises
     ------
@@ -90,28 +90,28 @@ class Metric:
 
 def accuracy(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | None = None,
              sample_weight: npt.ArrayLike | None = None) -> float:
-    """Share of the samples whose decision is right; of several classes to a sample, share of all yes and no that are.
+    """Share of samples with the right class; if each output is a class of its own, share of right yes/no decisions.
 
     Parameters
     ----------
     y : array_like (n,) or (n, n_out)
-        Labels, numbers or texts, or rows.
+        Labels, as numbers or strings, or rows.
     outputs : array_like (n, n_out) or (n,)
-        Of `forward`, or labels of `predict`.
+        The result of `forward`, or labels from `predict`.
     multilabel : bool, optional
         True: each output is a class of its own; False: a sample has one class; None: a guess. See the module.
     sample_weight : array_like (n,), optional
-        >= 0: a weight of 2 is that sample twice.
+        >= 0: a weight of 2 counts the sample twice.
 
     Returns
     -------
     float
-        In [0, 1]; NaN if an output is.
+        In [0, 1]; NaN if an output is NaN.
 
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or a setting is out of its range.
+        y and outputs do not match, or a setting is out of its range.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def accuracy(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | Non
 
 def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: bool | None = None,
           sample_weight: npt.ArrayLike | None = None) -> float:
-    """Share of the samples whose label is among the k largest outputs; of equal ones the first counts as larger.
+    """Share of the samples whose label is among the k largest outputs; the first of equal outputs counts as larger.
 
     Parameters
     ----------
@@ -143,12 +143,12 @@ def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: b
     Returns
     -------
     float
-        In [0, 1]; NaN if an output is.
+        In [0, 1]; NaN if an output is NaN.
 
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other or are no labels, or a setting is out of its range.
+        y and outputs do not match or are not labels, or a setting is out of its range.
 
     Examples
     --------
@@ -168,9 +168,9 @@ def top_k(y: npt.ArrayLike, outputs: npt.ArrayLike, k: int = 5, *, multilabel: b
 
 def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | None = None,
                      sample_weight: npt.ArrayLike | None = None) -> Array:
-    """Count the samples of each label, a row, by what was decided, a column.
+    """Count the samples by label (rows) and by predicted label (columns).
 
-    The classes are those of the outputs, or if these are labels the different ones of y and outputs, sorted.
+    The classes are the columns of the outputs; if outputs are labels, the sorted distinct labels of y and outputs.
 
     Parameters
     ----------
@@ -182,12 +182,12 @@ def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bo
     Returns
     -------
     ndarray (classes, classes)
-        Of int64; of float64 with weights.
+        int64; float64 with weights.
 
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or a setting is out of its range; or an output is NaN.
+        y and outputs do not match, or a setting is out of its range; or an output is NaN.
 
     Examples
     --------
@@ -208,10 +208,10 @@ def confusion_matrix(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bo
 
 def precision(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", *,
               multilabel: bool | None = None, sample_weight: npt.ArrayLike | None = None) -> float | Array:
-    """Share of right ones among those taken for a class, 0 where none was: of each (None), or their mean ("macro").
+    """Share of right ones among the samples predicted as a class, 0 if there are none.
 
-    The mean of labels is over the classes that a sample has or was taken for, that of rows over all, as in
-    scikit-learn with zero_division=0.
+    Of each class (average=None), or their mean ("macro"): for labels over the classes that occur in y or in the
+    predictions, for rows over all classes, as in scikit-learn with zero_division=0.
 
     Parameters
     ----------
@@ -224,12 +224,12 @@ def precision(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "m
     Returns
     -------
     float, or ndarray (classes,)
-        In [0, 1]; NaN if an output is.
+        In [0, 1]; NaN if an output is NaN.
 
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or a setting is out of its range.
+        y and outputs do not match, or a setting is out of its range.
 
     References
     ----------
@@ -246,7 +246,7 @@ def precision(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "m
 
 def recall(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", *,
            multilabel: bool | None = None, sample_weight: npt.ArrayLike | None = None) -> float | Array:
-    """Share of right ones among those that are of a class, 0 where none is: of each (None), or their mean ("macro").
+    """Share of right ones among the samples of a class, 0 if there are none: of each (None), or their mean ("macro").
 
     Parameters
     ----------
@@ -256,12 +256,12 @@ def recall(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macr
     Returns
     -------
     float, or ndarray (classes,)
-        As `precision`.
+        See `precision`.
 
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or a setting is out of its range.
+        y and outputs do not match, or a setting is out of its range.
 
     References
     ----------
@@ -278,7 +278,7 @@ def recall(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macr
 
 def f1(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", *,
        multilabel: bool | None = None, sample_weight: npt.ArrayLike | None = None) -> float | Array:
-    """Harmonic mean of precision and recall: of each class (None), or the mean of these ("macro").
+    """Harmonic mean of precision and recall: of each class (None), or their mean ("macro").
 
     Parameters
     ----------
@@ -288,12 +288,12 @@ def f1(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", 
     Returns
     -------
     float, or ndarray (classes,)
-        As `precision`.
+        See `precision`.
 
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or a setting is out of its range.
+        y and outputs do not match, or a setting is out of its range.
 
     References
     ----------
@@ -310,12 +310,12 @@ def f1(y: npt.ArrayLike, outputs: npt.ArrayLike, average: str | None = "macro", 
 
 def log_loss(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | None = None,
              sample_weight: npt.ArrayLike | None = None) -> float:
-    """Mean of −log of the label's probability, in nats; of several classes to a sample, over all of them.
+    """Mean of −log of the label's probability, in nats; over all classes if each output is a class of its own.
 
-    An output of exactly 0 counts as the smallest normal number of its type. A sigmoid output of exactly 1 has lost how
-    close to 1 it was: 1 / (1 + e^-z) is 1 for e^-z below eps / 2, the number nearest to the true value for e^-z below
-    eps / 4, and eps / 2^1.5 between the two is what 1 − a counts as: a loss of 16.98 for float32, 37.08 for float64.
-    `Trainer.evaluate` has z and gives the loss itself.
+    An output of exactly 0 counts as the smallest normal number of its type. For a sigmoid output of exactly 1 the
+    distance to 1 is lost: the computed 1 / (1 + e^-z) is 1 for e^-z below eps / 2, the correctly rounded one for e^-z
+    below eps / 4. So 1 − a counts as eps / 2^1.5, between the two: a loss of 16.98 for float32, 37.08 for float64.
+    `Trainer.evaluate` knows z and computes the exact loss.
 
     Parameters
     ----------
@@ -327,12 +327,12 @@ def log_loss(y: npt.ArrayLike, outputs: npt.ArrayLike, *, multilabel: bool | Non
     Returns
     -------
     float
-        >= 0, in nats; NaN if an output is.
+        >= 0, in nats; NaN if an output is NaN.
 
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or a setting is out of its range; or an output is outside [0, 1].
+        y and outputs do not match, or a setting is out of its range; or an output is outside [0, 1].
 
     References
     ----------
@@ -366,9 +366,9 @@ def mae(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLik
     Parameters
     ----------
     y, outputs : array_like (n, n_out), or (n,) for one output
-        Either may be a column (n, 1) beside the other's (n,).
+        One may be a column (n, 1) if the other is (n,).
     sample_weight : array_like (n,), optional
-        >= 0: a weight of 2 is that sample twice.
+        >= 0: a weight of 2 counts the sample twice.
 
     Returns
     -------
@@ -378,7 +378,7 @@ def mae(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLik
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or do not hold numbers.
+        y and outputs do not match, or do not hold numbers.
 
     Examples
     --------
@@ -405,7 +405,7 @@ def rmse(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLi
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or do not hold numbers.
+        y and outputs do not match, or do not hold numbers.
 
     Examples
     --------
@@ -417,9 +417,9 @@ def rmse(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLi
 
 
 def r2(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-    """1 − squared error / variance of the targets, mean over the outputs: 1 is perfect, 0 as good as their mean.
+    """1 − squared error / variance of the targets, mean over the outputs: 1 is perfect, 0 as good as the mean.
 
-    Of targets that are all equal: 1 if every output is, else 0.
+    If all targets are equal: 1 if every output equals them, else 0.
 
     Parameters
     ----------
@@ -434,7 +434,7 @@ def r2(y: npt.ArrayLike, outputs: npt.ArrayLike, *, sample_weight: npt.ArrayLike
     Raises
     ------
     ValueError, TypeError
-        y and outputs do not fit each other, or do not hold numbers.
+        y and outputs do not match, or do not hold numbers.
 
     References
     ----------
@@ -464,7 +464,7 @@ ALIASES = {
 
 
 def as_metrics(chosen: Iterable[str | Metric] | None) -> list[Metric]:
-    """Metrics by name or as they are; None: none."""
+    """Return metrics, given by name or as Metric; None: none."""
     if chosen is None:
         return []
     if isinstance(chosen, (str, Metric)):
@@ -484,7 +484,7 @@ def as_metrics(chosen: Iterable[str | Metric] | None) -> list[Metric]:
 
 
 def check(metric: Metric, kind: str, probabilities: bool = True) -> None:
-    """Raise ValueError unless a metric is for targets of a kind, "labels", "multilabel" or "values", beside outputs
+    """Raise ValueError unless a metric supports targets of a kind, "labels", "multilabel" or "values", with outputs
     that are probabilities or not."""
     fits, needs = KINDS[metric.kind]
     if metric.kind == "probabilities" and not probabilities:
@@ -494,9 +494,9 @@ def check(metric: Metric, kind: str, probabilities: bool = True) -> None:
 
 
 def measure(metric: Metric, y: Array, outputs: Array, kind: str, sample_weight: Array | None = None) -> float:
-    """A metric of targets of a kind, see `check`; its function is told the kind and the weights if it takes them.
+    """Compute a metric for targets of a kind, see `check`; its function gets kind and weights if it takes them.
 
-    Raises ValueError where it gives anything but a number.
+    Raises ValueError if it does not return a number.
     """
     known = {"multilabel": kind == "multilabel", "sample_weight": sample_weight}
     try:
@@ -513,7 +513,7 @@ def measure(metric: Metric, y: Array, outputs: Array, kind: str, sample_weight: 
 
 
 class _Counts(NamedTuple):
-    """Weights of samples of each class (classes,): rightly taken for it, taken for it, of it; and of all samples."""
+    """Weights per class (classes,): of samples rightly predicted, predicted, and present; and of all samples."""
 
     right: Array
     taken: Array
@@ -522,7 +522,7 @@ class _Counts(NamedTuple):
     multilabel: bool
 
     def averaged(self, part: Array, of: Array, average: str | None) -> float | Array:
-        """part / of, 0 where that is 0 / 0, for each class or their mean."""
+        """Return part / of, 0 for 0 / 0, for each class or as their mean."""
         shares = part / np.where(of == 0, 1, of)
         if average is None:
             return shares
@@ -549,7 +549,7 @@ def _counts(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: boo
 
 
 def _weights(sample_weight: npt.ArrayLike | None, n: int, y: npt.ArrayLike) -> Array:
-    """Of each sample (n,), in units of the largest; y: what they stand beside."""
+    """Return the weight of each sample (n,), divided by the largest; y: the targets that they belong to."""
     if sample_weight is None:
         return np.ones(n)
     warn_of_other_rows({"y": y, "sample_weight": sample_weight})
@@ -558,18 +558,18 @@ def _weights(sample_weight: npt.ArrayLike | None, n: int, y: npt.ArrayLike) -> A
 
 
 def _parts(a: Array) -> Iterator[slice]:
-    """Parts of the samples for the compiled functions; their copies take little memory."""
+    """Yield slices of the samples for the compiled functions, so that copies take little memory."""
     n = max(1, BLOCK // a.shape[1])
     return (slice(i, i + n) for i in range(0, len(a), n))
 
 
 def _floats(rows: Array) -> Array:
-    """As the compiled functions read them."""
+    """Return rows as the compiled functions read them."""
     return np.require(rows, np.float64, ("C", "A", "W"))
 
 
 def _errors(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Array:
-    """(5, n_out): sums of weights, |error|, error², (t − mean)² of each output, and the mean."""
+    """Return, for each output (5, n_out), the sums of weights, |error|, error² and (t − mean)², and the mean."""
     targets, a = as_pair(name, y, outputs)
     if targets.dtype.kind == "U" or a.dtype.kind == "U":
         raise TypeError(f"{name} needs numbers, got y {targets.dtype} and outputs {a.dtype}")

@@ -1,4 +1,4 @@
-"""What features, classes and targets are called: learned from the first data that say it, then asked of all others."""
+"""Names of features, classes and targets: learned from the first data that have them, then required of all others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fastbp.core import activations
 from fastbp.frames import Frame, is_frame
 
 Array = npt.NDArray[Any]
-LISTED = 6  # names in a message, at the most
+LISTED = 6  # largest number of names in a message
 
 
 class Named(Protocol):
-    """What of a network says what its features, classes and targets are called."""
+    """The attributes of a network that hold the names of its features, classes and targets."""
 
     layer_sizes: tuple[int, ...]
     activations: tuple[str, ...]
@@ -42,8 +42,7 @@ class Named(Protocol):
 
 
 class Names:
-    """The names that a network has; where `learning`, those that it lacks are taken from the first data that have
-    some."""
+    """The names that a network has; if `learning`, missing ones are taken from the first data that have names."""
 
     def __init__(self, network: Named, learning: bool = False):
         self.feature_names, self.classes = network.feature_names, network.classes
@@ -52,7 +51,7 @@ class Names:
         self.known = [name for name in ("feature_names", "classes", "target_names") if getattr(self, name) is not None]
 
     def order(self, frame: Frame, name: str) -> list[int] | None:
-        """Where in a frame each feature is; None: as they are."""
+        """Return the position of each feature in a frame; None: columns are in order."""
         given, places = _labels(frame, self.feature_names, name)
         if given is None:
             return places
@@ -63,7 +62,7 @@ class Names:
         return _places(self.feature_names, given, name, "that the network was not trained on" + advice, advice)
 
     def order_of_targets(self, frame: Frame, network: Named, name: str) -> list[int] | None:
-        """Where in a frame of targets each class or output is; None: as they are."""
+        """Return the position of each class or output in a frame of targets; None: columns are in order."""
         if classifies(network.activations[-1]):
             return self._order_of_classes(frame, name)
         given, places = _labels(frame, self.target_names, name)
@@ -73,7 +72,7 @@ class Names:
             self.target_names = given if self.learning else None
             return None
         advice = self._advice("target_names")
-        return _places(self.target_names, given, name, "that the targets of the training lack" + advice, advice)
+        return _places(self.target_names, given, name, "that the training targets lack" + advice, advice)
 
     def _order_of_classes(self, frame: Frame, name: str) -> list[int] | None:
         known = None if self.classes is None else tuple(map(str, self.classes))
@@ -88,11 +87,11 @@ class Names:
                        f"; in pandas {own}.reindex(columns=network.classes, fill_value=0) adds columns of zeros")
 
     def _advice(self, what: str) -> str:
-        """How to have a network trained on data with other names, if it knew some before these data."""
+        """Return how to train a network on data with other names, if it had names before these data."""
         return f"; network.{what} = None lets it train on others" if self.learning and what in self.known else ""
 
     def numbers(self, words: Array, network: Named, name: str) -> Array:
-        """The number of each name's class (n,)."""
+        """Return the index of each name's class (n,)."""
         if self.classes is None:
             self._learn_classes(words, network, name)
         assert self.classes is not None
@@ -111,20 +110,20 @@ class Names:
                             f"numbers, e.g. numpy.array({name.split()[-1]}, dtype=float); or, for names of classes, "
                             "make the output softmax or sigmoid")
         if not self.learning:
-            raise ValueError(f"{name} holds text, such as {str(words[0])!r}, and the network knows no names of "
-                             "classes: train it on some, or set network.classes")
+            raise ValueError(f"{name} holds text, such as {str(words[0])!r}, but the network has no names of "
+                             "classes: train it on names, or set network.classes")
         found = np.unique(words)
         if len(found) != n_classes(n_out):
             ways = [f"make it Network([..., {len(found)}])"] if len(found) > 1 else []
             if len(found) < n_classes(n_out):
-                ways.append("name all, also those that are not in these data, by network.classes = [...]")
+                ways.append("set network.classes = [...] to all names, also those that are not in these data")
             raise ValueError(f"{name} has {len(found)} class{'' if len(found) == 1 else 'es'} ({listed(found)}); the "
                              f"network has {counted(n_out, 'output')}, for {n_classes(n_out)} classes: "
                              f"{'; or '.join(ways)}")
         self.classes = found
 
     def teach(self, network: Named) -> None:
-        """Have the network know these names."""
+        """Store these names in the network."""
         if network.feature_names is not self.feature_names:
             network.feature_names = self.feature_names
             self.feature_names = network.feature_names
@@ -136,17 +135,17 @@ class Names:
             self.target_names = network.target_names
 
     def check_no_numbers(self, labels: Array, name: str) -> None:
-        """Raise ValueError where classes have names: labels may mean another order."""
+        """Raise ValueError if classes have names: numeric labels may mean another order."""
         if self.classes is not None:
             own = name.split()[-1]
             how = f"network.classes[{own}]"
             if set(map(str, np.unique(labels))) <= set(map(str, self.classes)):  # their names are numbers
                 how = f"numpy.array({own}).astype(str)"
-            raise ValueError(f"{name} holds numbers, and the network's classes have names ({listed(self.classes)}): "
+            raise ValueError(f"{name} holds numbers, but the network's classes have names ({listed(self.classes)}): "
                              f"give those, e.g. {how}, or set network.classes = None")
 
     def weights(self, class_weight: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        """Weights of classes by their numbers, of a mapping that may have their names."""
+        """Return weights of classes by index, from a mapping that may use their names."""
         if self.classes is None:
             return class_weight
         places = {str(one): i for i, one in enumerate(self.classes)}
@@ -158,13 +157,13 @@ class Names:
 
 
 def _labels(frame: Frame, known: Sequence[str] | None, name: str) -> tuple[tuple[str, ...] | None, list[int] | None]:
-    """What the columns of a frame are called; or where they are numbered 0, 1, ..., None and where each of these
-    places is, which is None too if they are as they should be.
+    """Return the names of a frame's columns and None; or, if they are the numbers 0, 1, ..., None and their positions,
+    or None for the positions if the numbers are in order.
 
-    These numbers are those of pandas for an array without names, and of classes without names. Names that are read
-    from a file may be their texts.
+    pandas numbers the columns of an array without names, and classes without names are numbers. Read from a file, the
+    numbers may be strings.
     """
-    if known is None and frame.labels == tuple(range(len(frame.labels))):  # the usual ones, in a tenth of the time
+    if known is None and frame.labels == tuple(range(len(frame.labels))):  # the usual case, in a tenth of the time
         return None, None
     names, places = frame.names(name), frame.places
     if places is None or not names or set(known or ()) == set(names):
@@ -173,8 +172,9 @@ def _labels(frame: Frame, known: Sequence[str] | None, name: str) -> tuple[tuple
 
 
 def _places(known: tuple[str, ...], given: tuple[str, ...], name: str, of_more: str, advice: str) -> list[int] | None:
-    """Where in `given` each of the `known` columns is, None if they are the same; a ValueError if they differ by more
-    than blanks around names, which some readers of tables keep."""
+    """Return the position of each `known` column in `given`, None if in order; raise ValueError if the names differ.
+
+    Blanks around names are ignored: some readers of tables keep them."""
     if given == known:
         return None
     bare, bare_known = ([one.strip() for one in names] for names in (given, known))
@@ -192,8 +192,8 @@ def _places(known: tuple[str, ...], given: tuple[str, ...], name: str, of_more: 
 
 
 def order_beside(one: Any, name: str, other: Any, other_name: str) -> list[int] | None:
-    """Where in one frame of several columns each column of another is; None: as they are, or not both are such
-    frames or have names."""
+    """Return the position in one frame of each column of another; None: they are in order, or one of the two is not a
+    frame of several named columns."""
     if not (is_frame(one) and is_frame(other)):
         return None
     own, frame = Frame(one), Frame(other)
@@ -214,23 +214,23 @@ def classifies(output: str) -> bool:
 
 
 def n_classes(n_out: int) -> int:
-    """How many classes so many outputs tell apart."""
+    """Return how many classes this many outputs distinguish."""
     return max(n_out, 2)
 
 
 def listed(names: Sequence[Any] | Array) -> str:
-    """Some names for a message."""
+    """Return the first names, for a message."""
     texts = [repr(str(name)) for name in names[:LISTED]]
     return ", ".join(texts) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
 
 
 def as_feature_names(names: Iterable[str] | None, n_features: int) -> tuple[str, ...] | None:
-    """Distinct texts, one a feature, or None; otherwise a TypeError or ValueError."""
+    """Return distinct strings, one per feature, or None; otherwise raise TypeError or ValueError."""
     return None if names is None else tuple(_distinct("feature_names", names, n_features, f"{n_features} features"))
 
 
 def as_target_names(names: Iterable[str] | None, n_out: int, output: str) -> tuple[str, ...] | None:
-    """Distinct texts, one an output that takes values, or None; otherwise a TypeError or ValueError."""
+    """Return distinct strings, one per output, if outputs are values, or None; else raise TypeError or ValueError."""
     if names is None:
         return None
     if classifies(output):
@@ -239,21 +239,21 @@ def as_target_names(names: Iterable[str] | None, n_out: int, output: str) -> tup
 
 
 def as_classes(names: Iterable[str] | None, n_out: int, output: str) -> Array | None:
-    """An array of distinct texts, one a class, or None; otherwise a TypeError or ValueError."""
+    """Return an array of distinct strings, one per class, or None; otherwise raise TypeError or ValueError."""
     if names is None:
         return None
     if not classifies(output):
         raise ValueError(f"classes need a softmax or sigmoid output, the network has {output}")
     outputs = counted(n_out, "output")
     classes = np.array(_distinct("classes", names, n_classes(n_out), outputs), str)
-    classes.flags.writeable = False  # a change would go past these checks
+    classes.flags.writeable = False  # a change in place would bypass these checks
     return classes
 
 
 def _distinct(what: str, names: Iterable[str], n: int, of: str) -> list[str]:
     given = list(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes)) else None
     if given is None or not all(isinstance(one, str) for one in given):
-        raise TypeError(f"{what} must be None or a sequence of texts, got {shown(names)}")
+        raise TypeError(f"{what} must be None or a sequence of strings, got {shown(names)}")
     if len(given) != n or len(set(given)) != n:
-        raise ValueError(f"{what} must be {n} different texts for {of}, got {len(given)}: {listed(given)}")
+        raise ValueError(f"{what} must be {n} different strings for {of}, got {len(given)}: {listed(given)}")
     return [str(one) for one in given]

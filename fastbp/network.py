@@ -1,4 +1,4 @@
-"""Network: layer sizes → one flat parameter vector with views into it."""
+"""Network: all parameters in one flat vector, with a view for each layer."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from fastbp.names import as_classes, as_feature_names, as_target_names, classifi
 from fastbp.randomness import WEIGHTS, generator
 from fastbp.workspace import Array, Workspace, aligned, overlap, parameter_offsets, room_for
 
-MOST_SAMPLES = 1 << 40  # in flight: beyond, sizes in bytes are no machine's
+MOST_SAMPLES = 1 << 40  # samples at once: more would not fit the memory of any machine
 FORMAT, FIRST_FORMAT = "fastbp-network-2", "fastbp-network-1"
-# What a network is made with; another needs another theta.
+# Arguments that cannot be changed later: they determine theta.
 FIXED = {"layer_sizes", "activations", "dtype", "n_parameters", "W", "b"}
 HIDDEN_ACTIVATIONS = [name for name in activations.CODES if name != "softmax"]
 
 
 class Network:
-    """A dense network: neurons of each layer, activations, and all parameters in one flat vector.
+    """A dense network: layer sizes, activations, and all parameters in one flat vector.
 
     Parameters
     ----------
@@ -44,41 +44,42 @@ class Network:
         Activation of the hidden layers, one for all or one each: identity, sigmoid, tanh, relu, leaky_relu, elu, selu,
         gelu, gelu_tanh (its tanh form), silu, mish, softplus; formulas, errors and sources: fastbp.core.activations.
     output : str
-        Activation of the output: those and, for 2 outputs or more, softmax.
+        Activation of the output: one of those or, for 2 outputs or more, softmax.
     dtype : "float32" or "float64"
     seed : int
-        >= 0. Of the initial weights.
+        >= 0. Seed of the initial weights.
     weights : str or function, optional
-        How all weights start: lecun_normal, lecun_uniform, glorot_normal, glorot_uniform, he_normal, he_uniform,
-        orthogonal, zeros, or a function (generator, n_in, n_out) -> array (n_in, n_out). None: for each layer what its
-        activation wants: lecun_normal for selu, he_normal for relu and its smooth or leaky like, glorot_uniform for
+        Initial weights: lecun_normal, lecun_uniform, glorot_normal, glorot_uniform, he_normal, he_uniform,
+        orthogonal, zeros, or a function (generator, n_in, n_out) -> array (n_in, n_out). None: what suits
+        each activation: lecun_normal for selu, he_normal for relu and its smooth or leaky variants, glorot_uniform for
         identity, sigmoid, tanh, softplus and softmax. Biases start at 0.
     input_scale : float
-        > 0. What inputs are multiplied by as they are read, of whatever type they are: 1/255 for images of bytes.
+        > 0. Factor by which inputs of any type are multiplied when they are read: 1/255 for images of bytes.
 
     Attributes
     ----------
     theta : ndarray (n_parameters,)
         All parameters in one vector.
     W, b : lists of ndarray (n_in, n_out) and (n_out,)
-        Views into theta: a change of one is a change of the other. Assigning to W[l] or b[l] copies into it.
+        Views into theta: a change of one changes the other. Assigning to W[l] or b[l] copies into it.
     n_parameters : int
     layer_sizes : tuple of int
     activations : tuple of str
     multilabel : bool
-        Whether `predict` says yes or no to each of several sigmoid outputs, or else names the largest one. True at
-        first; a Trainer sets it by its targets: False for labels (n,), True for rows (n, n_out). The file keeps it.
+        Whether `predict` decides yes or no for each of several sigmoid outputs, instead of choosing the largest one.
+        Initially True; training sets it from the targets: False for labels (n,), True for rows (n, n_out). `save`
+        keeps it.
     feature_names : tuple of str, or None
-        Columns of the frame that it was first trained on.
+        Column names of the frame that it was first trained on.
     classes : ndarray (classes,) of str, or None
         Names of the classes, if it was trained on names.
     target_names : tuple of str, or None
-        Columns of the frame of targets that it was first trained on, for outputs that take values.
+        Column names of the frame of targets that it was first trained on, if its outputs are values.
 
     Raises
     ------
     ValueError, TypeError
-        A size, an activation, the dtype, the seed, the weights or the scale are not one of those above.
+        A size, an activation, the dtype, the seed, the weights or the scale is not valid.
 
     References
     ----------
@@ -121,7 +122,7 @@ class Network:
         self._initialize(whole_number("seed", seed, 0), weights)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse what would come apart from theta, or what is no truth value for multilabel."""
+        """Refuse assignments that would separate views from theta, and values of multilabel that are not booleans."""
         if name in FIXED and name in vars(self):
             advice = f"copy into its layers, {name}[l] = ..." if name in ("W", "b") else "make a new Network"
             raise AttributeError(f"{name} of a network cannot be assigned; {advice}")
@@ -132,8 +133,8 @@ class Network:
         self._theta = aligned(self.n_parameters, self.dtype)
         self.W, self.b = self.views(self._theta)
         self.few = WORTH_TRYING // self.n_parameters  # samples for which one thread is enough
-        self.choices: dict[int, Choice] = {}  # of the number of threads for calls
-        self._idle: list[Workspace] = []  # a Python thread takes one out for its use: pop and append are atomic
+        self.choices: dict[int, Choice] = {}  # numbers of threads for calls of different sizes
+        self._idle: list[Workspace] = []  # a Python thread takes one out while it uses it: pop and append are atomic
         self.alone = Alone()  # held by the thread that trains it
 
     def _initialize(self, seed: int, weights: str | Initializer | None) -> None:
@@ -144,7 +145,7 @@ class Network:
             make = INITIALIZERS[chosen] if isinstance(chosen, str) else chosen
             made = np.asarray(make(generator(WEIGHTS, seed, l), *W.shape))
             if made.shape != W.shape:
-                raise ValueError(f"weights gave shape {made.shape} for a layer of {W.shape}")
+                raise ValueError(f"the function weights must return an array of shape {W.shape}, got {made.shape}")
             W[:] = made
         check_theta(self)
 
@@ -152,12 +153,12 @@ class Network:
     def theta(self) -> Array:
         """All parameters (n_parameters,): W[0], b[0], W[1], ..., contiguous and aligned to 64 bytes.
 
-        `W` and `b` are views into it. Assigning copies into it.
+        `W` and `b` are views into it. An assignment copies the values.
 
         Raises
         ------
         ValueError
-            What is assigned has another shape.
+            The assigned array has another shape.
 
         Examples
         --------
@@ -172,17 +173,17 @@ class Network:
     @theta.setter
     def theta(self, values: npt.ArrayLike) -> None:
         if np.shape(values) != self._theta.shape:
-            raise ValueError(f"theta has {self.n_parameters} numbers, got shape {np.shape(values)}")
+            raise ValueError(f"theta must have shape ({self.n_parameters},), got {np.shape(values)}")
         self._theta[:] = values
 
     @property
     def input_scale(self) -> float:
-        """What inputs are multiplied by as they are read, > 0. The file keeps it.
+        """Factor by which inputs are multiplied when they are read, > 0. `save` keeps it.
 
         Raises
         ------
         ValueError, TypeError
-            What is assigned is no number above 0.
+            The assigned value is not a number above 0.
 
         Examples
         --------
@@ -197,16 +198,16 @@ class Network:
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
-        """Columns of the frame (of pandas, Polars or PyArrow) that the network was first trained on, as texts.
+        """Column names of the frame (pandas, Polars or PyArrow) that the network was first trained on, as strings.
 
-        In later frames they may come in another order, but none may be missing or added. Arrays have no names and are
-        taken as they are; so are frames whose columns are the numbers 0, 1, ..., n_in - 1, in the order of these. It
-        can be set; None forgets the names. The file keeps them.
+        Later frames may have them in another order, but none may be missing or added. Arrays have no names and are
+        taken as they are. The columns of a frame may also be the numbers 0, 1, ..., n_in - 1, in any order. The names
+        can be set; None removes them. `save` keeps them.
 
         Raises
         ------
         ValueError, TypeError
-            What is assigned is not None or n_in different texts.
+            The assigned value is not None or n_in different strings.
 
         Examples
         --------
@@ -223,16 +224,16 @@ class Network:
 
     @property
     def classes(self) -> Array | None:
-        """Names of the classes (classes,), if the network was first trained on names; `predict` gives them.
+        """Names of the classes (classes,), if the network was first trained on names; `predict` returns them.
 
-        They are sorted, or in the order of the columns of a frame of rows (of pandas.get_dummies, say), or as they are
-        set. Columns of later frames of targets may come in another order, as for `feature_names`. Set it before
-        training if the data lack some class; None forgets the names. The file keeps them.
+        They are sorted, or in the column order of a frame of rows (such as pandas.get_dummies returns), or as set.
+        Later frames of targets may have the columns in another order, as for `feature_names`. Set them before training
+        if the data lack a class; None removes them. `save` keeps them.
 
         Raises
         ------
         ValueError, TypeError
-            What is assigned is not None or a different text for each class; or outputs take values.
+            The assigned value is not None or a different string for each class; or outputs are values.
 
         Examples
         --------
@@ -249,14 +250,14 @@ class Network:
 
     @property
     def target_names(self) -> tuple[str, ...] | None:
-        """Columns of the frame of targets that the network was first trained on, if its outputs take values.
+        """Column names of the frame of targets that the network was first trained on, if its outputs are values.
 
-        They have the rules of `feature_names`.
+        They follow the rules of `feature_names`.
 
         Raises
         ------
         ValueError, TypeError
-            What is assigned is not None or a different text for each output; or outputs have classes.
+            The assigned value is not None or a different string for each output; or outputs are classes.
 
         Examples
         --------
@@ -270,7 +271,7 @@ class Network:
         self._target_names = as_target_names(names, self.layer_sizes[-1], self.activations[-1])
 
     def views(self, vector: Array) -> tuple[list[Array], list[Array]]:
-        """Weights (n_in, n_out) and biases (n_out,) of each layer, as views into a vector laid out like theta.
+        """Return weights (n_in, n_out) and biases (n_out,) of each layer, as views into a vector laid out like theta.
 
         Parameters
         ----------
@@ -279,7 +280,7 @@ class Network:
         Returns
         -------
         weights, biases : lists of ndarray
-            One view a layer.
+            One view per layer.
 
         Raises
         ------
@@ -296,7 +297,7 @@ class Network:
         ((2, 3), (3,))
         """
         if vector.shape != (self.n_parameters,):
-            raise ValueError(f"expected a vector of {self.n_parameters} numbers, got shape {vector.shape}")
+            raise ValueError(f"vector must have shape ({self.n_parameters},), as theta has, got {vector.shape}")
         *offsets, _ = parameter_offsets(self.layer_sizes)
         sizes = list(zip(self.layer_sizes, self.layer_sizes[1:], strict=False))
         weights = _Views(vector[w:b].reshape(shape) for (w, b), shape in zip(offsets, sizes, strict=True))
@@ -310,13 +311,13 @@ class Network:
         ----------
         other : Network
         layers : iterable of int, optional
-            From 0 on; None: all.
+            Layers counted from 0; None: all.
 
         Raises
         ------
         ValueError, TypeError
-            A layer's shape in the other network is another; or for layer 0 input_scale or the names of features, or
-            for the last layer the names of classes or targets. Then nothing is copied.
+            A layer has another shape in the other network; or, for layer 0, input_scale or the feature names differ;
+            or, for the last layer, the names of classes or targets differ. Then nothing is copied.
 
         Examples
         --------
@@ -352,12 +353,12 @@ class Network:
             self.W[l], self.b[l] = other.W[l], other.b[l]
 
     def workspace(self, capacity: int) -> Workspace:
-        """Buffers for up to `capacity` samples at a time, for users of the kernels.
+        """Return buffers for up to `capacity` samples at a time, for users of the kernels.
 
         Parameters
         ----------
         capacity : int
-            >= 1, in samples.
+            >= 1, number of samples.
 
         Raises
         ------
@@ -373,26 +374,26 @@ class Network:
         return Workspace(self.layer_sizes, self.activations, self.dtype, capacity)
 
     def forward(self, X: npt.ArrayLike, threads: int | None = None, *, out: Array | None = None) -> Array:
-        """Outputs a[L] of samples.
+        """Return the outputs a[L] for samples.
 
         Parameters
         ----------
         X : array_like (n, n_in), or a frame; or one sample, an array (n_in,)
-            They are multiplied by input_scale. A contiguous array of the network's dtype costs least.
+            Multiplied by input_scale. A contiguous array of the network's dtype is fastest.
         threads : int, optional
-            None: one, or as many as there are where that was measured to be faster. The bits are the same.
+            None: one, or all if this was measured to be faster. The result is bit-identical.
         out : ndarray (n, n_out), of the network's dtype, optional
-            Where to write them, which is then what is returned: nothing is allocated. It may be X itself or overlap
-            it, of which a copy is then read.
+            Where to write the outputs; then it is also returned, and nothing is allocated. It may be X itself or
+            overlap it; then a copy of X is read.
 
         Returns
         -------
-        ndarray (n, n_out); of one sample (n_out,)
+        ndarray (n, n_out); for one sample (n_out,)
 
         Raises
         ------
         ValueError, TypeError
-            X does not fit the network or is not finite, and then `out` may hold anything; or `out` does not fit.
+            X does not fit the network or is not finite; then the content of `out` is undefined. Or `out` does not fit.
 
         Examples
         --------
@@ -415,12 +416,12 @@ class Network:
         return self._forward_any(X, threads, out)
 
     def _takes_short_way(self, X: Array) -> bool:
-        """Whether these are samples just as a kernel reads them."""
+        """Whether a kernel can read these samples as they are."""
         return (X.ndim == 2 and X.shape[1] == self.layer_sizes[0] and len(X) > 0
                 and (X.dtype == self.dtype or X.dtype == np.float64) and X.flags.carray)
 
     def _forward_any(self, X: npt.ArrayLike, threads: int | None, out: Array | None) -> Array:
-        """Of samples of all kinds."""
+        """Return the outputs for samples of every accepted kind."""
         samples = _as_it_lies(X, self)
         if samples is not None:
             n = len(X)  # type: ignore[arg-type]
@@ -436,7 +437,7 @@ class Network:
         return outputs
 
     def take_workspace(self, rows: int) -> Workspace:
-        """One for at least so many samples, an idle one if it can be, which nobody else uses until `give_back`."""
+        """Return a workspace for at least `rows` samples, an idle one if possible, for one caller until `give_back`."""
         try:
             workspace = self._idle.pop()
         except IndexError:
@@ -444,26 +445,26 @@ class Network:
         return workspace if workspace.capacity >= rows else self.workspace(rows)
 
     def give_back(self, workspace: Workspace) -> None:
-        """It is idle again; one that is lost, as where Ctrl-C comes, is made anew at need."""
+        """Mark a workspace as idle; one that is lost, as after Ctrl-C, is replaced when needed."""
         self._idle.append(workspace)
 
     def predict(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Return what the outputs of samples mean: labels of classes, or values.
+        """Return predictions for samples: labels of classes, or values.
 
-        A sigmoid output means yes, label 1, from 1/2 on.
+        A sigmoid output of at least 1/2 means yes, label 1.
 
         Parameters
         ----------
         X, threads
-            As of `forward`.
+            See `forward`.
 
         Returns
         -------
         ndarray
-            Sigmoid and softmax outputs: labels (n,), numbers or, if `classes` has them, names. If each of several
+            Sigmoid and softmax outputs: labels (n,), as names if `classes` is set, else as numbers. If each of several
             sigmoid outputs is a class of its own (see multilabel): rows of 0 and 1 (n, n_out). Other outputs: the
-            outputs themselves, (n, n_out), or (n,) of a single one, so that y - predict(X) is (n,) for values y (n,).
-            Of one sample, an array (n_in,): what its row would be.
+            outputs themselves, (n, n_out), or (n,) for a single output, so that y - predict(X) is (n,) for values y
+            (n,). For one sample, an array (n_in,): the result without the first axis.
 
         Raises
         ------
@@ -484,10 +485,10 @@ class Network:
         return self._decided(outputs) if outputs.ndim == 2 else self._decided(outputs[np.newaxis])[0]
 
     def _decided(self, outputs: Array) -> Array:
-        """What outputs (n, n_out) mean."""
+        """Return the predictions that outputs (n, n_out) mean."""
         if not classifies(self.activations[-1]):
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
-        if np.isnan(outputs.sum()):  # at a third of the time of looking at each
+        if np.isnan(outputs.sum()):  # in a third of the time of checking each element
             unknown = int(np.isnan(outputs).any(axis=1).sum())
             warnings.warn(f"{unknown} of {counted(len(outputs), 'output')} {'is' if len(outputs) == 1 else 'are'} NaN, "
                           "and their labels say nothing: the parameters or the inputs are too large", RuntimeWarning,
@@ -498,16 +499,16 @@ class Network:
         return labels if self._classes is None else np.asarray(self._classes[labels])
 
     def predict_proba(self, X: npt.ArrayLike, threads: int | None = None) -> Array:
-        """Return the probability of each class: the outputs, and of a single sigmoid output also that of label 0.
+        """Return the probability of each class: the outputs; for a single sigmoid output, with that of label 0 added.
 
         Parameters
         ----------
         X, threads
-            As of `forward`.
+            See `forward`.
 
         Returns
         -------
-        ndarray (n, classes); of one sample (classes,)
+        ndarray (n, classes); for one sample (classes,)
             In the order of the labels, or of `classes`.
 
         Raises
@@ -531,7 +532,7 @@ class Network:
         Parameters
         ----------
         path : str or path
-            An old file there is replaced at once, or stays whole if the new one cannot be written.
+            An existing file is replaced atomically; it stays intact if the new one cannot be written.
 
         Raises
         ------
@@ -608,12 +609,12 @@ class Network:
         FileNotFoundError
             There is no such file.
         ValueError
-            The file is damaged, or is not of a fastbp network.
+            The file is damaged, or does not hold a fastbp network.
 
         Warns
         -----
         UserWarning
-            The file is of a version that kept no input_scale.
+            The file was written by a version that did not save input_scale.
 
         Examples
         --------
@@ -632,8 +633,8 @@ class Network:
             *hidden, output = json.loads(description["activations"])
             layer_sizes = json.loads(description["layer_sizes"])
             held, needed = sum(tensor.size for tensor in tensors.values()), parameter_offsets(layer_sizes)[-1][0]
-            if held != needed:  # found before memory is taken for it
-                raise ValueError(f"{held} parameters, layer sizes {layer_sizes} need {needed}")
+            if held != needed:  # checked before memory is allocated
+                raise ValueError(f"it has {held} parameters, but layer sizes {layer_sizes} need {needed}")
             scale = 1.0 if first else json.loads(description["input_scale"])
             network = cls(layer_sizes, hidden, output, description["dtype"], weights="zeros", input_scale=scale)
             network.multilabel = not first and truth("multilabel", json.loads(description["multilabel"]))
@@ -646,7 +647,7 @@ class Network:
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{os.fspath(path)} holds no valid fastbp network: {error}") from None
         if first:
-            warnings.warn(f"{os.fspath(path)} is of an earlier version, which divided inputs of type uint8 by 255; if "
+            warnings.warn(f"{os.fspath(path)} was written by an earlier version, which divided uint8 inputs by 255; if "
                           "it was trained on those, set network.input_scale = 1 / 255 and save it again", stacklevel=2)
         return network
 
@@ -674,7 +675,7 @@ class Network:
         self._theta[:], self.input_scale = state["theta"], state["input_scale"]
 
     def summary(self) -> str:
-        """Return a table of the layers: weights W[l] of which shape, activation, parameters (W[l] and b[l]).
+        """Return a table of the layers: shape of W[l], activation, number of parameters (W[l] and b[l]).
 
         Examples
         --------
@@ -691,7 +692,7 @@ class Network:
                          for row in rows)
 
     def _rows(self) -> list[list[str]]:
-        """A heading, the layers and their sum, as texts."""
+        """Return a heading, the layers and their total, as strings."""
         layers = zip(self.W, self.b, self.activations, strict=True)
         return [["layer", "W", "activation", "parameters"],
                 *([str(l), str(W.shape), name, f"{W.size + b.size:,}"] for l, (W, b, name) in enumerate(layers)),
@@ -703,7 +704,7 @@ class Network:
                 f"output={self.activations[-1]!r}, dtype={self.dtype.name!r}{scale})")
 
     def _repr_html_(self) -> str:
-        """For notebooks: the table of `summary`."""
+        """Return the table of `summary` as HTML, for notebooks."""
         heading, *rows = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
                           for row, tag in zip(self._rows(), ["th"] + ["td"] * (len(self.W) + 1), strict=True)]
         body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -712,7 +713,7 @@ class Network:
 
 
 class _Views(list[Array]):
-    """One view a layer; assigning to it copies, so that it never comes apart from its vector."""
+    """One view per layer; an assignment copies, so that a view never separates from its vector."""
 
     def __setitem__(self, l: SupportsIndex, values: npt.ArrayLike) -> None:  # type: ignore[override]
         self[l][...] = values
@@ -736,7 +737,7 @@ def _dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def check_network(network: Network) -> Network:
-    """`network`, if it is one; otherwise a TypeError."""
+    """Return `network` if it is a Network; otherwise raise TypeError."""
     if not isinstance(network, Network):
         raise TypeError(f"network must be a Network, got {network!r}")
     return network
@@ -755,15 +756,15 @@ def check_theta(network: Network) -> None:
 
 
 def check_loss(loss: str | losses.Loss | None, output: str, n_out: int) -> losses.Loss:
-    """The loss itself or by name, or for None the one that matches the output activation; raises if it does not fit
-    that, or the number of outputs."""
+    """Return the loss, given as such or by name; None: the one that matches the output activation. Raise if it does not
+    fit the activation or the number of outputs."""
     if loss is None:
         return next((kind() for kind in losses.LOSSES.values() if output in kind.outputs), losses.Quadratic())
     if isinstance(loss, str):
         aliases = losses.ALIASES | ({"logloss": "binary_cross_entropy"} if output == "sigmoid" else {})
         loss = losses.LOSSES[one_of("loss", loss, losses.LOSSES, aliases)]()
     if not isinstance(loss, losses.Loss):
-        own = "; of your own function make one: losses.Custom(function)" if callable(loss) else ""
+        own = "; for a function of your own use losses.Custom(function)" if callable(loss) else ""
         raise TypeError(f"loss must be a name or one of fastbp.losses, got {loss!r}{own}")
     if loss.outputs and output not in loss.outputs:
         others = ", ".join(name for name, kind in losses.LOSSES.items() if not kind.outputs)
@@ -776,8 +777,8 @@ def check_loss(loss: str | losses.Loss | None, output: str, n_out: int) -> losse
 
 
 def _as_it_lies(X: Any, network: Network) -> Samples | None:
-    """The samples of an array that needs no conversion, at a tenth of the time of a call that takes all that may come;
-    None where X is something else, or to be refused."""
+    """Return the samples of an array that needs no conversion, in a tenth of the time of the general path; None if X is
+    anything else, or invalid."""
     if not (type(X) is np.ndarray and X.ndim == 2 and X.shape[1] == network.layer_sizes[0] and len(X)
             and X.dtype in KINDS and X.flags.c_contiguous and X.flags.aligned):
         return None

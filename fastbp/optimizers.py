@@ -1,4 +1,4 @@
-"""Optimisers: frozen settings with the source of each, and flat state; the rules' arithmetic is in core/rules.py."""
+"""Optimisers: frozen settings, with their sources, and flat state; the arithmetic of the rules is in core/rules.py."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def _of_settings(kind: Kind) -> Kind:
-    """Let a class of settings take the names that other libraries have for eta, and say how to change what is
-    frozen."""
+    """Let a class of settings accept the names of eta in other libraries, and explain how to change frozen settings."""
     kind.__init__ = known_as(lr="eta", learning_rate="eta")(kind.__init__)  # type: ignore[misc]
     kind.__setattr__ = _refuse_to_change  # type: ignore[assignment]
     return kind
@@ -36,7 +35,7 @@ def _refuse_to_change(optimizer: object, name: str, value: object) -> None:
 
 @dataclass
 class State:
-    """What an optimiser keeps for a network that it updates step by step: moments (n_moments, n_parameters)."""
+    """State of an optimiser for a network that is updated step by step: moments (n_moments, n_parameters)."""
 
     moments: np.ndarray
     steps: int = 0
@@ -44,7 +43,7 @@ class State:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What all rules have in common. lr and learning_rate are other names of eta.
+    """Base class of the optimisers. lr and learning_rate are other names of eta.
 
     Parameters
     ----------
@@ -78,11 +77,11 @@ class Optimizer:
         settle(self, "decay_biases", truth)
 
     def _rule(self) -> dict[int, float]:
-        """The slots of the settings that the rule reads, its code and its own numbers, and what they hold."""
+        """Return the slots of the rule's settings and their values: its code and its own numbers."""
         raise NotImplementedError
 
     def settings(self) -> np.ndarray:
-        """The vector of settings that the compiled update reads."""
+        """Return the vector of settings that the compiled update reads."""
         own = self._rule() | {rules.WEIGHT_DECAY: self.weight_decay, rules.DECAY_BIASES: self.decay_biases,
                               rules.L1: self.l1}
         settings = np.zeros(rules.N_SETTINGS)
@@ -91,7 +90,7 @@ class Optimizer:
 
     @property
     def n_moments(self) -> int:
-        """Vectors of state, each as long as theta.
+        """Number of vectors of state, each as long as theta.
 
         Examples
         --------
@@ -101,10 +100,10 @@ class Optimizer:
         return rules.row_of(self._rule()[rules.RULE]).n_moments
 
     def step(self, network: Any, gradient: Any, eta_factor: float = 1.0) -> None:
-        """Update a network's parameters once, by a gradient of one's own.
+        """Update the parameters of a network once, by a gradient that the caller has computed.
 
-        Moments and the number of steps are kept by this optimiser, for each network and as long as that lives, and go
-        on in a pickle or a copy of both; those of a Trainer are its own. On one thread.
+        This optimiser keeps moments and the number of steps for each network, as long as the network lives, also in a
+        pickle or a copy of both. A Trainer keeps its own. Runs on one thread.
 
         Parameters
         ----------
@@ -112,12 +111,12 @@ class Optimizer:
         gradient : array_like (n_parameters,)
             Laid out like network.theta.
         eta_factor : float
-            >= 0: what eta is multiplied by in this step, as a schedule would.
+            >= 0: factor of eta in this step, as from a schedule.
 
         Raises
         ------
         ValueError, TypeError
-            The gradient has another shape, holds what is no finite number, or the factor is out of its range.
+            The gradient has another shape or is not finite, or the factor is out of its range.
 
         Examples
         --------
@@ -136,7 +135,7 @@ class Optimizer:
         if g.shape != theta.shape:
             raise ValueError(f"the gradient must have shape {theta.shape}, as theta has, got {g.shape}")
         if not np.isfinite(g).all():
-            raise ValueError(f"the gradient must be finite, number {int(np.argmin(np.isfinite(g)))} is "
+            raise ValueError(f"the gradient must be finite, element {int(np.argmin(np.isfinite(g)))} is "
                              f"{g[np.argmin(np.isfinite(g))]}")
         state = self._states.setdefault(network, State(np.zeros((self.n_moments, theta.size), theta.dtype)))
         state.steps += 1
@@ -162,7 +161,7 @@ class Optimizer:
 @_of_settings
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum and Nesterov's look-ahead if asked.
+    """Stochastic gradient descent, optionally with momentum and Nesterov's look-ahead.
 
         v ← momentum v + g        theta ← theta − eta v            (momentum)
                                   theta ← theta − eta (g + momentum v)   (Nesterov)
@@ -170,9 +169,9 @@ class SGD(Optimizer):
     Parameters
     ----------
     eta : float
-        Learning rate, > 0: parameter units per unit of gradient.
+        Learning rate, > 0, in parameter units per unit of gradient.
     momentum : float
-        In [0, 1). 0 keeps no state.
+        In [0, 1); 0 needs no state.
     nesterov : bool
         Needs momentum > 0.
     weight_decay, decay_biases, l1
@@ -275,8 +274,8 @@ class AdamW(Adam):
     decay_biases : bool
         Whether biases shrink too, for `weight_decay` and for `l1`.
     l1 : float
-        >= 0, in parameter units per unit of learning rate: after each step weights move towards 0 by eta l1 and no
-        further, so many become exactly 0.
+        >= 0, in parameter units per unit of learning rate: after each step weights move towards 0 by eta l1, but not
+        beyond 0; many weights become exactly 0.
 
     Raises
     ------
@@ -300,9 +299,9 @@ class AdamW(Adam):
 @_of_settings
 @dataclass(frozen=True)
 class NAdam(Adam):
-    """Adam with Nesterov's look-ahead, and a momentum that grows.
+    """Adam with Nesterov's look-ahead and a growing momentum.
 
-        mₜ, vₜ as Adam's; momentum μₜ = beta1 (1 − 0.96^(t momentum_decay) / 2), Πₜ = μ₁ … μₜ
+        mₜ, vₜ as in Adam; momentum μₜ = beta1 (1 − 0.96^(t momentum_decay) / 2), Πₜ = μ₁ … μₜ
         theta ← theta − eta ((1 − μₜ) / (1 − Πₜ) g + μₜ₊₁ / (1 − Πₜ₊₁) mₜ) / (√v̂ + epsilon)
 
     Parameters
@@ -310,7 +309,7 @@ class NAdam(Adam):
     eta, beta1, beta2, epsilon, weight_decay, decay_biases, l1
         See `AdamW`.
     momentum_decay : float
-        >= 0; 0: a momentum of beta1 / 2 always.
+        >= 0; 0: the momentum is always beta1 / 2.
 
     Raises
     ------
@@ -351,7 +350,7 @@ class RMSprop(Optimizer):
     eta : float
         Learning rate, > 0.
     decay : float
-        Of the mean, in [0, 1).
+        Decay of the mean, in [0, 1).
     epsilon : float
         > 0, in units of the gradient.
     weight_decay, decay_biases, l1
@@ -433,18 +432,18 @@ class Adagrad(Optimizer):
 @_of_settings
 @dataclass(frozen=True)
 class Lion(Optimizer):
-    """Lion: every parameter steps by eta, in the direction that gradient and momentum together have.
+    """Lion: every parameter moves by eta, with the sign of a mean of gradient and momentum.
 
         theta ← theta − eta sign(beta1 m + (1 − beta1) g)        m ← beta2 m + (1 − beta2) g
 
     Parameters
     ----------
     eta : float
-        Learning rate, > 0: the change of a parameter in one step; a third to a tenth of Adam's.
+        Learning rate, > 0: the change of a parameter in one step; a third to a tenth of the value for Adam.
     beta1, beta2 : float
         In [0, 1).
     weight_decay, decay_biases, l1
-        Regularisation, see `AdamW`; three to ten times Adam's.
+        Regularisation, see `AdamW`; three to ten times the values for Adam.
 
     Raises
     ------
@@ -477,17 +476,17 @@ class Lion(Optimizer):
 @_of_settings
 @dataclass(frozen=True)
 class Rprop(Optimizer):
-    """Resilient backpropagation: each parameter has a step of its own, which grows while its gradient keeps its sign.
+    """Resilient backpropagation: each parameter has its own step, which grows while its gradient keeps its sign.
 
-    For batch_size = all samples: of small mini-batches the signs are noise.
+    Use it with batch_size = all samples: with small mini-batches the signs are noise.
 
-        step ← step increase where g has the sign of the step before, step decrease and no step where the other
+        step ← step increase if g has the sign of the step before; step decrease, and no move, if the opposite
         theta ← theta − sign(g) step
 
     Parameters
     ----------
     eta : float
-        The first step, > 0. A schedule's factor scales all steps.
+        The first step, > 0. The factor of a schedule scales all steps.
     decrease, increase : float
         In (0, 1), and > 1.
     least, most : float
@@ -524,7 +523,7 @@ class Rprop(Optimizer):
         settle(self, "least", positive)
         settle(self, "most", positive)
         if self.least > self.most:
-            raise ValueError(f"least must be at most most, got {self.least!r} and {self.most!r}")
+            raise ValueError(f"least must be <= most, got {self.least!r} and {self.most!r}")
 
     def _rule(self) -> dict[int, float]:
         return {rules.RULE: rules.RPROP_RULE, rules.DECREASE: self.decrease, rules.INCREASE: self.increase,

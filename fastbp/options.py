@@ -1,4 +1,4 @@
-"""What `fastbp train` can be told: its options, the objects that they mean, and the file that keeps them."""
+"""The options of `fastbp train`, the objects that they stand for, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -36,86 +36,91 @@ else:
 
 DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; an .npz with x_train, y_train and "
              "optionally x_test, y_test; or a table, .csv or .tsv")
-TARGET_HELP = "of a table: the column that holds the targets (default: {})"
-# Of one run, not of what it computes; so they are not kept for another.
+TARGET_HELP = "for a table: the column that holds the targets (default: {})"
+# Options of one run that do not change what it computes: they are not kept for another run.
 OF_A_RUN = {"config", "save", "json", "log", "tensorboard", "checkpoint", "checkpoint_seconds", "resume", "quiet",
             "run"}
 
 
 class UsageError(ValueError):
-    """What was asked for is not an option, is out of its range, or contradicts another one."""
+    """An option is unknown, is out of its range, or contradicts another one."""
 
 
 class Chosen(str):
-    """NAME or NAME:SETTING=VALUE,...; the text, and what it says."""
+    """NAME or NAME:SETTING=VALUE,...: the text, with the name and the settings read from it."""
 
     name: str
     settings: dict[str, Any]
 
 
 def add(train: argparse.ArgumentParser, whole: bool = True) -> None:
-    """Add options to the parser: all, or those of the network and how it learns. Those without a default are missing
-    from what it gives, unless asked for."""
+    """Add options to the parser: all, or only those of the network and of how it learns. An option without a default
+    is missing from the result unless it is given."""
     train.argument_default = argparse.SUPPRESS
     train.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
-    train.add_argument("--config", metavar="FILE", help="take options from a TOML file, such as --save writes beside "
-                                                        "the network; those given here come first")
+    train.add_argument("--config", metavar="FILE", help="read options from a TOML file, such as --save writes beside "
+                                                        "the network; options given here take precedence")
     train.add_argument("--target", metavar="NAME", help=TARGET_HELP.format("the last one"))
     train.add_argument("--task", choices=[CLASSES, VALUES],
-                       help="what the targets are (default: what --loss is for, or else classes if they are texts, "
-                            "truth values or integers, and values if they are numbers with fractions or rows)")
+                       help="what the targets are (default: as --loss needs; without --loss, classes if they are text, "
+                            "true and false or integers, values if they are numbers with fractions or rows)")
     _add_network(train.add_argument_group("the network"))
     learning = train.add_argument_group("how it learns")
     _add_learning(learning)
     _add_regularization(train.add_argument_group("regularisation"))
     if not whole:
         return
-    learning.add_argument("--epochs", type=_whole_number, default=5, help="times through the training samples")
-    learning.add_argument("--class-weight", choices=["balanced"], help="as if all classes had as many samples")
+    learning.add_argument("--epochs", type=_whole_number, default=5, help="passes through the training samples")
+    learning.add_argument("--class-weight", choices=["balanced"],
+                          help="weight the samples as if all classes were equally frequent")
     _add_validation(train.add_argument_group("validation and the end"))
     _add_files(train.add_argument_group("what is written"))
 
 
 def _add_network(group: Any) -> None:
     group.add_argument("--hidden", type=_whole_numbers, default="128", metavar="N,N,...",
-                       help="neurons of each hidden layer; an empty text for none")
+                       help="neurons of each hidden layer; an empty string for none")
     group.add_argument("--activation", type=_names(HIDDEN_ACTIVATIONS, activations.ALIASES), default="relu",
                        metavar="NAME[,NAME,...]",
-                       help=f"of all hidden layers or of each: {', '.join(HIDDEN_ACTIVATIONS)}")
+                       help=f"activation of all hidden layers, or of each: {', '.join(HIDDEN_ACTIVATIONS)}")
     group.add_argument("--weights", type=_name(INITIALIZERS, initialization.ALIASES), metavar="NAME",
-                       help=f"how they start: {', '.join(INITIALIZERS)} (default: what each layer's activation wants)")
+                       help=f"initial weights: {', '.join(INITIALIZERS)} (default: what suits each layer's activation)")
     group.add_argument("--input-scale", type=_fraction, metavar="X",
-                       help="what inputs are multiplied by (default: 1/255 for images of bytes in IDX files, else 1)")
+                       help="factor by which inputs are multiplied (default: 1/255 for images in IDX files of bytes, "
+                            "else 1)")
     group.add_argument("--init-from", metavar="MODEL",
-                       help="take over the first layers of a saved network, as far as their shapes agree")
+                       help="copy the first layers of a saved network, as far as their shapes agree")
     group.add_argument("--freeze", type=_whole_numbers, metavar="L,L,...",
-                       help="layers that stay what they are, counted from 0")
-    group.add_argument("--seed", type=_whole_number, default=0, help="of the initial weights and the order of samples")
+                       help="layers that are not trained, counted from 0")
+    group.add_argument("--seed", type=_whole_number, default=0,
+                       help="seed of the initial weights and of the order of samples")
 
 
 def _add_learning(group: Any) -> None:
     group.add_argument("--loss", type=_chosen(LOSSES, losses.ALIASES), metavar="NAME[:...]",
                        help=f"{', '.join(LOSSES)} (default: cross_entropy for classes, quadratic for values), with "
-                            "settings after a colon, as in huber:threshold=2; it decides about the output: sigmoid, "
-                            "softmax or softplus where it needs one, else softmax for classes, identity for values")
+                            "settings after a colon, as in huber:threshold=2; the loss decides the output activation: "
+                            "sigmoid, softmax or softplus if it needs one, else softmax for classes, identity for "
+                            "values")
     group.add_argument("--label-smoothing", type=_number, metavar="SHARE",
-                       help="of cross_entropy: targets are that much less sure (default: 0)")
-    group.add_argument("--batch-size", type=_whole_number, default=128, help="samples of a mini-batch")
+                       help="for cross_entropy: share of each target that is spread evenly over all classes (default: "
+                            "0)")
+    group.add_argument("--batch-size", type=_whole_number, default=128, help="samples in a mini-batch")
     group.add_argument("--optimizer", type=_chosen(OPTIMIZERS), default="sgd", metavar="NAME[:...]",
-                       help=f"{', '.join(OPTIMIZERS)}, with settings after a colon, as in adam:beta2=0.99; sgd is with "
-                            "Nesterov's momentum")
+                       help=f"{', '.join(OPTIMIZERS)}, with settings after a colon, as in adam:beta2=0.99; sgd uses "
+                            "Nesterov momentum")
     group.add_argument("--eta", "--lr", "--learning-rate", type=_number,
                        help="learning rate (default: for sgd 0.2 with sigmoid or softmax outputs, 0.01 with others; "
                             "other optimisers have their own, such as 0.001 for adam)")
-    group.add_argument("--momentum", type=_number, help="of sgd (default: 0.9)")
+    group.add_argument("--momentum", type=_number, help="momentum of sgd (default: 0.9)")
     group.add_argument("--schedule", type=_chosen(SCHEDULES), metavar="NAME[:...]",
-                       help=f"of the learning rate: {', '.join(SCHEDULES)}, with settings after a colon, as in "
-                            "cosine:cycles=3; linear: warm-up over 15%% of the steps of all epochs, then decay to 0 "
+                       help=f"schedule of the learning rate: {', '.join(SCHEDULES)}, with settings after a "
+                            "colon, as in cosine:cycles=3; linear: warm-up over 15%% of all steps, then decay to 0 "
                             "(default: linear for sgd, constant for others)")
     group.add_argument("--warm-up", type=_number, metavar="SHARE",
-                       help="share of the steps in which the learning rate rises, before the schedule (default: 0, but "
-                            "for linear)")
-    group.add_argument("--threads", type=_whole_number, help="(default: as many as pay)")
+                       help="share of the steps in which the learning rate rises, before the schedule begins (default: "
+                            "0; 0.15 for linear)")
+    group.add_argument("--threads", type=_whole_number, help="number of threads (default: as many as are fastest)")
 
 
 def _add_regularization(group: Any) -> None:
@@ -125,33 +130,33 @@ def _add_regularization(group: Any) -> None:
     group.add_argument("--l1", type=_number,
                        help="how far each weight moves towards 0, per unit of learning rate and step (default: 0)")
     group.add_argument("--dropout", type=_numbers, metavar="P[,P,...]",
-                       help="share of activations left out in training: of each hidden layer, or of the input and of "
-                            "each hidden layer (default: 0)")
+                       help="share of activations set to 0 in training: one for all hidden layers, or one for the "
+                            "input and one for each hidden layer (default: 0)")
     group.add_argument("--noise", type=_number, help="standard deviation of Gaussian noise on the inputs (default: 0)")
-    group.add_argument("--clip-norm", type=_number, help="longest gradient, over all parameters")
-    group.add_argument("--clip-value", type=_number, help="largest number of a gradient")
-    group.add_argument("--max-norm", type=_number, help="longest vector of a neuron's incoming weights")
+    group.add_argument("--clip-norm", type=_number, help="largest norm of the gradient, over all parameters")
+    group.add_argument("--clip-value", type=_number, help="largest absolute value of each element of the gradient")
+    group.add_argument("--max-norm", type=_number, help="largest norm of a neuron's incoming weights")
     group.add_argument("--ema", type=_number, metavar="DECAY",
-                       help="validate and end with an exponential moving mean of the parameters")
+                       help="decay of an exponential moving mean of the parameters; validate with it and end with it")
     group.add_argument("--swa", type=_number, metavar="SHARE",
-                       help="end with the mean of the parameters at the epochs' ends after this share of them")
+                       help="end with the mean of the parameters over the epochs after this share of all epochs")
 
 
 def _add_validation(group: Any) -> None:
     group.add_argument("--validation-fraction", type=_number, metavar="SHARE",
-                       help="of the training samples, to validate with after each epoch; the test samples are then "
-                            "looked at once, at the end")
+                       help="share of the training samples to validate with after each epoch; the test samples are "
+                            "then evaluated only once, at the end")
     group.add_argument("--metrics", type=_names(METRICS, metrics.ALIASES), metavar="NAME,NAME,...",
-                       help=f"to compute in each validation: {', '.join(METRICS)}")
+                       help=f"metrics to compute in each validation: {', '.join(METRICS)}")
     group.add_argument("--watch", metavar="NAME",
-                       help="what the next three go by: loss, validation_loss, validation_accuracy or one of --metrics "
-                            "(default: validation_loss)")
+                       help="value that the next three options watch: loss, validation_loss, validation_accuracy or "
+                            "one of --metrics (default: validation_loss)")
     group.add_argument("--early-stopping", type=_whole_number, metavar="EPOCHS",
-                       help="stop when it has not got better for so many, keep the best network; implies "
-                            "--validation-fraction 0.1")
+                       help="stop if the watched value has not improved for so many epochs, and keep the best network; "
+                            "implies --validation-fraction 0.1")
     group.add_argument("--reduce-on-plateau", type=_whole_number, metavar="EPOCHS",
-                       help="divide the learning rate by ten when it has not got better for so many")
-    group.add_argument("--stop-at", type=_number, metavar="VALUE", help="stop when it has come to this")
+                       help="divide the learning rate by ten if the watched value has not improved for so many epochs")
+    group.add_argument("--stop-at", type=_number, metavar="VALUE", help="stop if the watched value has reached VALUE")
     group.add_argument("--max-seconds", type=_number, metavar="S", help="stop training after so many seconds")
 
 
@@ -160,13 +165,14 @@ def _add_files(group: Any) -> None:
                                                       "which --config repeats this training to the bit")
     group.add_argument("--json", metavar="FILE", help="write the results as JSON (-: standard output)")
     group.add_argument("--log", metavar="FILE",
-                       help="write a line an epoch: a table if its name ends in .csv, else JSON")
-    group.add_argument("--tensorboard", metavar="DIR", help="write what TensorBoard shows (needs tensorboardX)")
+                       help="write one line per epoch: a table if the name of the file ends in .csv, else JSON")
+    group.add_argument("--tensorboard", metavar="DIR", help="write event files for TensorBoard (needs tensorboardX)")
     group.add_argument("--checkpoint", metavar="DIR",
-                       help="keep there what the training needs to go on, were the process killed")
-    group.add_argument("--checkpoint-seconds", type=_number, metavar="S", help="from one to the next (default: 60)")
+                       help="write checkpoints to DIR, from which the training can be resumed if the process is killed")
+    group.add_argument("--checkpoint-seconds", type=_number, metavar="S",
+                       help="seconds from one checkpoint to the next (default: 60)")
     group.add_argument("--resume", action="store_true", default=False,
-                       help="go on from --checkpoint DIR, if it holds one")
+                       help="resume from the checkpoint in --checkpoint DIR, if there is one")
     group.add_argument("--quiet", action="store_true", default=False, help="print nothing but errors")
 
 
@@ -188,7 +194,7 @@ def _whole_numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected whole numbers separated by commas, got {text!r}") from None
 
 
 def _fraction(text: str) -> float:
@@ -204,7 +210,7 @@ def _numbers(text: str) -> float | list[float]:
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers with commas between, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"expected numbers separated by commas, got {text!r}") from None
     return numbers if len(numbers) > 1 else numbers[0]
 
 
@@ -231,7 +237,7 @@ def _chosen(valid: Iterable[str], aliases: Mapping[str, str] | None = None) -> C
         pairs = [setting.partition("=") for setting in settings.split(",")] if settings else []
         choice.settings = {name: _value(value) for name, _, value in pairs}
         if len(choice.settings) < len(pairs):
-            raise argparse.ArgumentTypeError(f"a setting twice in {text!r}")
+            raise argparse.ArgumentTypeError(f"a setting is given twice in {text!r}; give it once")
         return choice
 
     return chosen
@@ -249,7 +255,7 @@ def _value(text: str) -> Any:
 
 
 def _with(make: Callable[..., Any], option: str, choice: Chosen, **settings: Any) -> Any:
-    """What `make` gives with the settings of a choice; those that it does not know are refused."""
+    """Return `make(**settings)` with the settings of a choice; refuse settings that it does not know."""
     try:
         return make(**settings | choice.settings)
     except TypeError as error:
@@ -260,7 +266,7 @@ def _with(make: Callable[..., Any], option: str, choice: Chosen, **settings: Any
 
 
 def _of(option: str, make: Callable[..., Any], *values: Any, **settings: Any) -> Any:
-    """What `make` gives; what it refuses is refused by the option's name."""
+    """Return `make(*values, **settings)`; an error names the option."""
     try:
         return make(*values, **settings)
     except (ValueError, TypeError) as error:
@@ -270,7 +276,7 @@ def _of(option: str, make: Callable[..., Any], *values: Any, **settings: Any) ->
 
 @contextlib.contextmanager
 def blamed() -> Iterator[None]:
-    """In this block what is refused is what the options say: a UsageError."""
+    """Turn errors of this block, which come from the options, into a UsageError."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -310,7 +316,7 @@ def _loss(given: dict[str, Any], choice: Chosen) -> Any:
 
 
 def _check_once(option: str, choice: Chosen, given: Iterable[str]) -> None:
-    """Raise ValueError where a setting is given by an option of its own and behind the colon, too."""
+    """Raise ValueError if a setting is given both by an option of its own and after the colon."""
     for name in given:
         if name in choice.settings:
             raise ValueError(f"{name} is given twice, by --{option} {choice} and by --{name.replace('_', '-')}; give "
@@ -339,7 +345,7 @@ def _optimizer(given: dict[str, Any], output: str) -> Any:
         momentum = choice.settings.get("momentum", chosen["momentum"])
         chosen["nesterov"] = isinstance(momentum, (int, float)) and momentum > 0
     elif "momentum" in given:
-        raise ValueError(f"--momentum belongs to --optimizer sgd; {choice.name} has none or its own")
+        raise ValueError(f"--momentum belongs to --optimizer sgd; {choice.name} has no momentum, or has its own")
     return _with(kind, "optimizer", choice, **chosen)
 
 
@@ -387,7 +393,7 @@ def watchers(given: dict[str, Any]) -> list[Callback]:
 
 
 def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser, arguments: list[str]) -> list[str]:
-    """The arguments with what the file after --config says before them, so that they come later and win."""
+    """Return the arguments, preceded by those of the --config file: the later ones take precedence."""
     given, _ = parser.parse_known_args(arguments)
     path = getattr(given, "config", None)
     if path is None:
@@ -413,7 +419,7 @@ def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser,
             near = difflib.get_close_matches(name, known, 1, 0)
             raise ValueError(f"{path}: unknown key {key!r}; the nearest valid one is {near[0]!r}")
         if name in before:
-            raise ValueError(f"{path}: {key} is there twice")
+            raise ValueError(f"{path}: {key} is given twice; give it once")
         before[name] = _as_arguments(f"{path}: {key}", known[name], value)
     if getattr(given, "data", None):
         before.pop("data", None)
@@ -423,7 +429,7 @@ def with_config(parser: argparse.ArgumentParser, train: argparse.ArgumentParser,
 
 
 def options_of(parser: argparse.ArgumentParser, command: str) -> list[str]:
-    """All that may be given to a command, as it is written."""
+    """Return all options of a command, as they are written."""
     return [option for action in _actions_of(parser, command) for option in action.option_strings]
 
 
@@ -434,14 +440,14 @@ def _actions_of(parser: argparse.ArgumentParser, command: str) -> list[argparse.
 
 
 def _as_arguments(place: str, action: argparse.Action, value: Any) -> list[str]:
-    """What stands for a key and its value on the command line; ValueError that names the place where it cannot."""
+    """Return the command-line form of a key and its value; raise a ValueError that names the place if there is none."""
     if action.nargs == 0:  # a flag
         if not isinstance(value, bool):
             raise ValueError(f"{place} must be true or false, got {value!r}")
         return [action.option_strings[0]] if value else []
     parts = value if isinstance(value, list) else [value]
     if any(isinstance(part, bool) or not isinstance(part, (str, int, float)) for part in parts):
-        raise ValueError(f"{place} must be a text, a number or a list of them, got {value!r}")
+        raise ValueError(f"{place} must be a string, a number or a list of them, got {value!r}")
     text = ",".join(map(str, parts))
     if value == [] and action.type is not _whole_numbers:
         return []
@@ -458,13 +464,13 @@ OURS = "# fastbp "  # how a file of options begins
 
 
 def config_beside(model: str) -> Path:
-    """Where the options of a saved network are kept."""
+    """Return the path of the file that keeps the options of a saved network."""
     path = Path(model)
     return path.with_name(path.name + ".toml") if path.suffix == ".toml" else path.with_suffix(".toml")
 
 
 def check_config_beside(model: str) -> None:
-    """Raise ValueError where a file lies that did not come from `config`: it would be written over."""
+    """Raise ValueError if the file of options exists and was not written by fastbp: it would be overwritten."""
     path = config_beside(model)
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -472,12 +478,12 @@ def check_config_beside(model: str) -> None:
     except OSError:  # there is none, or nobody can read it
         foreign = path.exists()
     if foreign and path.is_file():
-        raise ValueError(f"--save {model}: the options would be written over {path}, which fastbp has not made; give "
-                         "the network another name, or the file")
+        raise ValueError(f"--save {model}: the options would overwrite {path}, which fastbp did not write; rename that "
+                         "file, or give the network another name")
 
 
 def target_beside(model: str) -> str | None:
-    """The column of a table that a saved network was trained with, if the options beside it say so."""
+    """Return the target column that a saved network was trained on, if the options beside it name one."""
     try:
         target = tomllib.loads(config_beside(model).read_text(encoding="utf-8")).get("target")
     except (OSError, ValueError, RecursionError):  # none, or not ours
@@ -486,7 +492,7 @@ def target_beside(model: str) -> str | None:
 
 
 def config(given: dict[str, Any], interrupted: bool = False) -> str:
-    """The options as TOML, those at their defaults too: JSON's texts, numbers and lists are TOML's."""
+    """Return the options as TOML, defaults included: strings, numbers and lists look the same in JSON and TOML."""
     exact = "" if "max_seconds" in given or interrupted else " to the bit"
     lines = [f"{OURS}{fastbp.__version__}: fastbp train --config FILE repeats this training{exact}"
              + (", which was interrupted." if interrupted else ".")]

@@ -1,4 +1,4 @@
-"""Targets and outputs that metrics are given: checked, and brought into one of two forms, labels or rows of classes."""
+"""Targets and outputs of metrics: checked, and converted to one of two forms, labels or rows of classes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fastbp.workspace import Array
 
 def decisions(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike,
               multilabel: bool | None) -> tuple[Array, Array, int]:
-    """Targets and what was decided, both labels (n,) int64 or both rows (n, n_out), and how many classes there are.
+    """Return targets and decisions, both labels (n,) int64 or both rows (n, n_out), and the number of classes.
 
-    Rows decided are the outputs themselves; labels decided are float64 and NaN where an output is.
+    Decisions as rows are the outputs themselves; decisions as labels are float64, NaN if an output is NaN.
     """
     targets, a = as_pair(name, y, outputs)
     multilabel = None if multilabel is None else truth("multilabel", multilabel)
@@ -29,7 +29,7 @@ def decisions(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike,
         return targets, (np.full(len(a), np.nan) if has_nan(a) else decide(a)), max(2, a.shape[1])
     if a.dtype.kind == "f" and not (np.isnan(a) | (a == np.floor(a))).all():
         raise ValueError(f"{name} takes the outputs (n, n_out) of forward, (n, 1) for one output, or labels (n,); "
-                         f"outputs are {a.dtype} {a.shape} and not whole")
+                         f"outputs have dtype {a.dtype} and shape {a.shape}, and are not whole numbers")
     if targets.ndim == 2 and targets.shape[1] > 1:
         if multilabel or not _one_each(targets):
             raise ValueError(f"{name} of rows of targets {targets.shape} needs outputs of that shape, got {a.shape}")
@@ -46,8 +46,8 @@ def decisions(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike,
 
 
 def beside_outputs(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilabel: bool | None) -> tuple[Array, Array]:
-    """Targets, labels (n,) int64 or rows (n, n_out), and outputs (n, n_out), for a metric that predicted labels are not
-    enough for."""
+    """Return targets, labels (n,) int64 or rows (n, n_out), and outputs (n, n_out), for a metric that needs more than
+    predicted labels."""
     targets, a = as_pair(name, y, outputs)
     if a.ndim != 2 or a.dtype.kind == "U":
         raise ValueError(f"{name} needs the outputs (n, n_out) of forward, (n, 1) for one output, not labels; outputs "
@@ -56,20 +56,20 @@ def beside_outputs(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike, multilab
 
 
 def as_pair(name: str, y: npt.ArrayLike, outputs: npt.ArrayLike) -> tuple[Array, Array]:
-    """Both as arrays of as many samples, of one or two dimensions; where both are frames, y's columns in the order of
-    those of outputs."""
+    """Return both as arrays of one or two dimensions with equally many samples; of two frames, the columns of y in the
+    order of those of outputs."""
     targets, a = _array("y", y), _array("outputs", outputs)
     order = order_beside(y, "y", outputs, "outputs")
     targets = targets if order is None else targets[:, order]
     warn_of_other_rows({"y": y, "outputs": outputs})
     if targets.ndim not in (1, 2) or a.ndim not in (1, 2) or len(targets) != len(a) or 0 in targets.shape + a.shape:
-        raise ValueError(f"{name} needs y and outputs of as many samples, at least one, (n,) or (n, n_out); "
+        raise ValueError(f"{name} needs y and outputs with equally many samples, at least one, (n,) or (n, n_out); "
                          f"y has shape {targets.shape}, outputs {a.shape}")
     return targets, a
 
 
 def _array(name: str, given: npt.ArrayLike) -> Array:
-    """Real numbers or texts; Python objects become one or the other."""
+    """Return an array of real numbers or strings; Python objects become one or the other."""
     if np.ma.is_masked(given):
         raise ValueError(f"{name} has masked values; fill them or leave their samples out")
     array = np.asarray(given)
@@ -81,19 +81,19 @@ def _array(name: str, given: npt.ArrayLike) -> Array:
             array = array.astype(np.float64)
         except (TypeError, ValueError):
             kinds = sorted({type(one).__name__ for one in whole})
-            raise TypeError(f"{name} must hold real numbers or texts, found {', '.join(kinds)}") from None
-    if array.dtype.kind == "T":  # NumPy's texts of any length; their astype(str) raises TypeError in NumPy 2.4.6
+            raise TypeError(f"{name} must hold real numbers or strings, found {', '.join(kinds)}") from None
+    if array.dtype.kind == "T":  # StringDType; its astype(str) raises TypeError in NumPy 2.4.6
         return np.array(array.tolist(), str)
     if array.dtype.kind not in "buifU":
-        raise TypeError(f"{name} must hold real numbers or texts, got dtype {array.dtype}")
+        raise TypeError(f"{name} must hold real numbers or strings, got dtype {array.dtype}")
     return array
 
 
 def _targets(name: str, targets: Array, a: Array, multilabel: bool | None) -> Array:
-    """Labels (n,) int64 or, where each output is a class of its own, rows (n, n_out), beside outputs (n, n_out)."""
+    """Return labels (n,) int64 or, if each output is a class of its own, rows (n, n_out)."""
     if targets.dtype.kind == "U":
-        raise TypeError(f"y holds texts; beside outputs {a.shape} {name} needs the number of each sample's column, or "
-                        "instead of the outputs the texts that predict gives")
+        raise TypeError(f"y holds strings; with outputs {a.shape}, {name} needs the column index of each sample; or, "
+                        "instead of the outputs, give the strings that predict returns")
     if multilabel and targets.ndim == 1 and a.shape[1] == 1:
         targets = targets[:, np.newaxis]
     if targets.ndim == 1 or (targets.shape[1] == 1 < a.shape[1]):
@@ -139,5 +139,5 @@ def need_labels(name: str, targets: Array) -> None:
 
 
 def has_nan(array: Array) -> bool:
-    """Whether a number is NaN; takes no memory."""
+    """Whether an element is NaN; allocates no memory."""
     return array.dtype.kind == "f" and bool(np.isnan(array.min()))

@@ -1,4 +1,4 @@
-"""Where the command writes: checked before time is spent, and never onto what it reads or writes besides."""
+"""Checks of the files that the command writes, before the run: no output overwrites an input or another output."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ def check_places(inputs: Mapping[str, str | os.PathLike[str] | Iterable[Path] | 
     Parameters
     ----------
     inputs, outputs : dict
-        What a file is, for the message, and its path; None, and of outputs "-", for no file. An input may be several.
+        What a file is, for the message, and its path; None, or "-" for an output, means no file. An input may be
+        several files.
     folder : str, optional
-        Where checkpoints are kept, whose files nothing else may be.
+        Folder of the checkpoints, whose files no output may overwrite.
 
     Raises
     ------
     ValueError
-        Two are the same file, by whatever names or links.
+        Two paths are the same file, whatever their names or links.
     FileNotFoundError, IsADirectoryError
-        An output's folder is missing, or it is a folder.
+        The folder of an output is missing, or an output is a folder.
     """
     taken = [(what, Path(path)) for what, paths in inputs.items() if paths is not None
              for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
@@ -50,10 +51,9 @@ def check_places(inputs: Mapping[str, str | os.PathLike[str] | Iterable[Path] | 
 
 
 def check_folder_to_make(what: str, path: str | None) -> None:
-    """Refuse a folder that cannot be made, if it is not there.
+    """Refuse a folder that does not exist and cannot be made.
 
-    Raises NotADirectoryError where it, or what it would be made in, is a file; PermissionError where it may not be
-    written to.
+    Raises NotADirectoryError if it, or its parent, is a file; PermissionError if the folder is not writable.
     """
     if not path:
         return
@@ -61,13 +61,13 @@ def check_folder_to_make(what: str, path: str | None) -> None:
     if not there.is_dir():
         raise NotADirectoryError(f"{what} {path}: {there} is a file; name a folder")
     if not os.access(there, os.W_OK):
-        raise PermissionError(f"{what} {path}: the folder {there} may not be written to")
+        raise PermissionError(f"{what} {path}: the folder {there} is not writable")
 
 
 def _same(path: Path, other: Path) -> bool:
     try:
         return os.path.samefile(path, other)
-    except OSError:  # one of them is not there
+    except OSError:  # one of them does not exist
         return os.path.realpath(path) == os.path.realpath(other)
 
 

@@ -1,4 +1,4 @@
-"""Random numbers: for each purpose a stream of its own."""
+"""Random numbers: a separate stream for each purpose."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WEIGHTS, ORDER, SPLIT, DROPOUT, RANGE_TEST, LOOK = (
 
 
 def generator(purpose: int, seed: int, number: int = 0) -> np.random.Generator:
-    """The stream for one of the purposes above and, within it, a layer's or an epoch's number.
+    """Return the stream for one of the purposes above and, within it, for the number of a layer or an epoch.
 
-    `default_rng([seed, 0])` is `default_rng(seed)`, since NumPy pads entropy with zeros: weights and orders made so
-    would be the user's own numbers again. A spawn key follows the padding (numpy.random.SeedSequence), and begins with
-    the purpose.
+    `default_rng([seed, 0])` equals `default_rng(seed)`, since NumPy pads entropy with zeros: weights and orders made
+    with it would repeat the user's own numbers. A spawn key comes after the padding (numpy.random.SeedSequence); here
+    it begins with the purpose.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, number)))

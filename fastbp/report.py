@@ -1,4 +1,4 @@
-"""What the command says of a training and of predictions: lines to read, and tables as CSV."""
+"""What the command prints about a training and about predictions: lines to read, and tables as CSV."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Say = Callable[[str], None]
 
 
 class Printer:
-    """Prints lines at once, into a pipe too, and above a progress bar if there is one.
+    """Prints each line at once, even into a pipe, and above the progress bar if there is one.
 
-    After a line that cannot be printed it is silent, so that a training does not end when its reader does: `error`.
+    If a line cannot be printed, `error` keeps why and nothing more is printed: a closed pipe does not end a training.
     """
 
     def __init__(self, silent: bool):
@@ -37,7 +37,7 @@ class Printer:
             self.error = error
 
     def check(self) -> None:
-        """Raise what printing has raised."""
+        """Raise the error that printing raised, if there was one."""
         if self.error is not None:
             raise self.error
 
@@ -53,9 +53,9 @@ def _print(line: str) -> None:
 
 
 class Epochs(Watcher):
-    """A callback that says a line as each epoch ends, and keeps the history, also of a fit that is interrupted.
+    """A callback that prints a line after each epoch and keeps the history, even if the fit is interrupted.
 
-    name: of the samples that the fit validates with; checkpoint: what the fit may go on from, which is said, too.
+    name: name of the validation samples; checkpoint: the Checkpoint that the fit may resume from, also printed.
     """
 
     def __init__(self, tell: Say, name: str, checkpoint: Checkpoint | None = None):
@@ -77,7 +77,7 @@ class Epochs(Watcher):
 
 
 def epoch_line(history: History, name: str) -> str:
-    """What is known of the last epoch."""
+    """Return the line about the last epoch."""
     line = f"epoch {len(history.loss):>2}   train loss {number(history.loss[-1])}"
     if history.validation_loss:
         accuracies = history.validation_accuracy
@@ -86,12 +86,12 @@ def epoch_line(history: History, name: str) -> str:
 
 
 def scores(name: str, loss: float, accuracy: float | None) -> str:
-    """Loss and, of classes, accuracy."""
+    """Return loss and, for classes, accuracy as text."""
     return f"{name} loss {number(loss)}" + ("" if accuracy is None else f"   {name} accuracy {accuracy:.2%}")
 
 
 def number(value: float) -> str:
-    """With four decimals, or if these would be too many or too few, with six digits.
+    """Return a number with four decimals, or with six digits if it is very large or small.
 
     Examples
     --------
@@ -102,11 +102,11 @@ def number(value: float) -> str:
 
 
 def ending(history: History, result: dict[str, Any]) -> list[str]:
-    """What the network that the training ends with is worth, and what it took."""
+    """Return the lines about the final network: its scores, and the time that the training took."""
     lines = [f"stopped: {history.stopped}"] if history.stopped else []
     for name in ("train", "test"):
         loss, accuracy = result[f"final_{name}_loss"], result[f"final_{name}_accuracy"]
-        # Of the test samples the last epoch's line has said it, unless others validated or the network was changed.
+        # The last epoch's line shows these scores already, unless other samples validated or the network was changed.
         if loss is not None and (name == "train" or result["test_loss"][-1:] != [loss] or result["validation_loss"]):
             lines.append(f"at the end: {scores(name, loss, accuracy)}")
     threads, speed = result["threads"], result["samples_per_second"]
@@ -117,7 +117,7 @@ def ending(history: History, result: dict[str, Any]) -> list[str]:
 
 
 def beginning(source: str, dataset: Dataset, trainer: Trainer) -> list[str]:
-    """What is trained, and on what; what was assumed of a table without a header line."""
+    """Return the lines about data and network, and what was assumed about a table without a header line."""
     network, lines = trainer.network, []
     if not dataset.has_header:
         last = len(dataset.features or ()) + 1
@@ -135,21 +135,21 @@ def _count(x: Array | None) -> str:
     return "no" if x is None else f"{len(x):,}"
 
 
-# What stands between the cells of a table, by the suffix of its file's name.
+# Delimiter of a table, by the suffix of its file's name.
 DELIMITERS = {"": ",", ".csv": ",", ".txt": ",", ".tsv": "\t"}
 
 
 def delimiter(path: str) -> str:
-    """That of a table to be written; raises ValueError where the name is that of a file of another kind."""
+    """Return the delimiter of a table to be written; raise ValueError if the suffix is that of another kind of file."""
     suffix = Path(path).suffix.lower()
     if suffix not in DELIMITERS:
-        raise ValueError(f"--out {path}: predictions are written as a table, not as {suffix}; name a .csv file, or for "
-                         "cells between tabs a .tsv file")
+        raise ValueError(f"--out {path}: predictions are written as a table, not as {suffix}; name a .csv file, or a "
+                         ".tsv file for cells separated by tabs")
     return DELIMITERS[suffix]
 
 
 def table(columns: Sequence[str], predictions: Array, between: str) -> str:
-    """CSV of the predictions, one line a sample, numbered from 0."""
+    """Return the predictions as CSV, one line per sample, numbered from 0."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=between, lineterminator="\n")
     writer.writerow(["sample", *columns])

@@ -1,6 +1,6 @@
 """Learning-rate schedules: the factor of eta at each step of a fit.
 
-Settings are frozen; a schedule depends on nothing but the number of the step, counted from 0, and of all steps.
+Settings are frozen; a schedule depends only on the step, counted from 0, and on the total number of steps.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Function = Callable[[int, int], float]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Base of the schedules: call one with (step, steps) for a factor.
+    """Base class of the schedules: a call with (step, steps) returns the factor.
 
-    A schedule of your own may be a function; as a class it defines `factors`.
+    Your own schedule may be a function, or a class that defines `factors`.
 
     Examples
     --------
@@ -46,9 +46,9 @@ class Schedule:
         Parameters
         ----------
         step : ndarray (n,) of int
-            Numbers of steps, counted from 0.
+            Indices of steps, counted from 0.
         steps : int
-            Of the whole fit.
+            Number of steps of the whole fit.
 
         Returns
         -------
@@ -57,7 +57,7 @@ class Schedule:
         Raises
         ------
         NotImplementedError
-            A class lacks a method of its own.
+            A class does not define this method.
 
         Examples
         --------
@@ -69,7 +69,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """1 at every step.
+    """The factor is 1 at every step.
 
     Examples
     --------
@@ -83,12 +83,12 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """Falls to `factor` of itself again and again.
+    """The factor is multiplied by `factor` at regular intervals.
 
     Parameters
     ----------
     every : float
-        Share of all steps after which it falls, in (0, 1]; with the default twice in a fit.
+        Share of all steps between two falls, in (0, 1]; by default it falls twice in a fit.
     factor : float
         > 0.
 
@@ -120,12 +120,12 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Falls by the same ratio at every step: `end` ** (step / steps).
+    """The factor falls by the same ratio at every step: `end` ** (step / steps).
 
     Parameters
     ----------
     end : float
-        Factor that it has come to after the last step, > 0.
+        Factor after the last step, > 0.
 
     Raises
     ------
@@ -154,12 +154,12 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Linear(Schedule):
-    """Falls by equal steps from 1.
+    """The factor falls linearly from 1.
 
     Parameters
     ----------
     end : float
-        Factor that it has come to after the last step, >= 0.
+        Factor after the last step, >= 0.
 
     Raises
     ------
@@ -188,16 +188,16 @@ class Linear(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Falls along half a cosine from 1, and, if asked, begins again.
+    """The factor falls along half a cosine from 1, optionally with restarts.
 
     Parameters
     ----------
     cycles : int
-        How often it falls, >= 1.
+        Number of cycles, >= 1.
     growth : float
-        How many times as long as the one before each cycle is, > 0.
+        Length of each cycle divided by that of the one before, > 0.
     end : float
-        What it falls to, >= 0.
+        Factor at the end of a cycle, >= 0.
 
     Raises
     ------
@@ -229,13 +229,13 @@ class Cosine(Schedule):
         return _half_cosine(np.where(step < steps, share, 1), 1, self.end)
 
     def _equal_cycles(self, step: Array, steps: int) -> Array:
-        """How much of its cycle is over: the fraction of step · cycles / steps, in whole numbers."""
+        """Return the fraction of the current cycle that is over, from step · cycles / steps in integer arithmetic."""
         result: Array = step * (self.cycles % steps) % steps / steps
         return result
 
     def _growing_cycles(self, step: Array, steps: int) -> Array:
         longest = self.cycles - 1 if self.growth > 1 else 0
-        lengths = self.growth ** (np.arange(self.cycles) - float(longest))  # none is above 1
+        lengths = self.growth ** (np.arange(self.cycles) - float(longest))  # all <= 1, so that nothing overflows
         ends = np.concatenate([[0.0], _unrounded(np.cumsum(lengths) / lengths.sum() * steps)])
         cycle = np.minimum(np.searchsorted(ends, step, side="right") - 1, self.cycles - 1)
         length = ends[cycle + 1] - ends[cycle]
@@ -244,7 +244,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Rises along half a cosine to 1, then falls along another, far below where it began.
+    """The factor rises along half a cosine to 1, then falls along another to far below its start.
 
     Parameters
     ----------
@@ -287,12 +287,12 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """Up in equal steps to the first factor of another schedule, which has the rest of the steps.
+    """The factor rises linearly to the first factor of another schedule, which has the rest of the steps.
 
     Parameters
     ----------
     share : float
-        Of all steps, in [0, 1); one step at the least.
+        Share of all steps, in [0, 1); at least one step.
     then : Schedule, or a function (step, steps) -> factor
 
     Raises
@@ -327,7 +327,7 @@ class WarmUp(Schedule):
 
 
 def factors_of(schedule: Schedule | Function, step: Array, steps: int) -> Array:
-    """Of many steps at once, by any function too. Raises TypeError where that gives no number."""
+    """Return the factors of many steps, by a schedule or a function. Raises TypeError if one is not a number."""
     if isinstance(schedule, Schedule):
         return schedule.factors(step, steps)
     return np.fromiter((_factor(schedule(int(one), steps)) for one in step), np.float64, len(step))
@@ -341,14 +341,14 @@ def _factor(given: Any) -> float:
 
 
 def _unrounded(x: Array) -> Array:
-    """Numbers next to a whole one, as 0.7 · 10 = 7.000000000000001 is, become that: else what they say when to begin
-    comes a step late."""
+    """Round numbers next to a whole number, such as 0.7 · 10 = 7.000000000000001: otherwise a phase begins a step
+    late."""
     whole = np.rint(x)
     return np.where(np.abs(x - whole) <= 1e-12 * np.maximum(whole, 1), whole, x)
 
 
 def _half_cosine(share: Array, start: float, end: float) -> Array:
-    """From `start` where share is 0 to `end` where it is 1."""
+    """Return half a cosine from `start` at share 0 to `end` at share 1."""
     result: Array = end + (start - end) * (1 + np.cos(np.pi * share)) / 2
     return result
 

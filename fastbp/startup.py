@@ -1,8 +1,8 @@
 """While the command's modules load, Ctrl-C ends the process at once with status 130: nothing has begun, and a traceback
-through the modules of other libraries would say nothing. If it asks for MNIST, that is read meanwhile; and as all that
-modules make stays, nobody looks for what could be thrown away: that takes a tenth of the time.
+through the modules of other libraries would not help. If the command asks for MNIST, it is read meanwhile. Garbage
+collection is off, as the objects that modules make stay: it would take a tenth of the time.
 
-To import this module is to begin; `over` ends it.
+Importing this module begins this phase; `over` ends it.
 """
 
 import gc
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 
 def begin() -> None:
-    """Of the command only: programs that import fastbp keep their Ctrl-C."""
+    """For the command only: programs that import fastbp keep their handling of Ctrl-C."""
     if not _is_command():
         return
     gc.disable()
@@ -29,7 +29,7 @@ def begin() -> None:
 
 
 def over() -> None:
-    """From here on Ctrl-C raises KeyboardInterrupt, as ever, and garbage is collected, but none of what is loaded."""
+    """Let Ctrl-C raise KeyboardInterrupt again, and collect garbage again, except for objects loaded so far."""
     if _is_command():
         gc.freeze()
         gc.enable()
@@ -38,8 +38,8 @@ def over() -> None:
 
 
 def _is_command() -> bool:
-    """Whether this process is `fastbp`, or `python -m fastbp`, for which Python's first argument is -m until the module
-    is found."""
+    """Whether this process is `fastbp` or `python -m fastbp`; for the latter, Python's first argument is -m until the
+    module is found."""
     name = sys.argv[0] if sys.argv else ""
     if name == "-m":
         return any(pair in (("-m", "fastbp"), ("-m", "fastbp.cli")) for pair in zip(sys.orig_argv, sys.orig_argv[1:],

@@ -1,11 +1,11 @@
-"""What a data set's targets mean to the command, classes or values, and how many outputs they need.
+"""Decides whether the command takes targets as classes or as values, and how many outputs they need.
 
-In this order: what --task says; text means classes; what the loss says (cross-entropies are of classes, the other
-losses of values); then integers and truth values mean classes, numbers with fractions and rows mean values. Targets of
-which neither is plain are a question to the user: whole floats of few different values, and integers that leave out
-most labels from 0 to their largest, or begin below -1.
+The first of these rules that applies decides: --task; text means classes; cross-entropies mean classes, other losses
+mean values; integers, true and false mean classes, numbers with fractions and rows mean values. If the meaning is
+unclear, the user is asked: for whole floats with few different values, and for integers that leave out most labels from
+0 to their largest, or begin below -1.
 
-Integers that are not the labels 0, 1, 2, ... with none left out are names of classes, as texts are.
+Integers that are not the labels 0, 1, 2, ... without a gap are names of classes, as strings are.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from fastbp.data import Dataset
 CLASSES, VALUES = "classes", "values"
 OF_CLASSES = ("cross_entropy", "binary_cross_entropy")
 ONLY_OF_VALUES = ("poisson",)
-FEW = 100  # different whole floats that may be labels
+FEW = 100  # most different whole floats that may be labels
 Array = np.ndarray[Any, Any]
 
 
 def meaning(y: Array, loss: str | None = None, task: str | None = None) -> str:
-    """CLASSES or VALUES; ValueError if the three contradict each other, or if neither is plain.
+    """Return CLASSES or VALUES; raise ValueError if the three contradict each other, or if the meaning is unclear.
 
     Parameters
     ----------
     y : ndarray (n,) or (n, n_out)
     loss, task : str, optional
-        The loss's name and the user's word.
+        The name of the loss and the value of --task.
 
     Examples
     --------
@@ -39,10 +39,10 @@ def meaning(y: Array, loss: str | None = None, task: str | None = None) -> str:
     """
     text = y.dtype.kind == "U"
     if task == VALUES and (text or loss in OF_CLASSES):
-        raise ValueError(f"--task values needs targets of numbers and a loss of values; "
-                         f"{'the targets are texts' if text else f'--loss {loss} is of classes'}")
+        raise ValueError(f"--task values needs numeric targets and a loss for values; "
+                         f"{'the targets are text' if text else f'--loss {loss} is for classes'}")
     if loss in ONLY_OF_VALUES and (text or task == CLASSES):
-        raise ValueError(f"--loss {loss} is of values; the targets are classes"
+        raise ValueError(f"--loss {loss} is for values; the targets are classes"
                          f"{'' if text else ', as --task says'}")
     if task is not None or text:
         return task or CLASSES
@@ -68,18 +68,18 @@ def _ask_if_unclear(y: Array) -> None:
         if different[0] < -1:
             found = f"integers from {different[0]:,} to {highest:,}"
     if found:
-        raise ValueError(f"the targets are {found}: say what they are by --task classes or --task values")
+        raise ValueError(f"the targets are {found}: give --task classes or --task values")
 
 
 def are_said_to_be_classes(loss: str | None, task: str | None) -> bool:
-    """Whether the options say so, whatever the targets look like."""
+    """Whether the options alone decide for classes."""
     return task == CLASSES or loss in OF_CLASSES
 
 
 def n_outputs(dataset: Dataset, task: str, loss: str | None = None) -> int:
-    """How many outputs the targets need: one a class, or one a value.
+    """Return the number of outputs that the targets need: one per class, or one per value.
 
-    Of binary_cross_entropy, fractions are the targets of a single output.
+    With binary_cross_entropy, fractions are the targets of a single output.
     """
     y = dataset.y_train
     if y.ndim > 1:
@@ -87,16 +87,16 @@ def n_outputs(dataset: Dataset, task: str, loss: str | None = None) -> int:
     if task == VALUES or (loss == "binary_cross_entropy" and not _whole(y)):
         return 1
     if not _whole(y):
-        raise ValueError(f"classes need whole labels or texts, the targets hold {y[y != np.floor(y)][0]}; give --task "
-                         "values if they are values")
+        raise ValueError(f"classes need whole numbers or text as targets, but one is {y[y != np.floor(y)][0]}; give "
+                         "--task values if they are values")
     names = class_names(dataset, task)
     return max(2, len(_labels(dataset)) if names is None else len(names))
 
 
 def class_names(dataset: Dataset, task: str) -> list[str] | None:
-    """What the classes are called, in order: texts, or integers that are not 0, 1, 2, ...; None if they are labels.
+    """Return the names of the classes in order: strings, or integers that are not 0, 1, 2, ...; None for labels.
 
-    Texts must be among those of the training samples.
+    Names among the test targets must be among those of the training samples.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def class_names(dataset: Dataset, task: str) -> list[str] | None:
 
 
 def by_name(y: Array) -> Array:
-    """Whole numbers as the texts that name classes.
+    """Return whole numbers as strings that name classes.
 
     Examples
     --------
@@ -128,13 +128,13 @@ def by_name(y: Array) -> Array:
 
 
 def as_named(y: Array, classes: Array | None) -> Array:
-    """Targets as a network with such classes takes them: labels by name, if its classes have names."""
+    """Return targets as a network with these classes takes them: by name, if its classes have names."""
     whole = y.ndim == 1 and y.dtype.kind in "iuf" and bool(np.isfinite(y).all()) and _whole(y)
     return by_name(y) if classes is not None and whole else y
 
 
 def named(dataset: Dataset, classes: Array | None) -> Dataset:
-    """The data set with targets as a network with such classes takes them."""
+    """Return the data set with targets as a network with these classes takes them."""
     y_test = dataset.y_test if dataset.y_test is None else as_named(dataset.y_test, classes)
     made = Dataset(dataset.x_train, as_named(dataset.y_train, classes), dataset.x_test, y_test)
     made.__dict__.update(dataset.__dict__)
@@ -142,13 +142,13 @@ def named(dataset: Dataset, classes: Array | None) -> Dataset:
 
 
 def _labels(dataset: Dataset) -> Array:
-    """All different labels of the training and the test samples."""
+    """Return all different labels of the training and the test samples."""
     parts = [part for part in (dataset.y_train, dataset.y_test) if part is not None]
     return np.unique(np.concatenate([part[np.isfinite(part)] for part in parts]))
 
 
 def _classes(y: Array, y_test: Array | None = None) -> list[str]:
-    """The names of the classes, which are those of the training samples."""
+    """Return the names of the classes in the training samples."""
     names = np.unique(y)
     if len(names) == 1:
         raise _one_class(names[0])
@@ -159,9 +159,9 @@ def _classes(y: Array, y_test: Array | None = None) -> list[str]:
 
 
 def _one_class(name: object) -> ValueError:
-    return ValueError(f"the targets have one class only, {name!s}: there is nothing to tell apart")
+    return ValueError(f"the targets have only one class, {name!s}; classification needs at least two")
 
 
 def _whole(y: Array) -> bool:
-    """Whether labels can be read from it; texts are names of labels."""
+    """Whether it holds labels: whole numbers, or strings that name them."""
     return y.dtype.kind != "f" or bool((y == np.floor(y)).all())

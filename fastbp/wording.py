@@ -1,4 +1,4 @@
-"""What the library says to users of Python, said to users of the command: by its options, without code."""
+"""Rewrites messages of the library for users of the command: with its options, and without Python code."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 from fastbp.training.notes import ASK
 
-# A message's words, and the command's. What is not in this table and holds code is left out by `CODE`.
+# Words of messages, and those of the command. Clauses with Python code that are not in this table: removed by `CODE`.
 WORDS = [(re.compile(pattern), ours) for pattern, ours in (
-    # Data and what they are of
+    # Data and targets
     (r"^y (?=has|holds|must)", "the target "), (r"^class_weight needs labels, y holds values",
                                                  "--class-weight needs classes, the targets are values"),
     (r"; classes, y = numpy\.unique\(.*\) numbers them from 0, and names \(text\) are taken too", ""),
-    (r": train it on some, or set network\.classes", ": it was trained on labels"),
+    (r": train it on names, or set network\.classes", ": it was trained on labels"),
     (r": make it numbers, e\.g\. numpy\..*", ""), (r": give those, e\.g\. network\..*", ""),
     (r"set network\.input_scale = 1 / 255 and save it again", "train it again with --input-scale 1/255"),
     # Settings
@@ -36,14 +36,14 @@ WORDS = [(re.compile(pattern), ours) for pattern, ours in (
     (r'hidden="leaky_relu"', "--activation leaky_relu"), (r"see find_eta", "see fastbp find-eta"),
     (r"\bema=([0-9.e-]+) is", r"--ema \1 is"), (r"a smaller eta\b", "a smaller --eta"),
 )]
-# Names of files may look like attributes: network.safetensors.
+# File names may look like attributes: network.safetensors.
 PYTHON = (r"(?:\b(?:numpy|pandas|fastbp)\.\w+\(|\bnetwork\.(?:classes|feature_names|input_scale)\b|\bNetwork\(|"
           r"\bTrainer\(|\bfit\(|\.astype\()")
 CODE = re.compile(rf"(?:[;:,] (?:or |and |e\.g\. )*)[^;:,]*?{PYTHON}[^;:]*")
 
 
 def of_command(text: str) -> str:
-    """A message on one line, in the command's words.
+    """Return a message on one line, in the command's words.
 
     Examples
     --------

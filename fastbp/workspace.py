@@ -29,7 +29,7 @@ def aligned(n: int, dtype: npt.DTypeLike) -> Array:
 
 
 def room_for(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Where a caller wants numbers of this shape: `out`, if it is made for them, or a new array where it is None."""
+    """Return the array for a result of this shape: `out` if it fits, or a new array if it is None."""
     if out is None:
         return np.empty(shape, dtype)
     if not (isinstance(out, np.ndarray) and out.shape == shape and out.dtype == dtype and out.flags.carray):
@@ -46,13 +46,13 @@ def keep(slips: dict[Any, Slip], key: Any, slip: Slip) -> None:
 
 
 def overlap(out: Any, array: Array) -> bool:
-    """Whether `out` may lie on an array. Of two that own their memory that is known in 0.1 us, of others in 0.4."""
+    """Whether `out` may overlap an array: takes 0.1 us if both own their memory, otherwise 0.4."""
     return isinstance(out, np.ndarray) and (
         out is array or not (out.base is None and array.base is None)) and np.may_share_memory(out, array)
 
 
 def parameter_offsets(layer_sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Where W[l] and b[l] of each layer start in theta, and last, as (end, end), how long theta is."""
+    """Return the offsets of W[l] and b[l] of each layer in theta; last (end, end), the length of theta."""
     offsets, at = [], 0
     for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False):
         offsets.append((at, at + n_in * n_out))
@@ -61,7 +61,7 @@ def parameter_offsets(layer_sizes: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def row_length(n: int, itemsize: int) -> int:
-    """Elements from row to row: whole cache lines, an odd number, so that rows fall into different cache sets."""
+    """Return the row stride in elements: an odd number of cache lines, so that rows fall into different cache sets."""
     lines = -(-n * itemsize // LINE)
     return (lines | 1) * LINE // itemsize
 
@@ -74,26 +74,26 @@ class Workspace:
     layer_sizes : sequence of int
         Neurons of the input and of each layer.
     activation_names : sequence of str
-        One for each layer after the input.
+        One name for each layer after the input.
     dtype : "float32" or "float64"
     capacity : int
-        Samples of the largest mini-batch.
+        Number of samples in the largest mini-batch.
 
     Attributes
     ----------
     layers : ndarray (L, 15), int64
         The table of layers that the kernels read (its columns are named in fastbp.core.call).
     buffers : ndarray (numbers,)
-        All of a[0] and of z[l], a[l], delta[l].
+        Memory of a[0] and of all z[l], a[l], delta[l].
     a : list of ndarray (capacity, n)
-        a[0] is the input, a[-1] the output: views into `buffers`, as are z and delta, whose entry 0 is layer 1.
+        a[0] is the input, a[-1] the output. Views into `buffers`, like z and delta, whose entry 0 is layer 1.
     targets : ndarray (capacity, n_out)
     costs : ndarray (capacity,), float64
-        Each sample's cost.
+        Cost of each sample.
     slip : fastbp.core.call.Slip
-        Of calls that work in these buffers; `clock` and `board` are for those that change no parameter.
+        Slip of calls that use these buffers; its `clock` and `board` are for calls that change no parameter.
     few : dict
-        Slips of the doors (see fastbp.core.doors): by loss and purpose; of outputs alone, by how many threads.
+        Slips of the doors (see fastbp.core.doors), by loss and purpose; for outputs alone, by number of threads.
 
     Raises
     ------
@@ -140,15 +140,15 @@ class Workspace:
         return slip
 
     def board(self, threads: int) -> Array:
-        """A board for so many threads."""
+        """Return a board for this many threads."""
         if threads not in self._boards:
             self._boards[threads] = np.zeros(board_size(threads), np.int64)
         return self._boards[threads]
 
     def bind(self, theta: Array, clock: Array, loss: Cost, rule: Array, purpose: int, plan: Plan) -> Slip:
-        """A slip for calls of fastbp.core.doors by one thread; the machine code that they need is loaded now.
+        """Return a slip for calls of fastbp.core.doors on one thread, and load the machine code for them.
 
-        clock, rule: updates so far and the settings of the update, empty for none.
+        clock, rule: number of updates so far and settings of the update; empty without updates.
         """
         slip = self.new_slip()
         slip.point(theta=theta, clock=clock)
@@ -160,7 +160,7 @@ class Workspace:
         return slip
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[Any, ...]]:
-        """A copy has buffers of its own, and its views are into them."""
+        """Copy with new buffers, and with views into them."""
         return Workspace, (*self._made_of, self.capacity)
 
     def _rows(self, l: int, offset: int, length: int = LD, n: int = N_OUT) -> Array:

@@ -1,1 +1,1 @@
-"""The compiled heart: knows no file, no printing, no Network."""
+"""The compiled core: it knows nothing of files, printing or Network."""

@@ -1,10 +1,10 @@
 """Activation functions f and their derivatives f' and f'', chosen by an integer code outside the inner loops.
 
-What takes x, as tanh does, is called with `Numbers` while code is emitted (see elementwise).
+Functions of x, such as tanh, are called with `Numbers` while code is emitted (see elementwise).
 
 To add an activation:
 1. here, f, f' and f'' as functions of Numbers, with errors and source in their docstrings, and a row of ACTIVATIONS;
-2. in core/reference.py, both in plain NumPy: functions of its name and of its name with _prime;
+2. in core/reference.py, f and f' in plain NumPy: functions of its name and of its name with _prime;
 3. in tests/core/test_activations.py, its entry of CURVES, which finds f here by the activation's name: f with more
    digits, the error promised, the values at the ends; in tests/core/test_derivatives.py, a row of AS_PYTORCH that has
    it, and the stored numbers anew, as that file says;
@@ -33,8 +33,8 @@ def _exp_parts(x):
     """(s, p) with e**x = s + s p, s a power of two and |p| < 0.42, for x <= 88 (float32) or 709 (float64).
 
     Reduction x = n ln 2 + r, |r| <= ln 2 / 2, with ln 2 in two parts (Cody and Waite 1980); p = e**r - 1 by its Taylor
-    series, whose first term left out is below 0.1 ulp of 1: terms in pairs, since a core has room for several chains of
-    multiply-adds but waits four or five cycles for each. Below the smallest normal number e**x stays there.
+    series, whose first omitted term is below 0.1 ulp of 1. Terms are taken in pairs, since a core runs several chains
+    of multiply-adds at once but waits four or five cycles for each. Below the smallest normal number e**x is constant.
     """
     if x.single:
         lowest, shift = -87.0, 1.5 * 2.0**23 + 127
@@ -58,7 +58,7 @@ def _exp_parts(x):
 def exp(x):
     """e**x for -87 <= x <= 88 (float32) or -708 <= x <= 709 (float64), branch-free; within 1.5 ulp of the true value.
 
-    Below it stays where it is at -87 (1.6e-38) or -708 (3.3e-308).
+    For smaller x the result is that at -87 (1.6e-38) or -708 (3.3e-308).
     """
     s, p = _exp_parts(x)
     return fma(s, p, s)
@@ -117,7 +117,7 @@ def softplus(x):
     """log(1 + e**x); within 4.5 ulp for x >= -87 (float32) or -708 (float64).
 
     max(x, 0) + log(1 + y) with y = e**-|x|, and log(1 + y) = 2 artanh(y / (2 + y)) by the series of artanh, whose first
-    term left out is below 0.1 ulp.
+    omitted term is below 0.1 ulp.
     """
     y = exp(-abs(x))
     twice = 2 * y / (2 + y)  # half of it is no normal number at the lowest x, and would be flushed to 0
@@ -150,8 +150,8 @@ def silu_second(x):
 
 
 def _within(x, single, double):
-    """x, but no further from 0 than `single` (float32) or `double` (float64): beyond, a product with something that no
-    longer shrinks would grow."""
+    """x, clipped to ±`single` (float32) or ±`double` (float64): beyond, a product with a factor that no longer shrinks
+    would grow."""
     most = single if x.single else double
     return where(x > most, most, where(x < -most, -most, x))
 
@@ -202,7 +202,7 @@ def gelu_second(x):
     return (2 - x * x) * (_normal(x)[1] * (1 / math.sqrt(2 * math.pi)))
 
 
-# 2 sqrt(2 / pi) and that times 0.044715, each as a number and what the number lacks of it: float32, float64.
+# 2 sqrt(2 / pi), and the same times 0.044715, each as a number and its rounding error: float32, float64.
 CUBIC = {
     True: ((1.5957691669464111, -4.534068032135963e-08), (0.07135481387376785, 2.3988323966106506e-09)),
     False: ((1.5957691216057308, -9.96930880911092e-17), (0.07135481627260025, -6.175149918155315e-19)),
@@ -213,8 +213,8 @@ def _gelu_tanh_parts(x):
     """For x within ±12 (float32) or ±25 (float64): (s, 1 - s, u') with s = (1 + tanh(u / 2)) / 2 and
     u = 2 sqrt(2 / pi) (x + 0.044715 x**3).
 
-    e**u has as many wrong digits as u has before the point. So u is computed with the digits that a number lacks for
-    it: what each sum and product rounds away is known exactly.
+    e**u loses as many digits as u has before the point. So u is computed in double-word arithmetic: the rounding
+    error of each sum and product is known exactly.
     """
     (a, rest_a), (b, rest_b) = CUBIC[x.single]
     square = x * x
@@ -283,20 +283,20 @@ def mish_second(x):
     return s * (rest / d) * (1 + t) * fma(x, s_rest - 2 * t * s, 2)
 
 
-Z, A, SIGN = "z", "a", "sign of a"  # what f' is written in; see WHOLE
+Z, A, SIGN = "z", "a", "sign of a"  # the argument of f' in code; see WHOLE
 
 
 class Row(NamedTuple):
-    """An activation in the table of them."""
+    """A row of the table of activations."""
 
     name: str
     code: int  # in the table of layers; files hold names
-    f: Callable[[Numbers], Numbers] | None  # None: of whole rows, not of each number
+    f: Callable[[Numbers], Numbers] | None  # None: a function of whole rows, not of each element
     f_prime: Callable[[Numbers], Numbers] | None  # None: as f, or 1 everywhere
     f_second: Callable[[Numbers], Numbers] | None  # None: as f, or 0 everywhere; at a kink of f or f' it is 0, too
-    written_in: str  # what f_prime and f_second take: Z, A, or A of which its sign alone counts
+    written_in: str  # argument of f_prime and f_second: Z, A, or only the sign of A
     weights: str = "glorot_uniform"  # the initial weights that suit it: a name of fastbp.initialization
-    rare: bool = True  # whether it is in `activate_rarely`, which is compiled when it is first needed
+    rare: bool = True  # whether it is in `activate_rarely`, which is compiled at first use
 
 
 IDENTITY, SIGMOID, TANH, RELU, SOFTMAX = range(5)
@@ -318,13 +318,13 @@ ACTIVATIONS = (
 CODES = {row.name: row.code for row in ACTIVATIONS}
 ALIASES = {"linear": "identity", "logistic": "sigmoid", "swish": "silu"}  # see checks.one_of
 COMMON = frozenset(row.code for row in ACTIVATIONS if not row.rare)
-# Those whose f' needs all of a = f(z), as it was before dropout. Of a that became 0 delta is 0 too: where a sign is
-# enough nothing is needed.
+# Activations whose f' needs a = f(z) as it was before dropout. Where dropout set a to 0, delta is 0, too: if the sign
+# is enough, nothing more is needed.
 WHOLE = tuple(row.code for row in ACTIVATIONS if row.written_in == A)
 
 
 def _curves(rare):
-    """f of each number of z, as by_code wants it: of z and a, into a."""
+    """f of each element of z, in the form for by_code: from z and a, into a."""
     def of(row):
         return lambda z, a: row.f(z)
 
@@ -332,7 +332,7 @@ def _curves(rare):
 
 
 def _slopes(rare):
-    """delta f'(z): of z, a and delta, into delta. NaN in delta stays where f' is 0."""
+    """delta f'(z): from z, a and delta, into delta. NaN in delta stays NaN even if f' is 0."""
     def of(row):
         if row.f_prime is None:
             return None
@@ -342,7 +342,7 @@ def _slopes(rare):
 
 
 def _curvatures():
-    """Rdelta + delta f''(z) Rz: of z, a, Rz, delta and Rdelta, into Rdelta."""
+    """Rdelta + delta f''(z) Rz: from z, a, Rz, delta and Rdelta, into Rdelta."""
     def of(row):
         if row.f_second is None:
             return None
@@ -361,8 +361,9 @@ _quotient = each(lambda z, a, total: a / total)
 
 @compiler.piece
 def activate(code, z, a, n_rows, n, ld):
-    """a = f(z) for `n_rows` rows of `n` neurons, in z and a `ld` apart, each row from the start of a cache line and
-    with room up to the end of one; `a` is overwritten, with NaN by a code of no activation."""
+    """a = f(z) for `n_rows` rows of `n` neurons, `ld` apart in z and a; `a` is overwritten.
+
+    With an unknown code it becomes NaN. Each row starts on a cache line and has room up to the end of one."""
     out_of_line()
     if code == SOFTMAX:
         for i in range(n_rows):
@@ -373,7 +374,7 @@ def activate(code, z, a, n_rows, n, ld):
 
 @compiler.rare
 def activate_rarely(code, z, a, n_rows, n, ld):
-    """`activate`, of functions that few networks have."""
+    """`activate` for functions that few networks use."""
     if not _rare_curve(code, (z, a), n_rows, n, ld):
         _not_a_number(z, a, n_rows, n, ld, ())
 
@@ -392,9 +393,9 @@ def _softmax(z, a, n):
 
 @compiler.piece
 def multiply_by_prime(code, z, a, delta, n_rows, n, ld):
-    """delta = delta ∘ f'(z) for rows as above, with a = f(z); for softmax delta's product with its Jacobian.
+    """delta = delta ∘ f'(z) for rows as above, with a = f(z); for softmax, the product of delta with its Jacobian.
 
-    `delta` comes in as dE/da and leaves as dE/dz.
+    `delta` holds dE/da on entry and dE/dz on return.
     """
     out_of_line()
     if code == SOFTMAX:
@@ -406,7 +407,7 @@ def multiply_by_prime(code, z, a, delta, n_rows, n, ld):
 
 @compiler.rare
 def multiply_by_rare_prime(code, z, a, delta, n_rows, n, ld):
-    """`multiply_by_prime`, of functions that few networks have."""
+    """`multiply_by_prime` for functions that few networks use."""
     if not _times_rare_slope(code, (z, a, delta), n_rows, n, ld):
         _not_a_number(z, delta, n_rows, n, ld, ())
 
@@ -425,7 +426,7 @@ def differentiate_error(code, arrays, n_rows, n, ld):
     """R{delta} and delta of rows as above, with delta = slope ∘ f'(z), where R is d/dr at theta + r v, r = 0:
     Rdelta = R{slope} ∘ f'(z) + slope ∘ f''(z) ∘ Rz; for softmax, by the Jacobian and how it changes.
 
-    arrays: pointers to z, a, Rz, Ra, delta, Rdelta, of which delta comes in as the slope and Rdelta as R{slope}.
+    arrays: pointers to z, a, Rz, Ra, delta, Rdelta; on entry, delta holds the slope and Rdelta R{slope}.
     """
     z, a, Rz, Ra, delta, Rdelta = arrays
     multiply_by_prime(code, z, a, Rdelta, n_rows, n, ld)

@@ -1,4 +1,4 @@
-"""What is compiled, for which types, and when: from the records' own types."""
+"""Decides what is compiled, for which types, and when."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Pieces = list[compiler.Made]
 
 
 def signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
-    """The types that one_thread is compiled for; the pieces that are called, each with its own, callees first; and the
-    rare ones."""
+    """Return the types that one_thread is compiled for; the pieces that it calls, each with its types, callees first;
+    and the rare pieces."""
     whole, real, number, call = types.int64, types.float64, getattr(types, dtype), CALL_VIEWS[dtype]
     numbers = types.CPointer(number)
     matrix, shape = matrix_of(numbers), types.NamedUniTuple(whole, 3, Shape)
@@ -49,10 +49,10 @@ def signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
 
 
 def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
-    """Address of one_thread's machine code for float32 or float64, for steps of these layers, settings and purpose.
+    """Return the address of one_thread's machine code for a dtype, for steps of these layers, settings and purpose.
 
-    It and the rare pieces that these steps call are loaded or compiled now, if they are not yet: no Python runs inside
-    the steps. Ask again if layers or settings change: a call of a piece that was not loaded ends the process.
+    This code, and the rare pieces that these steps call, are loaded or compiled now if needed: no Python runs inside
+    the steps. Call it again if layers or settings change: a call of a piece that was not loaded ends the process.
     """
     needed = _rare_needed(layers, settings, purpose)
     place, filled = _loaded.get(dtype, (0, frozenset()))
@@ -63,11 +63,11 @@ def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
     return place
 
 
-_loaded: dict[str, tuple[int, frozenset[Any]]] = {}  # by type: the address, and the rare pieces that are there
+_loaded: dict[str, tuple[int, frozenset[Any]]] = {}  # by dtype: the address, and the rare pieces that are loaded
 
 
 def address_of_derivatives(dtype: str, layers: Any) -> int:
-    """As `address`, of the machine code of fastbp.core.derivatives."""
+    """Return the same as `address` for the machine code of fastbp.core.derivatives."""
     address(dtype, layers, (), INFER)  # the pieces that it calls
     with compiler.global_compiler_lock:
         return _address_of_derivatives(dtype)
@@ -81,7 +81,7 @@ def _address_of_derivatives(dtype: str) -> int:
 
 
 def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
-    """The rare pieces that steps call, or could: costs want the derivative of an output. Takes 2 us."""
+    """Return the rare pieces that steps call, or could call, as costs need the derivative of an output. Takes 2 us."""
     columns = layers.T.tolist()
     pieces: set[Any] = set()
     if not COMMON.issuperset(columns[ACTIVATION]):
@@ -104,7 +104,7 @@ RARE_NAMES = {activate_rarely: "activations such as gelu", multiply_by_rare_prim
 
 
 def _fill(dtype: str, pieces: Iterable[Any]) -> frozenset[Any]:
-    """Load or compile rare pieces; returns those that are there."""
+    """Load or compile rare pieces; return all that are loaded."""
     _, _, rare = signatures(dtype)
     wanted = [made for made in rare if made[0] in pieces and not compiler.is_filled(*made)]
     what = ", ".join(dict.fromkeys(RARE_NAMES[piece] for piece, _ in wanted))
@@ -122,8 +122,8 @@ def fill_all(dtype: str) -> None:
 
 @functools.cache
 def _address(dtype: str) -> int:
-    """To compile: the loop that calls the pieces, in another process; the pieces, here; and `run`, which comes next
-    where threads are used. In one process it takes twice as long."""
+    """Compile the loop that calls the pieces in another process, and meanwhile here the pieces and `run`, needed next
+    with threads. In one process it takes twice as long."""
     loop, pieces, rare = signatures(dtype)
     for piece, signature in rare:
         compiler.reserve(piece, signature)
@@ -139,13 +139,13 @@ def _address(dtype: str) -> int:
 
 
 def _always(dtype: str) -> Pieces:
-    """What `address` needs whatever the steps."""
+    """Return the pieces that `address` needs for any steps."""
     loop, pieces, _ = signatures(dtype)
     return [(one_thread, loop), *((piece.alone, signature) for piece, signature in pieces)]
 
 
 def compile_loop(dtype: str) -> None:
-    """Compile what calls the pieces, without them, for `address` to find on disk; in a process that then ends."""
+    """Compile the callers of the pieces, without the pieces, for `address` to find on disk; the process then ends."""
     loop, pieces, rare = signatures(dtype)
     for piece, signature in rare:
         compiler.reserve(piece, signature)

@@ -1,7 +1,7 @@
-"""What a call works on: the slip, one int64 vector with named slots, and the records that compiled code sees of it.
+"""The data of a call: the slip, one int64 vector with named slots, and the records that compiled code reads from it.
 
-FIELDS is the one list of them: from it come the slots that Python writes, the view by which compiled code reads them,
-and so the types that the kernels are compiled for.
+FIELDS is the only list of the slots: it defines the slots that Python writes, the view by which compiled code reads
+them, and so the types that the kernels are compiled for.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fastbp.core.simd.vectors import I64
 from fastbp.core.threads.board import FIELDS as FIELDS_OF_BOARD
 
 # A layer of the network, a row of the table of layers. w, b: offsets into theta; input, z, a, delta: offsets into
-# buffers, where the rows of the input are ld_input apart and those of the others ld. dropout: of the layer's input, 0
-# for none; noise: of the first layer's, 0 for none; key: of both, see `drop` and `add_noise`. frozen: 1 where W and b
-# stay what they are.
+# buffers, where the rows of the input are ld_input apart and those of the others ld. dropout: rate for the
+# layer's input, 0 for none; noise: for the first layer's input, 0 for none; key: of both, see `drop` and `add_noise`.
+# frozen: 1 if W and b are not trained.
 LAYER_FIELDS = ("n_in", "n_out", "w", "b", "activation", "input", "ld_input", "z", "a", "delta", "ld", "dropout", "key",
                 "noise", "frozen")
 N_COLUMNS = len(LAYER_FIELDS)
@@ -35,34 +35,34 @@ STAGE_FIELDS = ("kind", "parts", "begin", "end", "takes_input", "checks", "error
                 "updates")
 STAGE_VIEW = View("Stage", dict.fromkeys(STAGE_FIELDS, types.int64))
 
-INFER, TRAIN, ACCUMULATE = range(3)  # what a call is for, see `engine.run`
+INFER, TRAIN, ACCUMULATE = range(3)  # the purpose of a call, see `engine.run`
 
-NUMBERS, WHOLES, REALS = "numbers", "wholes", "reals"  # pointers: to the network's own type, to int64, to float64
+NUMBERS, WHOLES, REALS = "numbers", "wholes", "reals"  # pointers: to the network's dtype, to int64, to float64
 WHOLE, REAL = types.int64, types.float64
 FIELDS: dict[str, Any] = {
-    # The network: parameters, the table of layers; z, a and delta of all layers, of how many samples at the most.
+    # The network: parameters, the table of layers; z, a and delta of all layers, and the most samples that they hold.
     "theta": NUMBERS, "layers": WHOLES, "n_layers": WHOLE, "buffers": NUMBERS, "capacity": WHOLE,
-    # The data: samples, their targets and weights (0 of them: 1 each), their order (0 of them: as they lie).
+    # The data: samples, their targets and weights (none: 1 each), their order (none: as stored).
     "x": types.NamedTuple((WHOLE, WHOLE, WHOLE, WHOLE, REAL), Samples),
     "t": types.NamedTuple((WHOLE, WHOLE, WHOLE, WHOLE, REAL), Samples),
     "weights": REALS, "n_weights": WHOLE, "order": WHOLES, "n_order": WHOLE, "n_samples": WHOLE,
-    # Targets and costs of a mini-batch, as they are gathered and computed.
+    # Targets and costs of a mini-batch, gathered and computed here.
     "targets": NUMBERS, "costs": REALS,
-    # The work: what for, the samples of a mini-batch and of a piece, the stages of each and those after its last piece.
+    # The work: its purpose, samples in a mini-batch and in a piece, stages of each piece and those after the last one.
     "purpose": WHOLE, "batch_size": WHOLE, "piece": WHOLE, "plan": WHOLES, "n_stages": WHOLE, "n_last": WHOLE,
     "n_steps": WHOLE,
     "loss": types.NamedTuple((WHOLE, REAL, REAL, WHOLE), Cost),
-    # The update: the rule, its moments (n_state rows), a learning rate a step, updates so far and before this call.
+    # The update: the rule, its moments (n_state rows), a learning rate per step, updates so far and before this call.
     "rule": RULE_VIEW, "state": NUMBERS, "n_state": WHOLE, "n_parameters": WHOLE, "etas": REALS, "clock": WHOLES,
     "start": WHOLE,
     # Room for gradients, see `plan.scratch_size`.
     "gradient": NUMBERS, "n_gradient": WHOLE,
-    # Of derivatives along a direction (see fastbp.core.derivatives): that, laid out like theta, and those of the
-    # buffers, laid out like them.
+    # For derivatives along a direction (see fastbp.core.derivatives): the direction, laid out like theta, and the
+    # derivatives of the buffers, laid out like them.
     "direction": NUMBERS, "tangents": NUMBERS,
-    # What comes out: outputs, the mean cost of each mini-batch.
+    # The results: outputs, the mean cost of each mini-batch.
     "outputs": NUMBERS, "step_costs": REALS,
-    # The threads: their board (see threads.board) and its fields, how many there are, the code that each runs.
+    # The threads: their board (see threads.board) and its fields, their number, the code that each runs.
     "board": WHOLES, "n_board": WHOLE, "fields": WHOLES, "threads": WHOLE, "address": WHOLE,
 }
 
@@ -83,10 +83,10 @@ OF_ONE_CALL = ("weights", "order", "etas", "outputs", "step_costs")
 
 
 class Slip:
-    """A slip, and the arrays whose addresses it holds: it keeps them alive.
+    """A slip, with the arrays whose addresses it holds, to keep them alive.
 
     vector : ndarray (N_SLOTS,), int64
-        What compiled code reads.
+        The slots that compiled code reads.
     """
 
     def __init__(self) -> None:
@@ -95,13 +95,13 @@ class Slip:
         self._held: dict[str, Any] = {}
 
     def point(self, **arrays: Any) -> None:
-        """Write where arrays are, if they are not those that are there."""
+        """Write the addresses of arrays that have changed."""
         for name, array in arrays.items():
             if self._held.get(name) is not array:
                 self.vector[SLOTS[name]], self._held[name] = address_of_array(array), array
 
     def let_go(self) -> None:
-        """Keep no longer alive what is of one call only, which the next one points at anew: it may be large."""
+        """Release arrays that belong to one call only: they may be large, and the next call points to its own."""
         for name in OF_ONE_CALL:
             self.vector[SLOTS[name]] = 0
             self._held.pop(name, None)
@@ -112,12 +112,12 @@ class Slip:
             self.vector[SLOTS[name]] = number
 
     def make_room(self, steps: int) -> None:
-        """Have a place for the cost of each of so many steps at least."""
+        """Provide room for the costs of at least `steps` steps."""
         if len(self._held["step_costs"]) < steps:
             self.point(step_costs=np.zeros(steps))
 
     def put_data(self, x: Samples, t: Samples, weights: Any, order: Any, n_samples: int) -> None:
-        """Write where samples and their targets are, which the caller keeps alive, and their weights and order."""
+        """Write the addresses of samples and targets, which the caller keeps alive, and of their weights and order."""
         for name, samples in (("x", x), ("t", t)):
             slot = SLOTS[name]
             self.vector[slot : slot + 4], self._reals[slot + 4] = samples[:4], samples.scale
@@ -125,7 +125,7 @@ class Slip:
         self.put(n_weights=len(weights), n_order=len(order), n_samples=n_samples)
 
     def put_work(self, purpose: int, batch_size: int, plan: Any, step_costs: Any) -> None:
-        """Write what is to be done, by a Plan, and where the cost of each step goes."""
+        """Write the purpose, the Plan, and where the cost of each step goes."""
         self.put_stages(plan)
         self.point(step_costs=step_costs)
         self.put(purpose=purpose, batch_size=batch_size, piece=plan.piece, n_steps=len(step_costs))
@@ -137,7 +137,7 @@ class Slip:
             self.put(n_stages=len(plan.table), n_last=plan.n_last)
 
     def put_threads(self, board: Any, threads: int) -> None:
-        """Write where so many threads have their board, which may be for more."""
+        """Write the board of `threads` threads; it may be for more."""
         length = len(board) - FIELDS_OF_BOARD * threads
         self.point(board=board)
         self.put(n_board=length, fields=int(self.vector[BOARD]) + board.itemsize * length, threads=threads)
@@ -147,24 +147,24 @@ class Slip:
         self.vector[slot], self._reals[slot + 1], self._reals[slot + 2], self.vector[slot + 3] = loss
 
 
-# What parts of a call, and callers without a slip, hand to the same kernels.
+# Arguments of kernels that parts of a call share with callers without a slip.
 Net = namedtuple("Net", ["theta", "layers", "n_layers", "buffers"])
 Neurons = namedtuple("Neurons", ["layers", "n_layers", "buffers"])
-# Which samples gradients are summed over: `n` from the `first` on, times `scale`; fresh: they overwrite what was there.
+# The samples that gradients are summed over: `n` from `first` on, times `scale`; fresh: overwrite instead of adding.
 Summed = namedtuple("Summed", ["first", "n", "scale", "fresh"])
-# A piece of a mini-batch: `n` samples from the `first` in order on, where `gone` of the mini-batch's n_batch came
-# before it; its first row to `drop`; what the samples' weights are multiplied by, and their sum; of its gradient, see
-# Summed; whether it is the mini-batch's last piece, and parameters change after it; the rates of the update.
+# A piece of a mini-batch: `n` samples from `first` in the order, after `gone` of the mini-batch's n_batch samples; its
+# first row for `drop`; the factor of the samples' weights, and their sum; for its gradient see Summed; whether it is
+# the last piece of the mini-batch, and parameters change after it; the rates of the update.
 Batch = namedtuple("Batch", ["first", "gone", "n", "n_batch", "row", "factor", "total", "scale", "fresh",
                              "last", "changes", "rates"])
 Part = namedtuple("Part", ["number", "of"])  # of a stage
-# Where in call.gradient a thread puts a gradient that is applied and forgotten, and the chains of a large mini-batch;
-# -1: nowhere, the gradient is kept where theta has its parameter.
+# Offsets in call.gradient: of a thread's gradient that is applied and then discarded, and of the chains of a large
+# mini-batch; -1: none, the gradient is kept, laid out like theta.
 Room = namedtuple("Room", ["scratch", "block"])
 
 
 def _row(view, table, columns):
-    """The intrinsic that gives row i of a table that a record has in its field of that name, as a record."""
+    """Return the intrinsic that returns row i of a table, which is a field of a record, as a record."""
     @intrinsic
     def row_of(typing, record, i):
         def emit(context, builder, signature, arguments):

@@ -33,7 +33,7 @@ from fastbp.core.simd.vectors import by_cases
 
 
 class Cost(NamedTuple):
-    """A loss as the kernels read it: its code, its settings, and of a user's function where its machine code is."""
+    """A loss as the kernels read it: its code, its settings and, for a user's function, the address of its code."""
 
     code: int
     threshold: float = 0.0
@@ -41,13 +41,13 @@ class Cost(NamedTuple):
     address: int = 0
 
 
-# Kernels: the cost of one sample with outputs a = f(z) and targets t, each a pointer to n numbers; error comes in as
-# a - t and leaves as dE/da or, as the table says, dE/dz. loss: a Cost.
+# Kernels: the cost of one sample with outputs a = f(z) and targets t, each a pointer to n numbers. error holds a - t on
+# entry and, on return, dE/da or dE/dz, as the table says. loss: a Cost.
 
 
 @compiler.inner
 def quadratic(z, a, t, error, n, loss):
-    """1/2 sum (a - t)^2, of slope a - t."""
+    """1/2 sum (a - t)^2, with slope a - t."""
     cost = 0.0
     for j in range(n):
         cost += 0.5 * error[j] * error[j]
@@ -56,7 +56,7 @@ def quadratic(z, a, t, error, n, loss):
 
 @compiler.inner
 def mean_absolute(z, a, t, error, n, loss):
-    """sum |a - t|, of slope sign(a - t)."""
+    """sum |a - t|, with slope sign(a - t)."""
     cost, zero, one = 0.0, number(error, 0), number(error, 1)
     for j in range(n):
         cost += abs(error[j])
@@ -66,7 +66,7 @@ def mean_absolute(z, a, t, error, n, loss):
 
 @compiler.inner
 def huber(z, a, t, error, n, loss):
-    """sum i (a - t) - 1/2 i^2, of slope i: a - t, at most the threshold."""
+    """sum i (a - t) - 1/2 i^2, with slope i: a - t, clipped to ±threshold."""
     cost, threshold = 0.0, number(a, loss.threshold)
     for j in range(n):
         inside = min(max(error[j], -threshold), threshold)
@@ -111,8 +111,7 @@ def cross_entropy(z, a, t, error, n, loss):
 def poisson(z, a, t, error, n, loss):
     """sum a - t log a, delta = (1 - t / a) f'(z) with a = softplus(z).
 
-    f' = 1 - e^-a of softplus. Beside a rate that is next to 0 it is that rate, and their quotient 1: t / a first could
-    overflow.
+    For softplus f' = 1 - e^-a. If the rate a is nearly 0, f' equals it and f' / a is 1, whereas t / a could overflow.
     """
     cost = 0.0
     for j in range(n):
@@ -124,10 +123,10 @@ def poisson(z, a, t, error, n, loss):
 
 @compiler.inner
 def cosine(z, a, t, error, n, loss):
-    """1 - cos(a, t), of slope (cos(a, t) a / |a| - t / |t|) / |a|; 1, of slope 0, if a or t is 0 everywhere.
+    """1 - cos(a, t), with slope (cos(a, t) a / |a| - t / |t|) / |a|; 1, with slope 0, if all of a or t are 0.
 
-    As 1/2 |a / |a| - t / |t||^2, which is exact for small angles, too; in float64 (by 1.0) whatever the type, as
-    squares of float32 could overflow.
+    Computed as 1/2 |a / |a| - t / |t||^2, which is exact for small angles, too; always in float64 (by 1.0), as squares
+    of float32 could overflow.
     """
     squares_of_a, squares_of_t, cost = 0.0, 0.0, 0.0
     for j in range(n):
@@ -146,8 +145,8 @@ def cosine(z, a, t, error, n, loss):
     return cost
 
 
-# Kernels of the derivative: R{error} for what the kernel above left in error, where R is the derivative along a
-# direction, of which Rz and Ra are known; at a kink it is 0. They return 0.0, as all that `_by_loss` calls a float64.
+# Kernels of the derivative: R{error} for the error that a kernel above returned. R is the derivative along a direction
+# with known Rz and Ra; at a kink it is 0. They return 0.0, as `_by_loss` needs functions that return a float64.
 
 
 @compiler.inner
@@ -208,16 +207,16 @@ def cosine_tangent(a, t, error, Rz, Ra, Rerror, n, loss):
 
 
 class Row(NamedTuple):
-    """A loss in the table of them."""
+    """A row of the table of losses."""
 
     name: str
     code: int
-    kernel: Any  # None: a user's function, of many samples
-    tangent: Any  # the kernel of the derivative; None: there is none
-    times_prime: bool = True  # whether what the kernel writes is dE/da, which f'(z) then multiplies, or dE/dz
+    kernel: Any  # None: a user's function of many samples
+    tangent: Any  # kernel of the derivative; None: there is none
+    times_prime: bool = True  # whether the kernel writes dE/da, to be multiplied by f'(z); otherwise dE/dz
 
 
-# Those that other files name; further ones are numbers of their rows alone.
+# Codes that other files name; the others appear only in their rows.
 QUADRATIC, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, MEAN_ABSOLUTE, HUBER, POISSON, CUSTOM = range(7)
 COSTS = (
     Row("quadratic", QUADRATIC, quadratic, as_outputs),
@@ -231,8 +230,8 @@ COSTS = (
 )
 CODES = {row.name: row.code for row in COSTS}
 TIMES_PRIME = tuple(row.code for row in COSTS if row.times_prime)
-ANY, NOT_NEGATIVE, SHARES, DISTRIBUTION = range(4)  # what rows of targets must be: shares are in [0, 1]
-NO_LOSS = Cost(-1)  # for calls without targets; as of every code that is not in COSTS, its cost is NaN
+ANY, NOT_NEGATIVE, SHARES, DISTRIBUTION = range(4)  # conditions on rows of targets; SHARES: in [0, 1]
+NO_LOSS = Cost(-1)  # for calls without targets; its cost is NaN, as for every code that is not in COSTS
 
 
 def check_code(code: int) -> None:
@@ -242,7 +241,7 @@ def check_code(code: int) -> None:
 
 
 def _by_loss(kernels):
-    """The intrinsic that calls the kernel with this code with a tuple of arguments; NaN by a code of none."""
+    """Return the intrinsic that calls the kernel with a code on a tuple of arguments; NaN for an unknown code."""
     @intrinsic
     def run(typing, code, arguments):
         def emit(context, builder, signature, values):
@@ -258,15 +257,14 @@ def _by_loss(kernels):
 
 _cost_by = _by_loss({row.code: row.kernel for row in COSTS if row.kernel is not None})
 _tangent_by = _by_loss({row.code: row.tangent for row in COSTS if row.tangent is not None})
-TWICE = tuple(row.code for row in COSTS if row.tangent is not None)  # which have a second derivative
-# What the output layer gives: pointers to z, a and delta of `n_rows` rows of `n` outputs, `ld` apart, with the room
-# that `activate` wants.
+TWICE = tuple(row.code for row in COSTS if row.tangent is not None)  # losses with a second derivative
+# The output layer: pointers to z, a and delta of `n_rows` rows of `n` outputs, `ld` apart, with room as for `activate`.
 Outputs = namedtuple("Outputs", ["z", "a", "delta", "n_rows", "n", "ld"])
 
 
 @compiler.piece
 def costs_and_errors(loss, activation, outputs, t, costs):
-    """Costs of samples and, in `delta`, their output errors: both overwritten; a code of no loss costs NaN.
+    """Costs of samples and, in `delta`, their output errors: both overwritten; the cost is NaN for an unknown code.
 
     loss: a Cost; outputs: see Outputs; t: pointer to rows without gaps; costs: to as many float64.
     """
@@ -286,7 +284,7 @@ def costs_and_errors(loss, activation, outputs, t, costs):
 
 @compiler.inner
 def costs_and_tangents(loss, activation, outputs, tangents, t, costs):
-    """As `costs_and_errors`, and R{delta}: tangents are pointers to Rz, Ra and Rdelta, laid out alike."""
+    """`costs_and_errors`, and also R{delta}: tangents are pointers to Rz, Ra and Rdelta, laid out alike."""
     z, a, delta, n_rows, n, ld = outputs
     Rz, Ra, Rdelta = tangents
     times_prime = loss.code in TIMES_PRIME

@@ -1,8 +1,8 @@
-"""Derivatives beyond the gradient of a cost, by hand: along a direction of theta, of other outputs, of inputs.
+"""Derivatives beyond the gradient of a cost: along a direction of theta, of outputs, and with respect to inputs.
 
-R is the derivative by r at theta + r v, r = 0, for a direction v laid out like theta, whose parts are V and Vb. It
-obeys the rules of every derivative, so each equation has one of R (Pearlmutter: Fast Exact Multiplication by the
-Hessian, Neural Computation 1994, section 3); R{a[0]} = 0:
+R is the derivative with respect to r at theta + r v, r = 0, for a direction v laid out like theta, with parts V and Vb.
+It obeys the usual rules of differentiation, so each equation has a counterpart (Pearlmutter: Fast Exact Multiplication
+by the Hessian, Neural Computation 1994, section 3); R{a[0]} = 0:
 
     R{z[l]} = a[l-1] V[l] + Vb[l] + R{a[l-1]} W[l]
     R{a[l]} = f'(z[l]) ∘ R{z[l]}
@@ -10,8 +10,8 @@ Hessian, Neural Computation 1994, section 3); R{a[0]} = 0:
     R{delta[l]} = R{slope[l]} ∘ f'(z[l]) + slope[l] ∘ f''(z[l]) ∘ R{z[l]}
     R{dW[l]} = a[l-1]ᵀ R{delta[l]} + R{a[l-1]}ᵀ delta[l], R{db[l]} = sum of R{delta[l]}
 
-R{z}, R{a} and R{delta} lie in call.tangents as z, a and delta do in call.buffers. A call is a slip for `engine.run` and
-does what its `purpose` says, for pieces of its samples one after the other.
+R{z}, R{a} and R{delta} lie in call.tangents as z, a and delta do in call.buffers. A call is a slip like those of
+`engine.run`; it does what its `purpose` says, piece by piece of its samples.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from fastbp.core.simd.memory import ahead, number
 from fastbp.core.simd.tile import add_rows
 from fastbp.core.threads.board import done, even_share, take, wait
 
-# What a call is for, other numbers than those of the engine's calls. Into outputs, a row a sample: R{a[L]}; dE/dX; the
-# gradient with respect to theta; its norm, alone. Into gradient, summed over the samples: dW and db; R{dW} and R{db}.
+# Purposes of a call, with other numbers than those of the engine. Results in outputs, one row per sample: R{a[L]};
+# dE/dX; the gradient with respect to theta; only its norm. In gradient, summed over samples: dW, db; R{dW}, R{db}.
 OUTPUT_TANGENTS, INPUT_GRADIENTS, SAMPLE_GRADIENTS, SAMPLE_NORMS, GRADIENT, GRADIENT_TANGENT = range(10, 16)
 GRADIENT_AND_INPUTS = 16  # both GRADIENT and INPUT_GRADIENTS
-NO_COST = NO_LOSS.code  # of a call whose targets are dE/da[L] themselves
+NO_COST = NO_LOSS.code  # for a call whose targets are dE/da[L] themselves
 
 
 @compiler.apart
 def one_thread(call, own):
-    """All that one thread does of a call, as thread `own`: of each piece parts by samples, then parts by rows of W.
+    """Do the share of thread `own` of a call: for each piece, parts by samples, then parts by rows of W.
 
-    The cost that step_costs holds becomes NaN if that of a sample is not finite.
+    The cost in step_costs becomes NaN if the cost of a sample is not finite.
     """
     control, threads = flush_denormals(), call.threads
     room, sums, phase = room_of(call, own), call.purpose >= GRADIENT, 0
@@ -74,13 +74,13 @@ def one_thread(call, own):
 
 @compiler.inlined
 def tangent_of(call):
-    """The network of V, Vb, R{z}, R{a} and R{delta}."""
+    """Return the network of V, Vb, R{z}, R{a} and R{delta}."""
     return Net(call.direction, call.layers, call.n_layers, call.tangents)
 
 
 @compiler.block
 def samples_part(call, batch, part):
-    """What a part of a piece's samples, lo to hi, need alone."""
+    """Do the work by samples for one part of the samples of a piece."""
     lo, hi = even_share(batch.n, part.number, part.of, TILE_HEIGHT)
     if lo == hi:
         return
@@ -132,8 +132,9 @@ def forward_tangent_block(net, tangent, l, lo, hi):
 
 @compiler.block
 def output_block(call, tangent, first, lo, hi):
-    """delta[L] of samples lo..hi, times their weights, and their costs or, without a loss, of dE/da[L] = targets; if
-    asked for, R{delta[L]} likewise. first: the number of sample 0."""
+    """delta[L] of samples lo..hi, times their weights, and their costs; without a loss, targets are dE/da[L].
+
+    R{delta[L]} likewise, if the purpose needs it. first: index of sample 0."""
     layer = layer_of(call, call.n_layers - 1)
     n, ld, n_rows = layer.n_out, layer.ld, hi - lo
     z, a, delta = (ahead(call.buffers, layer.z + lo * ld), ahead(call.buffers, layer.a + lo * ld),
@@ -159,7 +160,7 @@ def output_block(call, tangent, first, lo, hi):
 
 @compiler.inlined
 def weigh(weight, delta, Rdelta, cost, n):
-    """Of one sample, which without weight may be no number. delta and Rdelta may be one."""
+    """Multiply one sample's errors by its weight; with weight 0 they may be NaN. delta and Rdelta may be the same."""
     if not weight > 0:
         cost[0] = 0.0
     for j in range(n):
@@ -187,7 +188,7 @@ def backward_tangent_block(net, tangent, l, lo, hi):
 
 @compiler.block
 def results_block(call, first, lo, hi):
-    """Rows of outputs for samples lo..hi, by their delta: NaN if the cost is not finite. first: as above."""
+    """Write the rows of outputs for samples lo..hi from their delta: NaN if the cost is not finite. first: as above."""
     layer, n = layer_of(call, 0), call.n_parameters
     W, place = rows_of(call.theta, layer.w, layer.n_out, 0), first + lo
     if call.purpose == INPUT_GRADIENTS or call.purpose == GRADIENT_AND_INPUTS:
@@ -231,7 +232,7 @@ def sample_norm(call, i):
 
 @compiler.inner
 def squares(v, n):
-    """|v|², in float64, of four sums side by side."""
+    """|v|² in float64, from four interleaved sums."""
     a = b = c = d = 0.0
     whole = n // 4 * 4
     for i in range(0, whole, 4):
@@ -246,8 +247,8 @@ def squares(v, n):
 
 @compiler.block
 def gradient_part(call, batch, part, room):
-    """dW and db, or R{dW} and R{db}, of every layer, by a part of the rows of each W: added to those of the pieces
-    before as `engine.summed_gradients` adds them."""
+    """dW and db, or R{dW} and R{db}, of every layer, for a part of the rows of each W: added to those of the pieces
+    before, as in `engine.summed_gradients`."""
     chained, lost = room.block >= 0, norms_of(call, call.n_layers)
     each = CHAIN if chained else batch.n
     for l in range(call.n_layers):
@@ -266,7 +267,7 @@ def gradient_part(call, batch, part, room):
 
 @compiler.block
 def rows_block(call, l, lo, hi, dW, samples):
-    """As `weight_gradients_block`, which gives dW; or R{dW} and R{db}."""
+    """dW and db by `weight_gradients_block`; or R{dW} and R{db}."""
     if call.purpose != GRADIENT_TANGENT:
         return weight_gradients_block(call, l, lo, hi, dW, samples)
     layer, one, n, first = layer_of(call, l), number(dW, 1), samples.n, samples.first

@@ -1,7 +1,7 @@
-"""Doors: one mini-batch from Python, as arrays just as the kernels read them, in one compiled call of few arguments.
+"""Doors: one mini-batch from Python in one compiled call with few arguments, from arrays that kernels can read.
 
-To convert its arguments is most of a small call: all but what is new in it lies in the slip. Each looks at the numbers
-first; where one is not what it must be nothing is done, and the caller finds out what to say.
+Converting its arguments is most of the time of a small call: so all that stays the same is in the slip. Each function
+checks the numbers first; if one is invalid, it does nothing, and the caller finds the reason.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def all_finite(rows):
 
 @compiler.inlined
 def go(slip):
-    """What one thread does of a call; slip: a pointer."""
+    """Run the call on one thread; slip: a pointer."""
     slip[START] = pointer_from(slip[CLOCK], slip[0])[0]
     clear_board(slip)
     compiler.call(slip[ADDRESS], (slip, 0))
@@ -48,16 +48,16 @@ def go(slip):
 
 @compiler.inlined
 def go_once(slip, n, piece):
-    """One step for `n` samples, up to `piece` of them at a time; returns their mean cost."""
+    """Make one step for `n` samples, up to `piece` at a time; return their mean cost."""
     slip[N_SAMPLES] = slip[BATCH_SIZE] = n
-    slip[PIECE], slip[N_STEPS] = min(n, piece), 1  # the slip may have gone through more samples before
+    slip[PIECE], slip[N_STEPS] = min(n, piece), 1  # the last call may have had more samples
     go(at(slip, 0))
     return pointer_from(slip[COSTS], 0.0)[0]
 
 
 @compiler.serial
 def forward(slip, samples, outputs, scale):
-    """Outputs (n, n_out) of samples (n, n_in) as `place_rows` has them, by one thread; returns their `cost`."""
+    """Write outputs (n, n_out) of samples (n, n_in), see `place_rows`, on one thread; return their `cost`."""
     put_rows(slip, X, samples, scale)
     put_steps(slip, len(samples), address_of(outputs))
     go(at(slip, 0))
@@ -73,7 +73,7 @@ def place_rows(slip, samples, outputs, scale):
 
 @compiler.serial
 def place(slip, address, row, column, kind, scale, n, outputs):
-    """Where `n` samples are (see core.samples), in steps of as many as there are buffers for, and their outputs go."""
+    """Set where `n` samples are (see core.samples) and where outputs go; a step takes as many as the buffers hold."""
     put_samples(slip, X, (address, row, column, kind, scale))
     put_steps(slip, n, outputs)
 
@@ -87,7 +87,7 @@ def put_steps(slip, n, outputs):
 
 @compiler.serial
 def cost(slip):
-    """The sum of the mean costs of all steps; of inference 0, or NaN where a number of a sample is not finite."""
+    """Return the sum of the mean costs of all steps; for inference 0, or NaN if an input is not finite."""
     return sum_of_costs(slip)
 
 
@@ -101,14 +101,14 @@ def sum_of_costs(slip):
 
 @compiler.serial
 def infer(slip):
-    """Outputs of samples that have been placed, by one thread; returns their `cost`."""
+    """Write outputs of samples that have been placed, on one thread; return their `cost`."""
     go(at(slip, 0))
     return sum_of_costs(slip)
 
 
 @compiler.serial
 def with_labels(slip, samples, labels, scale, n_classes):
-    """The call's work for samples (n, n_in) and int64 labels (n,); returns the mean cost."""
+    """Run the call for samples (n, n_in) and int64 labels (n,); return the mean cost."""
     good = all_finite(samples)
     for i in range(len(labels)):
         good &= 0 <= labels[i] < n_classes
@@ -121,7 +121,7 @@ def with_labels(slip, samples, labels, scale, n_classes):
 
 @compiler.serial
 def with_rows(slip, samples, targets, scale, must_be):
-    """The call's work for samples (n, n_in) and targets (n, n_out); returns the mean cost."""
+    """Run the call for samples (n, n_in) and targets (n, n_out); return the mean cost."""
     good = all_finite(samples) and all_finite(targets)
     if must_be != ANY:
         good &= are_in_range(targets, must_be)

@@ -1,8 +1,8 @@
-"""Whole mini-batches: each thread goes through the stages of the plan, takes parts of them, and waits at their end.
+"""Whole mini-batches: each thread goes through the stages of the plan, takes parts, and waits at the end of a stage.
 
-A stage is over when its parts are done. Samples that a thread has to itself need no waiting from layer to layer; but
-where samples are few and W is large, to read and pack all of W for them takes long, and each layer is a stage of its
-own (see fastbp.core.plan). What a stage does is a function here; the equations are in fastbp.core.equations.
+A stage is over when its parts are done. A thread that has samples of its own does not wait between layers. But if
+samples are few and W is large, reading and packing all of W for them takes long; then each layer is a stage (see
+fastbp.core.plan). The work of each stage is a function here; the equations are in fastbp.core.equations.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ from fastbp.core.simd.denormals import flush_denormals, restore_denormals
 from fastbp.core.simd.memory import ahead, at, number, pointer_from
 from fastbp.core.threads.board import NUMBER, TICKS, WHOLE, WORKED, done, share, take, thread_number, ticks, wait
 
-PREFETCHED = 8  # samples whose wait for memory hides behind the exp and log of as many others
+PREFETCHED = 8  # samples fetched ahead: their latency is hidden by the exp and log of as many others
 NEURON_GRAIN, LEAST_GRAIN = 128, 32  # see neuron_grain
-NUMBERS_NEAREST = 1 << 11  # as many as stay in a core's nearest cache, with those that they are applied to
+NUMBERS_NEAREST = 1 << 11  # numbers that stay in a core's nearest cache, together with those that they are applied to
 
 
 def _run(slip, threads):
-    """Go through the samples, a mini-batch a step; stops before an update whose cost is not finite.
+    """Go through the samples, one mini-batch per step; stop before an update whose cost is not finite.
 
-    TRAIN: a step of gradient descent each. ACCUMULATE: nothing is updated, and the gradient is that of all together.
-    INFER: a[L], into outputs (n_samples, n_out). Costs are those of the targets, where the plan has errors.
+    TRAIN: a step of gradient descent for each. ACCUMULATE: no update; the gradient over all mini-batches.
+    INFER: a[L], into outputs (n_samples, n_out). Costs are computed if the plan includes output errors.
 
-    slip: see fastbp.core.call; clock counts the steps on, and step_costs are overwritten with the mini-batches' mean
-    costs. Returns the number of steps made.
+    slip: see fastbp.core.call; clock is increased by the steps, and step_costs are overwritten with the mean costs of
+    the mini-batches. Returns the number of steps made.
     """
     clock = pointer_from(slip[CLOCK], slip[0])
     slip[START] = clock[0]
@@ -74,7 +74,7 @@ def _run(slip, threads):
 
 @compiler.inlined
 def clear_board(slip):
-    """The board as it is before a call: no part is taken; its fields stay."""
+    """Reset the board before a call: no part is taken; its fields stay."""
     board = pointer_from(slip[BOARD], slip[0])
     for i in range(slip[N_BOARD]):
         board[i] = 0
@@ -85,11 +85,11 @@ run, run_serial = compiler.twins(_run)
 
 @compiler.apart
 def one_thread(call, own):
-    """All that one thread does of `run`, as thread `own`."""
+    """Do the share of thread `own` of `run`."""
     control = flush_denormals()
     room, whole = room_of(call, own), all_weight(call)
     stages = parts = step = first = busy = 0
-    worked, good = 0.0, True  # of stages
+    worked, good = 0.0, True  # work done, in stages; whether all costs are finite
     if call.threads > 1:
         call.fields[NUMBER * call.threads + own] = thread_number()
     while good and step < call.n_steps:
@@ -131,7 +131,7 @@ def one_thread(call, own):
 
 @compiler.inlined
 def room_of(call, own):
-    """Where thread `own` puts gradients, see Room."""
+    """Return where thread `own` puts gradients, see Room."""
     if call.purpose != INFER and (call.batch_size if call.purpose == TRAIN else call.n_samples) > LEAST_AT_ONCE:
         blocks = (norms_of(call, call.n_layers) + norms_of(call, 0) + ROW_GRAIN - 1) // ROW_GRAIN * ROW_GRAIN
         return Room(-1, blocks + (call.n_gradient - blocks) // call.threads // ROW_GRAIN * ROW_GRAIN * own)
@@ -148,7 +148,7 @@ def clips(call):
 
 @compiler.inlined
 def batch_at(call, step, first, whole):
-    """The piece of mini-batch `step` that begins with sample `first`; whole: the weight of all samples."""
+    """Return the piece of mini-batch `step` that begins with sample `first`; whole: the weight of all samples."""
     begin = step * call.batch_size
     gone, n_batch = first - begin, min(call.batch_size, call.n_samples - begin)
     n = min(call.piece, n_batch - gone)
@@ -171,7 +171,7 @@ def all_weight(call):
 
 @compiler.inlined
 def mean_cost(call, batch):
-    """Of a mini-batch, over its samples' weights."""
+    """Return the weighted mean cost of a mini-batch."""
     total = 0.0
     for i in range(batch.n_batch):
         total += call.costs[i]
@@ -180,7 +180,7 @@ def mean_cost(call, batch):
 
 @compiler.inner
 def total_weight(call, first, n):
-    """Of `n` samples from number `first` in order on, each 1 if there are no weights."""
+    """Return the total weight of `n` samples from index `first` in the order; 1 each if there are no weights."""
     if call.n_weights == 0:
         return float(n)
     total = 0.0
@@ -191,13 +191,13 @@ def total_weight(call, first, n):
 
 @compiler.inlined
 def bounds(call, n, part, grain, turn):
-    """Where a part of range(n) begins and ends, see `board.share`."""
+    """Return where a part of range(n) begins and ends, see `board.share`."""
     return share(call.fields, n, part.number, part.of, call.threads, grain, turn)
 
 
 @compiler.block
 def do_part(call, stage, batch, part, room):
-    """A part of a stage; returns which share of it that is."""
+    """Do a part of a stage; return its share of the stage."""
     kind = stage.kind
     if kind == SAMPLES or kind == OUTPUTS:
         lo, hi = bounds(call, batch.n, part, TILE_HEIGHT, 0)
@@ -214,11 +214,11 @@ def do_part(call, stage, batch, part, room):
     return 1 / part.of
 
 
-# By samples.
+# Stages by samples.
 
 @compiler.block
 def samples_part(call, stage, batch, lo, hi):
-    """SAMPLES: for as many of the samples lo..hi at a time as stay near the core with all their neurons."""
+    """SAMPLES: samples lo..hi, as many at a time as stay in cache with all their neurons."""
     numbers = layer_of(call, 0).ld_input
     for l in range(call.n_layers):
         numbers += 3 * layer_of(call, l).ld
@@ -239,7 +239,7 @@ def samples_part(call, stage, batch, lo, hi):
 
 @compiler.block
 def input_block(call, batch, lo, hi):
-    """a[0] and targets of samples lo..hi of a piece; targets first, which may be what a[0] still holds."""
+    """a[0] and targets of samples lo..hi of a piece; targets first, as they may be the old a[0]."""
     layer, n_out = layer_of(call, 0), layer_of(call, call.n_layers - 1).n_out
     n_in, ld, first, row = layer.n_in, layer.ld_input, batch.first + lo, batch.row + lo
     rows, targets = ahead(call.buffers, layer.input + lo * ld), ahead(call.targets, lo * n_out)
@@ -256,7 +256,7 @@ def input_block(call, batch, lo, hi):
 
 @compiler.inlined
 def checks_block(call, batch, lo, hi):
-    """The cost of samples lo..hi is 0, or NaN where a number that has been gathered is not finite."""
+    """Set the cost of samples lo..hi to 0, or to NaN if a gathered number is not finite."""
     layer = layer_of(call, 0)
     for i in range(lo, hi):
         row = ahead(call.buffers, layer.input + i * layer.ld_input)
@@ -265,8 +265,8 @@ def checks_block(call, batch, lo, hi):
 
 @compiler.block
 def errors_block(call, batch, lo, hi):
-    """Output error of samples lo..hi, times their weights times a factor that makes 1 of their mean: they may be far
-    from what a float32 holds. Meanwhile the samples of the next piece are fetched."""
+    """Output error of samples lo..hi, times their weights; a factor makes the mean weight 1, as weights may exceed the
+    range of a float32. Meanwhile the samples of the next piece are fetched."""
     layer, n_in, t = layer_of(call, call.n_layers - 1), layer_of(call, 0).n_in, call.t
     n_out, later, costs = layer.n_out, batch.first + batch.n, ahead(call.costs, batch.gone)
     for i in range(lo, hi, PREFETCHED):
@@ -277,7 +277,7 @@ def errors_block(call, batch, lo, hi):
         output_error_block(call, call.targets, costs, call.loss, i, end)
         for k in range(i, end if call.n_weights else i):
             weight = call.weights[number_of(call, batch.first + k)] * batch.factor
-            costs[k] = weight * costs[k] if weight > 0 else 0.0  # what has no weight may be no number
+            costs[k] = weight * costs[k] if weight > 0 else 0.0  # with weight 0 the cost may be NaN
             delta = ahead(call.buffers, layer.delta + k * layer.ld)
             for j in range(n_out):
                 delta[j] = delta[j] * number(delta, weight) if weight > 0 else number(delta, 0)
@@ -294,11 +294,11 @@ def outputs_part(call, batch, lo, hi):
             to[j] = a[j]
 
 
-# By neurons.
+# Stages by neurons.
 
 @compiler.inlined
 def neurons_part(call, stage, batch, part):
-    """NEURONS: of a layer, forward."""
+    """NEURONS: a layer forward, by its neurons."""
     n_out = layer_of(call, stage.begin).n_out
     lo, hi = bounds(call, n_out, part, neuron_grain(n_out, call.threads), 0)
     if lo < hi:
@@ -308,19 +308,19 @@ def neurons_part(call, stage, batch, part):
 
 @compiler.inner
 def neuron_grain(n, threads):
-    """Neurons are shared out, of `n` in a layer, in whole panels of the tile that skips zeros; in less where that
-    would leave a thread fewer than two."""
+    """Return the grain in which the `n` neurons of a layer are shared out: whole panels of the tile that skips zeros,
+    or less if a thread would get fewer than two panels."""
     grain = NEURON_GRAIN
     while grain > LEAST_GRAIN and (n + grain - 1) // grain < 2 * threads:
         grain //= 2
     return grain
 
 
-# By rows of W.
+# Stages by rows of W.
 
 @compiler.block
 def weights_part(call, stage, batch, part, room):
-    """WEIGHTS: returns how much of the weights of all the stage's layers."""
+    """WEIGHTS: returns the share of the weights of all layers of the stage."""
     weights = turn = 0
     for l in range(stage.begin, stage.end):
         layer = layer_of(call, l)
@@ -334,8 +334,8 @@ def weights_part(call, stage, batch, part, room):
 
 @compiler.block
 def weights_block(call, stage, batch, l, lo, hi, room):
-    """Rows lo..hi of W[l], and with the last of them b[l]: their gradient, by as many rows as stay near the core with
-    it; and, if it is whole, their update."""
+    """Gradient of rows lo..hi of W[l], with the last row also of b[l], by as many rows as stay in cache; and their
+    update, if the gradient is complete."""
     layer, updates = layer_of(call, l), stage.updates and batch.changes
     w, n_out, rows = layer.w, layer.n_out, rows_near(layer.n_out)
     at_once = max(1, NUMBERS_NEAREST // n_out) if is_outer_product(batch) else rows
@@ -354,12 +354,12 @@ def weights_block(call, stage, batch, l, lo, hi, room):
 
 @compiler.block
 def summed_gradients(call, batch, l, lo, hi, place, block):
-    """`weight_gradients_block` of a piece, into call.gradient from `place` on; with block >= 0 by chains of CHAIN
-    samples, which are computed there and added up with what the additions before have rounded away (Kahan 1965).
+    """`weight_gradients_block` of a piece, into call.gradient from `place` on. With block >= 0, chains of CHAIN samples
+    are computed there and added with compensation for rounding errors (Kahan 1965).
 
-    One running float32 sum of a mean over 100,000 equal samples is wrong by 1e-3 of it, over a million by 9e-3; this by
-    1e-6 at the most over any number, the error of a chain. Chains begin and end at the same samples whatever the
-    threads.
+    With one running float32 sum, the mean over 100,000 equal samples has a relative error of 1e-3, over a million
+    9e-3; this sum at most 1e-6 for any number, the error of a chain. Chains begin and end at the same samples for any
+    number of threads.
     """
     chained = block >= 0
     length, each, lost = 0, CHAIN if chained else batch.n, norms_of(call, call.n_layers)
@@ -374,7 +374,7 @@ def summed_gradients(call, batch, l, lo, hi, place, block):
 
 @compiler.inlined
 def add_exactly(total, lost, term, n, fresh):
-    """total + term, where `lost` is how much too large the total is; both overwritten if `fresh`."""
+    """Add term to total, where `lost` is the excess of total by rounding; both are overwritten if `fresh`."""
     if fresh:
         for i in range(n):
             total[i], lost[i] = term[i], 0
@@ -386,7 +386,7 @@ def add_exactly(total, lost, term, n, fresh):
             total[i] = after
 
 
-# After the last piece, where the norm of the gradient or of a neuron's weights is bounded.
+# Stages after the last piece, if the norm of the gradient or of a neuron's weights is bounded.
 
 @compiler.rare
 def bound_part(call, kind, rates, part, scratch):
@@ -412,8 +412,8 @@ def bound_part(call, kind, rates, part, scratch):
 
 @compiler.inlined
 def norms_block(call, l, lo, hi):
-    """The norm of each ROW_GRAIN rows of dW[l], lo to hi, of db[l] with the last of them: whatever the threads, the
-    same sums."""
+    """Norms of dW[l], rows lo to hi, for each ROW_GRAIN rows, and of db[l] with the last of them: the same sums for any
+    number of threads."""
     norms, layer = norms_of(call, l), layer_of(call, l)
     for i in range(lo, hi, ROW_GRAIN):
         begin, end = layer.w + i * layer.n_out, rows_end(layer, min(i + ROW_GRAIN, hi))
@@ -422,7 +422,7 @@ def norms_block(call, l, lo, hi):
 
 @compiler.inlined
 def clipped_block(call, l, rates, lo, hi):
-    """Update of rows lo..hi of W[l], with the last of them b[l]; the gradient is laid out like theta."""
+    """Update rows lo..hi of W[l], and b[l] with the last of them; the gradient is laid out like theta."""
     layer = layer_of(call, l)
     rows = max(1, NEAR // layer.n_out)
     for i in range(lo, hi, rows):
@@ -433,8 +433,8 @@ def clipped_block(call, l, rates, lo, hi):
 
 @compiler.inlined
 def limit_block(call, l, factors, lo, hi):
-    """The incoming weights of neurons lo..hi, made at most as long as their bound; then their part of the parameters'
-    mean moves, if there is one. factors (hi - lo,): overwritten."""
+    """Scale the incoming weights of neurons lo..hi to at most their bound; then update their part of the parameters'
+    mean, if there is one. factors (hi - lo,): overwritten."""
     layer, bound, n = layer_of(call, l), number(call.theta, call.rule.max_norm), hi - lo
     n_in, n_out = layer.n_in, layer.n_out
     for j in range(n):
@@ -459,14 +459,14 @@ def limit_block(call, l, factors, lo, hi):
 
 @compiler.inlined
 def rows_end(layer, hi):
-    """Where rows of W[l] up to `hi` end in theta, b[l] with the last of them."""
+    """Return where rows of W[l] up to `hi` end in theta, including b[l] after the last row."""
     return layer.w + (hi + (hi == layer.n_in)) * layer.n_out
 
 
 @compiler.inlined
 def norm(g, n):
-    """The root of the sum of squares, of four sums side by side in float64; where they would overflow or vanish, by
-    numbers made smaller or larger."""
+    """Return the Euclidean norm, from four interleaved sums in float64; if they overflow or underflow, from scaled
+    numbers."""
     a = b = c = d = 0.0
     whole = n // 4 * 4
     for i in range(0, whole, 4):
@@ -482,7 +482,7 @@ def norm(g, n):
 
 @compiler.inner
 def scaled_norm(v, step, n):
-    """The norm of v[0], v[step], ..., `n` numbers, whatever their size; NaN or infinity if one is."""
+    """Return the norm of v[0], v[step], ..., `n` numbers of any size; NaN or infinity if one of them is."""
     most = 0.0
     for i in range(n):
         most = max(most, abs(np.float64(v[i * step])))
@@ -496,7 +496,7 @@ def scaled_norm(v, step, n):
 
 @compiler.inner
 def norms_of(call, l):
-    """Where the norms of layer l's gradient are, after all of the gradient and the layers before."""
+    """Return where the norms of layer l's gradient are: after the whole gradient and the norms of earlier layers."""
     last = layer_of(call, call.n_layers - 1)
     place = last.b + last.n_out
     for k in range(l):
@@ -506,8 +506,8 @@ def norms_of(call, l):
 
 @compiler.inlined
 def clipping_factor(call):
-    """What the gradient is to be multiplied by, so that its norm is at most its bound; NaN, which then is seen in
-    theta, where the norm is more than its type can hold."""
+    """Return the factor that limits the norm of the gradient; NaN, which is then noticed in theta, if the norm exceeds
+    the range of its type."""
     bound, squares, most = call.rule.clip_norm, 0.0, 0.0
     for l in range(call.n_layers):
         for i in range(norms_of(call, l), norms_of(call, l + 1) if layer_of(call, l).frozen == 0 else 0):

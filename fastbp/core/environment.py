@@ -1,4 +1,4 @@
-"""What decides which machine code runs, and how."""
+"""The environment: all that decides which machine code runs, and how."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fastbp.core.threads.team import team
 
 
 def environment() -> dict[str, Any]:
-    """What decides which machine code runs, and how: versions, CPU, threads, threading layer, cache directory."""
+    """Return what decides which machine code runs: versions, CPU, threads, threading layer, cache directory."""
     features = llvm.get_host_cpu_features()
     vectors = ("sse2", "sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")
-    with team((None, None), 2):  # the layer is known once it runs
+    with team((None, None), 2):  # the layer is known only after a start
         pass
     return {
         "numba": numba.__version__,
@@ -33,5 +33,5 @@ def environment() -> dict[str, Any]:
 
 
 def folder() -> str | None:
-    """Where the machine code of this package is kept; None where no folder can be written."""
+    """Return the folder of this package's machine code; None if no folder is writable."""
     return compiler.folder(folder)

@@ -1,10 +1,10 @@
 """The five equations over whole networks: arrays in, arrays out, nothing allocated. The page to read second.
 
 A network is a flat parameter vector `theta` and an integer table `layers`, one row a layer; z, a and delta of every
-layer lie in one flat vector `buffers`, and the table says where. A block works on a range of samples or of rows of W,
-of a `net`: a call's slip, or a Net. A driver hands ranges to threads and is compiled twice from one source, parallel
-and serial. No two threads write the same number, and what is summed over all of them, the gradient's norm, in an order
-that is always the same: so every thread count gives the same bits.
+layer lie in one flat vector `buffers` at the places given by the table. A block works on a range of samples or of rows
+of W of a `net`: the slip of a call, or a Net. A driver distributes ranges to threads and is compiled twice from one
+source, parallel and serial. No two threads write the same number. The only sum over all threads, the norm of the
+gradient, is added in a fixed order: so every thread count gives the same bits.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from fastbp.core.threads.board import even_share
 # Samples of a large mini-batch, and a panel's depth of them for each thread; of more, gradients are sums of chains.
 LEAST_AT_ONCE = 2 * DEPTH
 CHAIN = 64  # samples of a large mini-batch whose gradients are summed in one chain, see summed_gradients
-ROW_GRAIN = 16  # rows of W are shared out in whole cache lines, whatever n_out
-WHOLE_PANELS = 64  # rows of W: dense panels of every width go into them
+ROW_GRAIN = 16  # rows of W that are shared out together: whole cache lines for any n_out
+WHOLE_PANELS = 64  # rows of W: a multiple of dense panels of every width
 
 
 @compiler.inlined
 def rows_near(n_out):
-    """Rows of W that stay near a core while work goes on on them."""
+    """Return how many rows of W stay in a core's cache while they are worked on."""
     return max(1, NUMBERS_NEAR // n_out // WHOLE_PANELS) * WHOLE_PANELS
 
 
 @compiler.inlined
 def piece_of(n, most):
-    """Samples of a mini-batch of `n` that go through the network at once: up to `most`, or LEAST_AT_ONCE, in pieces of
-    nearly equal size, which end where chains do."""
+    """Return how many samples of a mini-batch of `n` go through the network at once: up to `most`, or LEAST_AT_ONCE, in
+    pieces of nearly equal size that end where chains end."""
     most = max(most, LEAST_AT_ONCE)
     pieces = (n + most - 1) // most
     grain = CHAIN if n > LEAST_AT_ONCE else TILE_HEIGHT
@@ -49,7 +49,7 @@ def piece_of(n, most):
 
 @compiler.inlined
 def drop_sent(net, l, rows, row, first, n_rows, n):
-    """Dropout of what layer l receives, if it has one: of row `row` and the next, from neuron `first` on."""
+    """Apply dropout to the input of layer l, if it has one: to row `row` and the next ones, from neuron `first` on."""
     layer = layer_of(net, l)
     if layer.dropout > 0:
         drop(layer.key, row, first, layer.dropout, rows, n_rows, n, layer.ld_input)
@@ -59,7 +59,7 @@ def drop_sent(net, l, rows, row, first, n_rows, n):
 def forward_block(net, l, lo, hi, first, end, row):
     """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]) for samples lo..hi, neurons first..end: both overwritten.
 
-    row: the row that sample 0 is to `drop`: of a[l], what layer l + 1 drops becomes 0.
+    row: the row of sample 0 for `drop`: elements of a[l] that layer l + 1 drops become 0.
     """
     layer, one = layer_of(net, l), number(net.theta, 1)
     n_rows, n, ld = hi - lo, end - first, layer.ld
@@ -87,8 +87,8 @@ def output_error_block(net, targets, costs, loss, lo, hi):
 
 @compiler.block
 def backward_block(net, l, lo, hi, first, end, row):
-    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]) for samples lo..hi, neurons first..end: overwritten; and as in
-    `forward_block`, what was dropped is 0."""
+    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]) for samples lo..hi, neurons first..end: overwritten. As in
+    `forward_block`, dropped elements are 0."""
     layer, after, one = layer_of(net, l), layer_of(net, l + 1), number(net.theta, 1)
     n_rows, n, ld = hi - lo, end - first, layer.ld
     received = rows_of(net.buffers, after.delta, after.ld, lo)
@@ -107,13 +107,13 @@ def backward_block(net, l, lo, hi, first, end, row):
 
 @compiler.inlined
 def is_outer_product(samples):
-    """Whether dW is computed as one: for a single sample, to cut it into tiles would take longer."""
+    """Whether dW is computed as an outer product: for a single sample, cutting it into tiles would take longer."""
     return samples.n == 1 and samples.fresh
 
 
 @compiler.inlined
 def outer_product(dW, sent, n_in, error, n_out, factor):
-    """dW = sent (factor error)ᵀ, with the bits of a `product` of one step."""
+    """dW = sent (factor error)ᵀ, bit-identical to a `product` with depth 1."""
     zero = number(dW, 0)
     for i in range(n_in):
         row = ahead(dW, i * n_out)
@@ -123,10 +123,10 @@ def outer_product(dW, sent, n_in, error, n_out, factor):
 
 @compiler.block
 def weight_gradients_block(net, l, lo, hi, dW, samples):
-    """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over some samples (see Summed), and below the
-    layer's last row db[l] = scale times the sum of delta[l]: overwritten, or, unless they are `fresh`, added to.
+    """Rows lo..hi (sending neurons) of dW[l] = scale a[l-1]ᵀ delta[l] over some samples (see Summed); after the layer's
+    last row, db[l] = scale times the sum of delta[l]. Overwritten, or added to unless `fresh`.
 
-    dW: where row lo begins. Returns how many numbers there are, with those of db.
+    dW: where row lo begins. Returns the number of elements, including db.
     """
     layer, factor, first, n = layer_of(net, l), number(dW, samples.scale), samples.first, samples.n
     n_out, to = layer.n_out, rows_of(dW, 0, layer.n_out, 0)
@@ -163,14 +163,14 @@ def check_rows(layers, buffers, n, threads):
     """Raise ValueError unless each part of `buffers` has room for n samples; the table says where each begins."""
     if threads < 1:
         raise ValueError("threads must be at least 1")
-    end, room = buffers.size, 1 <= n <= buffers.size  # or else n LD may overflow
+    end, room = buffers.size, 1 <= n <= buffers.size  # otherwise n LD may overflow
     for l in range(len(layers) - 1, -1, -1):
         z, a, delta, length = layers[l, Z], layers[l, A], layers[l, DELTA], n * layers[l, LD]
         room = room and z + length <= a and a + length <= delta and delta + length <= end
         end = z
         room = room and layers[l, INPUT] >= 0 and layers[l, INPUT] + n * layers[l, LD_INPUT] <= end
     if not room:
-        raise ValueError("n must be at least 1 and at most the samples that the buffers have room for")
+        raise ValueError("n must be at least 1 and at most the number of samples that the buffers hold")
 
 
 @compiler.inner
@@ -214,7 +214,7 @@ def _backward(theta, layers, buffers, n, threads):
 def _weight_gradients(gradient, layers, buffers, n, threads):
     """Weight gradients: dW[l], db[l] of every layer, averaged over the first `n` samples.
 
-    One running sum in the parameters' type: for float32 and many thousand samples, fastbp.cost_and_gradient errs less.
+    One running sum in the parameters' type: for thousands of float32 samples, fastbp.cost_and_gradient is more exact.
     """
     check_rows(layers, buffers, n, threads)
     check_parameters(gradient, layers)
@@ -226,7 +226,7 @@ def _weight_gradients(gradient, layers, buffers, n, threads):
                 weight_gradients_block(neurons_of(layers, buffers), l, lo, hi, dW, Summed(0, n, 1 / n, True))
 
 
-# They raise ValueError, before anything is written, if n or threads is below 1 or an array is too short.
+# They raise ValueError before writing anything if n or threads is below 1 or an array is too short.
 forward, forward_serial = compiler.twins(_forward)
 output_error, output_error_serial = compiler.twins(_output_error)
 backward, backward_serial = compiler.twins(_backward)

@@ -1,11 +1,11 @@
-"""Handles: a network, and what trains it, as compiled code of one's own knows them, and the functions that it calls.
+"""Handles: a network and its trainer, as users' compiled code sees them, and the functions that this code calls.
 
-A handle is a pointer to numbers with names, as a slip is; among them is where a slip for each kind of call lies. Its
-type names this version of the core, so that what others have compiled for another one is compiled again. Arrays of
-every layout come here as Given: what does the work is compiled once for all of them, and kept.
+A handle is a pointer to named numbers, like a slip; they include the address of a slip for each kind of call. Its type
+contains the version of the core, so that users' code that was compiled for another version is compiled again. Arrays of
+every layout arrive as Given: the code that does the work is compiled once for all of them, and kept.
 
-Each function first looks at all that it is given. Where something is not what it must be it does nothing, and leaves in
-the handle what that was: no exception could leave a user's prange.
+Each function first checks all arguments. If one is invalid, it does nothing and stores the reason in the handle: an
+exception could not leave a user's prange.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from fastbp.core.simd.memory import pointer_from
 from fastbp.core.simd.vectors import room_on_stack
 
 WHOLE = types.int64
-# What a call may find; Handle.problem has the words.
+# Status of a call; Handle.problem has the messages.
 (OK, FEATURES, DIFFERENT, TOO_MANY, NOT_FINITE, LABEL, TARGETS, ROOM, DIVERGED, NO_STEPS, NO_LABELS, RATE, OWN_ROWS,
  OVERLAP) = range(14)
 
 FIELDS = {
-    # Of the last call: what it found, and a number that belongs to it.
+    # The last call: its status, and a number that belongs to it.
     "status": WHOLE, "found": WHOLE,
-    # The network: widths, parameters, bytes of one of its numbers, whose largest that is; labels, 0 where it takes
-    # none, and whether it chooses one; what rows of targets must be; what inputs are multiplied by.
+    # The network: widths, parameters, bytes of a number, the largest number; labels, 0 if it takes none, and whether it
+    # chooses one; the condition on rows of targets; the factor of inputs.
     "n_in": WHOLE, "n_out": WHOLE, "n_parameters": WHOLE, "itemsize": WHOLE, "largest": types.float64,
     "n_classes": WHOLE, "decides": WHOLE, "must_be": WHOLE, "scale": types.float64,
-    # Samples of a call that trains, and of a piece of it, see `piece_of`; where samples that are in place lie, and
-    # their targets, and how far apart their rows are.
+    # Samples of a training call, and of a piece of it, see `piece_of`; addresses of samples in place and of their
+    # targets, and their row strides.
     "capacity": WHOLE, "most": WHOLE, "inputs": WHOLE, "row": WHOLE, "targets": WHOLE, "row_of_targets": WHOLE,
-    # Slips, 0 for those of a trainer where there is none; room for outputs; the learning rate.
+    # Slips (0 for those of a trainer if there is none); room for outputs; the learning rate.
     "infer": WHOLE, "gradients": WHOLE, "train": WHOLE, "update": WHOLE, "vjp": WHOLE, "outputs": WHOLE, "etas": WHOLE,
 }
 X, T, OUTPUTS, GRADIENT_AT, N_GRADIENT, PURPOSE = (SLOTS[name] for name in (
@@ -53,7 +53,7 @@ X, T, OUTPUTS, GRADIENT_AT, N_GRADIENT, PURPOSE = (SLOTS[name] for name in (
 
 
 class HandleType(View):
-    """The type of a handle, for networks of that dtype."""
+    """The type of a handle for networks of a dtype."""
 
     def __init__(self, dtype: str, version: str = compiler.DIGEST[:16]):
         self.dtype = getattr(types, dtype)
@@ -61,7 +61,7 @@ class HandleType(View):
 
 
 class HandlesType(types.Type):  # type: ignore[misc]  # Numba has no types
-    """The type of several handles: a pointer to their number and then their addresses."""
+    """The type of several handles: a pointer to their number, followed by their addresses."""
 
     def __init__(self, handle: HandleType):
         self.handle = handle
@@ -81,7 +81,7 @@ for kind in (HandleType, HandlesType):
 @unbox(HandleType)
 @unbox(HandlesType)
 def _address(kind, handle, c):
-    """The pointer that a Handle, or Handles, of fastbp.compiled holds."""
+    """Emit the pointer that a Handle, or Handles, of fastbp.compiled holds."""
     number = c.pyapi.object_getattr_string(handle, "address")
     address = c.pyapi.long_as_longlong(number)
     c.pyapi.decref(number)
@@ -119,13 +119,13 @@ def _getitem(handles, i):
 
     def get(handles, i):
         if not 0 <= i < _number_of_handles(handles):
-            raise IndexError("there are fewer handles")
+            raise IndexError("index out of range: there are fewer handles")
         return _handle_at(handles, np.int64(i))
 
     return get
 
 
-# What users give.
+# Arguments from users.
 
 # Address of the first number; rows and columns; bytes from row to row, elements from column to column; the kind.
 Given = namedtuple("Given", ["address", "rows", "columns", "row", "column", "kind"])
@@ -134,7 +134,7 @@ KINDS = {types.uint8: UINT8, types.float32: FLOAT32, types.float64: FLOAT64}
 
 
 def _layout(context, builder, kind, value):
-    """Address, shape and strides in bytes of an array, and the bytes of one of its numbers."""
+    """Return address, shape and strides in bytes of an array, and its item size."""
     array = context.make_array(kind)(context, builder, value)
     shape, strides = ([builder.extract_value(each, i) for i in range(kind.ndim)]
                       for each in (array.shape, array.strides))
@@ -142,7 +142,7 @@ def _layout(context, builder, kind, value):
 
 
 def _given(context, builder, kind, value, is_row, code):
-    """An array as Given: rows (n, m), one row (m,), or a column (n,)."""
+    """Return an array as Given: rows (n, m), one row (m,), or a column (n,)."""
     address, shape, strides, size = _layout(context, builder, kind, value)
     if kind.ndim == 1:
         shape, strides = ([SLOT(1), *shape], [SLOT(0), *strides]) if is_row else ([*shape, SLOT(1)], [*strides, size])
@@ -168,8 +168,8 @@ def samples_given(typing, samples):
 
 @intrinsic
 def targets_given(typing, samples, y):
-    """Labels (n,) or rows of targets (n, n_out), or values (n,) of a single output; of one sample a label, a value or a
-    row (n_out,)."""
+    """Labels (n,) or rows of targets (n, n_out), or values (n,) for a single output; for one sample a label, a value or
+    a row (n_out,)."""
     one, whole = samples.ndim == 1, types.unliteral(y)
     if isinstance(whole, (types.Integer, types.Float)):
         kind, code = (types.int64, LABELS) if isinstance(whole, types.Integer) else (types.float64, FLOAT64)
@@ -184,7 +184,7 @@ def targets_given(typing, samples, y):
     labels = _is_array(y, (1,), (types.int64,))
     if not (labels or _is_array(y, (1, 2), KINDS) and (y.ndim == 2 or y.dtype != types.uint8)):
         raise numba.TypingError("y must be labels (n,) of int64, or rows of targets (n, n_out) or values (n,) of "
-                                "float32 or float64; of one sample a label, a value or a row (n_out,); "
+                                "float32 or float64; for one sample a label, a value or a row (n_out,); "
                                 f"it is {y}")
 
     def emit(context, builder, signature, arguments):
@@ -196,8 +196,8 @@ def targets_given(typing, samples, y):
 
 @intrinsic
 def room_given(typing, handle, array, samples):
-    """Contiguous room for numbers of the network's type: rows for as many samples, or where `samples` is None one row;
-    none where the array is None."""
+    """Contiguous memory for results of the network's dtype: one row per sample, or a single row if `samples` is None;
+    none if the array is None."""
     ndim = 1 if samples == types.none else samples.ndim
     if array == types.none or isinstance(array, types.Omitted):
         return GIVEN(handle, array, samples), lambda context, builder, signature, arguments: context.make_tuple(
@@ -214,7 +214,7 @@ def room_given(typing, handle, array, samples):
 
 @intrinsic
 def labels_room_given(typing, array):
-    """Room for labels (n,)."""
+    """Memory for labels (n,)."""
     if not (_is_array(array, (1,), (types.int64,)) and array.mutable):
         raise numba.TypingError(f"labels must be a writeable array (n,) of int64; it is {array}")
 
@@ -224,12 +224,12 @@ def labels_room_given(typing, array):
     return GIVEN(array), emit
 
 
-# What is looked at before anything is done.
+# Checks, before anything is done.
 
 
 @compiler.inlined
 def tell(handle, status, found):
-    """Leave a status; whether it is OK."""
+    """Set the status; return whether it is OK."""
     numbers = slots_of_record(handle)
     numbers[STATUS], numbers[FOUND] = status, found
     return status == OK
@@ -237,8 +237,8 @@ def tell(handle, status, found):
 
 @compiler.inlined
 def bad_row(like, given, must_be, largest):
-    """Number of the first row with a number that is not finite in the network's type, or not what targets must be; -1
-    where there is none."""
+    """Return the index of the first row with a number that is not finite in the network's dtype, or not a valid target;
+    -1 if there is none."""
     for i in range(given.rows):
         row, good = pointer_from(given.address + i * given.row, like), True
         for j in range(given.columns):
@@ -250,7 +250,7 @@ def bad_row(like, given, must_be, largest):
 
 @compiler.inlined
 def numbers_are_good(handle, given, must_be, status):
-    """Whether all of samples or of rows of targets are; else the status is left."""
+    """Whether all samples or rows of targets are valid; otherwise the status is set."""
     bad = -1
     if given.kind == FLOAT32:
         bad = bad_row(np.float32(0), given, must_be, handle.largest)
@@ -272,7 +272,7 @@ def labels_are_good(handle, t):
 
 @compiler.inlined
 def targets_are_good(handle, x, t):
-    """Whether targets are as many as samples, and what the loss takes."""
+    """Whether there are as many targets as samples, and the loss accepts them."""
     if t.rows != x.rows:
         return tell(handle, DIFFERENT, t.rows)
     if t.kind == LABELS:
@@ -291,7 +291,7 @@ def samples_are_good(handle, x):
     return numbers_are_good(handle, x, ANY, NOT_FINITE)
 
 
-# What is done.
+# The work.
 
 
 @compiler.inlined
@@ -301,7 +301,7 @@ def slip_at(address):
 
 @compiler.inlined
 def in_place(handle, given, begin, row):
-    """Whether rows are those of the handle that begin there, from the first on."""
+    """Whether rows are those of the handle at address `begin`, from the first row on."""
     own = given.kind == (FLOAT32 if handle.itemsize == 4 else FLOAT64)
     return given.address == begin and own and (given.row == row or given.rows == 1) and (
         given.column == 1 or given.columns == 1)
@@ -309,7 +309,7 @@ def in_place(handle, given, begin, row):
 
 @compiler.inlined
 def extent(given):
-    """Addresses where an array begins and ends."""
+    """Return the addresses where an array begins and ends."""
     size = 1 if given.kind == UINT8 else 4 if given.kind == FLOAT32 else 8
     down, right = (given.rows - 1) * given.row, (given.columns - 1) * given.column * size
     return given.address + min(down, 0) + min(right, 0), given.address + max(down, 0) + max(right, 0) + size
@@ -317,17 +317,16 @@ def extent(given):
 
 @compiler.inlined
 def lies_in(handle, given, begin, row):
-    """Whether an array has a part in the handle's rows that begin there."""
+    """Whether an array overlaps the rows of the handle at address `begin`."""
     low, high = extent(given)
     return low < begin + handle.capacity * row and begin < high
 
 
 @compiler.inlined
 def put_inputs(handle, slip, x, first, n, piece):
-    """`n` samples from the first on, in pieces; those that are in place need no copy, if they are one, and no scale.
+    """Set `n` samples from `first` on, in pieces; samples in place need no scale and, as one piece, no copy.
 
-    Others that lie in the handle's rows would be written over while they are read: then nothing is put, and the status
-    is left."""
+    Others that overlap the handle's rows would be overwritten while they are read: then only the status is set."""
     kind, scale, ready = x.kind, handle.scale, in_place(handle, x, handle.inputs, handle.row)
     if ready:
         kind, scale = NONE if n <= piece else kind, 1.0
@@ -339,7 +338,7 @@ def put_inputs(handle, slip, x, first, n, piece):
 
 @compiler.inlined
 def put_targets(handle, slip, x, t, piece):
-    """Targets, or cotangents, of samples x; see `put_inputs`. What is in place as samples is read before they are."""
+    """Set targets, or cotangents, of samples x; see `put_inputs`. If they are rows of samples, they are read first."""
     ready, kind = in_place(handle, t, handle.targets, handle.row_of_targets), t.kind
     in_targets = lies_in(handle, x, handle.targets, handle.row_of_targets)
     if ready and t.rows <= piece:
@@ -354,21 +353,21 @@ def put_targets(handle, slip, x, t, piece):
 
 @compiler.inlined
 def put_batch(handle, slip, x, t, piece):
-    """Samples and their targets, if they are what they must be; else the status is left."""
+    """Set samples and their targets if they are valid; otherwise the status is set."""
     return samples_are_good(handle, x) and targets_are_good(handle, x, t) and put_inputs(
         handle, slip, x, 0, x.rows, piece) and put_targets(handle, slip, x, t, piece)
 
 
 @compiler.inlined
 def ended(handle, cost):
-    """The cost, or NaN where it is not finite, which is left as the status."""
+    """Return the cost; NaN, with the status set, if it is not finite."""
     good = tell(handle, OK if math.isfinite(cost) else DIVERGED, 0)
     return cost if good else math.nan
 
 
 @compiler.inlined
 def copy_numbers(like, source, to, n, largest):
-    """Whether all are finite."""
+    """Copy n numbers; return whether all are finite."""
     source, to, good = pointer_from(source, like), pointer_from(to, like), True
     for i in range(n):
         good &= abs(source[i]) <= largest
@@ -378,7 +377,7 @@ def copy_numbers(like, source, to, n, largest):
 
 @compiler.inlined
 def copied(handle, source, to):
-    """Copy a vector over the parameters; whether all its numbers are finite."""
+    """Copy a vector over the parameters; return whether all its numbers are finite."""
     if handle.itemsize == 4:
         return copy_numbers(np.float32(0), source, to, handle.n_parameters, np.float32(handle.largest))
     return copy_numbers(np.float64(0), source, to, handle.n_parameters, handle.largest)
@@ -386,7 +385,7 @@ def copied(handle, source, to):
 
 @compiler.inlined
 def fits(handle, x, to, n_out):
-    """Whether samples have the network's features, and there is room for n_out results of each."""
+    """Whether samples have the network's features, and there is room for n_out results each."""
     if x.columns != handle.n_in:
         return tell(handle, FEATURES, x.columns)
     if to.rows != x.rows or to.columns != n_out:
@@ -407,8 +406,8 @@ def write_outputs(handle, x, to):
 
 @compiler.inlined
 def outputs_of_some(handle, x, first, to):
-    """Outputs of as many samples as there are buffers for, from the first on; whether their numbers are finite, else
-    the status is left."""
+    """Write outputs of as many samples as the buffers hold, from `first` on; return whether their numbers are finite,
+    otherwise the status is set."""
     slip, n = slip_at(handle.infer), min(handle.capacity, x.rows - first)
     if not put_inputs(handle, slip, x, first, n, n):
         return False
@@ -437,7 +436,7 @@ def write_labels(handle, x, to):
 
 @compiler.inlined
 def label_of(like, place, n):
-    """The largest of a row of outputs; of a single one, whether it is 1/2 or more."""
+    """Return the index of the largest output in a row; for a single one, whether it is at least 1/2."""
     row, best = pointer_from(place, like), np.int64(0)
     for j in range(n):
         if row[j] > row[best]:
@@ -458,7 +457,7 @@ def write_gradient(handle, x, t, to):
 
 @compiler.inlined
 def gradient_into(handle, slip, n, to):
-    """A call whose gradient goes to an address; where the sums of many samples need room of their own, by a copy."""
+    """Run a call whose gradient goes to an address; by a copy if sums over many samples need room of their own."""
     if slip[N_GRADIENT] == handle.n_parameters:
         slip[GRADIENT_AT] = to
         return go_once(slip, n, n)
@@ -520,7 +519,7 @@ def put_eta(handle, eta):
 
 @intrinsic
 def zero_of(typing, handle):
-    """0 of the network's type."""
+    """0 of the network's dtype."""
     def emit(context, builder, signature, arguments):
         return context.get_constant(handle.dtype, 0)
 
@@ -529,5 +528,5 @@ def zero_of(typing, handle):
 
 @compiler.inlined
 def rows_in_place(handle, address, row, n):
-    """The rows of a call's samples or targets, as the network itself holds them."""
+    """Return the rows of samples or targets that the network holds, as an array."""
     return carray(pointer_from(address, zero_of(handle)), (handle.capacity, row // handle.itemsize))[:, :n]

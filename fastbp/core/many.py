@@ -1,7 +1,7 @@
-"""Many networks in one compiled call: each thread takes one after the other, and makes steps of it alone.
+"""Many networks in one compiled call: each thread takes one network after the other, and makes its steps alone.
 
-A network that several threads share costs them a wait at each stage; one to a thread costs none, and the bits are the
-same. What a thread does for a network is `engine.one_thread`, by the network's own slip.
+Threads that share a network wait at each stage; with one network per thread they do not wait, and the result is
+bit-identical. The work of a thread for a network is `engine.one_thread` with the slip of the network.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from fastbp.core.threads.board import take
 ORDER, N_ORDER, N_SAMPLES, ETAS, STEP_COSTS, N_STEPS = (SLOTS[name] for name in (
     "order", "n_order", "n_samples", "etas", "step_costs", "n_steps"))
 
-# A network's row: the address of its slip, and the rows of its calls, from the first up to the end. The row of a call:
-# where the samples' order, rates and costs of its steps are, samples and steps; then, how many steps it made.
+# The row of a network: the address of its slip, and the range of its calls, first and end. The row of a call: addresses
+# of the order of samples, rates and costs; numbers of samples and of steps; then the number of steps made.
 NETWORK_FIELDS, CALL_FIELDS = 3, 6
 
 
 def _run_many(networks, calls, board, threads):
-    """Make the calls of each network, up to the first that stops before its last step, see `engine.run`.
+    """Make the calls of each network, up to the first call that stops before its last step, see `engine.run`.
 
     networks (n, 3), calls (m, 6): see above; the last column of calls is written. board (n · SLOT,): zeros.
     """
@@ -35,7 +35,7 @@ def _run_many(networks, calls, board, threads):
 
 @compiler.inlined
 def one_network(networks, calls, i):
-    """The calls of network `i`, one after the other."""
+    """Make the calls of network `i`, one after the other."""
     slip = pointer_from(networks[i, 0], networks[i, 0])
     clock = pointer_from(slip[CLOCK], networks[i, 0])
     for c in range(networks[i, 1], networks[i, 2]):

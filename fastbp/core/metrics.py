@@ -1,7 +1,7 @@
-"""What metrics count, in one pass over labels and outputs; nothing allocated.
+"""The sums and counts of metrics, in one pass over labels and outputs, without allocation.
 
 labels, decided (n,) int64; rows, outputs (n, n_out) and weights (n,) float64, all contiguous and writable, so that each
-function is compiled once. Results are added to, so that samples may come in parts.
+function is compiled once. Functions add to the results, so that samples may come in parts.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from fastbp.core import compiler
 
 @compiler.serial
 def count_pairs(labels, decided, weights, counts):
-    """counts (classes, classes) += the weight of each sample, at its label and at what it was taken for."""
+    """counts (classes, classes) += the weight of each sample, at its label and its predicted label."""
     for i in range(labels.size):
         counts[labels[i], decided[i]] += weights[i]
 
 
 @compiler.serial
 def count_classes(rows, outputs, weights, counts):
-    """Of each output, from 1/2 on a yes: counts (n_out, 2, 2) += the weight of each sample, by target and by output."""
+    """counts (n_out, 2, 2) += the weight of each sample, by target and by output; yes is at least 1/2."""
     for i in range(outputs.shape[0]):
         for j in range(outputs.shape[1]):
             counts[j, int(rows[i, j] >= 0.5), int(outputs[i, j] >= 0.5)] += weights[i]
@@ -28,8 +28,8 @@ def count_classes(rows, outputs, weights, counts):
 
 @compiler.serial
 def count_top(labels, outputs, weights, k):
-    """The weight of the samples of whose outputs fewer than `k` are larger than that of the label, or as large and
-    before it."""
+    """Return the weight of the samples whose label is among the `k` largest outputs; the first of equal outputs counts
+    as larger."""
     hits = 0.0
     for i in range(labels.size):
         own, before = outputs[i, labels[i]], 0
@@ -42,7 +42,7 @@ def count_top(labels, outputs, weights, k):
 
 @compiler.serial
 def sum_log_losses(labels, outputs, weights, least):
-    """−log of each label's output, which counts as at least `least` and at most 1."""
+    """Return the sum of −log of each label's output, clipped to [least, 1]."""
     total = 0.0
     for i in range(labels.size):
         total -= weights[i] * math.log(min(max(outputs[i, labels[i]], least), 1.0))
@@ -51,7 +51,7 @@ def sum_log_losses(labels, outputs, weights, least):
 
 @compiler.serial
 def sum_binary_log_losses(rows, outputs, weights, least, rest):
-    """−t log a − (1 − t) log(1 − a) over all outputs; a counts as at least `least`, 1 − a as `rest` where a is 1."""
+    """Return the sum of −t log a − (1 − t) log(1 − a); a is at least `least`; if a is 1, 1 − a counts as `rest`."""
     total = 0.0
     for i in range(outputs.shape[0]):
         cost = 0.0
@@ -65,8 +65,8 @@ def sum_binary_log_losses(rows, outputs, weights, least, rest):
 
 @compiler.serial
 def sum_errors(rows, outputs, weights, sums):
-    """sums (5, n_out) += of each output the weights, and weighted |a − t|, (a − t)² and (t − mean of t)² by Welford's
-    means, which are in the last row."""
+    """sums (5, n_out) += for each output: weights, weighted |a − t|, (a − t)² and (t − mean of t)²; the last row holds
+    the running means (Welford)."""
     for i in range(outputs.shape[0]):
         if weights[i] > 0:
             for j in range(outputs.shape[1]):

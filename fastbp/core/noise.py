@@ -15,7 +15,7 @@ from fastbp.core.simd.elementwise import Numbers, polynomial, sqrt, where
 from fastbp.core.simd.memory import ahead, check_contiguous, data_of, number
 from fastbp.core.simd.vectors import I32, I64, Loop, Vectors
 
-WHOLE = 1 << 32  # rates and deviations are given in so many parts of 1
+WHOLE = 1 << 32  # rates and deviations are in units of 1 / WHOLE
 NEIGHBOUR = 0x9E3779B9  # odd, and its multiples are far apart: 2**32 divided by the golden ratio
 LOG_TERMS = 6  # of the series of artanh
 # Giles: Approximating the erfinv function (GPU Computing Gems, Jade edition, 2011), table 5: of w - 2.5, and of √w - 3.
@@ -26,13 +26,13 @@ TAIL = (2.83297682, 1.00167406, 0.00943887047, -0.0076224613, 0.00573950773, -0.
 
 
 def threshold(rate: float) -> int:
-    """The number that stands for a rate in [0, 1)."""
+    """Return the integer that represents a rate in [0, 1)."""
     return min(round(rate * WHOLE), WHOLE - 1)
 
 
 @compiler.inner
 def mixed(x):
-    """A number of 64 bits from another, any of whose bits changes about half of all: mix64variant13 of Steele, Lea,
+    """A 64-bit hash: each bit of x changes about half of the result's bits. mix64variant13 of Steele, Lea,
     Flood: Fast Splittable Pseudorandom Number Generators (OOPSLA 2014), figure 19."""
     x = np.uint64(x)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -41,11 +41,11 @@ def mixed(x):
 
 
 def _for_each_hash(emit_number):
-    """The intrinsic `run(row, n, key, first, integer, number)`: row[j] = emit_number(vectors, row[j], h, integer,
-    number) with h the hash of (key, first + j), in whole vectors, as `each` does.
+    """Return the intrinsic `run(row, n, key, first, integer, number)`: row[j] = emit_number(vectors, row[j], h,
+    integer, number) with the hash h of (key, first + j), in whole vectors, as in `each`.
 
-    The hash is the end of MurmurHash3 (Appleby 2011), 32 bits to 32; a loop in Python takes 64 for each product, and
-    five times as long.
+    The hash is the finalizer of MurmurHash3 (Appleby 2011), 32 bits to 32; a loop in Python uses 64 bits for each
+    product and takes five times as long.
     """
     @intrinsic
     def run(typing, row, n, key, first, integer, number):
@@ -92,10 +92,10 @@ def _drop_row(vectors, values, hashes, least, scale):
 
 @_for_each_hash
 def _add_normal_row(vectors, values, hashes, _, deviation):
-    """The values plus `deviation` times a normal number made of the hash."""
+    """The values plus `deviation` times a normal number made from the hash."""
     builder = vectors.builder
     odd = builder.or_(builder.lshr(hashes, ir.Constant(hashes.type, [8] * vectors.lanes)),
-                      ir.Constant(hashes.type, [1] * vectors.lanes))  # 24 bits, so all of what follows is exact
+                      ir.Constant(hashes.type, [1] * vectors.lanes))  # 24 bits, so that all that follows is exact
     u = Numbers(vectors, builder.sitofp(odd, vectors.type)) * 2.0**-23 - 1
     return (Numbers(vectors, values) + Numbers(vectors, deviation) * normal(u)).value
 
@@ -132,8 +132,8 @@ def drop(key, first_row, first, threshold, rows, n_rows, n, ld):
     """For `n_rows` rows of `n` numbers, `ld` apart: each becomes 0 with probability threshold / 2**32, else
     1 / (1 - that) times as large.
 
-    Row i is row first_row + i of those that the `key` is for, number j is number first + j: in whatever parts, by
-    whatever threads and however often, the same are dropped. Rows have the room that `activate` wants.
+    Row i is row first_row + i of the rows of the `key`, element j is element first + j: the same elements are dropped
+    in any partition, on any threads and in any repetition. Rows have the room that `activate` needs.
     """
     out_of_line()
     scale = number(rows, 1 / (1 - threshold / WHOLE))
@@ -144,8 +144,9 @@ def drop(key, first_row, first, threshold, rows, n_rows, n, ld):
 
 @compiler.rare
 def add_noise(key, first_row, deviation, rows, n_rows, n, ld):
-    """To `n_rows` rows of `n` numbers, `ld` apart, Gaussian noise of standard deviation deviation / 2**32, another for
-    each (key, row, column), and none of what `drop` uses; rows as there."""
+    """Add Gaussian noise of standard deviation deviation / 2**32 to `n_rows` rows of `n` numbers, `ld` apart.
+
+    It is a function of (key, row, column), independent of `drop`; rows as there."""
     out_of_line()
     for i in range(n_rows):
         own = mixed(np.uint64(key) + mixed(np.uint64(-1 - first_row - i)))

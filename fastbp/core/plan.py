@@ -1,12 +1,12 @@
-"""What a step does, as data: a table of stages, which every thread goes through in this order.
+"""The plan of a step, as data: a table of stages, which every thread goes through in order.
 
-A stage is cut into parts, by samples, by neurons or by rows of W; threads share them out and wait for each other at its
-end.
+A stage is cut into parts, by samples, by neurons or by rows of W; threads share the parts and wait for each other at
+its end.
 
-    SAMPLES   all that samples need alone, by samples: their inputs and targets, with `checks` whether they are finite,
+    SAMPLES   the work by samples: their inputs and targets, with `checks` whether they are finite,
               layers begin..end forward, the output error, and backward from a layer down to another
     NEURONS   layer `begin` forward, by its neurons
-    WEIGHTS   of layers begin..end, by rows of W: gradients, and the update where nothing has to come before it; with
+    WEIGHTS   of layers begin..end, by rows of W: gradients, and the update if nothing must come before it; with
               `backward`, before that the error of the neurons that send by these rows: W is then read once for both
     NORMS     of the gradient, by rows of W
     UPDATE    all parameters, by a gradient that is clipped
@@ -38,14 +38,14 @@ from fastbp.core.threads.board import PARTS_PER_THREAD
 
 SAMPLES, NEURONS, WEIGHTS, NORMS, UPDATE, LIMIT, OUTPUTS = range(7)
 KINDS = ("SAMPLES", "NEURONS", "WEIGHTS", "NORMS", "UPDATE", "LIMIT", "OUTPUTS")
-# With at most so many samples for each thread, and more than so many weights, the hidden layers of a mini-batch are
-# shared out by neurons, else by samples. On two threads the step of 784-512-512-10 takes so 0.80 of the time with 32
-# samples, 0.96 with 128, and would take 1.06 with 512.
+# With at most this many samples per thread, and more than this many weights, the hidden layers of a mini-batch are
+# shared out by neurons, otherwise by samples. On two threads, by neurons, the step of 784-512-512-10 takes 0.80 of the
+# time with 32 samples, 0.96 with 128, and would take 1.06 with 512.
 FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
-# As FEW_SAMPLES and PARTS_PER_THREAD, where nothing goes back: 1024-1024-10 with 4 samples takes 147 us on one thread
-# of a Zen 4, 105 on two so, 127 with four parts a thread.
+# Like FEW_SAMPLES and PARTS_PER_THREAD, without a backward pass: 1024-1024-10 with 4 samples takes 147 us on one thread
+# of a Zen 4, 105 on two with this value, 127 with four parts per thread.
 FEW_TO_INFER, PARTS_TO_INFER = 16, 2
-LEAST_ROWS = 128  # of samples or weights to a part, if it is not a thread's only one: each copies panels of its own
+LEAST_ROWS = 128  # of samples or weights in a part, unless a thread has only one: each copies its own panels
 
 
 class Stage(NamedTuple):
@@ -69,9 +69,9 @@ class Plan:
     table : ndarray (stages, columns), int64
         A row a Stage: first those of every piece, then those that only the last piece of a mini-batch has.
     n_last : int
-        How many of the latter.
+        Number of the latter.
     piece : int
-        Samples that go through together.
+        Samples that are computed together.
     """
 
     def __init__(self, stages: list[Stage], last: list[Stage], piece: int, frozen: tuple[int, ...] = ()):
@@ -87,7 +87,7 @@ class Plan:
 
 
 def _told(stage: Stage, frozen: tuple[int, ...]) -> str:
-    """A stage for people."""
+    """Return the description of a stage."""
     layers = f"layers {stage.begin} to {stage.end - 1}" if stage.end > stage.begin + 1 else f"layer {stage.begin}"
     told = [KINDS[stage.kind]]
     if stage.kind == SAMPLES:
@@ -110,9 +110,9 @@ def _told(stage: Stage, frozen: tuple[int, ...]) -> str:
 @functools.lru_cache(512)
 def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, threads: int, errors: bool = True,
              frozen: tuple[int, ...] = (), bounds: tuple[bool, bool] = (False, False)) -> Plan:
-    """The plan of steps of batch_size samples.
+    """Return the plan of steps of batch_size samples.
 
-    errors: whether there are targets; frozen: layers that stay what they are; bounds: whether the norm of the gradient,
+    errors: whether there are targets; frozen: layers that are not trained; bounds: whether the norm of the gradient,
     and of neurons' weights, is bounded.
     """
     n_layers = len(layer_sizes) - 1
@@ -144,30 +144,31 @@ def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, thread
 
 
 def parts(rows: int, threads: int) -> int:
-    """Parts of a stage whose work is so many rows of something: as many for each thread."""
+    """Return the number of parts of a stage with `rows` rows of work: equally many for each thread."""
     return threads * max(1, min(rows // (LEAST_ROWS * threads), PARTS_PER_THREAD)) if threads > 1 else 1
 
 
 def samples_at_once(layer_sizes: tuple[int, ...], batch_size: int, threads: int) -> int:
-    """Samples of a mini-batch that go through the network before the next ones do, whose share of the gradient is added
-    to theirs, see `equations.piece_of`."""
+    """Return how many samples of a mini-batch go through the network at once, see `equations.piece_of`; the gradients
+    of the pieces are added."""
     return int(piece_of.py_func(batch_size, most_at_once(layer_sizes, threads)))
 
 
 def most_at_once(layer_sizes: tuple[int, ...], threads: int) -> int:
-    """Of a large mini-batch, as many samples as stay near the cores with their neurons."""
+    """Return how many samples of a large mini-batch stay in the cores' caches with their neurons."""
     numbers = layer_sizes[0] + 3 * sum(layer_sizes[1:])
     return max(DEPTH * threads, NUMBERS_NEAR * threads // numbers)
 
 
 def scratch_size(layer_sizes: tuple[int, ...], threads: int, batch_size: int, clips: bool = False) -> int:
-    """Numbers that threads need to TRAIN, or to ACCUMULATE over `batch_size` samples: a gradient is applied block by
-    block and then forgotten, but that of a large mini-batch is kept for as long as it grows, and where its norm is to
-    be clipped, until that is known: the gradient, the norms of its parts; what sums of chains have rounded away, laid
-    out like it; and for each thread a block."""
+    """Return how many numbers threads need to TRAIN, or to ACCUMULATE over `batch_size` samples.
+
+    A gradient is applied block by block and then discarded. But the gradient of a large mini-batch is kept while it is
+    summed, and a gradient to be clipped until its norm is known. Room: the gradient and the norms of its parts; the
+    rounding errors of sums of chains, laid out like it; and a block for each thread."""
     of_layers = [(min(n_in, rows_near.py_func(n_out)) + 1) * n_out
                  for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False)]
-    blocks = threads * -(-max(of_layers) // ROW_GRAIN) * ROW_GRAIN  # each begins on a cache line of its own
+    blocks = threads * -(-max(of_layers) // ROW_GRAIN) * ROW_GRAIN  # each begins on its own cache line
     whole = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False))
     norms = sum(-(-n_in // ROW_GRAIN) for n_in in layer_sizes[:-1])
     if batch_size > LEAST_AT_ONCE:

@@ -36,23 +36,23 @@ from fastbp.core.simd.vectors import lanes_of, numbers_per_line
 from fastbp.core.simd.zeros import nonzero_bits, nonzero_steps, nonzero_word, number_of_ones
 from fastbp.core.threads.board import even_share
 
-Shape = namedtuple("Shape", ["rows", "columns", "depth"])  # of a product: C has rows and columns, A depth columns
+Shape = namedtuple("Shape", ["rows", "columns", "depth"])  # of a product: C has rows and columns, A has depth columns
 TILE_HEIGHT = TILE_ROWS[0]
-ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while their panels of B go by
-NUMBERS_NEAR = 1 << 17  # as many as surely stay in a core's own cache: half a megabyte of float32
-NUMBERS_FAR = 1 << 20  # of more than that, even a product that leaves out steps does well to ask for the next ones
-MANY_ROWS = 5 * TILE_HEIGHT  # from so many of A on, the next panel is asked for between tiles
-FEW_ROWS = 2 * TILE_HEIGHT  # with fewer rows of A, to look for zeros costs more than it saves
+ROWS_AT_ONCE = 32 * TILE_HEIGHT  # rows of C that stay in cache while panels of B pass
+NUMBERS_NEAR = 1 << 17  # numbers that surely stay in a core's own cache: half a megabyte of float32
+NUMBERS_FAR = 1 << 20  # with more numbers, even a product that skips steps gains from prefetching
+MANY_ROWS = 5 * TILE_HEIGHT  # rows of A from which the next panel is prefetched between tiles
+FEW_ROWS = 2 * TILE_HEIGHT  # with fewer rows of A, looking for zeros costs more than it saves
 
-# Whether a product leaves out the steps at which a tile's rows of A are all zero: LOOK for where A holds so many zeros
-# that it pays. On a Zen 1 with AVX2 (128x512x512, one row a tile) it takes 0.45 of the time where 30 % are not zero,
-# 0.67 at 50 %, 0.85 at 64 %, 0.93 at 75 %; with 32 columns, done by half of the skipping tile, 0.7 at 38 %; with 16 or
-# fewer, to find the steps takes as long as the product.
+# Whether a product skips the steps at which a tile's rows of A are all zero: with LOOK, if A holds enough zeros that it
+# pays. On a Zen 1 with AVX2 (128x512x512, one row a tile) it takes 0.45 of the time if 30 % are nonzero,
+# 0.67 at 50 %, 0.85 at 64 %, 0.93 at 75 %; with 32 columns, computed by half of the skipping tile, 0.7 at 38 %; with 16
+# or fewer, finding the steps takes as long as the product.
 NEVER, ALWAYS, LOOK = range(3)
-MOST_STEPS = 0.75 if SKIP_ROWS == 1 else 0.5  # of a tile, that may be left; 0.5 for two rows is not measured
-MOST_NONZERO = 1 - (1 - MOST_STEPS) ** (1 / SKIP_ROWS)  # of A's numbers: then so many steps are left, on the average
-LOOKED_AT = 8  # lines of A as it lies in memory
-WORTH_LOOKING, LEAST_DEPTH = 1 << 16, 16  # multiply-adds of a product; its steps
+MOST_STEPS = 0.75 if SKIP_ROWS == 1 else 0.5  # share of a tile's steps that may be left; 0.5 is not measured
+MOST_NONZERO = 1 - (1 - MOST_STEPS) ** (1 / SKIP_ROWS)  # share of A's numbers: then MOST_STEPS are left on average
+LOOKED_AT = 8  # lines of A that are examined, in memory order
+WORTH_LOOKING, LEAST_DEPTH = 1 << 16, 16  # least multiply-adds of a product, and least depth
 
 
 @compiler.inlined
@@ -78,11 +78,11 @@ _pack, _pack_skipping = _packing(pack_rows, pack_columns), _packing(pack_rows_sk
 
 @compiler.block
 def _next_panel(b, k, j, depth, n_columns, d, width):
-    """The panel of B that follows the one at k, j, or that one itself if it is the last: where to ask for it.
+    """Return the panel of B after the one at k, j (or the same one if it is the last), for prefetching.
 
-    As a matrix whose rows are its stretches of memory, their number, and the lines of each. Rows of B are asked for by
-    the last number of a line: where they begin within one, what is before came with the panel to the left. Columns may
-    begin and end within a line.
+    It is a matrix whose rows are contiguous stretches of memory, with their number and the cache lines of each. Rows of
+    B are addressed by the last number of a line: if they begin within a line, its first part came with the panel to the
+    left. Columns may begin and end within a line.
     """
     start = element(b, k, j)
     if j + width < n_columns:
@@ -97,7 +97,7 @@ def _next_panel(b, k, j, depth, n_columns, d, width):
 
 @compiler.inner
 def _ask_for(m, first, end, lines):
-    """Fetch so many lines of each of the rows first..end of `m` into the cache."""
+    """Prefetch `lines` cache lines of each of the rows first..end of `m`."""
     out_of_line()
     line = numbers_per_line(m.data)
     for i in range(first, end):
@@ -107,11 +107,10 @@ def _ask_for(m, first, end, lines):
 
 @compiler.inlined
 def _number_of_tallest(n_rows):
-    """How many of the tallest tiles cut so many rows; lower ones do the rest.
+    """Return how many of the tallest tiles cover `n_rows` rows; lower ones do the rest.
 
-    One fewer than there is room for where two of the next height can do instead what is left, but for a row: lower ones
-    still have too few chains of multiply-adds to hide their latency. 128 rows are 20 times 6 and twice 4, not 21 times
-    6 and 2.
+    One fewer than fit, if two of the next height can then do the rest, but for a row: still lower tiles have too few
+    chains of multiply-adds to hide their latency. 128 rows are 20 times 6 and twice 4, not 21 times 6 and 2.
     """
     whole, left, next_height = n_rows // TILE_HEIGHT, n_rows % TILE_HEIGHT, TILE_ROWS[1]
     if whole > 0 and 0 < 2 * next_height - TILE_HEIGHT <= left < next_height:
@@ -124,10 +123,11 @@ def _dense(panel, c, a, b, shape, first, scale):
     n_rows, n_columns, depth = shape
     width, line = TILE_VECTORS * lanes_of(c.data), numbers_per_line(c.data)
     n_depths = (depth + DEPTH - 1) // DEPTH
-    # A large B comes from afar, in panels that no processor foresees: each of the tallest tiles of one panel first asks
-    # for some lines of the next, since a core has room for some twenty on their way; or, of few rows of A, all tiles
-    # ask for one at each step. On a Zen 3 with AVX2 the share of the FMA peak at 128x2500x2000 is so 0.86, else 0.80;
-    # asking for nothing 0.80. At 4x2500x2000 it is 0.61, else 0.42, at 6x2500x2000 0.74, else 0.54.
+    # A large B comes from memory, in panels that no processor predicts. So each of the tallest tiles of one panel first
+    # prefetches some lines of the next, since a core can have some twenty in flight; with few rows of A, all tiles
+    # prefetch one line at each step. On a Zen 3 with AVX2 the share of the FMA peak at 128x2500x2000 is 0.86 with this
+    # choice and 0.80 with the other, 0.80 without prefetching. At 4x2500x2000 it is 0.61 and 0.42, at 6x2500x2000 0.74
+    # and 0.54.
     from_afar, n_tallest = depth * n_columns > NUMBERS_NEAR, _number_of_tallest(n_rows)
     n_groups = max(1, n_tallest) if from_afar else 1
     for p in range(n_depths):
@@ -156,7 +156,7 @@ def _dense(panel, c, a, b, shape, first, scale):
 
 @compiler.block
 def _one_row(c, a, b, shape, first):
-    """The product for one row of A, of as many columns as there are in whole tiles; returns how many."""
+    """Compute the product for one row of A, for the columns in whole tiles; return their number."""
     width = (ROW_VECTORS if b.column == 1 else ROW_SQUARES) * lanes_of(c.data)
     whole, depth = shape.columns // width * width, shape.depth
     if b.column == 1:
@@ -173,13 +173,13 @@ def _one_row(c, a, b, shape, first):
 
 @compiler.inlined
 def _is_low(shape):
-    """Whether so few rows of A are best done by wide tiles from where B lies."""
+    """Whether rows of A are so few that wide tiles, with B in place, are best."""
     return 1 < shape.rows <= (LOW_NEAR if shape.depth * shape.columns <= NUMBERS_FAR else LOW_FAR)
 
 
 @compiler.block
 def _low(c, a, b, shape, first):
-    """The product for a few rows of A, of as many columns as there are in whole tiles; returns how many."""
+    """Compute the product for a few rows of A, for the columns in whole tiles; return their number."""
     width = LOW_VECTORS * lanes_of(c.data)
     whole, depth = shape.columns // width * width, shape.depth
     for i in range(0, shape.rows, LOW_ROWS):
@@ -193,7 +193,7 @@ def _low(c, a, b, shape, first):
 
 @compiler.inlined
 def _nonzero_in_word(start, n):
-    """Bits of the first `n` numbers, WORD at the most: whether each is not zero."""
+    """Return a bit for each of the first `n` numbers, at most WORD: whether it is not zero."""
     bits = np.int64(0)
     if n >= WORD:
         bits = nonzero_word(start)
@@ -205,7 +205,7 @@ def _nonzero_in_word(start, n):
 
 @compiler.block
 def _find_steps(steps, n_tiles, a, i, k, depth):
-    """For each tile of A from row i on, bits of the steps k + 0, 1, ... at which its rows are not all zero.
+    """Set, for each tile of A from row i on, bits for the steps k + 0, 1, ... at which its rows are not all zero.
 
     steps (n_tiles, SKIP_WORDS) int64: overwritten.
     """
@@ -225,7 +225,7 @@ def _find_steps(steps, n_tiles, a, i, k, depth):
 
 @compiler.block
 def _skipping(panel, c, a, b, shape, first, scale):
-    """The product for whole tiles of rows, without the steps at which those of A are zero."""
+    """Compute the product for whole tiles of rows, skipping the steps at which the rows of A are zero."""
     n_tiles, n_columns, depth = shape.rows // SKIP_ROWS, shape.columns, shape.depth
     steps = steps_on_stack(c.data)
     width = SKIP_VECTORS * lanes_of(c.data)
@@ -255,7 +255,7 @@ def _skipping(panel, c, a, b, shape, first, scale):
 
 @compiler.block
 def _mostly_zeros(a, shape):
-    """Whether leaving out steps pays, by some lines of A."""
+    """Whether skipping steps pays, judged by some lines of A."""
     n_rows, n_columns, depth = shape
     width = SKIP_VECTORS * lanes_of(a.data)
     too_few = n_rows < FEW_ROWS or depth < LEAST_DEPTH or 4 * n_columns <= width
@@ -275,8 +275,8 @@ def product(c, a, b, shape, first, scale, zeros):
     """C = first + scale A B, with C (rows, columns), A (rows, depth), B (depth, columns) of the `shape`.
 
     Each number of C is one chain of fused multiply-adds that starts at `first` and runs through k in order; -0 is
-    stored as 0. The steps at which all rows of a tile of A are zero can be left out, as `zeros` says: where B is
-    finite, they would add 0, and no bit changes.
+    stored as 0. Depending on `zeros`, steps at which all rows of a tile of A are zero are skipped: if B is finite, they
+    would add 0, and no bit changes.
     """
     out_of_line()
     panel = panel_on_stack(c.data)

@@ -1,7 +1,8 @@
 """The five equations in plain NumPy: the oracle of the tests, and the page to read first.
 
-Names, arguments and memory are those of the compiled kernels, and nothing of their code is used: only the codes and
-the columns of the table of layers. What they compute in a = f(z), such as f', is computed here from z. Any `threads`.
+Names, arguments and memory layout are those of the compiled kernels; of their code, only the numeric codes and the
+columns of the table of layers are used. What kernels compute from a = f(z), such as f', is computed here from z.
+`threads` is ignored.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ def log_sum_exp(z):
     return np.logaddexp.reduce(z, axis=1)
 
 
-# f and f' of each, found by their names; that of softmax, None, is of whole rows
+# f and f' of each activation, found by name; softmax has none (None), as it works on whole rows
 ACTIVATIONS = {name: (globals()[name], globals().get(f"{name}_prime")) for name in CODES}
 F = {CODES[name]: f for name, (f, _) in ACTIVATIONS.items()}
 F_PRIME = {CODES[name]: f_prime for name, (_, f_prime) in ACTIVATIONS.items() if f_prime}
@@ -240,7 +241,7 @@ def cosine_slope(loss, a, t):
     return (a * t).sum(axis=1, keepdims=True) * a / (of_a**3 * of_t) - t / (of_a * of_t)
 
 
-# Cost, and slope dE/da, found by their names; None where that cancels f', see output_error
+# Cost and slope dE/da, found by name; None if dE/da cancels f', see output_error
 LOSSES: dict[str, tuple[Any, Any]] = {
     name: (globals()[name], globals().get(f"{name}_slope")) for name in LOSS_CODES if name != "custom"}
 BY_CODE = {LOSS_CODES[name]: functions for name, functions in LOSSES.items()}
@@ -254,7 +255,7 @@ def cost(loss, z, a, t):
 
 
 def slope(loss, a, t):
-    """dE/da of each sample, of the losses that are written in a."""
+    """dE/da of each sample, for the losses that are functions of a."""
     if loss.code not in BY_CODE or BY_CODE[loss.code][1] is None:
         raise ValueError(f"unknown loss {loss}")
     return BY_CODE[loss.code][1](loss, a, t)
@@ -285,7 +286,7 @@ def mixed(x):
 
 
 def hashes(key, rows, n_in):
-    """Of each (row, column) 32 bits: (rows, n_in)."""
+    """32 bits for each (row, column): (rows, n_in)."""
     own = np.array([mixed((key + mixed(row % 2**64)) % 2**64) % 2**32 for row in rows], np.uint32)
     x = own[:, np.newaxis] ^ np.arange(n_in, dtype=np.uint32) * np.uint32(0x9E3779B9)
     x = (x ^ x >> np.uint32(16)) * np.uint32(0x85EBCA6B)
@@ -294,20 +295,20 @@ def hashes(key, rows, n_in):
 
 
 def dropout_factors(layer, at_row, n, n_in):
-    """0 for what a layer's dropout leaves out of its input, else 1 / (1 - rate): (n, n_in)."""
+    """0 for elements of a layer's input that dropout removes, else 1 / (1 - rate): (n, n_in)."""
     threshold, key = int(layer[call.DROPOUT]), int(layer[call.KEY])
     return (hashes(key, range(at_row, at_row + n), n_in) >= threshold) / (1 - threshold / 2**32)
 
 
 def noise(layer, at_row, n, n_in):
-    """What is added to the input: (n, n_in)."""
+    """The noise that is added to the input: (n, n_in)."""
     bits = hashes(int(layer[call.KEY]), range(-1 - at_row, -1 - at_row - n, -1), n_in)
     u = (bits >> np.uint32(8) | np.uint32(1)) / 2**24  # in (0, 1)
     return layer[call.NOISE] / 2**32 * np.vectorize(NormalDist().inv_cdf)(u)
 
 
 def forward(theta, layers, buffers, n, threads=1, at_row=0):
-    """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]); where there is dropout a[l-1] is what it leaves of it."""
+    """z[l] = a[l-1] W[l] + b[l], a[l] = f(z[l]); a[l-1] is taken after dropout."""
     for layer in layers:
         W, b = parameters(theta, layer)
         sent, z, a, _ = neurons(buffers, layer, n)
@@ -330,7 +331,7 @@ def output_error(layers, buffers, targets, costs, loss, n, threads=1):
 
 
 def backward(theta, layers, buffers, n, threads=1, at_row=0):
-    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]), from the last hidden layer down; what was dropped sends nothing."""
+    """delta[l] = (delta[l+1] W[l+1]ᵀ) ∘ f'(z[l]), from the last hidden layer down; 0 for dropped elements."""
     for l in reversed(range(len(layers) - 1)):
         _, z, _, delta = neurons(buffers, layers[l], n)
         W_next, _ = parameters(theta, layers[l + 1])
@@ -393,7 +394,7 @@ def update(theta, gradient, state, settings, eta, step, threads=1, weight=1):
 
 
 def clip(gradient, settings):
-    """Bring its norm, or each number, within its bound, if there is one."""
+    """Limit the norm of the gradient, or each of its elements, to its bound, if there is one."""
     if settings[CLIP_NORM]:
         gradient *= min(1, settings[CLIP_NORM] / np.linalg.norm(gradient))
     elif settings[CLIP_VALUE]:
@@ -401,7 +402,7 @@ def clip(gradient, settings):
 
 
 def limit(theta, layers, settings):
-    """Make the incoming weights of each neuron at most as long as their bound."""
+    """Limit the norm of the incoming weights of each neuron to its bound."""
     for layer in layers:
         W, _ = parameters(theta, layer)
         W *= np.minimum(1, settings[MAX_NORM] / np.linalg.norm(W, axis=0))

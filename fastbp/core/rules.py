@@ -1,4 +1,4 @@
-"""Rules of optimisers: for each one a row of RULES and a loop over a range of theta; settings as one flat vector.
+"""Rules of optimisers: each has a row in RULES and a loop over a range of theta; settings are one flat vector.
 
 To add a rule:
 1. here, a code, a row of RULES, slots for the numbers that no other rule has, and its loop in `update_rarely`;
@@ -33,19 +33,19 @@ SGD_RULE, MOMENTUM_RULE, NESTEROV_RULE, ADAM_RULE, NADAM_RULE, RMS_RULE, LION_RU
 
 
 class Row(NamedTuple):
-    """A rule in the table of them."""
+    """A row of the table of rules."""
 
     code: int
     n_moments: int  # vectors of state, each as long as theta
-    rare: bool  # whether it is in `update_rarely`, which is compiled when it is first needed
+    rare: bool  # whether it is in `update_rarely`, which is compiled at first use
 
 
 RULES = (Row(SGD_RULE, 0, False), Row(MOMENTUM_RULE, 1, False), Row(NESTEROV_RULE, 1, False), Row(ADAM_RULE, 2, False),
          Row(NADAM_RULE, 2, True), Row(RMS_RULE, 1, True), Row(LION_RULE, 1, True), Row(RPROP_RULE, 2, True))
 N_MOMENTS = tuple(row.n_moments for row in RULES)
 _BY_CODE: dict[float, Row] = {row.code: row for row in RULES}
-# Slots of the vector of settings, 0 where a rule has no such number: first the rule's code and its own numbers, then
-# what every rule may have.
+# Slots of the vector of settings, 0 if a rule has no such setting: first the rule's code and its own settings, then
+# those of every rule.
 N_SETTINGS = 21
 (RULE,
  MOMENTUM,  # of SGD
@@ -65,7 +65,7 @@ SLOTS = ("code", "momentum", "beta1", "beta2", "epsilon", "epsilon_hat", "moment
          "ema_decay", "max_norm")
 RULE_VIEW = View("Rule", dict.fromkeys(SLOTS, types.float64))  # the vector as compiled code reads it
 as_rule = seen_as(RULE_VIEW)
-NEAR = 1 << 12  # parameters that stay in the nearest cache, with what belongs to them, for all loops over them
+NEAR = 1 << 12  # parameters that stay in the nearest cache, with their gradient and state, for all loops over them
 
 
 def row_of(code: float) -> Row:
@@ -75,18 +75,18 @@ def row_of(code: float) -> Row:
     return _BY_CODE[code]
 
 
-# What the rule's numbers depend on at a step: eta, and where means are corrected for beginning at 0 the rate of the
-# first, the factor of the second's root, what is added to that, and the rate of the gradient itself; the factor of the
-# weights in the gradient, and what the rest of it is multiplied by.
+# The values that depend on the step: eta; with bias-corrected means, the rate of the first mean, the factor of the root
+# of the second, what is added to that, and the rate of the gradient itself; the factor of the weights in the gradient,
+# and the factor of the rest of it.
 Rates = namedtuple("Rates", ["eta", "rate", "unbias", "epsilon", "rate_of_gradient", "l2", "clipping"])
-NO_RATES = Rates(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # where nothing is updated
-# What an update changes and by which rule, for callers without a slip. state: n_state rows, laid out like theta.
+NO_RATES = Rates(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)  # if nothing is updated
+# The arrays and the rule of an update, for callers without a slip. state: n_state rows, laid out like theta.
 Change = namedtuple("Change", ["theta", "state", "n_state", "n_parameters", "rule"])
 
 
 @compiler.inner
 def rates_of(rule, eta, step, weight):
-    """The Rates of a step, counted from 1, of the mean gradient over this weight, which is not clipped."""
+    """Return the Rates of a step, counted from 1, for a mean gradient over this weight that is not clipped."""
     l2 = rule.l2 / weight
     if rule.code != ADAM_RULE and rule.code != NADAM_RULE:
         return Rates(eta, eta, 1.0, rule.epsilon, 0.0, l2, 1.0)
@@ -102,8 +102,8 @@ def rates_of(rule, eta, step, weight):
 
 @compiler.inner
 def _product_of_momenta(beta1, log_q, n):
-    """The product of beta1 (1 - q**i / 2) over i = 1 to n: its logarithm by the series of log(1 - x) for each, summed
-    over i first; 0 once it is lost beside 1."""
+    """Return the product of beta1 (1 - q**i / 2) over i = 1 to n: its logarithm from the series of log(1 - x), summed
+    over i first; 0 if it is negligible against 1."""
     total = n * math.log(beta1)
     if total < -40:
         return 0.0
@@ -115,10 +115,10 @@ def _product_of_momenta(beta1, log_q, n):
 
 @compiler.piece
 def update_block(change, lo, g, n, n_decaying, rates):
-    """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on, whose gradient g is clipped in
-    place; their state moves along, and where the parameters' mean is kept its last row, unless max-norm comes after.
+    """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on; their gradient g is clipped in
+    place. Their state is updated, with the parameters' mean in its last row if it is kept, unless max-norm follows.
 
-    change: a call's slip, or a Change. Weight decay, L1 and L2 are for the first `n_decaying`.
+    change: the slip of a call, or a Change. Weight decay, L1 and L2 apply to the first `n_decaying`.
     """
     out_of_line()
     rule, t, like = change.rule, ahead(change.theta, lo), change.theta
@@ -158,13 +158,13 @@ def update_block(change, lo, g, n, n_decaying, rates):
 
 @compiler.inlined
 def moment_of(change, i, lo):
-    """Row i of the state, from parameter lo on."""
+    """Return row i of the state, from parameter lo on."""
     return ahead(change.state, i * change.n_parameters + lo)
 
 
 @compiler.rare
 def update_rarely(change, lo, g, n, rates):
-    """`update_block`, by rules that few use. A code of no rule makes the parameters NaN, which is seen in the next
+    """`update_block` by rarely used rules. An unknown code makes the parameters NaN, which is noticed in the next
     cost."""
     rule, t, m, v = change.rule, ahead(change.theta, lo), moment_of(change, 0, lo), moment_of(change, 1, lo)
     eta = number(g, rates.eta)
@@ -183,7 +183,7 @@ def update_rarely(change, lo, g, n, rates):
 
 @compiler.inlined
 def move_mean(change, lo, n):
-    """mean ← decay mean + (1 − decay) theta, as a step towards theta, which leaves equal numbers what they are."""
+    """mean ← decay mean + (1 − decay) theta, computed as a step towards theta, so that equal numbers stay equal."""
     mean, t = moment_of(change, change.n_state - 1, lo), ahead(change.theta, lo)
     rest = number(mean, 1 - change.rule.ema_decay)
     for i in range(n):
@@ -259,7 +259,7 @@ def _rprop(t, g, before, steps, n, rule, eta):
 
 @compiler.inner
 def check_update(theta, gradient, state, settings, threads):
-    """Raise ValueError unless there is such a rule, and the gradient and its moments are as long as theta."""
+    """Raise ValueError unless the rule exists, and the gradient and its moments are as long as theta."""
     if threads < 1:
         raise ValueError("threads must be at least 1")
     rule = settings[RULE]
@@ -272,8 +272,8 @@ def check_update(theta, gradient, state, settings, threads):
 
 
 def _update(theta, gradient, state, settings, eta, step, threads):
-    """`update_block` for all of theta; weight decay and L1 are for all of it too. Raises ValueError, before anything is
-    written, if threads is below 1, the rule unknown or an array too short."""
+    """`update_block` for all of theta; weight decay and L1 apply to all of it, too. Raises ValueError, before writing
+    anything, if threads is below 1, the rule is unknown or an array is too short."""
     check_update(theta, gradient, state, settings, threads)
     for c in prange(threads):
         lo, hi = even_share(theta.size, c, threads, 16)

@@ -1,4 +1,4 @@
-"""Samples where they lie: arrays of any strides, read as the network's floats while a mini-batch is gathered."""
+"""Samples in place: arrays with any strides, converted to the network's floats when a mini-batch is gathered."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fastbp.core.simd.memory import ahead, number, pointer_from, prefetch
 NONE, UINT8, FLOAT32, FLOAT64, LABELS = range(5)
 KINDS = {np.dtype("uint8"): UINT8, np.dtype("float32"): FLOAT32, np.dtype("float64"): FLOAT64}
 
-# Address of the first number; bytes from sample to sample; elements from column to column; one of the kinds above; what
-# each number is multiplied by. Plain numbers, so that one compiled kernel serves every type and layout.
+# Address of the first number; bytes from sample to sample; elements from column to column; one of the kinds above; the
+# factor of each number. Plain numbers, so that one compiled kernel serves every type and layout.
 Samples = namedtuple("Samples", ["address", "row", "column", "kind", "scale"])
 
 
@@ -24,9 +24,10 @@ NO_SAMPLES = Samples(0, 0, 0, NONE, 1.0)
 
 
 def address_of_array(array):
-    """Address of an array's first number.
+    """Return the address of an array's first number.
 
-    By ctypes' own objects it takes 0.2 us, by `array.ctypes.data` 1.7; read-only, empty and strided arrays have none.
+    With a ctypes object it takes 0.2 us, with `array.ctypes.data` 1.7; read-only, empty and strided arrays need the
+    latter.
     """
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))
@@ -35,7 +36,7 @@ def address_of_array(array):
 
 
 def readable(array, dtype):
-    """The array itself where the kernels can read it, else a copy as `dtype`."""
+    """Return the array itself if the kernels can read it, else a copy as `dtype`."""
     whole_strides = all(stride % array.itemsize == 0 for stride in array.strides)
     if array.dtype in KINDS and array.dtype.isnative and array.flags.aligned and whole_strides:
         return array
@@ -43,7 +44,7 @@ def readable(array, dtype):
 
 
 def describe(array, kind=None, scale=1.0):
-    """The Samples of a native, aligned array (n, features), or of int64 labels (n,) with kind=LABELS.
+    """Return the Samples of a native, aligned array (n, features), or of int64 labels (n,) with kind=LABELS.
 
     The caller keeps `array` alive while a kernel runs.
     """
@@ -54,13 +55,13 @@ def describe(array, kind=None, scale=1.0):
 
 @compiler.inlined
 def number_of(call, i):
-    """Number of the i-th sample in order."""
+    """Return the index of the i-th sample in the order."""
     return call.order[i] if call.n_order else i
 
 
 @compiler.inner
 def gather(call, x, first, rows, n_rows, n, ld):
-    """Rows 0, 1, ... = samples number first, first + 1, ... in order, of x (the call's inputs or targets), as floats,
+    """Rows 0, 1, ... = samples first, first + 1, ... in the order, of x (the call's inputs or targets), as floats,
     times x.scale; `n` numbers each, `ld` apart."""
     out_of_line()
     scale = number(rows, x.scale)
@@ -86,8 +87,8 @@ def _copy(source, stride, scale, row, n):
 
 @compiler.inner
 def gather_labels(call, first, rows, n_rows, n):
-    """Rows 0, 1, ... without gaps: 1 at the label of sample number first, ... in order, else 0; with a single output,
-    the label itself."""
+    """Contiguous rows 0, 1, ...: 1 at the label of sample first, ... in the order, else 0; for a single output, the
+    label itself."""
     out_of_line()
     for i in range(n_rows):
         label = pointer_from(call.t.address + number_of(call, first + i) * call.t.row, np.int64(0))[0]
@@ -104,7 +105,7 @@ def gather_labels(call, first, rows, n_rows, n):
 def prefetch_row(x, i, n_columns):
     """Fetch sample i of x into the cache ahead of its use: rows drawn at random miss every cache and the TLB.
 
-    Gathering 128 rows of 784 uint8 from 47 MB took 39 µs, of rows in cache 8 µs; asking for them 6 µs.
+    Gathering 128 rows of 784 uint8 from 47 MB took 39 µs, from rows in cache 8 µs; prefetching them 6 µs.
     """
     address = x.address + i * x.row
     size = 8 if x.kind in (FLOAT64, LABELS) else 4 if x.kind == FLOAT32 else 1

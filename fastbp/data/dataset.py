@@ -1,4 +1,4 @@
-"""What a data set is, and the checks that every source shares."""
+"""The data set, and the checks that all sources share."""
 
 import os
 from typing import Any, NamedTuple
@@ -8,13 +8,13 @@ import numpy.typing as npt
 
 from fastbp.checks import counted
 
-# What others write where there is no value, for numbers and for names of classes; none in small letters is a word.
+# Markers of missing values, for numbers and for class names; "none" in lower case is left out: it is a word.
 MISSING = frozenset(["", "?", "NA", "na", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN", "NULL",
                      "null", "Null", "None"])
 
 
 class DataError(ValueError):
-    """Raised when data are missing, damaged or of a wrong shape; the message says where, what was found and expected.
+    """Data are missing, damaged or of a wrong shape; the message says where, what was found and what was expected.
 
     Examples
     --------
@@ -44,16 +44,16 @@ class Dataset(_Arrays):
     y_train : ndarray, shape (n_train,) or (n_train, n_outputs)
         Labels, names of classes (dtype U), values or rows of targets; a column (n_train, 1) comes as (n_train,).
     x_test, y_test : ndarray or None
-        As `x_train` and `y_train`; both None when the source has no test samples.
+        As `x_train` and `y_train`; both None if the source has no test samples.
     input_scale : float
-        What to multiply samples by, for `Network(..., input_scale=...)`: 1/255 for images of bytes, else 1. No part of
-        the tuple, no more than:
+        Factor for samples, for `Network(..., input_scale=...)`: 1/255 for images of bytes, else 1. This attribute and
+        the following ones are not part of the tuple.
     features : tuple of str or None
         Names of the columns of x_train, if the source has them.
     target : str or None
-        Name of the column that became y_train, likewise.
+        Name of the column that became y_train, if the source has it.
     has_header : bool
-        False of a table whose first line is a sample; its columns are then called column1, column2, ...
+        False for a table whose first line is a sample; its columns are then called column1, column2, ...
 
     Examples
     --------
@@ -71,9 +71,9 @@ class Dataset(_Arrays):
 
 
 def build_dataset(arrays: dict[str, npt.NDArray[Any]], source: os.PathLike[str]) -> Dataset:
-    """Check the arrays of `source`, named as Dataset names them, against each other and flatten the samples.
+    """Check that the arrays of `source`, named as in Dataset, fit together, and flatten the samples.
 
-    `x_train` and `y_train` must be there; `x_test` and `y_test` both or neither.
+    `x_train` and `y_train` are required; `x_test` and `y_test` must be given together or not at all.
     """
     x_train, y_train = _checked_pair(arrays, "train", source)
     given = [name for name in ("x_test", "y_test") if name in arrays]
@@ -102,7 +102,7 @@ def _checked_pair(
 def checked_samples(
     arrays: dict[str, npt.NDArray[Any]], x_name: str, y_name: str | None, source: os.PathLike[str]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Check samples, and their targets if they have a name; return the samples flattened, a column as a vector."""
+    """Check samples, and targets if `y_name` is given; return samples flattened, targets of one column as (n,)."""
     x = _native(arrays[x_name], x_name, "biuf", source)
     if x.ndim < 2:
         raise DataError(
@@ -120,9 +120,9 @@ def checked_samples(
     if y is not None and y.dtype.kind == "U":
         missing = np.flatnonzero([name.strip() in MISSING for name in y.ravel().tolist()])
         if len(missing):
-            raise DataError(f"{source}: {y_name} lacks {counted(len(missing), 'name')} of a class, the first in row "
+            raise DataError(f"{source}: {y_name} lacks {counted(len(missing), 'class name')}, the first in row "
                             f"{missing[0] // (y.size // len(y))} ({y.ravel()[missing[0]]!s}); leave those samples out; "
-                            "a class of that name needs another one")
+                            "a class with that name must be renamed")
     if y is not None and y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     return x.reshape(len(x), -1), y
@@ -134,5 +134,5 @@ def _native(array: npt.NDArray[Any], name: str, kinds: str, source: os.PathLike[
         raise DataError(
             f"{source}: {name} has dtype {array.dtype}; expected real numbers (bool, integer or float){texts}"
         )
-    # Numba compiles no code for the other byte order. No copy is made of an array that is already as it should be.
+    # Numba compiles no code for the other byte order. An array that already fits is not copied.
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")

@@ -23,7 +23,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     0x0E: np.dtype(">f8"),
 }
 _GZIP_MAGIC = b"\x1f\x8b"
-# The most that deflate can expand: 258 bytes from two bits.
+# Largest expansion by deflate: 258 bytes from two bits.
 _DEFLATE_RATIO = 1032
 # MNIST's training images: 130 ms with pieces of 64 KiB to 1 MiB, and no second copy of the 47 MB.
 _PIECE = 1 << 18
@@ -56,7 +56,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     ------
     DataError
         If the file is missing, empty, truncated, damaged, not IDX, or longer than its header says. Memory is only
-        taken for sizes that the file can hold, and at most one byte is read past the promised end.
+        allocated for sizes that the file can hold, and at most one byte is read past the promised end.
 
     References
     ----------
@@ -109,7 +109,7 @@ def read_idx_folder(folder: Path) -> Dataset:
 
 
 def read_idx_samples(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Read the test images of such a folder, or else its training images; and their labels, if they are there."""
+    """Read the test images of such a folder, or else its training images; and their labels, if there are any."""
     found = files_of(folder)
     part = next((part for part in ("test", "train") if f"x_{part}" in found), None)
     if part is None:
@@ -120,7 +120,7 @@ def read_idx_samples(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] |
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """Those of the four files that are there, by the names of what they hold."""
+    """Return the paths of the four files that exist, by the names of their arrays."""
     found = {}
     for name, (stem, ending) in _FOLDER_FILES.items():
         spellings = (folder / f"{stem}{sep}{ending}{gz}" for sep in "-." for gz in ("", ".gz"))

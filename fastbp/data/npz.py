@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastbp.data.dataset import DataError, Dataset, build_dataset, checked_samples
 
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
-# What a file of samples may call them, with what it may call their targets; the first that is there counts.
+# Names of samples in a file and the matching names of targets; the first that exists counts.
 _SAMPLES = {"x_test": ("y_test",), "x_train": ("y_train",), "x": ("y",), "X": ("y", "Y")}
 
 
@@ -38,7 +38,7 @@ def read_samples(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 
 
 def _names_of_samples(keys: list[str]) -> list[str]:
-    """Of the samples and, if there are any, of their targets."""
+    """Return the names of the samples and, if there are any, of their targets."""
     for x_name, y_names in _SAMPLES.items():
         if x_name in keys:
             return [x_name, *[y_name for y_name in y_names if y_name in keys][:1]]
@@ -46,14 +46,14 @@ def _names_of_samples(keys: list[str]) -> list[str]:
 
 
 def _read(path: Path, choose: Callable[[list[str]], list[str]]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
-    """Return the arrays that `choose` takes of the names of all that the archive holds, and those names."""
+    """Return the arrays of an archive that `choose` selects by name, and the names of all its arrays."""
     try:
         return _read_members(path, choose)
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; expected an NPZ archive") from error
-    # A damaged archive raises whatever zipfile, zlib, struct, tokenize or NumPy stumbles over first.
+    # A damaged archive can raise any error of zipfile, zlib, struct, tokenize or NumPy.
     except Exception as error:
         raise DataError(f"{path}: cannot be read as an NPZ archive: {type(error).__name__}: {error}") from error
 
@@ -67,11 +67,11 @@ def _read_members(
         for name in choose(keys):
             with archive.open(f"{name}.npy") as member:
                 try:
-                    # Never a pickle: reading one runs whatever code its author wrote.
+                    # Never a pickle: reading one can run arbitrary code.
                     arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
                 except ValueError as error:
                     raise DataError(
-                        f"{path}: {name} is no array that can be read safely ({error}); expected real numbers"
+                        f"{path}: {name} is not an array that can be read safely ({error}); expected real numbers"
                     ) from error
                 # NumPy stops where the array ends, and zipfile compares the checksum only at the member's end.
                 if member.read(1):

@@ -1,4 +1,4 @@
-"""From the name of a data set to its arrays."""
+"""Load data sets by name or path."""
 
 import os
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def mnist() -> Dataset:
     Returns
     -------
     Dataset
-        Images as uint8 of shape (n, 784), row by row, 0 (paper) to 255 (ink), so with an input_scale of 1/255; labels 0
+        Images as uint8 of shape (n, 784), row by row, 0 (paper) to 255 (ink), with input_scale 1/255; labels 0
         to 9 as uint8 of shape (n,).
 
     Raises
@@ -65,20 +65,21 @@ def load(source: str | os.PathLike[str], target: str | None = None, classes: boo
           are whole numbers, numbers, or texts, which are names of classes. If the first line holds numbers it is a
           sample, and the columns are called column1, column2, ...; unless a text in it stands over a column of numbers.
     target : str, optional
-        Of a table: the column that holds the targets; None: the last one.
+        For a table: the column that holds the targets; None: the last one.
     classes : bool
-        Of a table: texts among the targets, however few, make them all names of classes; else they do from half on.
+        For a table: whether any text among the targets makes them all names of classes; otherwise half of them must be
+        text.
 
     Returns
     -------
     Dataset
-        Samples flattened to (n_samples, n_features), of the dtype in which they are stored; of a table float64.
+        Samples flattened to (n_samples, n_features), with the stored dtype; float64 for a table.
 
     Raises
     ------
     DataError
-        If `source` is none of these, or what it holds is missing, damaged, not made of real numbers, or of shapes
-        that do not fit together. Pickled objects are never loaded.
+        If `source` is none of these, or its data are missing, damaged, not real numbers, or of shapes that do not
+        fit together. Pickled objects are never loaded.
 
     Examples
     --------
@@ -94,7 +95,7 @@ def load(source: str | os.PathLike[str], target: str | None = None, classes: boo
     """
     path = _path(source)
     if target is not None and not is_table(path):
-        raise DataError(f"{path}: the target {target!r} is a column of a table (.csv or .tsv), which this is not")
+        raise DataError(f"{path}: target {target!r} names a column of a table (.csv or .tsv), but this is not a table")
     if path.is_dir():
         return read_idx_folder(path)
     return read_table(path, target, classes) if is_table(path) else npz.read_npz(path)
@@ -111,14 +112,14 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
         As for `load`, but it may hold less: the test samples, or if there are none the training samples. An ``*.npz``
         may also call them ``x`` or ``X``, and their targets ``y``.
     n_features : int, optional
-        Of a table without `features` and `target`: if it has more columns, the last one holds the targets.
+        For a table, without `features` and `target`: if it has more columns, the last one holds the targets.
     features : sequence of str, optional
-        Of a table: names of the columns to take, in this order; others are left out.
+        For a table: names of the columns to take, in this order; others are left out.
     target : str, optional
-        Of a table: the column that holds the targets, if it is there.
+        For a table: the column that holds the targets, if it exists.
     classes : sequence of str, optional
-        Of a table with `features` and without `target`: names of classes; the only column that is no feature holds the
-        targets if it holds nothing else.
+        For a table, with `features` and without `target`: names of classes. If only one column is not a feature, and it
+        holds nothing but these names, it holds the targets.
 
     Returns
     -------
@@ -129,7 +130,7 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
     Raises
     ------
     DataError
-        As `load` does.
+        See `load`.
 
     Examples
     --------
@@ -152,13 +153,13 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
 
 
 def files(source: str | os.PathLike[str]) -> list[Path]:
-    """The files that a source consists of, as far as they are there."""
+    """Return the existing files of a source."""
     path = _path(source)
     return list(files_of(path).values()) if path.is_dir() else [path]
 
 
 def _path(source: str | os.PathLike[str]) -> Path:
-    """Of a folder, an archive or a table; a DataError if it can be none of these."""
+    """Return the path of a folder, an archive or a table; raise DataError for anything else."""
     if isinstance(source, str | os.PathLike):
         path = _MNIST_FOLDER if source == "mnist" else Path(source)
         if path.is_dir() or path.suffix.lower() == ".npz" or is_table(path):
@@ -170,5 +171,5 @@ def _path(source: str | os.PathLike[str]) -> Path:
 
 
 def is_table(source: str | os.PathLike[str]) -> bool:
-    """Whether its name is that of a table."""
+    """Whether a source is a table, by its name."""
     return Path(source).suffix.lower() in _TABLES

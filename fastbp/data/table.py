@@ -1,7 +1,7 @@
-"""Tables: text files of a header line and rows, with commas, semicolons or tabs between the cells (CSV).
+"""Tables: text files with a header line and rows, with commas, semicolons or tabs between the cells (CSV).
 
-A column of numbers is a feature; the targets are a column of numbers, or of texts, which are names of classes. A first
-line with numbers in it is no header line but a sample, unless what is below it says otherwise: see `_is_header`.
+Features are columns of numbers; the targets are a column of numbers, or of text, which names classes. A first line that
+contains numbers is a sample, not a header line, unless the rows below contradict: see `_is_header`.
 """
 
 import csv
@@ -21,27 +21,27 @@ from fastbp.checks import counted, level_of_caller
 from fastbp.data.dataset import MISSING, DataError, Dataset
 
 DELIMITERS = ",;\t"
-FIRST = 20  # rows that tell which delimiter it is
-BLOCK = 1000  # rows read in one go; 10,000 took twice the time, as they left the cache
+FIRST = 20  # rows that decide which delimiter it is
+BLOCK = 1000  # rows read at a time; 10,000 took twice the time, as they do not fit the cache
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-FEWEST_NUMBERED = 4  # columns called 0, 1, 2, ..., as pandas does: fewer numbers in a row may be a sample
+FEWEST_NUMBERED = 4  # least number of columns called 0, 1, 2, ..., as in pandas: a shorter row may be a sample
 TRUTH = {"true": 1.0, "false": 0.0}
-# Which columns are features, and which, if any, the target; of all names, and whether a header line says them.
+# Chooses the columns of features and, if any, of the target, from all names and whether a header line gives them.
 Choice = Callable[[list[str], bool], tuple[list[str], str | None]]
 Array = npt.NDArray[Any]
 
 
 def read_table(path: Path, target: str | None = None, classes: bool = False) -> Dataset:
-    """Read a data set from a table; the targets are the column `target`, or else the last one. classes: texts among
-    them, however few, make them all names of classes.
+    """Read a data set from a table; the targets are the column `target`, or else the last one. classes: whether any
+    text among them makes them all names of classes.
 
-    A million rows of ten features and a text took 7 s, on a processor that others used too; the csv module alone, 1 s.
+    A million rows of ten features and a text column took 7 s on a shared processor; the csv module alone, 1 s.
     """
 
     def choose(names: list[str], has_header: bool) -> tuple[list[str], str | None]:
         chosen = names[-1] if target is None else _known(target.strip(), names, path)
         if len(names) == 1:
-            raise DataError(f"{path}: has the column {names[0]!r} alone; expected features and a target in columns of "
+            raise DataError(f"{path}: has only the column {names[0]!r}; expected features and a target in columns of "
                             "their own, with commas, semicolons or tabs between them")
         return [name for name in names if name != chosen], chosen
 
@@ -61,10 +61,10 @@ def read_table_samples(
 ) -> tuple[Array, Array | None]:
     """Read samples from a table, and their targets if it has them.
 
-    The columns are those named by `features`, in their order; others are left out, but for the target: that which is
-    named, or the only other one if it holds none but names of `classes`. If `features` is None, they are all but the
-    target, which is then the last one if there are more than `n_features` and none is named. Without a header line as
-    many columns as features are the features, and one more the target. Blanks around names do not count.
+    The columns in `features` are taken, in this order. The target is the column `target`, or else the only other column
+    if it holds nothing but names of `classes`. If `features` is None, all columns but the target are taken; if `target`
+    is None, too, the last column is the target if there are more than `n_features`. Without a header line, the first
+    columns are the features, and one more column is the target. Blanks around names are ignored.
     """
     names_of_classes = set(classes or ())
     guessed = False
@@ -75,16 +75,16 @@ def read_table_samples(
         chosen = target if target in names else None
         if features is not None:
             missing = [name for name in features if name not in names]
-            without = set(features) <= set(_numbered(len(features) + 1))  # the table it was trained on had none
+            without = set(features) <= set(_numbered(len(features) + 1))  # the table of the training had no header line
             if without and not has_header and len(names) == len(features):
                 return names, None
             if missing and not has_header:
-                raise DataError(f"{path}: its first line holds numbers and so is no header line; expected one with "
+                raise DataError(f"{path}: its first line holds numbers, so it is not a header line; expected one with "
                                 f"the columns that the network was trained with: {_listed(features)}")
             if missing:
                 raise DataError(f"{path}: has no column {', '.join(map(repr, missing))}, which the network was "
                                 f"trained with; found {_listed(names)}"
-                                + ("; that table had no header line, so leave it out here, too" if without else ""))
+                                + ("; that table had no header line: remove it here, too" if without else ""))
             others = [name for name in names if name not in features]
             if target is None and len(others) == 1:
                 chosen, guessed = others[0], not without
@@ -98,13 +98,13 @@ def read_table_samples(
 
     table, _, _, x, y = _read(path, choose, classes=classes is not None, is_target=is_target, known=features)
     if not table.has_header and sorted(x[0].tolist()) == list(range(x.shape[1])) and x.shape[1] > 1:
-        warnings.warn(f"{path}: its first line holds the numbers 0 to {x.shape[1] - 1} and is taken for a sample; if "
-                      "they only count the columns, leave it out", stacklevel=level_of_caller())
+        warnings.warn(f"{path}: its first line holds the numbers 0 to {x.shape[1] - 1} and is read as a sample; if "
+                      "they only count the columns, remove it", stacklevel=level_of_caller())
     return x, y
 
 
 def _numbered(n: int) -> list[str]:
-    """What the columns are called where no header line says it."""
+    """Return the names of columns without a header line."""
     return [f"column{j + 1}" for j in range(n)]
 
 
@@ -113,7 +113,7 @@ def _known(target: str, names: list[str], path: Path) -> str:
         return target
     near = difflib.get_close_matches(target, names, 1)
     advice = f"did you mean {near[0]!r}? " if near else ""
-    raise DataError(f"{path}: has no column {target!r} to be the target; {advice}found {_listed(names)}")
+    raise DataError(f"{path}: has no column {target!r} for the target; {advice}found {_listed(names)}")
 
 
 def _listed(names: Sequence[str], most: int = 20) -> str:
@@ -125,9 +125,9 @@ def _read(path: Path, choose: Choice, other: str = "", classes: bool = False,
           ) -> tuple["_Table", list[str], str | None, Array, Array | None]:
     """Return the table, the names of features and target, the features (n, n_features) as float64, and the targets.
 
-    other: what else to do about a text among the features, with {!r} for the name of its column; classes: see
-    `read_table`; is_target: whether the cells of the target's column are targets, else there are none;
-    known: names of columns, which a header line holds.
+    other: further advice about text among the features, with {!r} for the name of its column; classes: see
+    `read_table`; is_target: tells whether the cells of the target's column are targets; otherwise there are none;
+    known: names of columns that show that a line is a header line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -149,7 +149,7 @@ def _read(path: Path, choose: Choice, other: str = "", classes: bool = False,
             if target is not None and is_target(cells):
                 y = _targets(cells, table, table.names.index(target), classes)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text in UTF-8 ({error.reason}); expected a table, saved as UTF-8") from None
+        raise DataError(f"{path}: is not text in UTF-8 ({error.reason}); expected a table, saved as UTF-8") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; expected a table") from None
     except OSError as error:
@@ -158,7 +158,7 @@ def _read(path: Path, choose: Choice, other: str = "", classes: bool = False,
 
 
 class _Table:
-    """A file of rows: the names of its columns, the cells below the header line if there is one, and where they are."""
+    """A file of rows: the names of its columns, the cells below the header line, if any, and their line numbers."""
 
     def __init__(self, path: Path, file: TextIO, other: str = "", known: Sequence[str] | None = None):
         self.path, self.file, self.other, self.known = path, file, other, known
@@ -176,11 +176,11 @@ class _Table:
             if name == "":
                 raise self._no_name(i)
             if name in self.names[:i]:
-                raise DataError(f"{path}: two columns have the name {name!r}; expected a name of its own for each")
+                raise DataError(f"{path}: two columns have the name {name!r}; expected different names")
 
     def _fits(self, delimiter: str) -> tuple[bool, float, bool, int]:
-        """How well a delimiter splits the first rows, larger is better: whether it is the tab of a .tsv; what share of
-        the rows have as many cells as the first; whether it leaves numbers with decimal commas whole; how many cells.
+        """Return how well a delimiter splits the first rows, larger is better: is it the tab of a .tsv; the share of
+        rows with as many cells as the first; whether decimal commas stay within cells; the number of cells.
         """
         rows = list(islice(self._rows(delimiter, strict=False), FIRST))
         n = len(rows[0]) if rows else 0
@@ -200,8 +200,8 @@ class _Table:
     def _is_header(self, first: list[str]) -> bool:
         """Whether the first line holds names.
 
-        Without a number in it, it does, or with all names that are known of columns. With a number it does if a text
-        stands over a column of numbers, or if its numbers are those of their columns, counted from 0.
+        It does if it contains no number, or if it contains all known names of columns. A line with numbers does if it
+        has text above a column of numbers, or if its numbers count the columns from 0.
         """
         numbers = [j for j, cell in enumerate(first) if _is_number(cell) or cell.lower() in TRUTH]
         if not numbers or (self.known and set(self.known) <= set(first)):
@@ -214,7 +214,7 @@ class _Table:
         return any(cells and None not in map(_number, cells) for cells in below)
 
     def _rows(self, delimiter: str, lines: list[int] | None = None, strict: bool = True) -> Iterator[list[str]]:
-        """All rows that are not blank, from the first line on; the number of each one's line, if asked for."""
+        """Yield all rows that are not blank, from the first line on; append their line numbers to `lines`, if given."""
         self.file.seek(0)
         rows = csv.reader(self.file, delimiter=delimiter, strict=strict)
         try:
@@ -227,7 +227,7 @@ class _Table:
             raise DataError(f"{self.path}, line {rows.line_num}: {error}; expected a table as CSV") from None
 
     def blocks(self) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
-        """The number of the first row, counted from 0 below the header line, and the columns of cells."""
+        """Yield blocks: the index of the first row, counted from 0 below the header line, and the columns of cells."""
         rows, first = islice(self._rows(self.delimiter), int(self.has_header), None), 0
         while block := list(islice(rows, BLOCK)):
             if set(map(len, block)) != {self.width}:
@@ -242,20 +242,20 @@ class _Table:
             first += len(block)
 
     def line(self, row: int) -> int:
-        """The number of a row's (last) line, counted from 1; found by reading the file again."""
+        """Return the number of a row's (last) line, counted from 1, by reading the file again."""
         lines: list[int] = []
         next(islice(self._rows(self.delimiter, lines), row + self.has_header, None))
         return lines[-1]
 
 
 def _numbers(cells: Sequence[str], table: _Table, column: int, first: int) -> Array:
-    """The cells as numbers; true and false, whatever their capitals, as 1 and 0."""
+    """Return the cells as numbers; true and false, in any case, as 1 and 0."""
     try:
         numbers = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
         numbers = np.array([math.nan if (number := _number(cell)) is None else number for cell in cells])
     good = np.isfinite(numbers)
-    if "_" in "".join(cells):  # float reads 1_000
+    if "_" in "".join(cells):  # float accepts 1_000
         good &= ["_" not in cell for cell in cells]
     if not good.all():
         i = int(np.argmin(good))
@@ -264,7 +264,7 @@ def _numbers(cells: Sequence[str], table: _Table, column: int, first: int) -> Ar
 
 
 def _number(cell: str) -> float | None:
-    """What a cell says, if it is a number or a truth value."""
+    """Return the value of a cell if it is a number, true or false; else None."""
     try:
         return None if "_" in cell else float(cell)
     except ValueError:
@@ -276,7 +276,7 @@ def _place(table: _Table, column: int, row: int) -> str:
 
 
 def _no_number(cell: str, table: _Table, column: int, row: int) -> DataError:
-    """What is wrong with a cell."""
+    """Return the error for a cell that is not a finite number."""
     name, place = table.names[column], _place(table, column, row)
     if cell.strip() in MISSING:
         return DataError(f"{place}: the cell is missing ({cell!r}); fill it with a number, or leave out the line or "
@@ -284,13 +284,14 @@ def _no_number(cell: str, table: _Table, column: int, row: int) -> DataError:
     if _number(cell) is not None:
         return DataError(f"{place}: {cell!r} is not finite; expected a number of at most 1.8e308, or leave out the "
                          "line or the column")
-    return DataError(f"{place}: {cell!r} is no number (with a point before decimals); write the column as numbers, a "
+    return DataError(f"{place}: {cell!r} is not a number (with a decimal point); write the column as numbers, as a "
                      "column of 0 and 1 for each of several texts, or leave it out" + table.other.format(name))
 
 
 def _targets(cells: list[str], table: _Table, column: int, classes: bool) -> Array | None:
-    """Whole numbers, numbers, or if half of the cells are none, or one is and they are names of classes, texts without
-    the blanks around them; None if all are missing."""
+    """Return integers, floats or stripped strings; None if all cells are missing.
+
+    Strings if half of the cells are not numbers, or, if they are names of classes, if one is not."""
     kinds = {cell: _is_number(cell) for cell in set(cells)}
     missing = {cell for cell in kinds if cell.strip() in MISSING}
     if len(missing) == len(kinds):
@@ -299,21 +300,21 @@ def _targets(cells: list[str], table: _Table, column: int, classes: bool) -> Arr
         rows = [i for i, cell in enumerate(cells) if cell in missing]
         several = f", the first of {len(rows):,} in this column" if len(rows) > 1 else ""
         raise DataError(f"{_place(table, column, rows[0])}: the target is missing ({cells[rows[0]]!r}){several}; fill "
-                        "it, or leave out the line; a class of that name needs another one")
+                        "it, or leave out the line; a class with that name must be renamed")
     if all(kinds.values()):
         return _whole(cells)
     if classes or 2 * sum(map(kinds.__getitem__, cells)) <= len(cells):
         return np.array([cell.strip() for cell in cells])
     row = next(i for i, cell in enumerate(cells) if not kinds[cell])
     if _number(cells[row]) is None:
-        raise DataError(f"{_place(table, column, row)}: {cells[row]!r} is no number, as most of the targets are; write "
-                        "it as one, or leave out the line; or, if they are names of classes, say so (in the command: "
-                        "--task classes)")
+        raise DataError(f"{_place(table, column, row)}: {cells[row]!r} is not a number, but most of the targets are; "
+                        "write it as a number, or leave out the line; or, if they are names of classes, say so (in the "
+                        "command: --task classes)")
     return _numbers(cells, table, column, 0)
 
 
 def _whole(cells: list[str]) -> Array:
-    """As integers, if all are; otherwise as floats."""
+    """Return cells as integers if all are whole numbers; otherwise as floats."""
     try:
         return np.array(list(map(int, cells)), np.int64)
     except (ValueError, OverflowError):
@@ -321,7 +322,7 @@ def _whole(cells: list[str]) -> Array:
 
 
 def _is_number(cell: str) -> bool:
-    """Whether it is a finite one; truth values are texts here."""
+    """Whether a cell is a finite number; true and false count as text here."""
     try:
         return "_" not in cell and math.isfinite(float(cell))
     except ValueError:

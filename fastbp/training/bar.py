@@ -17,7 +17,7 @@ def bar_of(total: int, done: int, progress: bool | None) -> Any:
         return contextlib.nullcontext()
     if notebook:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there is no ipywidgets: then it is a bar of text
+            warnings.simplefilter("ignore")  # without ipywidgets tqdm warns and shows a bar of text
             from tqdm.auto import tqdm
     else:
         from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""Guard: copies of all that a step changes, so that divergence and an ill-timed Ctrl-C can be undone."""
+"""Guard: a copy of all that a step changes, so that divergence and an ill-timed Ctrl-C can be undone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from fastbp.training.state import State
 
-KEEP_SECONDS = 2.0  # from copy to copy
+KEEP_SECONDS = 2.0  # time from copy to copy
 
 
 class DivergenceError(ArithmeticError):
@@ -35,9 +35,9 @@ class Guard:
     Attributes
     ----------
     step : int
-        Of an epoch, before which it was taken.
+        The step of the epoch before which the copy was taken.
     time : float
-        When; 0.0: never, or of a fit that has ended.
+        When it was taken; 0.0: never, or in a fit that has ended.
     """
 
     def __init__(self, state: State):
@@ -58,17 +58,18 @@ class Guard:
             part[...] = kept
 
     def leave_finite(self) -> bool:
-        """Go back to the copy, if parameters or moments are no longer finite, as Ctrl-C may come before it is seen;
-        returns whether that was so."""
+        """Go back to the copy if parameters or moments are no longer finite, as Ctrl-C may come before this is noticed.
+
+        Returns whether they were not finite."""
         if self.time == 0 or self.state.is_finite():
             return False
         self.restore()
         return True
 
     def last_finite(self, end: int, make: Callable[[int], bool]) -> int:
-        """Go back to the copy, and forward to the last finite parameters before the step `end`.
+        """Go back to the copy, then forward to the last finite parameters before the step `end`.
 
-        make: makes the step of that number again, and says whether its cost was finite. Returns the step that failed.
+        make: repeats the step of a given number and returns whether its cost was finite. Returns the step that failed.
         """
         self.restore()
         for step in range(self.step, end):

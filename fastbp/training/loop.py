@@ -1,4 +1,4 @@
-"""The loop: epochs over a source of samples, arrays or a stream; each is passes through samples in mini-batches."""
+"""The loop of a fit: epochs over a source of samples, arrays or a stream, in mini-batches."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ LOG = logging.getLogger("fastbp")
 
 
 class Source(Protocol):
-    """Where the samples of an epoch come from, and what is done around its epochs."""
+    """Where the samples of an epoch come from, and what is done before and after the epochs."""
 
     watchers: list[Callback]
 
     def begin(self) -> None:
-        """Before the first."""
+        """Prepare, before the first epoch."""
 
     def bar(self, progress: bool | None) -> contextlib.AbstractContextManager[Any]:
-        """A progress bar over all of them."""
+        """Return a progress bar over all epochs."""
 
     def epoch(self) -> None:
-        """Go through all samples once, unless a callback stops the fit, and write its numbers into the history."""
+        """Go through all samples once, unless a callback stops the fit, and add the epoch to the history."""
 
     def call_after_epoch(self) -> None:
-        """Call the callbacks whose time that is."""
+        """Call the callbacks that are due after an epoch."""
 
     def interrupted(self) -> None:
-        """After Ctrl-C."""
+        """Handle Ctrl-C."""
 
     def end(self) -> None:
-        """Whatever ended the fit."""
+        """Clean up, whatever ended the fit."""
 
 
 class Arrays:
-    """Samples in memory, or mapped there: a schedule over all epochs, callbacks between any two steps, checkpoints."""
+    """Samples in memory or memory-mapped: a schedule over all epochs, callbacks between any two steps, checkpoints."""
 
     def __init__(self, once: Pass, fit: Fit, watchers: list[Callback], validated: list[Array],
                  learn: Callable[[], None]):
-        """validated: the arrays that epochs are validated with; learn: called when nothing can be refused any more."""
+        """validated: the arrays of the validation samples; learn: called once all checks have passed."""
         self.once, self.fit, self.watchers, self.learn = once, fit, watchers, learn
         self.record = Record(once, fit, watchers, validated)
         self._bar: Any = None
@@ -67,7 +67,7 @@ class Arrays:
         if saved is not None:
             calls.restore(self.watchers, self.record.resume(*saved))
         if self.once.settings.batch_size > self.once.n:
-            LOG.info("batch_size %d is more than the %d samples: each batch is all of them",
+            LOG.info("batch_size %d is more than the %d samples: each batch holds all of them",
                      self.once.settings.batch_size, self.once.n)
         self.learn()
         self.record.place = BETWEEN, self.fit.epoch
@@ -96,12 +96,12 @@ class Arrays:
         if once.at < once.steps:
             once.check_finite(etas)
         record.place = STEPPED, whole
-        with compiler.uninterrupted():  # an epoch that is counted is in the history
+        with compiler.uninterrupted():  # so that an epoch that is counted is in the history
             cost, _, samples = once.end()
             note(fit, cost, time.perf_counter() - record.started, samples)
 
     def _tell(self, steps: int) -> None:
-        """The bar and the callbacks of the steps just made."""
+        """Report the steps just made to the bar and the callbacks."""
         if self._bar is not None:
             self._bar.set_postfix(self.once.shown(steps), refresh=False)
             self._bar.update(steps)
@@ -110,7 +110,7 @@ class Arrays:
             calls.call(self.watchers, self.fit, epoch_ends=False)
 
     def factors(self, done: int) -> Array:
-        """Of eta, at each step of the epoch that begins after so many steps of the fit."""
+        """Return the factor of eta at each step of the epoch that begins after `done` steps of the fit."""
         once = self.once
         steps, total = np.arange(done, done + once.steps), self.fit.epochs * once.steps
         factors = self.record.factor * factors_of(once.settings.schedule_of_fit, steps, total)
@@ -130,7 +130,7 @@ class Arrays:
     def end(self) -> None:
         guard = self.once.stepper.guard
         guard.leave_finite()
-        guard.time = 0.0  # a stream that comes next begins with a copy of its own
+        guard.time = 0.0  # a stream that comes next takes a new copy
 
 
 class Batches:
@@ -138,7 +138,7 @@ class Batches:
 
     def __init__(self, stepper: Stepper, read: Callable[[], Generator[Data]], learn: Callable[[Data], None], fit: Fit,
                  watchers: list[Callback]):
-        """read: gives the batches of an epoch; learn: told of each that is trained on."""
+        """read: returns the batches of an epoch; learn: called with each batch that is trained on."""
         self.stepper, self.read, self.learn, self.fit, self.watchers = stepper, read, learn, fit, watchers
 
     def begin(self) -> None:
@@ -177,15 +177,15 @@ class Batches:
 
 
 def _why_no_batches(given: bool, epoch: int) -> str:
-    """What to say of an epoch in which nothing was trained on; whether there were batches."""
+    """Return the message about an epoch without training; given: whether there were batches."""
     if given:
         return "there are no batches with a weight above 0"
     where = "there are no batches" if epoch == 1 else f"there are no batches in epoch {epoch}"
-    return where + "; an iterator gives its own once, so give a list or an object that can be iterated over again"
+    return where + "; an iterator can be used only once: give a list, or an object that can be iterated over again"
 
 
 def run(settings: Settings, source: Source, fit: Fit, validation: Validation, progress: bool | None = False) -> None:
-    """All epochs of a fit: train, validate, call callbacks. Whatever ends it, trainer and network are left whole."""
+    """Run all epochs of a fit: train, validate, call callbacks. Trainer and network always stay consistent."""
     try:
         source.begin()
         with source.bar(progress):
@@ -198,8 +198,8 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
 
 
 def _epochs(settings: Settings, source: Source, fit: Fit, validation: Validation) -> None:
-    # A function of its own: in CPython 3.13 the jump back of a loop that ends a `try` is not part of it, so that Ctrl-C
-    # there would skip what `finally` does.
+    # A separate function: in CPython 3.13, the jump back of a loop that ends a `try` is outside of the `try`; Ctrl-C
+    # there would skip the `finally`.
     while fit.epoch < fit.epochs and not fit.history.stopped:
         settings.hold_mean(False)
         source.epoch()
@@ -209,15 +209,15 @@ def _epochs(settings: Settings, source: Source, fit: Fit, validation: Validation
 
 
 def note(fit: Fit, cost: float, seconds: float, samples: int) -> None:
-    """Write the numbers of an epoch that is over into the fit's history."""
+    """Add the numbers of a finished epoch to the history of the fit."""
     fit.history.seconds.append(seconds)
     fit.history.loss.append(cost)
     fit.history.samples.append(samples)
 
 
 def end(settings: Settings, source: Source, fit: Fit) -> None:
-    """Whatever ended a fit: leave trainer and network whole."""
-    with compiler.uninterrupted():  # by a second Ctrl-C
+    """Leave trainer and network consistent, whatever ended the fit."""
+    with compiler.uninterrupted():  # not even by a second Ctrl-C
         source.end()
         settings.history = joined(settings.history, fit.history)
         settings.hold_mean(True)

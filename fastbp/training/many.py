@@ -1,4 +1,4 @@
-"""Many networks at once: one to a thread, all in one compiled call a slice of time."""
+"""Many networks at once: each on one thread, all in one compiled call per slice of time."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from fastbp.training.trainer import Trainer
 from fastbp.training.validation import Validation
 from fastbp.workspace import Array
 
-SLICE_SECONDS = 0.1  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
-TURNS = 16  # networks that take turns in a slice, for each thread: the last ones to end keep others waiting so little
-OF_A_STEP = 30_000  # a step's own cost, in multiply-adds
-FIRST_GUESS = 1e-10  # seconds of a multiply-add, rather too many: the first slice is short
-KEPT_FACTORS = 1 << 20  # of schedules, which trainers share
-NAMED = 3  # trainers in a warning, at the most
+SLICE_SECONDS = 0.1  # time of one compiled call: Ctrl-C and the bar wait no longer
+TURNS = 16  # networks per thread that take turns in a slice: enough that little time is lost at its end
+OF_A_STEP = 30_000  # fixed cost of a step, in multiply-adds
+FIRST_GUESS = 1e-10  # seconds per multiply-add, an overestimate: the first slice is short
+KEPT_FACTORS = 1 << 20  # most factors of schedules kept, which trainers share
+NAMED = 3  # most trainers named in a warning
 CONSTANT = SCHEDULES["constant"]  # the same in every epoch
-NOT_HERE = {name: f"fit_many has no {name}; fit, for one trainer at a time, takes it" for name in (
+NOT_HERE = {name: f"fit_many does not support {name}; use fit for one trainer at a time" for name in (
     "callbacks", "class_weight", "validation_fraction", "validation_split", "stratify", "metrics")}
 
 
@@ -55,42 +55,43 @@ def fit_many(trainers: Iterable[Trainer], X: npt.ArrayLike, y: npt.ArrayLike, ep
              subsets: Sequence[npt.ArrayLike | None] | None = None,
              validation_data: Sequence[npt.ArrayLike] | None = None, progress: bool | None = None, *,
              sample_weight: npt.ArrayLike | None = None, threads: int | None = None) -> list[History]:
-    """Train many networks at once on the same data, each on one thread: ensembles, folds, seeds, settings to compare.
+    """Train many networks at once on the same data, each on one thread: ensembles, folds, seeds, searches.
 
-    Each ends with the same bits as by its own `fit(X[subset], y[subset], epochs)`, and its trainer goes on from there.
-    Data are checked and converted once for all networks that take them alike. Networks, losses and settings may differ.
+    Each network ends with the same bits as after its own `fit(X[subset], y[subset], epochs)`, and its trainer can train
+    it further. Data are checked and converted once for networks that take them alike. Networks, losses and settings may
+    differ.
 
     Parameters
     ----------
     trainers : iterable of Trainer
-        Each with a network of its own. Their `threads` do not count here.
+        Each with its own network. Their `threads` are ignored.
     X, y, sample_weight, epochs, progress
-        As for `Trainer.fit`.
+        See `Trainer.fit`.
     subsets : sequence of array_like (rows,) or None, optional
-        For each trainer the numbers of the rows of X that it trains on, which may repeat, or a mask (n,) of truth
-        values, or None: all. None for all trainers: all rows.
+        For each trainer the indices of its rows of X, which may repeat, or a boolean mask (n,), or None: all rows.
+        None instead of a sequence: all rows for all trainers.
     validation_data : (X, y) or (X, y, sample_weight), optional
         Evaluated after each epoch of each network; other networks wait meanwhile.
     threads : int, optional
-        >= 1; None: one for each processor.
+        >= 1; None: one per processor.
 
     Returns
     -------
     list of History
-        One a trainer. `seconds` is its share of the threads' time. Where the cost or a parameter became NaN or
-        infinite, `stopped` says so and why; that network holds its last finite parameters, and the others go on.
+        One per trainer. `seconds` is its share of the threads' time. If the cost or a parameter became NaN or
+        infinite, `stopped` says so and why; that network holds its last finite parameters, and the others continue.
 
     Raises
     ------
     ValueError, TypeError
-        A trainer or network comes twice; subsets do not fit; or what `Trainer.fit` raises. Nothing has been changed.
+        A trainer or network is given twice; subsets do not fit; or as for `Trainer.fit`. Nothing has been changed.
     KeyboardInterrupt
-        After Ctrl-C: each network holds finite parameters, and each trainer's history the epochs that are over.
+        After Ctrl-C: each network holds finite parameters, and each trainer's history its finished epochs.
 
     Warns
     -----
     TrainingWarning
-        Which networks diverged, and why; and what `Trainer.fit` warns of, in one warning for all trainers.
+        Networks that diverged, and why; and the warnings of `Trainer.fit`, in one warning for all trainers.
 
     Examples
     --------
@@ -124,11 +125,11 @@ def fit_many(trainers: Iterable[Trainer], X: npt.ArrayLike, y: npt.ArrayLike, ep
     return [member.fit.history for member in members]
 
 
-# What is given
+# Arguments
 
 
 def _checked(trainers: Any) -> list[Trainer]:
-    """The trainers, each of a network of its own."""
+    """Return the trainers, each with its own network."""
     if isinstance(trainers, Trainer) or not isinstance(trainers, Iterable):
         raise TypeError(f"trainers must be a sequence of Trainers, got {shown(trainers)}")
     chosen, places = list(trainers), dict[int, int]()
@@ -141,13 +142,13 @@ def _checked(trainers: Any) -> list[Trainer]:
         if first != i:
             what = (f"trainers[{i}] is trainers[{first}]" if trainer is chosen[first]
                     else f"trainers[{i}] trains the network of trainers[{first}]")
-            raise ValueError(f"{what}: give each a network of its own; copy.deepcopy of a trainer copies its network, "
+            raise ValueError(f"{what}: give each its own network; copy.deepcopy of a trainer copies its network, "
                              "too")
     return chosen
 
 
 class Shared(NamedTuple):
-    """What networks that take data alike have in common: the data, those to validate with, what they are called."""
+    """Shared by networks that take data alike: training data, validation data, and their names."""
 
     data: Data
     held_out: Data | None
@@ -155,7 +156,7 @@ class Shared(NamedTuple):
 
 
 def _shared(trainers: list[Trainer], X: Any, y: Any, sample_weight: Any, validation_data: Any) -> list[Shared]:
-    """For each trainer, the data as its network takes them: checked and converted once for all that are alike."""
+    """Return for each trainer the data as its network takes them, checked and converted once for equal networks."""
     made, warned_of, found = dict[Any, Shared](), set[str](), []
     for i, trainer in enumerate(trainers):
         net, loss = trainer.network, trainer.loss
@@ -171,11 +172,11 @@ def _shared(trainers: list[Trainer], X: Any, y: Any, sample_weight: Any, validat
 
 
 def _rows(subsets: Any, n_trainers: int, n: int) -> list[Array | None]:
-    """For each trainer the numbers of its rows of n, or None for all."""
+    """Return for each trainer the indices of its rows out of n, or None for all."""
     if subsets is None:
         return [None] * n_trainers
     if isinstance(subsets, (str, bytes)) or not isinstance(subsets, Iterable):
-        raise TypeError(f"subsets must be None or a sequence of arrays of rows, one a trainer, got {shown(subsets)}")
+        raise TypeError(f"subsets must be None or a sequence of arrays of rows, one per trainer, got {shown(subsets)}")
     given = list(subsets)
     if len(given) != n_trainers:
         raise ValueError(f"subsets has {counted(len(given), 'entry') if len(given) == 1 else f'{len(given):,} entries'}"
@@ -184,7 +185,7 @@ def _rows(subsets: Any, n_trainers: int, n: int) -> list[Array | None]:
 
 
 def _rows_of(name: str, given: Any, n: int) -> Array:
-    """Numbers of some of n rows."""
+    """Return the indices of some of n rows."""
     try:
         rows = np.asarray(given)
     except ValueError:  # sequences of different lengths
@@ -194,7 +195,7 @@ def _rows_of(name: str, given: Any, n: int) -> Array:
             raise ValueError(f"{name} is a mask of shape {rows.shape}, but there are {n} rows")
         rows = np.flatnonzero(rows)
     if rows.size == 0:
-        raise ValueError(f"{name} is empty: give its trainer one row at the least, or None for all")
+        raise ValueError(f"{name} is empty: give its trainer at least one row, or None for all")
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an array (rows,) of whole numbers, got {rows.dtype} of shape {rows.shape}")
     low, high = rows.min(), rows.max()
@@ -205,7 +206,7 @@ def _rows_of(name: str, given: Any, n: int) -> Array:
 
 @contextlib.contextmanager
 def _naming(i: int) -> Iterator[None]:
-    """Say in an error which trainer does not take the data."""
+    """Name in an error the trainer that does not accept the data."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -214,10 +215,10 @@ def _naming(i: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reserved(trainers: list[Trainer]) -> Iterator[None]:
-    """See Trainer.reserved: of all, or of none."""
+    """Reserve all trainers, or none, see Trainer.reserved."""
     with contextlib.ExitStack() as all_of_them:
         try:
-            with compiler.uninterrupted():  # else one that has been entered might not be left
+            with compiler.uninterrupted():  # otherwise a context that was entered might not be left
                 for trainer in trainers:
                     all_of_them.enter_context(trainer.reserved())
             yield
@@ -230,7 +231,7 @@ def _reserved(trainers: list[Trainer]) -> Iterator[None]:
 
 
 class Part(NamedTuple):
-    """Steps of one epoch, from `at` on, that a slice makes: the epoch's order of samples, learning rates, costs."""
+    """Steps of one epoch, from `at` on, in a slice: order of samples, learning rates and costs of the epoch."""
 
     order: Array
     etas: Array
@@ -240,7 +241,7 @@ class Part(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Where a member was when its guard took a copy."""
+    """The state of a member when its guard took a copy."""
 
     epoch: int
     step: int
@@ -250,15 +251,15 @@ class Kept(NamedTuple):
 
 
 class Member:
-    """A trainer's part in a fit of many: what `loop.run` would do, as far as it is done.
+    """A trainer's part in a fit of many: its progress in what `loop.run` would do.
 
     Attributes
     ----------
     trainer, shared, rows
-        Which, with which data and which of their rows.
+        The trainer, its data and the indices of its rows.
     fit : Fit
     work : float
-        Multiply-adds of a step, about.
+        Approximate multiply-adds of a step.
     is_over : bool
     """
 
@@ -292,7 +293,7 @@ class Member:
         self.kept = Kept(fit.epoch, fit.step, once.at, once.costs, self.seconds)
 
     def undo(self) -> None:
-        """Go back to the last copy: what came after it has left numbers that are not finite."""
+        """Go back to the last copy, as later steps have left numbers that are not finite."""
         once, fit, kept, history = self.once, self.fit, self.kept, self.fit.history
         self.trainer.hold_mean(False)
         self.trainer.stepper.guard.restore()
@@ -304,7 +305,7 @@ class Member:
             del each[kept.epoch :]
 
     def plan(self, most: int, factors: Factors) -> int:
-        """Prepare the next steps, up to `most`; returns how many."""
+        """Prepare the next steps, up to `most`; return how many."""
         trainer, once, fit = self.trainer, self.once, self.fit
         trainer.hold_mean(False)
         self.parts, at, done, left = [], once.at, fit.step - once.at, most
@@ -319,7 +320,7 @@ class Member:
         return most - left
 
     def calls(self) -> list[tuple[Any, ...]]:
-        """The rows of these steps for fastbp.core.many; the slip is made ready for them."""
+        """Return the rows of these steps for fastbp.core.many, and prepare the slip for them."""
         rows, batch = list[tuple[Any, ...]](), self.once.batch_size
         for order, etas, costs, at, steps in self.parts:
             samples, part = order[at * batch : (at + steps) * batch], slice(at, at + steps)
@@ -330,8 +331,9 @@ class Member:
         return rows
 
     def took(self, made: int, seconds: float) -> bool:
-        """Take note of the planned steps, of which so many were made, and of the seconds of each. Whether all were, and
-        where it is time to look, what they left is finite; if not, they are undone."""
+        """Record that `made` of the planned steps were made, and the seconds of each.
+
+        Returns whether all were made and, if it is time to check, all numbers are finite; otherwise they are undone."""
         once, fit, parts, self.parts = self.once, self.fit, self.parts, []
         self.trainer.stepper.workspace.slip.let_go()
         all_made = made == sum(part.steps for part in parts)
@@ -353,18 +355,18 @@ class Member:
 
     @property
     def is_validated(self) -> bool:
-        """Whether that is due, as an epoch is over."""
+        """Whether validation is due: an epoch is over."""
         return self.validation.data is not None and self.once.at == 0
 
     def validate(self) -> None:
-        """After a slice that ends with an epoch, if there is anything to validate with."""
+        """Validate after a slice that ends an epoch, if there are validation samples."""
         if self.is_validated:
             self.trainer.hold_mean(True)
             self.validation.measure(self.fit.history)
 
     def go_alone(self) -> None:
-        """Make the steps that were undone again as `fit` does, which finds the first one that leaves no finite numbers,
-        and ends with what was before it."""
+        """Repeat the steps that were undone, as `fit` makes them: it finds the first one after which numbers are not
+        finite, and ends with the state before it."""
         self.is_over = True
         self.source.record.started = time.perf_counter() - self.seconds
         try:
@@ -375,7 +377,7 @@ class Member:
         self._let_go()
 
     def end(self) -> None:
-        """After the last step, or Ctrl-C."""
+        """End, after the last step or Ctrl-C."""
         self.is_over = True
         if self.steps_left and not self.trainer.state.is_finite():
             self.undo()
@@ -383,19 +385,19 @@ class Member:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Of what grows with the samples: there may be a thousand others to come."""
+        """Release memory that grows with the samples: a thousand other networks may follow."""
         self.once.order = self.once.costs = np.empty(0)
 
 
 class Factors:
-    """Those of learning rates, at the steps of an epoch; trainers of one schedule share them."""
+    """Factors of learning rates at the steps of an epoch, shared by trainers with the same schedule."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, Array] = {}
         self._size = 0
 
     def of(self, source: loop.Arrays, done: int) -> Array:
-        """In the epoch that begins after so many steps."""
+        """Return the factors of the epoch that begins after `done` steps."""
         schedule = source.once.settings.schedule_of_fit
         key = id(schedule), 0 if schedule is CONSTANT else done, source.once.steps, source.fit.epochs
         if key not in self._kept:
@@ -407,11 +409,11 @@ class Factors:
 
 
 class Many:
-    """The fits of all, a slice of time after the other."""
+    """The fits of all networks, one slice of time after the other."""
 
     def __init__(self, members: list[Member], threads: int):
         self.members, self.threads, self.rate, self.factors = members, threads, FIRST_GUESS, Factors()
-        # Those that take longest come first, so that no thread ends with one of them while others have nothing to do.
+        # The longest ones first, so that at the end no thread has a long one left while others are idle.
         self.going = sorted(members, key=lambda member: -member.work_left)
 
     def run(self, progress: bool | None) -> None:
@@ -426,9 +428,9 @@ class Many:
     def _begin(self) -> None:
         for member in self.members:
             member.begin()
-        self._enter([], [])  # to load machine code is no part of a slice
+        self._enter([], [])  # load machine code outside of the slices
 
-    def _slices(self, bar: Any) -> None:  # see loop._epochs for why it is a function of its own
+    def _slices(self, bar: Any) -> None:  # see loop._epochs for why it is a separate function
         while self.going:
             before = sum(member.steps_left for member in self.going)
             self._slice()
@@ -444,7 +446,7 @@ class Many:
     def _slice(self) -> None:
         chosen = self._choose()
         rows = [member.calls() for member in chosen]
-        with compiler.uninterrupted():  # what was made is counted
+        with compiler.uninterrupted():  # so that steps that were made are counted
             failed = self.make(chosen, rows)
         for member in failed:
             member.go_alone()
@@ -456,8 +458,8 @@ class Many:
         self.going = [member for member in self.going if not member.is_over]
 
     def _choose(self) -> list[Member]:
-        """Who makes steps in the next slice, as many as are planned: of the first ones those with most to do, a
-        multiple of the threads if it can be; and others, where their steps fill no slice."""
+        """Choose the members of the next slice and plan their steps: among the first ones those with most work, if
+        possible a multiple of the threads; and further ones if their steps do not fill the slice."""
         turns = TURNS * self.threads
         first = sorted(self.going[:turns], key=lambda member: -member.work_left)
         first = first[: max(len(first) // self.threads * self.threads, 1)] if len(first) > self.threads else first
@@ -471,7 +473,7 @@ class Many:
         return chosen
 
     def make(self, chosen: list[Member], rows: list[list[tuple[Any, ...]]]) -> list[Member]:
-        """Make the planned steps, and take note of them; returns those whose steps were undone."""
+        """Make the planned steps and record them; return the members whose steps were undone."""
         ends = np.cumsum([len(own) for own in rows])
         networks = [(address_of_array(member.slip.vector), end - len(own), end)
                     for member, own, end in zip(chosen, rows, ends.tolist(), strict=True)]
@@ -484,7 +486,7 @@ class Many:
                 if not member.took(steps, self.rate * member.work)]
 
     def _enter(self, networks: list[tuple[Any, ...]], rows: list[tuple[Any, ...]]) -> tuple[Array, int]:
-        """The compiled call; the steps of each row that were made, and on how many threads."""
+        """Run the compiled call; return the steps made for each row, and the number of threads."""
         table = np.array(rows, np.int64).reshape(-1, core.CALL_FIELDS)
         own = np.array(networks, np.int64).reshape(-1, core.NETWORK_FIELDS)
         with team.team((core.run, core.run_serial), self.threads) as (run, threads):
@@ -492,11 +494,11 @@ class Many:
         return table[:, -1], threads
 
 
-# What is said
+# Warnings
 
 
 def _warn(members: list[Member]) -> None:
-    """Of networks that diverged, and of those that probably do not do what they are meant to do: a warning a kind."""
+    """Warn of networks that diverged, and of those that probably do not learn as intended: one warning per kind."""
     said: dict[str, list[tuple[int, str]]] = {}
     constants: dict[int, float | None] = {}
     for i, member in enumerate(members):
@@ -510,13 +512,13 @@ def _warn(members: list[Member]) -> None:
     for kind, each in said.items():
         rest = f"; and {len(each) - NAMED:,} more" if len(each) > NAMED else ""
         told = "; ".join(f"trainers[{i}]: {text}" for i, text in each[:NAMED]) + rest
-        ended = (f"{len(each):,} of {counted(len(members), 'network')} diverged and ended before the last epoch, see "
+        ended = (f"{len(each):,} of {counted(len(members), 'network')} diverged and stopped before the last epoch, see "
                  "`stopped` in their histories: " if kind == "diverged" else "")
         warnings.warn(ended + told, TrainingWarning, stacklevel=level_of_caller())
 
 
 def _notes(member: Member, constants: dict[int, float | None]) -> dict[str, str]:
-    """See `notes_of_learning`; constants: those known for all rows of some shared data."""
+    """Return the `notes_of_learning`; constants: known constant losses for all rows of shared data."""
     data, rows, key = member.shared.data, member.rows, id(member.shared)
     if rows is not None or key not in constants:
         constant = constant_of_few(member.trainer, data, rows)

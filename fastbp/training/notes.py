@@ -1,4 +1,4 @@
-"""What a fit says by itself: of absurd scales, of a loss that does not fall, of the likely cause of divergence."""
+"""Warnings of a fit: about absurd scales, a loss that does not fall, and the likely cause of divergence."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from fastbp.losses import Custom
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array
 
-# What a fit looks at: 0.01 ms of CPU time for 1,000 samples of 10 columns, 0.04 ms for MNIST's bytes.
+# What a fit examines takes 0.01 ms of CPU time for 1,000 samples of 10 columns, 0.04 ms for the bytes of MNIST.
 FEW_SAMPLES, FEW_NUMBERS = 1_000, 100_000
-COPIED = 1_000_000  # numbers of the inputs that are copied to see whether it has learned
-# Data are rarely as far off as this by intention.
+COPIED = 1_000_000  # elements of the inputs that are copied to see whether the network has learned
+# Data are rarely as large as this by intention.
 ABSURD_INPUTS, ABSURD_TARGETS = (100.0, 50.0), (1_000.0, 100.0)  # |mean| and standard deviation
-DIVERGES = 100.0  # size of a number that can make the cost overflow at a usual eta
-# A fit of fewer epochs and fewer steps is not judged unless its loss is HOPELESS times that of a constant prediction.
+DIVERGES = 100.0  # absolute value that can make the cost overflow at a usual eta
+# A fit with fewer epochs and fewer steps is judged only if its loss is HOPELESS times that of a constant prediction.
 FEWEST_EPOCHS, FEWEST_STEPS, HOPELESS = 3, 100, 1_000.0
-MANY_STEPS, MANY_EPOCHS, FAR_WORSE = 1_000, 20, 10.0  # a loss that is hardly worse is a fault only after so many steps
-ASK = ": see fastbp.diagnose(trainer, X, y)"  # how a warning of a fit ends
+MANY_STEPS, MANY_EPOCHS, FAR_WORSE = 1_000, 20, 10.0  # a slightly worse loss is a fault only after this many steps
+ASK = ": see fastbp.diagnose(trainer, X, y)"  # end of the warnings of a fit
 
 
 class TrainingWarning(UserWarning):
-    """A fit that probably does not do what it is meant to do; `diagnose` says more.
+    """Warning about a fit that probably does not learn as intended; `diagnose` says more.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class TrainingWarning(UserWarning):
 
 
 def warn_of_scales(settings: Settings, data: Data, chosen: Array | None, features: tuple[str, ...] | None) -> None:
-    """Before a fit: inputs or targets are absurdly large. A single sample has no scale."""
+    """Warn before a fit if inputs or targets are absurdly large. A single sample has no scale."""
     if len(data) == 1:
         return
     x, t, n_in = data.x, data.t, settings.network.layer_sizes[0]
@@ -78,7 +78,7 @@ def warn_of_scales(settings: Settings, data: Data, chosen: Array | None, feature
 
 
 def warn_of_no_learning(settings: Settings, history: list[float], steps: int, data: Data, chosen: Array | None) -> None:
-    """After a fit: see `notes_of_learning`."""
+    """Warn after a fit, see `notes_of_learning`."""
     constant = constant_of_few(settings, data, chosen)
     for kind, text in notes_of_learning(settings, history, steps, data, chosen, constant).items():
         _warn(settings, kind, text)
@@ -86,15 +86,14 @@ def warn_of_no_learning(settings: Settings, history: list[float], steps: int, da
 
 def notes_of_learning(settings: Settings, history: list[float], steps: int, data: Data, chosen: Array | None,
                       constant: float | None) -> dict[str, str]:
-    """What there is to say after a fit, by its kind: the mean of the parameters is still that of the first ones; or the
-    loss is no better than that of a constant prediction, that of the training and that of the network as it is now,
-    which no dropout disturbs.
+    """Return the notes after a fit, by kind: the mean of the parameters is still mostly the first ones; or the loss is
+    no better than that of a constant prediction, both in training and for the current network without dropout.
 
     constant: see `constant_of_few`.
     """
     first, notes = 0.0 if settings.ema is None else settings.ema**settings.steps_done, dict[str, str]()
     if first > MANY:
-        notes["ema"] = (f"the network holds the mean of its parameters, {100 * first:.0f} % of which is still the "
+        notes["ema"] = (f"the network holds the mean of its parameters, and {100 * first:.0f} % of it is still the "
                         f"first ones: ema={settings.ema:g} is too slow for {counted(settings.steps_done, 'step')}")
     if not (constant and history) or history[-1] < constant - 0.1 * abs(constant):
         return notes
@@ -112,8 +111,8 @@ def notes_of_learning(settings: Settings, history: list[float], steps: int, data
 
 
 def _is_stuck(history: list[float], steps: int, excess: float, constant: float, outputs: Array) -> bool:
-    """Whether a loss that is not better says something: after a few steps it need not, unless it is far worse or the
-    outputs are constant; and data may hold nothing to learn."""
+    """Whether a loss that is not better means a fault: after a few steps only if it is far worse or the outputs are
+    constant, as data may contain nothing to learn."""
     if len(history) < FEWEST_EPOCHS and steps < FEWEST_STEPS:
         return not (excess < HOPELESS * constant or history[-1] < HOPELESS * constant)
     long = (len(history) >= FEWEST_EPOCHS and steps >= MANY_STEPS) or (len(history) >= MANY_EPOCHS
@@ -124,9 +123,9 @@ def _is_stuck(history: list[float], steps: int, excess: float, constant: float, 
 
 
 def likely_cause(settings: Settings, data: Data, batch: Array, order: Array, is_first: bool) -> str:
-    """What to do about numbers that are not finite, from the mini-batch at which they came up and some of all samples.
+    """Return advice about numbers that are not finite, from the mini-batch where they appeared and from other samples.
 
-    is_first: it is the cost, and no update came before it in this call: then its eta is not the cause.
+    is_first: the cost is not finite before any update of this call: then eta is not the cause.
     """
     of_function = _fault_of_function(settings, data, batch, is_first)
     if of_function:
@@ -135,7 +134,7 @@ def likely_cause(settings: Settings, data: Data, batch: Array, order: Array, is_
     if not is_first:
         return ", and ".join(said) or "try a smaller eta"
     largest = float(np.abs(settings.network.theta).max())
-    made_so = ", or if training has made them so, try a smaller eta" * (settings.steps_done > 0)
+    made_so = ", or if training has made them large, try a smaller eta" * (settings.steps_done > 0)
     if largest > DIVERGES:
         said.insert(0, f"the network's parameters reach {largest:.3g}, too large for its outputs to be finite: make a "
                        f"new Network{made_so}")
@@ -144,8 +143,9 @@ def likely_cause(settings: Settings, data: Data, batch: Array, order: Array, is_
 
 
 def _fault_of_function(settings: Settings, data: Data, rows: Array, is_first: bool) -> str:
-    """Of losses.Custom: that its function gave no finite cost for outputs that are finite, and for which sample. After
-    updates only if these are no larger than usual: of large ones many a function overflows."""
+    """For losses.Custom, return that its function gave no finite cost for finite outputs, and for which sample.
+
+    After updates, only if the outputs are of usual size: for large ones many functions overflow."""
     own, net, weights = settings.loss, settings.network, data.weights
     rows = rows[weights[rows] > 0] if len(weights) else rows
     if not isinstance(own, Custom) or len(rows) == 0:
@@ -157,7 +157,7 @@ def _fault_of_function(settings: Settings, data: Data, rows: Array, is_first: bo
 
     outputs, cost = of(rows)
     where = ""
-    if not math.isfinite(cost):  # else dropout or noise had to do with it
+    if not math.isfinite(cost):  # otherwise dropout or noise was involved
         while len(rows) > 1:
             half = rows[: len(rows) // 2]
             rows = rows[len(half) :] if math.isfinite(of(half)[1]) else half
@@ -165,16 +165,16 @@ def _fault_of_function(settings: Settings, data: Data, rows: Array, is_first: bo
     largest = float(np.abs(outputs).max())
     if not (math.isfinite(largest) if is_first else where and largest < DIVERGES):
         return ""
-    return (f"the function {own.function.__name__} of losses.Custom gave no finite number, or raised,{where} at "
-            f"outputs up to {largest:.3g}: it must give one for all outputs and targets")
+    return (f"the function {own.function.__name__} of losses.Custom returned no finite number, or raised,{where} at "
+            f"outputs up to {largest:.3g}: it must return one for all outputs and targets")
 
 
 def _too_large(data: Data, batch: Array, order: Array, features: tuple[str, ...] | None) -> list[str]:
-    """Which inputs and targets can make the cost overflow, and what to do about them."""
+    """Return which inputs and targets can make the cost overflow, and advice."""
     x, t, weights = data.x, data.t, data.weights
     rows = np.concatenate([batch, order[spread(len(order), max(1, BLOCK // x.array.shape[1]))]])
     said = []
-    sizes = _sizes(x.array[rows]) * x.samples.scale  # of samples without weight, too: 0 times infinity is no number
+    sizes = _sizes(x.array[rows]) * x.samples.scale  # also of samples with weight 0: 0 times infinity is NaN
     if sizes.max() > DIVERGES:
         k = int(np.argmax(sizes))
         todo = ("set the network's input_scale=1/255" if x.samples.scale == 1 and are_bytes(x.array[rows])
@@ -196,12 +196,12 @@ def _largest(array: Array) -> float:
 
 
 def _sizes(array: Array) -> Array:
-    """Of the largest number of each column."""
+    """Return the largest absolute value of each column."""
     return np.asarray(np.maximum(array.max(0).astype(np.float64), -array.min(0).astype(np.float64)))
 
 
 def constant_of_few(settings: Settings, data: Data, chosen: Array | None) -> float | None:
-    """The loss of the best constant prediction for some of the samples; None for losses for which it is not known."""
+    """Return the loss of the best constant prediction for some samples; None if it is not known for this loss."""
     return _constant_loss_of(settings, data, trained_on(len(data), FEW_SAMPLES, chosen, data.weights))
 
 
@@ -212,7 +212,7 @@ def _constant_loss_of(settings: Settings, data: Data, rows: Array | slice) -> fl
 
 
 def _warn(settings: Settings, kind: str, text: str) -> None:
-    """Once for a trainer and kind; shown at the caller's line, outside of this package."""
+    """Warn once per trainer and kind, at the caller's line outside of this package."""
     if kind in settings.warned_of:
         return
     settings.warned_of.add(kind)

@@ -1,4 +1,4 @@
-"""Pass: once through samples in mini-batches, steps made a slice of time at a time."""
+"""Pass: once through samples in mini-batches; steps are made in slices of time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AT_FIRST = "the cost is not finite before the first update"
 
 
 class Mean(NamedTuple):
-    """A mean cost, over which weight, of how many samples."""
+    """A mean cost, the total weight, and the number of samples."""
 
     cost: float
     weight: float
@@ -33,21 +33,20 @@ class Mean(NamedTuple):
 
 
 class Pass:
-    """Once through some samples in shuffled mini-batches; through arrays again for each epoch.
+    """A pass through samples in shuffled mini-batches; for arrays it is repeated in each epoch.
 
     Attributes
     ----------
     n, batch_size, steps : int
-        Samples, those of a mini-batch, mini-batches.
+        Number of samples, of samples in a mini-batch, and of mini-batches.
     at : int
-        Steps made of it.
+        Number of steps made.
     costs : ndarray (steps,)
-        Mean costs of their mini-batches.
+        Mean cost of each mini-batch.
     """
 
     def __init__(self, stepper: Stepper, data: Data, chosen: Array | None = None, streamed: bool = False):
-        """chosen: numbers of the samples to go through, None: all; streamed: what has gone by cannot be gone over
-        again."""
+        """chosen: indices of the samples to use, None: all; streamed: samples cannot be read a second time."""
         self.stepper, self.settings = stepper, stepper.settings
         self.data, self.chosen, self.streamed = data, chosen, streamed
         self.n = len(data) if chosen is None else len(chosen)
@@ -58,18 +57,18 @@ class Pass:
         stepper.prepare(self.batch_size)
 
     def shuffle(self) -> None:
-        """Draw the order, which depends on the seed and the passes before alone."""
+        """Draw the order, which depends only on the seed and the number of passes before."""
         self.order = self.order_of(self.settings.epochs_done)
 
     def order_of(self, epoch: int) -> Array:
-        """The samples' numbers as they come after so many other passes."""
+        """Return the indices of the samples in the order of pass number `epoch`."""
         order = generator(ORDER, self.settings.seed, epoch).permutation(self.n)
         return order if self.chosen is None else self.chosen[order]
 
     def slices(self, etas: Array, most_of: Callable[[int], int] = lambda left: left) -> Iterator[int]:
-        """Make the steps that are left, a slice of time at a time; yields how many each slice made.
+        """Make the remaining steps in slices of time; yield the number of steps of each slice.
 
-        most_of: of so many that are left, how many may be made at once.
+        most_of: returns how many of the remaining steps may be made at once.
         """
         stepper, pace, guard = self.stepper, self.stepper.pace, self.stepper.guard
         if not self.streamed:
@@ -98,26 +97,26 @@ class Pass:
             yield steps
 
     def check_finite(self, etas: Array) -> None:
-        """Raise DivergenceError unless what the steps so far have left is finite."""
+        """Raise DivergenceError unless parameters and moments are finite after the steps so far."""
         if not self.settings.state.is_finite():
             self._diverged(etas, self.at)
 
     def end(self) -> Mean:
-        """Of the steps made; the pass can begin anew."""
+        """Return the mean cost of the steps made, and reset the pass."""
         self.settings.state.epochs_done += 1
         made, self.at = self.at, 0
         self.stepper.workspace.slip.let_go()
         return self.mean(made)
 
     def mean(self, steps: int) -> Mean:
-        """Of the first so many steps."""
+        """Return the mean cost of the first `steps` steps."""
         samples, weights = min(self.n, steps * self.batch_size), self.data.weights
         own = weights[self.order[:samples]] if len(weights) else weights
         weight = float(own.sum()) if len(own) else float(samples)
         return Mean(mean_cost(self.costs[:steps], self.batch_size, samples, own), weight, samples)
 
     def shown(self, steps: int) -> dict[str, str]:
-        """For a bar: mean cost of the last so many steps, accuracy on the last samples that went through at once."""
+        """Return values for the bar: mean cost of the last `steps` steps, accuracy on the samples in the buffers."""
         shown = {"loss": f"{self.costs[self.at - steps : self.at].mean():.4f}"}
         workspace = self.stepper.workspace
         n = samples_at_once(self.settings.network.layer_sizes, self.batch_size, 1)
@@ -131,7 +130,7 @@ class Pass:
         return self.stepper.make(self.data, samples, self.batch_size, etas[part], self.costs[part], threads)
 
     def _diverged(self, etas: Array, end: int) -> None:
-        """Go back to the last finite parameters before step `end`, and say what happened."""
+        """Go back to the last finite parameters before step `end`, and raise DivergenceError."""
         settings, guard = self.settings, self.stepper.guard
         holds = "holds its last finite parameters"
         if self.streamed:
@@ -141,8 +140,8 @@ class Pass:
             end = guard.last_finite(end, lambda step: self._make(etas, step, 1, settings.threads) == 1)
         check_start(settings)
         costed = end == self.steps or math.isfinite(self.costs[end])
-        is_first = not costed and end == 0 and settings.steps_done == self.steps_before  # nor was any update undone
-        # Of a stream it is not known which step left what is seen after several, or before the first.
+        is_first = not costed and end == 0 and settings.steps_done == self.steps_before  # and no update was undone
+        # In a stream it is unknown which step left numbers that are noticed after several steps, or before the first.
         after = costed and (self.streamed or end == self.steps)
         step = f"step {end + 1}" if not after else f"after step {end}" if end else "before step 1"
         end = min(end, self.steps - 1)
@@ -155,7 +154,7 @@ class Pass:
 
 
 def one_step(stepper: Stepper, data: Data) -> float:
-    """One step on all samples as they lie, if their mean cost, which it returns, is finite."""
+    """Make one step on all samples in their order, if the mean cost is finite; return the mean cost."""
     n, settings, pace, cost = len(data), stepper.settings, stepper.pace, np.zeros(1)
     stepper.prepare(n)
     order, eta = np.arange(n), settings.optimizer.eta
@@ -179,17 +178,18 @@ def one_step(stepper: Stepper, data: Data) -> float:
 
 
 def check_start(settings: Settings) -> None:
-    """After going back: raise unless there was something finite to go back to."""
+    """Raise DivergenceError after going back, if the state there is not finite either."""
     check_theta(settings.network)
     if not settings.state.is_finite():
-        raise DivergenceError("the optimiser's moments were already infinite before the first step of this call, which "
-                              "no eta can mend now: earlier steps have left them so; make a new Trainer, with a "
-                              "smaller eta from the start")
+        raise DivergenceError("the optimiser's moments were already infinite before the first step of this call: "
+                              "earlier steps have left them so, and a smaller eta cannot repair them; make a new "
+                              "Trainer, with a smaller eta from the start")
 
 
 def go_once(stepper: Stepper, data: Data, eta_factor: float = 1.0) -> tuple[Mean, int]:
-    """One pass through samples of a stream, without a schedule; how many steps it took. The network holds the
-    parameters that are trained, not their mean, afterwards too."""
+    """Make one pass through samples of a stream, without a schedule; return the mean cost and the number of steps.
+
+    Before and after it the network holds the trained parameters, not their mean."""
     once, settings = Pass(stepper, data, streamed=True), stepper.settings
     settings.hold_mean(False)
     once.shuffle()

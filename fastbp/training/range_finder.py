@@ -1,4 +1,4 @@
-"""The learning-rate range test: the loss as eta grows from step to step, and the eta that it suggests."""
+"""The learning-rate range test: the loss while eta grows from step to step, and the suggested eta."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 
 MOST_STEPS = 1_000_000
-MEMORY = 0.95  # of the running mean that smooths the losses
-SETTLING = 20  # steps after which that mean is one of many losses; before, it is as noisy as they are
-TOO_MUCH = 3.0  # times the least smoothed loss, or the fall to it: where the loss has risen by so much the test ends
-# An eta has helped if with it the loss comes nearer to that of a perfect prediction, by such a share of its distance,
-# and is so much nearer than that of the best constant prediction.
+MEMORY = 0.95  # decay of the running mean that smooths the losses
+SETTLING = 20  # steps after which this mean averages many losses; before, it is as noisy as they are
+TOO_MUCH = 3.0  # the test ends if the loss has risen by this multiple of the lowest smoothed loss, or of the fall to it
+# An eta has helped if the loss gets closer to that of a perfect prediction, by at least this share of the distance,
+# and is closer by this share than the loss of the best constant prediction.
 LEAST_FALL, LEAST_KNOWN = 0.002, 0.03
 
 
 @dataclass(frozen=True, repr=False)
 class EtaRange:
-    """What `find_eta` saw.
+    """The result of `find_eta`.
 
     Attributes
     ----------
     etas, losses, smoothed : ndarray (steps,)
-        Each step's learning rate, the loss of its mini-batch before it, and the running mean of those.
+        Learning rate of each step, loss of its mini-batch before the step, and running mean of these losses.
     suggestion : float
-        A tenth of the largest eta with which the smoothed loss is least, as far as its noise lets that be seen; or a
-        tenth of that, and so on, until the network learns with it. NaN if no eta helped.
+        A tenth of the largest eta at which the smoothed loss is lowest, within its noise; or a tenth of that, and so
+        on, until the network learns with it. NaN if no eta helped.
     note : str
-        What was seen if no eta helped, and the likely cause as `diagnose` sees it; else empty.
+        If no eta helped: what was observed, and the likely cause according to `diagnose`; else empty.
 
     Examples
     --------
@@ -67,19 +67,19 @@ class EtaRange:
                 f"{self.etas[-1]:.3g}{said}")
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the losses over eta into a picture.
+        """Plot the losses over eta to a file.
 
         Parameters
         ----------
         path : str or path
-            Of the picture: .png, .svg or .pdf.
+            Name of the file: .png, .svg or .pdf.
 
         Raises
         ------
         ImportError
             matplotlib is not installed: pip install "fastbp[plot]".
         FileNotFoundError, IsADirectoryError
-            Nothing can be written to `path`.
+            The file `path` cannot be written.
 
         Examples
         --------
@@ -111,23 +111,22 @@ class EtaRange:
 
 def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 1e-5, high: float = 10.0,
              steps: int = 200) -> EtaRange:
-    """Train a copy of the trainer's network for some steps, each with a larger eta; the trainer stays as it is.
+    """Train a copy of the network for some steps with growing eta, and suggest an eta; the trainer is not changed.
 
-    What this suggests is tried before it is said: another copy makes as many steps with it, after which the loss of
-    their samples must be lower than before, and lower than that of the best constant prediction. If it is not, a tenth
-    is tried.
+    The suggestion is tried first: another copy makes as many steps with it; then the loss of their samples must be
+    lower than before, and lower than that of the best constant prediction. If it is not, a tenth of it is tried.
 
     Parameters
     ----------
     trainer : Trainer
-        With the settings that eta is for; its schedule is left out.
+        With the settings for which eta is wanted; its schedule is not used.
     X, y : array_like
-        As for `Trainer.fit`.
+        See `Trainer.fit`.
     low, high : float
-        0 < low < high: the first eta and the last, unless the loss has risen far above its least or is no longer finite
-        before. None below low is suggested.
+        0 < low < high: the first and the last eta. The test ends earlier if the loss has risen far above its minimum or
+        is no longer finite. No eta below low is suggested.
     steps : int
-        10 to a million, at equal ratios of eta.
+        10 to a million; the ratio of eta from step to step is constant.
 
     Raises
     ------
@@ -155,7 +154,7 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
         raise TypeError(f"trainer must be a Trainer, got {trainer!r}")
     data = as_data(X, y, None, trainer.network, trainer.loss, Names(trainer.network, learning=True))
     x, targets, trainer = data.x.array, data.t.array, copy.deepcopy(trainer)
-    trainer.network.classes = None  # the targets are numbers from here on
+    trainer.network.classes = None  # from here on the targets are numbers
     etas, losses, smoothed = _sweep(trainer, data, np.geomspace(low, high, steps))
     trial = _Trial(trainer, x, targets, steps)
     eta, note = max(low, _lowest(etas, losses, smoothed) / 10), ""
@@ -165,14 +164,14 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
             return EtaRange(etas, losses, smoothed, eta)
         note, eta = note or failed, eta / 10
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # each was given when the data were looked at first
+        warnings.simplefilter("ignore", UserWarning)  # each was already given for these data
         notes = diagnose(original, *given).notes
-    causes = [cause for cause in notes if not cause.startswith("eta ")]  # all are tried here
+    causes = [cause for cause in notes if not cause.startswith("eta ")]  # eta has been varied here
     return EtaRange(etas, losses, smoothed, np.nan, note + (f"; {causes[0]}" if causes else ASK))
 
 
 def _sweep(trainer: Trainer, data: Data, etas: Array) -> tuple[Array, Array, Array]:
-    """The etas of the steps made, the loss before each, and its running mean."""
+    """Return the etas of the steps made, the loss before each, and its running mean."""
     x, targets = data.x.array, data.t.array
     trial, losses, smoothed, mean = copy.deepcopy(trainer), [], [], 0.0
     settled = min(SETTLING, len(etas) // 2)
@@ -183,7 +182,7 @@ def _sweep(trainer: Trainer, data: Data, etas: Array) -> tuple[Array, Array, Arr
         except DivergenceError:
             if step == 0 and math.isfinite(trainer.evaluate(x[chosen], targets[chosen])[0]):
                 raise
-            if step == 0:  # said of the samples by their numbers in X
+            if step == 0:  # the message gives indices of samples in X
                 raise DivergenceError(f"{AT_FIRST}; {likely_cause(trainer, data, chosen, chosen, True)}") from None
             break
         mean = MEMORY * mean + (1 - MEMORY) * losses[-1]
@@ -196,15 +195,15 @@ def _sweep(trainer: Trainer, data: Data, etas: Array) -> tuple[Array, Array, Arr
 
 
 def _lowest(etas: Array, losses: Array, smoothed: Array) -> float:
-    """The largest eta with which the smoothed loss is least, to within two standard deviations of its noise, before it
-    rises by four.
+    """Return the largest eta at which the smoothed loss is its minimum, to within two standard deviations of its noise,
+    before it rises by four.
 
-    Where the loss does not fall, as of a network that is trained, the place of the least alone is a matter of chance.
+    If the loss does not fall, as for a trained network, the position of the minimum alone is random.
     """
     settled = min(SETTLING, len(losses) // 2)
     at = settled + int(np.argmin(smoothed[settled:]))
     near = np.diff(losses[max(0, at - 2 * SETTLING) : at + 1])
-    noise = np.median(np.abs(near)) / 0.954 if len(near) else 0.0  # of one loss: the median of normal differences
+    noise = np.median(np.abs(near)) / 0.954 if len(near) else 0.0  # of one loss, from the median of normal differences
     above = smoothed[at:] - smoothed[at]
     unit = noise * np.sqrt((1 - MEMORY) / (1 + MEMORY))
     end = int(np.argmax(above > 4 * unit)) or len(above)
@@ -212,7 +211,7 @@ def _lowest(etas: Array, losses: Array, smoothed: Array) -> float:
 
 
 class _Trial:
-    """As many steps from where a trainer is, all with one eta, and the loss of their samples before and after."""
+    """A trial of one eta: steps from the state of a trainer, and the loss of their samples before and after."""
 
     def __init__(self, trainer: Trainer, x: Array, targets: Array, steps: int):
         self.trainer, self.steps = trainer, steps
@@ -223,7 +222,7 @@ class _Trial:
         self.levels = Levels.of(trainer.loss, t, trainer.network.layer_sizes[-1])
 
     def failure(self, eta: float) -> str:
-        """What is wrong with an eta, empty if nothing is."""
+        """Return what is wrong with an eta; empty if nothing."""
         trial, what = copy.deepcopy(self.trainer), f"in {self.steps} steps with eta {eta:.2g}"
         trial.optimizer = replace(trial.optimizer, eta=eta)
         batches = _mini_batches(len(self.x), trial.batch_size, trial.seed)
@@ -242,7 +241,7 @@ class _Trial:
 
 
 def _mini_batches(n: int, batch_size: int, seed: int) -> Iterator[Array]:
-    """Numbers of the samples of one after another, epoch after epoch, without end."""
+    """Yield the indices of the samples of mini-batches, epoch after epoch, without end."""
     epoch = 0
     while True:
         order = generator(RANGE_TEST, seed, epoch).permutation(n)

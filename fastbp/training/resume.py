@@ -1,4 +1,4 @@
-"""Record: what of a fit a checkpoint holds, where Ctrl-C finds it, and how another fit goes on from it."""
+"""Record: the state of a fit that a checkpoint holds, and how another fit resumes from it."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from fastbp.schedules import Function, Schedule
 from fastbp.training.passes import Pass
 from fastbp.workspace import Array
 
-# Where a fit is, for Ctrl-C: between two epochs, within one, after the steps of one that is to be validated, in the
-# callbacks after one, or not yet in its first.
+# The place of a fit when Ctrl-C comes: between two epochs, within one, after the steps of one and before its
+# validation, in the callbacks after one, or before the first.
 BETWEEN, WITHIN, STEPPED, CALLING, BUSY = range(5)
 LOG = logging.getLogger("fastbp")
 
 
 class Record:
-    """What a checkpoint holds of a fit, beside what its trainer, its pass through the samples and its callbacks know.
+    """The part of a checkpoint that is not in the trainer, the pass through the samples or the callbacks.
 
     Attributes
     ----------
     place : tuple of int
-        Where the fit is (see BETWEEN and the others), and after how many whole epochs.
+        Place of the fit (BETWEEN etc.), and number of completed epochs.
     epoch_began : int
-        Steps of the fit when the epoch under way began.
+        Steps of the fit at the start of the current epoch.
     started, factor : float
-        When that was, and eta's factor for it.
+        Time of that start, and factor of eta in this epoch.
     """
 
     def __init__(self, once: Pass, fit: Fit, watchers: list[Callback], validated: list[Array]):
         self.once, self.fit, self.watchers, self.validated = once, fit, watchers, validated
         self.place, self.epoch_began, self.started, self.factor = (BUSY, 0), 0, 0.0, 1.0
-        self.start = ""  # the first parameters' fingerprint, if there are checkpoints
+        self.start = ""  # fingerprint of the initial parameters, if there are checkpoints
         self.first_epoch, self.steps_before = once.settings.epochs_done, once.settings.steps_done  # this fit's
-        self._uncalled: tuple[State, float] = ({}, {}), 1.0  # callbacks and eta's factor before the last epoch's calls
+        self._uncalled: tuple[State, float] = ({}, {}), 1.0  # callbacks and factor of eta before the last epoch's calls
         self._named: tuple[losses.Loss, Schedule | Function, dict[str, str]] | None = None
         fit.state = self.state
 
     def state(self) -> State:
-        """All that `resume` needs. Within an epoch, that it has been stopped is no part of it."""
+        """Return all that `resume` needs. Within an epoch, this does not include that the fit was stopped."""
         once, fit = self.once, self.fit
         known_tensors, known = calls.states(self.watchers)
         tensors, counts = once.settings.state.saved()
@@ -69,8 +69,9 @@ class Record:
         }
 
     def saved(self) -> State | None:
-        """What the checkpoint of most steps holds, if a callback has one to go on from and it is of this fit: first its
-        history. From here on no other fit writes to their folders."""
+        """Return the state of the checkpoint with most steps, if a callback has one of this fit to resume from.
+
+        Its history is taken first. From here on no other fit writes to their folders."""
         found: dict[Path, State] = {}
         with contextlib.ExitStack() as undo:
             for callback in self.watchers:
@@ -95,8 +96,10 @@ class Record:
         return found[newest]
 
     def _check_starts(self, newest: Path, found: dict[Path, State]) -> None:
-        """Refuse checkpoints of a network that began elsewhere; one that is where the newest ended, by itself or by a
-        callback, goes on, too, as in a further call after Ctrl-C. What goes on has begun where the first fit did."""
+        """Refuse checkpoints of a network with other initial parameters.
+
+        A network with the final parameters of the newest checkpoint is accepted, too, as in a second call after Ctrl-C;
+        its fit counts as begun with the parameters of the first one."""
         tensors, there = found[newest]
         theta = tensors["theta"]
         best = [each.astype(theta.dtype) for name, each in tensors.items() if name.endswith(calls.ENDS_WITH)]
@@ -107,7 +110,7 @@ class Record:
             check_start(path, there.get("start", ""), self.start)
 
     def resume(self, tensors: dict[str, Array], there: dict[str, Any]) -> dict[str, Any]:
-        """Go back to where a checkpoint was written; what the callbacks knew then."""
+        """Restore the state in which a checkpoint was written; return the state of the callbacks."""
         once = self.once
         once.settings.state.restore(tensors, there)
         self.steps_before = there["steps_done"] - there["step"]
@@ -117,7 +120,7 @@ class Record:
         return known
 
     def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must have in common with the fit that goes on from it."""
+        """Return the values that must agree between a checkpoint and the fit that resumes from it."""
         own, net = self.once.settings, self.once.settings.network
         names = ("optimizer", "batch_size", "seed", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema",
                  "frozen")
@@ -131,8 +134,8 @@ class Record:
         }
 
     def _functions(self) -> dict[str, str]:
-        """What tells loss and schedule from others. That may call functions, so it is kept from checkpoint to
-        checkpoint, unless a callback puts others in their place."""
+        """Return text that identifies loss and schedule. It may call functions, so it is kept from checkpoint to
+        checkpoint until a callback replaces one of the two."""
         own, net = self.once.settings, self.once.settings.network
         loss, schedule = own.loss, own.schedule_of_fit
         if self._named is None or self._named[0] is not loss or self._named[1] is not schedule:
@@ -148,19 +151,20 @@ class Record:
                            *self.validated)
 
     def before_calls(self) -> None:
-        """An epoch's callbacks come next; they are called again if Ctrl-C ends them half-way."""
+        """Note that the callbacks of an epoch come next; they are called again if Ctrl-C interrupts them."""
         self._uncalled = calls.states(self.watchers), self.fit.eta_factor
         self.place = CALLING, self.place[1]
 
     def catch_up(self) -> bool:
-        """After Ctrl-C, which comes when compiled code has returned: count the steps that were made meanwhile. Returns
-        whether a checkpoint can be written: of finite numbers, when no callback was missed."""
+        """Count, after Ctrl-C, the steps that compiled code made before it returned.
+
+        Returns whether a checkpoint can be written: all numbers are finite, and no callback was missed."""
         (place, whole), once, fit = self.place, self.once, self.fit
         if place == BUSY:
             return False
         if place == BETWEEN:
             fit.epoch, fit.epoch_ends = whole, True
-            return once.at == 0 and once.settings.state.is_finite()  # else the fit has not moved since it resumed
+            return once.at == 0 and once.settings.state.is_finite()  # otherwise the fit has not moved since it resumed
         keeps = any(isinstance(callback, calls.Checkpoint) for callback in self.watchers)
         if calls.of_steps(self.watchers) or (place in (STEPPED, CALLING) and not keeps):
             return False
@@ -175,7 +179,7 @@ class Record:
         return once.settings.state.is_finite()
 
     def _reopen(self, whole: int) -> None:
-        """Go back to the last step of the epoch after so many whole ones; the fit that resumes does what comes next."""
+        """Go back to the last step of the epoch after `whole` completed ones; the resumed fit does the rest."""
         history = self.fit.history
         lists: list[list[Any]] = [history.seconds, history.loss, history.samples, history.validation_loss,
                                   history.validation_accuracy, *history.metrics.values()]

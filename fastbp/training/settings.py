@@ -1,4 +1,4 @@
-"""Settings: a network, how it is to be trained, and the rule of each setting."""
+"""Settings: a network, how it is trained, and the rule that checks each setting."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fastbp.optimizers import OPTIMIZERS, SGD, Optimizer
 from fastbp.schedules import SCHEDULES, Function, Schedule
 from fastbp.training.state import Kind, State
 
-MOST_NOISE = 1e9  # what the table of layers holds, which counts in 2**-32
-WORTH_TRYING = 200_000  # multiply-adds of a step, from which on all threads may be faster than one
-OF_A_SAMPLE = 3_000  # a sample's own cost (to gather it, its activations and output error), in multiply-adds
-READ_ONCE = {"batch_size", "seed", "threads", "dropout", "noise", "frozen"}  # by a fit, when it begins
+MOST_NOISE = 1e9  # the most that the table of layers can hold, in units of 2**-32
+WORTH_TRYING = 200_000  # multiply-adds of a step from which all threads may be faster than one
+OF_A_SAMPLE = 3_000  # fixed cost of a sample (gathering, activations, output error), in multiply-adds
+READ_ONCE = {"batch_size", "seed", "threads", "dropout", "noise", "frozen"}  # read by a fit only when it begins
 
-# Keywords that belong to another call than the one they are often given to.
+# Keywords that are often passed to the wrong call.
 OF_FIT = dict.fromkeys(
     ("epochs", "validation_data", "validation_fraction", "validation_split", "progress", "verbose", "sample_weight",
      "class_weight", "stratify", "metrics", "callbacks"),
@@ -34,22 +34,22 @@ OF_TRAINER = dict.fromkeys(
     "it belongs to the trainer: Trainer(net, ...)")
 OF_OPTIMIZER = dict.fromkeys(("eta", "lr", "learning_rate"),
                              "eta belongs to the optimizer: Trainer(net, optimizer=SGD(eta=...))")
-MISPLACED = OF_FIT | OF_OPTIMIZER  # of a trainer
+MISPLACED = OF_FIT | OF_OPTIMIZER  # keywords that a trainer does not have
 
 
 class Settings:
-    """A network, how it is to be trained, and how far that is: what a Trainer's calls have in common.
+    """A network, how it is trained, and its progress: shared by all calls of a Trainer.
 
-    Each setting has a rule, which counts in the constructor and whenever it is assigned; what depends on it is renewed.
+    Each setting has a rule, applied in the constructor and at each assignment; what depends on the setting is renewed.
 
     Attributes
     ----------
     state : State
     warned_of : set of str
-        Kinds of notes that were given: each comes once.
+        Kinds of notes already given: each is given once.
     """
 
-    if TYPE_CHECKING:  # what the settings are once they have been checked
+    if TYPE_CHECKING:  # types of the settings after the checks
         loss: losses.Loss
         optimizer: Optimizer
         batch_size: int
@@ -95,7 +95,7 @@ class Settings:
         if self.state.kind != kind:
             self.state = State(self.network, kind)
         if name == "batch_size" and self._chooses_threads:
-            self.threads = None  # type: ignore[assignment]  # chosen anew, by its rule
+            self.threads = None  # type: ignore[assignment]  # chosen again by its rule
         else:
             self.changed(name in ("batch_size", "threads", "clip_norm", "optimizer") and not of_a_kind)
 
@@ -104,10 +104,10 @@ class Settings:
         self.state.hold_mean(mean, self.frozen)
 
     def changed(self, room: bool) -> None:
-        """A setting was assigned; room: it is one by which memory goes, and threads."""
+        """React to an assigned setting; room: whether it affects memory and threads."""
 
     def _check_change(self, name: str, chosen: Any) -> None:
-        """Refuse what a fit reads once, while one is under way, and what the state of earlier steps is not for."""
+        """Refuse settings that a running fit reads only once, or that do not fit the state of earlier steps."""
         if self._is_training and name in READ_ONCE:
             raise RuntimeError(f"{name} cannot be changed during a fit, which reads it when it begins; change it "
                                "before or after")
@@ -118,26 +118,26 @@ class Settings:
 
     @staticmethod
     def _kind(optimizer: Optimizer, ema: float | None) -> Kind:
-        """What the rows of the state mean."""
+        """Return the kind of the state: what its rows mean."""
         return Kind(optimizer.settings()[RULE], ema is not None)
 
     def thread_counts(self) -> tuple[int, ...]:
-        """Of which the faster one is to be found out."""
+        """Return the numbers of threads to choose from by measurement."""
         return tuple(sorted({1 if self._chooses_threads else self.threads, self.threads}))
 
     @property
     def asked_threads(self) -> int | None:
-        """As many as were asked for; None where the fastest number is to be taken."""
+        """Return the requested number of threads; None if the fastest number is to be used."""
         return None if self._chooses_threads else self.threads
 
     @property
     def network(self) -> Network:
-        """The network that is trained, in place.
+        """The network, trained in place.
 
         Raises
         ------
         AttributeError
-            It is assigned: the state of a trainer is made for its network.
+            On assignment: the state of a trainer belongs to its network.
 
         Examples
         --------
@@ -150,18 +150,18 @@ class Settings:
 
     @network.setter
     def network(self, network: Network) -> None:
-        raise AttributeError("a trainer keeps its network, for which its state is made; make a new Trainer")
+        raise AttributeError("a trainer keeps its network, to which its state belongs; make a new Trainer")
 
     @property
     def schedule_of_fit(self) -> Schedule | Function:
-        """What was given, or the default."""
+        """Return the given schedule, or the default."""
         if self.schedule is not None:
             return self.schedule
         return SCHEDULES["linear" if self.optimizer is self.default_optimizer else "constant"]
 
     @property
     def steps_done(self) -> int:
-        """Updates of the parameters so far.
+        """Number of updates of the parameters so far.
 
         Examples
         --------
@@ -175,7 +175,7 @@ class Settings:
 
     @property
     def epochs_done(self) -> int:
-        """Times that samples were gone through so far.
+        """Number of passes through samples so far.
 
         Examples
         --------
@@ -191,15 +191,15 @@ class Settings:
 def _loss(own: Settings, loss: str | losses.Loss | None) -> losses.Loss:
     network = own.network
     if isinstance(loss, Optimizer) or (isinstance(loss, str) and loss.lower() in OPTIMIZERS):
-        raise ValueError(f"{loss!r} is an optimizer, and Trainer's second argument the loss; give it by its name: "
+        raise ValueError(f"{loss!r} is an optimizer, but the second argument is the loss; pass it by keyword: "
                          f"Trainer(net, optimizer={loss!r})")
     chosen = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
-    chosen.rule(network.dtype.name)  # compiles what is the user's own
+    chosen.rule(network.dtype.name)  # compiles a function of the user
     return chosen
 
 
 def chosen_threads(own: Settings, threads: int | None) -> int:
-    """As many as given, or for None as many as may be faster than one for a step."""
+    """Return the given number of threads; for None, as many as may be faster than one for a step."""
     work = own.batch_size * (3 * own.network.n_parameters + OF_A_SAMPLE)
     return choose_threads(threads, work, WORTH_TRYING)
 
@@ -233,19 +233,19 @@ def _none_or_positive(name: str, value: float | None) -> float | None:
 
 
 def rates(dropout: float | Sequence[float], n_hidden: int) -> tuple[float, ...]:
-    """Of the input and of each hidden layer."""
+    """Return the dropout rates of the input and of each hidden layer."""
     if np.ndim(dropout) == 0:
         return (0.0,) + (fraction("dropout", dropout),) * n_hidden
     each = list(dropout)  # type: ignore[arg-type]
     if len(each) != n_hidden + 1:
-        raise ValueError(f"dropout names {len(each)} rates; there are the input and "
+        raise ValueError(f"dropout has {len(each)} rates; expected rates for the input and "
                          f"{counted(n_hidden, 'hidden layer')}")
     return tuple(fraction("dropout", rate) for rate in each)
 
 
 def _frozen(frozen: Sequence[int], n_layers: int) -> tuple[int, ...]:
     if not isinstance(frozen, Iterable):
-        raise TypeError(f"frozen must be a sequence of layers' numbers, got {frozen!r}")
+        raise TypeError(f"frozen must be a sequence of layer indices, got {frozen!r}")
     layers = sorted({whole_number("a frozen layer", l, 0) for l in frozen})
     if layers and layers[-1] >= n_layers:
         raise ValueError(f"frozen names layer {layers[-1]}; the network has layers 0 to {n_layers - 1}")
@@ -255,7 +255,7 @@ def _frozen(frozen: Sequence[int], n_layers: int) -> tuple[int, ...]:
 
 
 def default_optimizer(output: str) -> SGD:
-    """For outputs of this activation."""
+    """Return the default optimiser for outputs of this activation."""
     return SGD(eta=0.2 if classifies(output) else 0.01, momentum=0.9, nesterov=True)
 
 
@@ -271,7 +271,7 @@ def _optimizer(chosen: Optimizer | str | None, default: SGD) -> Optimizer:
     return chosen
 
 
-# The rule of each setting: of a trainer and what was given, what counts.
+# The rule of each setting: (trainer, given value) -> value to use.
 SETTINGS: dict[str, Callable[[Settings, Any], Any]] = {
     "loss": _loss,
     "optimizer": lambda own, value: _optimizer(value, own.default_optimizer),

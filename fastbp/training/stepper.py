@@ -26,37 +26,37 @@ from fastbp.training.guard import Guard
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array, Workspace, aligned
 
-LEAST_SAMPLES = 24  # for each thread: of fewer a phase is a few grains, and who has more of cheap ones seems fast
+LEAST_SAMPLES = 24  # per thread: with fewer, a phase is a few grains, and a thread with cheap ones seems fast
 
 
 class Stepper:
-    """Makes steps by a trainer's settings, which it reads at each call, as callbacks may change them.
+    """Makes steps with the settings of a trainer, read at each call, as callbacks may change them.
 
-    Memory is kept from fit to fit, as it is slow when it is new.
+    Memory is kept from fit to fit, as new memory is slow.
 
     Attributes
     ----------
     pace : fastbp.core.threads.pace.Pace
         How many steps a call makes, and on how many threads.
     workspace : Workspace
-        Of the last fit.
+        The workspace of the last fit.
     guard : Guard
     """
 
     workspace: Workspace
     guard: Guard
-    # Whether a callback has assigned settings, or trained, since the guard's copy: it cannot be gone on from as before.
+    # Whether a callback has assigned settings, or trained, since the guard's copy: steps after it cannot be repeated.
     has_changed = False
-    extra: Mapping[int, float] = MappingProxyType({})  # slots of the rule, and numbers, that no setting gives
-    few: Slip | None = None  # of `step_few`; None: a setting has changed
-    most_few = 0  # samples that it takes
+    extra: Mapping[int, float] = MappingProxyType({})  # slots of the rule, and values, that no setting gives
+    few: Slip | None = None  # slip of `step_few`; None: a setting has changed
+    most_few = 0  # most samples that it takes
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self.renew()
 
     def renew(self) -> None:
-        """Make what goes by the number of threads and the size of a mini-batch."""
+        """Renew what depends on the number of threads and the size of a mini-batch."""
         own, net = self.settings, self.settings.network
         self.pace = pace_of(own.thread_counts(), net.layer_sizes, net.activations, net.dtype.name,
                             own.batch_size, str(type(own.optimizer)), os.getpid())
@@ -66,7 +66,7 @@ class Stepper:
             self.scratch = aligned(size, net.dtype)
 
     def step_few(self, X: Any, y: Any) -> float:
-        """A step on a few samples, in one compiled call; returns their mean cost, or NaN: see few.run."""
+        """Make a step on a few samples in one compiled call; return their mean cost, or NaN: see few.run."""
         own, net = self.settings, self.settings.network
         slip = self.few or self._bind()
         if not (self.most_few and self.keep()):
@@ -77,8 +77,9 @@ class Stepper:
         return cost
 
     def keep(self) -> bool:
-        """Before steps of a stream: copy what they change, if the last copy is old. False where there is nothing to
-        copy: what earlier steps have left is no longer finite, though their costs may be."""
+        """Copy, before steps of a stream, what they change, if the last copy is old.
+
+        Returns False if the state is no longer finite, although the costs may be; then nothing is copied."""
         if not self.guard.is_old(time.perf_counter()):
             return True
         if not self.settings.state.is_finite():
@@ -87,20 +88,20 @@ class Stepper:
         return True
 
     def _bind(self) -> Slip:
-        """A slip of steps with the settings as they are, in the memory of this stepper."""
+        """Return a slip of steps with the current settings, in the memory of this stepper."""
         own, net = self.settings, self.settings.network
         rule, plan = self.rule(), self.plan(own.batch_size, 1)
-        # Not with a mean of the parameters, which the network holds between steps; nor where threads may be worth it.
+        # Not with a mean of the parameters, which the network holds between steps, and not if threads may pay off.
         alone = plan.piece if own.threads == 1 else (team.WORTH_THREADS - 1) // (3 * net.n_parameters)
         self.most_few = 0 if own.state.kind.mean else min(plan.piece, alone)
         self._decides_each = several_decisions(net.layer_sizes[-1], net.activations[-1])
         self.prepare(max(1, self.most_few))
-        # When all is in it: Ctrl-C may come while machine code is loaded.
+        # Set at the end: Ctrl-C may come while machine code is loaded.
         self.few = self.bound(self.workspace, rule, plan, self.scratch)
         return self.few
 
     def bound(self, workspace: Workspace, rule: Array, plan: Plan, scratch: Array) -> Slip:
-        """A slip for steps by one thread in a workspace, with the settings as they are."""
+        """Return a slip for steps on one thread in a workspace, with the current settings."""
         own, net, state = self.settings, self.settings.network, self.settings.state
         slip = workspace.bind(net.theta, state.clock, own.loss.rule(net.dtype.name), rule, call.TRAIN, plan)
         slip.point(gradient=scratch, state=state.rows, rule=rule, etas=np.array([own.optimizer.eta]))
@@ -108,27 +109,27 @@ class Stepper:
         return slip
 
     def prepare(self, batch_size: int) -> None:
-        """Before mini-batches of so many samples: have buffers for them, and a guard of the trainer's state."""
+        """Prepare buffers for mini-batches of this size, and a guard of the trainer's state."""
         net, state, known = self.settings.network, self.settings.state, vars(self)
         if "workspace" not in known or self.workspace.capacity < batch_size:
             self.workspace = net.workspace(batch_size)
-        if "guard" not in known or self.guard.state is not state:  # else its copy is what a stream goes back to
+        if "guard" not in known or self.guard.state is not state:  # otherwise a stream needs its copy
             self.guard = Guard(state)
         self.prepare_layers(self.workspace.layers)
         state.begin()
 
     def prepare_layers(self, layers: Array) -> None:
-        """Write what only training does into a table of layers."""
+        """Write the settings that apply only in training into a table of layers."""
         own = self.settings
         for l, rate in enumerate(own.dropout):
             layers[l, call.DROPOUT] = threshold(rate)
-            if rate or own.noise:  # batches of a stream come here, and a generator takes as long as small steps
+            if rate or own.noise:  # for streams, too: a generator takes as long as small steps
                 layers[l, call.KEY] = generator(DROPOUT, own.seed, l).integers(1 << 62)
         layers[0, call.NOISE] = round(own.noise * WHOLE)
         layers[:, call.FROZEN] = [l in own.frozen for l in range(len(layers))]
 
     def rule(self) -> Array:
-        """The vector that the compiled update reads: the optimiser's settings and those of the trainer beside it."""
+        """Return the vector that the compiled update reads: settings of the optimiser and of the trainer."""
         own, rule = self.settings, self.settings.optimizer.settings()
         rule[[CLIP_VALUE, CLIP_NORM, EMA_DECAY, MAX_NORM]] = [
             value or 0.0 for value in (own.clip_value, own.clip_norm, own.ema, own.max_norm)]
@@ -136,15 +137,15 @@ class Stepper:
         return rule
 
     def plan(self, batch_size: int, threads: int) -> Plan:
-        """What a step does."""
+        """Return the plan of a step."""
         own = self.settings
         return plan_for(own.network.layer_sizes, batch_size, call.TRAIN, threads, frozen=own.frozen,
                         bounds=(own.clip_norm is not None, own.max_norm is not None))
 
     def make(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> int:
-        """One compiled call: a step for each of `etas`, their mean costs into `costs`. Returns the steps made."""
+        """Make a step for each of `etas` in one compiled call; write mean costs to `costs`; return the steps made."""
         board = self.board
-        if not team.is_awake(threads):  # they may wake on other cores, and what was known of their speeds is old
+        if not team.is_awake(threads):  # they may wake on other cores, and their measured speeds are outdated
             board[:] = 0
         with team.team((engine.run, engine.run_serial), threads, self.settings.threads, board) as (run, threads):
             slip = self.ready(data, order, batch_size, etas, costs, threads)
@@ -154,7 +155,7 @@ class Stepper:
         return int(made)
 
     def ready(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> Slip:
-        """The workspace's slip, for such a call on so many threads; the machine code that it needs is loaded now."""
+        """Return the workspace's slip for such a call on `threads` threads, and load the machine code for it."""
         own, net, state = self.settings, self.settings.network, self.settings.state
         rule, slip = self.rule(), self.workspace.slip
         slip.point(theta=net.theta, gradient=self.scratch, state=state.rows, clock=state.clock, rule=rule,

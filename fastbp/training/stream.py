@@ -1,4 +1,4 @@
-"""Batches read ahead by a thread of its own, while compiled code works on those before."""
+"""Batches that a separate thread reads ahead, while compiled code works on the previous ones."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Checked = TypeVar("Checked")
-AHEAD = 2  # batches that wait
-PATIENCE = 1.0  # seconds that the end waits for a reader, who may be held up wherever the items come from
+AHEAD = 2  # most batches that wait
+PATIENCE = 1.0  # seconds to wait at the end for the reader, which may be blocked by the source of the items
 END = object()
 
 
 def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked]) -> Generator[Checked, None, None]:
-    """check(item) for each item, in their order; an error of either comes when its turn does.
+    """Yield check(item) for each item in order; an error of either is raised at its turn.
 
-    The thread ends with the iterator: when it is used up, closed or forgotten.
+    The thread ends with the generator: when it is exhausted, closed or garbage-collected.
     """
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(AHEAD)
     ended = threading.Event()
@@ -36,7 +36,7 @@ def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked]) -> Gener
                 if ended.is_set():
                     return
             put(END, None)
-        except BaseException as error:  # noqa: BLE001  # it is the reader's to raise
+        except BaseException as error:  # noqa: BLE001  # raised where the items are used
             put(None, error)
 
     thread = threading.Thread(target=read, name="fastbp reader", daemon=True)

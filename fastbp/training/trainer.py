@@ -43,14 +43,14 @@ from fastbp.workspace import Array
 class Trainer(Settings):
     """Trains a network by gradient descent on shuffled mini-batches.
 
-    Each parameter but the network is an attribute, too, and may be assigned between fits, by the same rules:
-    `trainer.batch_size = 64`. During a fit callbacks may assign loss, optimizer, schedule, clip_norm, clip_value,
-    max_norm and ema, which count from the next step on. Once steps have been made, an optimizer or ema that needs
-    another state needs a new Trainer.
+    Each parameter except the network is also an attribute and may be assigned between fits, with the same checks:
+    `trainer.batch_size = 64`. During a fit, callbacks may assign loss, optimizer, schedule, clip_norm, clip_value,
+    max_norm and ema, which apply from the next step on. After the first step, an optimizer or ema that needs another
+    state needs a new Trainer.
 
-    Defaults, the same as of `fastbp train`: SGD with Nesterov's momentum of 0.9, a learning rate of 0.2 for sigmoid and
-    softmax outputs or 0.01 for others, and the linear schedule; mini-batches of 128; the loss that matches the output;
-    5 epochs in `fit`. An optimiser that is given comes with the constant schedule.
+    Defaults, as in `fastbp train`: SGD with Nesterov momentum 0.9, a learning rate of 0.2 for sigmoid and softmax
+    outputs or 0.01 for others, and the linear schedule; mini-batches of 128; the loss that matches the output; 5 epochs
+    in `fit`. If an optimiser is given, the default schedule is constant.
 
     Parameters
     ----------
@@ -59,50 +59,49 @@ class Trainer(Settings):
     loss : str or one of fastbp.losses, optional
         quadratic, mean_absolute, huber or cosine; binary_cross_entropy (sigmoid outputs), cross_entropy (softmax
         outputs), poisson (softplus outputs); None: the one that matches the output, or quadratic. losses.Custom: your
-        own. Names of other libraries are taken too: "mse" means quadratic, which is half of the squared error summed
+        own. Names from other libraries are accepted: "mse" means quadratic, which is half of the squared error summed
         over the outputs, and "log_loss" the cross-entropy that matches the output.
     optimizer : SGD, Adam, AdamW, NAdam, RMSprop, Adagrad, Lion or Rprop
-        With its settings; or its name, for their defaults. None or "sgd": as above.
+        An optimiser with its settings, or its name for the default settings. None or "sgd": as above.
     batch_size : int
-        Samples of a mini-batch, >= 1; the last of an epoch may be smaller.
+        Samples in a mini-batch, >= 1; the last one of an epoch may be smaller.
     seed : int
-        >= 0. The order of samples is a function of the seed and the epoch's number alone.
+        >= 0. The order of samples depends only on the seed and the number of the epoch.
     threads : int, optional
-        >= 1; None: one or all, whichever is measured to be faster as it runs. The result is the same to the bit.
+        >= 1; None: one or all, whichever is measured to be faster during the run. The result is bit-identical.
     schedule : str, Schedule or callable, optional
         Factor of the learning rate at each step of a fit: one of fastbp.schedules; its name, constant, linear (warm-up
         over 15 % of the steps, then decay to 0), step, exponential, cosine or one_cycle; or any function
         (step, steps) -> factor, step counting from 0. None: linear for the default optimiser, else constant. Each fit
-        begins it anew, over all steps of its epochs: for more epochs than are likely to be made, as with early stopping
-        or a time budget, say "constant". `step`, `partial_fit` and `fit_batches` know no number of steps: the first two
-        and, with None, the third go without, at the optimiser's eta; a schedule that is given is for a whole training,
-        as `fit_batches` is one, which therefore refuses any but "constant".
+        starts it again, over all steps of its epochs: if a fit is likely to end early, by early stopping or a time
+        budget, use "constant". `step`, `partial_fit` and `fit_batches` do not know the number of steps and use the eta
+        of the optimiser; `fit_batches` raises ValueError for a given schedule other than "constant".
     dropout : float or sequence of float
-        In [0, 1): the share of activations that each step leaves out, of every hidden layer, or of the input and of
-        each hidden layer; those that stay are 1 / (1 - share) times as large. The same ones whatever the threads: they
-        are a function of the seed, the step, the layer and the element alone.
+        In [0, 1): the share of activations that each step sets to 0, one for all hidden layers, or one for the input
+        and one for each hidden layer; the others are multiplied by 1 / (1 - share). The choice depends only on the
+        seed, the step, the layer and the element, not on the threads.
     noise : float
-        >= 0, in units of the inputs times the network's input_scale: standard deviation of Gaussian noise that each
-        step adds to them, as reproducible.
+        >= 0: standard deviation of Gaussian noise that each step adds to the inputs, in units of the inputs times the
+        network's input_scale; as reproducible as dropout.
     clip_norm, clip_value : float, optional
-        > 0. A gradient whose norm, over all parameters that are trained, is above clip_norm becomes as long as that; or
-        each of its numbers is brought into [-clip_value, clip_value].
+        > 0. A gradient whose norm over all trained parameters is above clip_norm is scaled to this norm; or each of its
+        elements is clipped to [-clip_value, clip_value].
     max_norm : float, optional
-        > 0. After each step the incoming weights of each neuron, if their norm is above it, become as long as that.
+        > 0. After each step, the incoming weights of each neuron are scaled to this norm if theirs is larger.
     ema : float, optional
-        In (0, 1): decay, at each step, of an exponential moving mean of the parameters, which begins at the first ones
-        and forgets them in some 5 / (1 - ema) steps. Epochs are validated with the mean, and the network holds it when
-        a fit ends; training goes on from the parameters themselves, unless others are put into the network.
+        In (0, 1): decay per step of an exponential moving mean of the parameters, which starts at the initial ones and
+        forgets them in some 5 / (1 - ema) steps. Epochs are validated with the mean, and the network holds it after a
+        fit; further training continues from the parameters themselves, unless others are assigned to the network.
     frozen : sequence of int
-        Layers l whose W[l] and b[l] stay what they are; no gradient is computed for them.
+        Layers l whose W[l] and b[l] are not trained; no gradient is computed for them.
 
     Attributes
     ----------
     history : History
-        All epochs of all calls of fit and fit_batches so far, also of one that was interrupted; NaN where an epoch
-        lacks what others have. Each call returns the part of its own.
+        All epochs of all calls of fit and fit_batches so far, even if interrupted; NaN for values that an epoch lacks.
+        Each call returns its own part.
     epochs_done, steps_done : int
-        Times that samples were gone through, and updates of the parameters, so far.
+        Number of passes through samples, and of updates of the parameters, so far.
 
     References
     ----------
@@ -155,14 +154,15 @@ class Trainer(Settings):
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
-        """In this block no other thread trains with this trainer, or another on its network. After it the network holds
-        the mean of the parameters, if there is one, or within a fit, in a callback, what it held before."""
+        """In this block no other thread may train with this trainer or on its network.
+
+        After it the network holds the mean of the parameters, if there is one; in a callback, what it held before."""
         mine, of_network, me, own = self.alone, self.network.alone, threading.get_ident(), self.__dict__
         for taken, what in ((mine, "trainer"), (of_network, "network")):
             if taken.owner not in (None, me):
                 raise RuntimeError(f"this {what} is being trained by another thread; give each thread its own "
                                    "(copy.deepcopy of the trainer copies its network, too), or wait for the other")
-        before = mine.owner, of_network.owner, self._is_training  # a callback may train, too
+        before = mine.owner, of_network.owner, self._is_training  # a callback may also train
         held = self.state.holds_mean or not self._is_training
         try:
             mine.owner = of_network.owner = me
@@ -173,10 +173,10 @@ class Trainer(Settings):
                 self.hold_mean(held)
         finally:
             mine.owner, of_network.owner, own["_is_training"] = before
-            self.stepper.has_changed = True  # for a fit in whose callback this was
+            self.stepper.has_changed = True  # for a fit, if called in one of its callbacks
 
     def __repr__(self) -> str:
-        """The settings that are not the defaults, and how far it is."""
+        """Return the settings that differ from the defaults, and the progress."""
         plain = {name: parameter.default for name, parameter in inspect.signature(Trainer).parameters.items()}
         sizes = self.network.layer_sizes
         plain |= {"loss": check_loss(None, self.network.activations[-1], sizes[-1]),
@@ -196,7 +196,7 @@ class Trainer(Settings):
             class_weight: str | Mapping[Any, float] | None = None, validation_fraction: float | None = None,
             stratify: bool = False, metrics: Iterable[str | Metric] = (),
             callbacks: Iterable[Callback] = ()) -> History:
-        """Train for `epochs` more epochs; a further call goes on from where the last one ended.
+        """Train for `epochs` more epochs; a further call continues where the last one ended.
 
         Parameters
         ----------
@@ -204,38 +204,38 @@ class Trainer(Settings):
             Multiplied by the network's input_scale. uint8, float32 and float64 are read where they lie. The network
             keeps the names of a frame's columns, see `Network.feature_names`.
         y : array_like or frame
-            Labels (n,), or rows of targets (n, n_out); of one output values (n,) too. Labels are numbers from 0, or
-            names (texts), which the network keeps, sorted, see `Network.classes`. It keeps the names of the columns
-            of a frame of rows, too, as classes or as `Network.target_names`. X, y and sample_weight are paired by
+            Labels (n,), or rows of targets (n, n_out); for one output also values (n,). Labels are numbers from 0, or
+            names (strings), which the network keeps, sorted, see `Network.classes`. It also keeps the column names
+            of a frame of rows, as classes or as `Network.target_names`. X, y and sample_weight are paired by
             position, whatever their index.
         epochs : int
             >= 1.
         validation_data : (X, y) or (X, y, sample_weight), optional
             Evaluated after each epoch.
         progress : bool, optional
-            Show a bar on standard error; None: where that is a terminal, and in notebooks. Also taken as
+            Show a bar on standard error; None: in terminals and notebooks. Also accepted as
             verbose=0, 1, 2 or "auto".
         sample_weight : array_like (n,), optional
-            >= 0: a weight of 2 is that sample twice in its mini-batch, over whose weights the gradient is averaged; a
-            mini-batch whose weights are all 0 moves no parameter and no moment, though it counts as a step.
+            >= 0: a weight of 2 counts the sample twice in its mini-batch; the gradient is a weighted mean. A mini-batch
+            whose weights are all 0 changes no parameter and no moment, but counts as a step.
         class_weight : "balanced" or dict, optional
-            A weight for each label or name of a class, times the sample's own; "balanced": such that all
-            classes have the same total.
+            A weight for each label or class name, multiplied by the sample weight; "balanced": all classes
+            get the same total weight.
         validation_fraction : float, optional
             In (0, 1): this share of the samples, drawn by the trainer's seed and copied, is kept for validation, with
-            its sample weights, and not trained on. Also taken as validation_split.
+            its sample weights, and not trained on. Also accepted as validation_split.
         stratify : bool
-            Whether the share is taken of each class, of which one sample at least is trained on; needs labels.
+            Whether the share is taken from each class, with at least one sample left for training; needs labels.
         metrics : iterable of str or metrics.Metric
-            After each epoch, of the validation samples, into history.metrics: accuracy, top5, precision, recall and f1
-            (means over the classes), log_loss; r2, mae, rmse.
+            Computed after each epoch on validation samples, for history.metrics: accuracy, top5, precision, recall and
+            f1 (means over the classes), log_loss; r2, mae, rmse.
         callbacks : iterable of functions of a `callbacks.Fit`
-            Called after each epoch, those of fastbp.callbacks when they are to be.
+            Called after each epoch; those of fastbp.callbacks at their own times.
 
         Returns
         -------
         History
-            Of this call.
+            The history of this call.
 
         Raises
         ------
@@ -247,11 +247,11 @@ class Trainer(Settings):
         Warns
         -----
         TrainingWarning
-            Inputs or targets are absurdly large; the loss is no better than that of a constant prediction, after 20
-            epochs or 1,000 steps or by far; the network holds a mean (ema) that is still mostly the first parameters.
-            Each once for a trainer. `diagnose` says more.
+            Inputs or targets are absurdly large; the loss is far worse than that of a constant prediction, or no better
+            after 20 epochs or 1,000 steps; the network holds a mean (ema) that is still mostly the initial parameters.
+            Each is given once per trainer. `diagnose` says more.
         UserWarning
-            X, y or sample_weight of pandas have the same index labels in another order.
+            X, y or sample_weight are pandas objects with the same index labels in another order.
 
         Examples
         --------
@@ -282,9 +282,9 @@ class Trainer(Settings):
 
     def _divide(self, data: Data, share: float | None, stratify: bool, given: Sequence[npt.ArrayLike] | None,
                 names: Names) -> tuple[Data, Array | None, Data | None]:
-        """The samples, the numbers of those to train on (None: all), and those to validate with."""
+        """Return the samples, the indices of those to train on (None: all), and those to validate with."""
         if stratify and share is None:
-            raise ValueError("stratify=True belongs to validation_fraction")
+            raise ValueError("stratify=True needs validation_fraction")
         if share is None:
             return data, None, self.validation_of(given, names)
         if given is not None:
@@ -294,12 +294,12 @@ class Trainer(Settings):
 
     def source_of(self, data: Data, chosen: Array | None, names: Names, fit: Fit, watchers: list[Callback],
                   validation: Validation) -> loop.Arrays:
-        """What `loop.run` goes through for a fit on these samples; in a block of `reserved`."""
+        """Return the source that `loop.run` uses for a fit on these samples; in a block of `reserved`."""
         return loop.Arrays(Pass(self.stepper, data, chosen), fit, watchers, validation.arrays,
                            lambda: self._learn_meaning(data, names))
 
     def _learn_meaning(self, data: Data, names: Names) -> None:
-        """The network is to predict what it is trained on."""
+        """Let the network predict the kind of targets that it is trained on."""
         names.teach(self.network)
         self.network.multilabel = data.t.kind == MULTILABEL
 
@@ -317,7 +317,7 @@ class Trainer(Settings):
         return calls.in_order(watchers)
 
     def validation_of(self, given: Sequence[npt.ArrayLike] | None, names: Names) -> Data | None:
-        """What to validate with; what does not fit is refused now."""
+        """Return the validation samples, checked."""
         if given is None:
             return None
         if not (isinstance(given, (tuple, list)) and len(given) in (2, 3)):
@@ -332,29 +332,29 @@ class Trainer(Settings):
         return fit
 
     def step(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-        """Make one step on one mini-batch, all samples as they are given; returns their mean cost before it.
+        """Make one step on one mini-batch, all given samples; return their mean cost before the step.
 
-        For loops of your own. The learning rate is the optimiser's eta, without the schedule. A small step on arrays of
-        the network's dtype (labels: int64), contiguous and writeable, takes some microseconds; everything else is
-        taken, too.
+        For your own training loops. The learning rate is the optimiser's eta, without the schedule. A small step takes
+        some microseconds if the arrays are contiguous, writeable and of the network's dtype (labels: int64); other data
+        are accepted, too.
 
         Parameters
         ----------
         X, y, sample_weight : array_like
-            As for `fit`: up to batch_size samples. Where all weights are 0 nothing is done, and the cost is NaN.
+            See `fit`: up to batch_size samples. If all weights are 0, nothing is done, and the cost is NaN.
 
         Returns
         -------
         float
-            In the unit of the loss.
+            In units of the loss.
 
         Raises
         ------
         ValueError, TypeError
-            As `fit` does; or there are more than batch_size samples.
+            As for `fit`; or there are more than batch_size samples.
         DivergenceError
-            The cost is no longer finite: the step was not made. Where an earlier one has made parameters or moments
-            infinite, which is seen by the cost or within 2 s, the network goes back to what it was up to 2 s before.
+            The cost is no longer finite: the step was not made. If an earlier step has made parameters or moments
+            infinite, which is noticed by the cost or within 2 s, the network goes back by up to 2 s.
 
         Examples
         --------
@@ -374,12 +374,12 @@ class Trainer(Settings):
         names = Names(self.network, learning=True)
         data = self._check(X, y, sample_weight, names, warned_of=self.warned_of)
         if len(data) > self.batch_size:
-            raise ValueError(f"a step takes up to batch_size={self.batch_size} samples, got {len(data)}; fit and "
-                             "partial_fit make mini-batches of them")
+            raise ValueError(f"a step takes up to batch_size={self.batch_size} samples, got {len(data)}; use fit or "
+                             "partial_fit, which make mini-batches")
         return math.nan if data.is_idle else self._step_any(data, names)
 
     def _step_few(self, X: Any, y: Any) -> float:
-        """The short way, if no other thread trains with this trainer or on its network; else NaN."""
+        """Make a step on the fast path, unless another thread trains with this trainer or on its network; else NaN."""
         mine, of_network, me = self.alone, self._network.alone, threading.get_ident()
         before = mine.owner, of_network.owner
         if not (mine.owner in (None, me) and of_network.owner in (None, me)):
@@ -389,31 +389,30 @@ class Trainer(Settings):
             return self.stepper.step_few(X, y)
         finally:
             mine.owner, of_network.owner = before
-            self.stepper.has_changed = True  # for a fit in whose callback this was
+            self.stepper.has_changed = True  # for a fit, if called in one of its callbacks
 
     def _step_any(self, data: Data, names: Names) -> float:
-        """The long way, of what has been checked."""
+        """Make a step on the general path, with checked data."""
         with self.reserved():
             self._learn_meaning(data, names)
             self.hold_mean(False)
             return one_step(self.stepper, data)
 
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-        """Go once through some samples in mini-batches, as they come in a stream; returns their mean cost.
+        """Make one pass in mini-batches through samples that arrive as a stream; return their mean cost.
 
-        Up to batch_size of them are one `step`, as fast as that. The order of more is shuffled by the seed and the
-        number of epochs and calls before; the learning rate is the optimiser's eta, without the schedule, which needs
-        to know how many steps there will be.
+        Up to batch_size samples are one `step`, and as fast. More are shuffled by the seed and the number of epochs and
+        calls before. The learning rate is the optimiser's eta: a schedule would need the total number of steps.
 
         Parameters
         ----------
         X, y, sample_weight : array_like
-            As for `fit`. If all weights are 0 nothing is done.
+            See `fit`. If all weights are 0, nothing is done.
 
         Returns
         -------
         float
-            In the unit of the loss; NaN if nothing was done.
+            In units of the loss; NaN if nothing was done.
 
         Raises
         ------
@@ -445,7 +444,7 @@ class Trainer(Settings):
         return cost
 
     def go_once(self, data: Data, names: Names) -> float:
-        """`partial_fit` of what has been checked."""
+        """Do `partial_fit` with checked data."""
         with self.reserved():
             self._learn_meaning(data, names)
             return go_once(self.stepper, data)[0].cost
@@ -453,24 +452,24 @@ class Trainer(Settings):
     def fit_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], epochs: int = 1,
                     validation_data: Sequence[npt.ArrayLike] | None = None, *,
                     metrics: Iterable[str | Metric] = (), callbacks: Iterable[Callback] = ()) -> History:
-        """Train on batches that need not be in memory together; a thread reads ahead while others compute.
+        """Train on batches that need not fit in memory together; a thread reads ahead while others compute.
 
-        The learning rate is the optimiser's eta: how many steps there will be, which a schedule needs, is not known.
+        The learning rate is the optimiser's eta: a schedule would need the total number of steps.
 
         Parameters
         ----------
         batches : iterable of (X, y) or (X, y, sample_weight)
-            Iterated over anew in each epoch: a list, or an object whose __iter__ reads files, say. Each is gone through
-            once, in mini-batches of batch_size of its samples, shuffled; one whose weights are all 0 is left out.
+            Iterated over again in each epoch: a list, or an object whose __iter__ reads files. Each batch is used once,
+            shuffled, in mini-batches of batch_size samples; a batch whose weights are all 0 is skipped.
         epochs, validation_data, metrics, callbacks
-            See `fit`; callbacks for steps are called after a batch. There are no checkpoints: for them give `fit`
+            See `fit`; callbacks for steps are called after a batch. Checkpoints are not supported: use `fit` with
             memory-mapped arrays.
 
         Raises
         ------
         ValueError, TypeError
-            A batch does not fit, when its turn comes; or there is none; or the trainer was given a schedule other than
-            "constant", which would not count.
+            A batch does not fit, when its turn comes; or there is no batch; or the trainer was given a schedule other
+            than "constant".
         DivergenceError
             The cost became NaN or infinite; the network holds the last finite parameters.
 
@@ -493,7 +492,7 @@ class Trainer(Settings):
                              f"{without_address(self.schedule)}; set trainer.schedule = \"constant\"")
         watchers = self._callbacks(callbacks)
         if any(isinstance(callback, calls.Checkpoint) for callback in watchers):
-            raise ValueError("fit_batches makes no checkpoints; give fit memory-mapped arrays for them")
+            raise ValueError("fit_batches does not support checkpoints; use fit with memory-mapped arrays")
         names = Names(self.network, learning=True)
         validation = Validation(self, self.validation_of(validation_data, names), metrics)
         fit = self._new_fit(epochs, validation)
@@ -507,25 +506,25 @@ class Trainer(Settings):
         if not (isinstance(batch, (tuple, list)) and len(batch) in (2, 3)):
             raise TypeError(f"a batch must be (X, y) or (X, y, sample_weight), got {_kind(batch)}")
         given = batch[2] if len(batch) == 3 else None
-        # Copied, while it is read ahead: who fills the same arrays again and again gives others than those trained on.
+        # Copied, as batches are read ahead: the source may fill the same arrays again and again.
         return self._check(batch[0], batch[1], given, names, warned_of=self.warned_of).taken()
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike, *,
                  sample_weight: npt.ArrayLike | None = None) -> tuple[float, float | None]:
-        """Return mean cost and accuracy, both over the weights, if they are given.
+        """Return mean cost and accuracy, weighted if weights are given.
 
         Parameters
         ----------
         X, y, sample_weight : array_like
-            As for `fit`.
+            See `fit`.
 
         Returns
         -------
         cost : float
-            In the unit of the loss.
+            In units of the loss.
         accuracy : float or None
-            In [0, 1]; None for targets that are values. Of several sigmoid outputs beside rows of targets: the share of
-            all yes (from 1/2 on) and no that are right.
+            In [0, 1]; None for targets that are values. For several sigmoid outputs with rows of targets: the share of
+            right yes/no decisions (yes: at least 1/2).
 
         Raises
         ------
@@ -543,7 +542,7 @@ class Trainer(Settings):
         return found or outputs_of(self, self._check(X, y, sample_weight).with_some_weight())[1:]
 
     def compile(self) -> None:
-        """Compile now what `fit` and `evaluate` need, or load it from the cache; otherwise their first call does.
+        """Compile now what `fit` and `evaluate` need, or load it from the cache, instead of in their first call.
 
         Examples
         --------
@@ -560,12 +559,12 @@ class Trainer(Settings):
         return as_data(X, y, sample_weight, self.network, self.loss, names, name, warned_of)
 
     def plan(self, batch_size: int | None = None) -> Plan:
-        """What a step does, stage by stage, on all of the trainer's threads; print it.
+        """Return what a step does, stage by stage, on all threads of the trainer, to be printed.
 
         Parameters
         ----------
         batch_size : int, optional
-            Samples of the step, >= 1; None: the trainer's.
+            Samples in the step, >= 1; None: as set in the trainer.
 
         Raises
         ------
@@ -584,7 +583,7 @@ class Trainer(Settings):
 
 
 def _progress(verbose: Any) -> bool | None:
-    """What `progress` is for Keras' verbose: 0, 1, 2, a truth value or "auto"."""
+    """Return the value of `progress` for Keras' verbose: 0, 1, 2, a boolean or "auto"."""
     if isinstance(verbose, (bool, np.bool_)):
         return bool(verbose)
     return None if isinstance(verbose, str) and one_of("verbose", verbose, ["auto"]) else whole_number(
@@ -592,6 +591,6 @@ def _progress(verbose: Any) -> bool | None:
 
 
 def _kind(value: object) -> str:
-    """What to call a value whose text may be long."""
+    """Return a short description of a value whose repr may be long."""
     length = f" of length {len(value)}" if isinstance(value, Sized) else ""
     return type(value).__name__ + length

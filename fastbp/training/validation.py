@@ -1,4 +1,4 @@
-"""Validation: what samples that are not trained on say of a network, after each epoch and in `evaluate`."""
+"""Validation: evaluation of a network on samples that are not trained on, after each epoch and in `evaluate`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fastbp.workspace import Array
 
 
 class Validation:
-    """The samples that a fit is validated with, if there are any, and the metrics to measure of them.
+    """The validation samples of a fit, if there are any, and the metrics to compute.
 
-    Raises ValueError or TypeError where metrics do not fit the samples.
+    Raises ValueError or TypeError if metrics do not fit the samples.
     """
 
     def __init__(self, settings: Settings, data: Data | None, metrics: Iterable[str | Metric]):
@@ -41,11 +41,11 @@ class Validation:
 
     @property
     def arrays(self) -> list[Array]:
-        """What a checkpoint has to agree with."""
+        """Return the arrays that a checkpoint must agree with."""
         return [] if self.data is None else [self.data.x.array, self.data.t.array, self.data.weights]
 
     def announce(self, fit: Fit) -> None:
-        """Tell a fit what there will be to watch."""
+        """Tell a fit which values can be watched."""
         if self.data is None or self.data.t.kind == VALUE:
             del fit.available["validation_accuracy"]
         if self.data is None:
@@ -54,7 +54,7 @@ class Validation:
         fit.history.metrics = {metric.name: [] for metric in self.metrics}
 
     def measure(self, history: History) -> None:
-        """Write what the samples say now into a history."""
+        """Evaluate the network on the samples and add the results to a history."""
         if self.data is None:
             return
         outputs, cost, accuracy = outputs_of(self.settings, self.data)
@@ -66,7 +66,7 @@ class Validation:
 
 
 def outputs_of(settings: Settings, data: Data) -> tuple[Array, float, float | None]:
-    """Outputs, mean cost and accuracy, of values None."""
+    """Return outputs, mean cost and accuracy (None for values)."""
     outputs, cost = infer(settings.network, data.x, data.t, settings.loss, settings.asked_threads, data.weights)
     shares = right(outputs, data.t)
     weights = data.weights if len(data.weights) else None
@@ -74,7 +74,7 @@ def outputs_of(settings: Settings, data: Data) -> tuple[Array, float, float | No
 
 
 def evaluate_few(settings: Settings, X: Any, y: Any) -> tuple[float, float | None] | None:
-    """Mean cost and accuracy of few samples, in one compiled call; None where this way is not for them, see few.run."""
+    """Return mean cost and accuracy of few samples by one compiled call; None if it does not apply, see few.run."""
     net, loss = settings.network, settings.loss
     if not few.are_few(net, X):
         return None
@@ -90,12 +90,12 @@ def evaluate_few(settings: Settings, X: Any, y: Any) -> tuple[float, float | Non
 
 
 def measure(metric: Metric, data: Data, outputs: Array) -> float:
-    """A metric of labels, where there are, or of rows."""
+    """Compute a metric from labels, if there are any, or from rows."""
     t, kind = data.t, _kind_for(metric, data.t)
     y = t.array if t.labels is None or kind != t.kind else t.labels
     return measure_rows(metric, y, outputs, kind, data.weights if len(data.weights) else None)
 
 
 def _kind_for(metric: Metric, t: Targets) -> str:
-    """What targets are to a metric: to one of values, rows that are shares of classes are values too."""
+    """Return the kind of targets for a metric: for a metric of values, rows of class shares are values, too."""
     return VALUE if metric.kind == "values" and t.array.ndim == 2 else t.kind

@@ -192,7 +192,7 @@ def test_early_stopping(here):
     out = ok(run("train", "labels.npz", *QUICK, "--epochs", 400, "--eta", 1, "--schedule", "constant",
                  "--early-stopping", 3, "--log", "log.csv", "--json", "result.json", "--save", "net"))
     result, x, y = result_of(), *load("labels.npz")[2:]
-    assert result["stopped"] == "validation_loss has not got better for 3 epochs"
+    assert result["stopped"] == "validation_loss has not improved for 3 epochs"
     assert 3 < result["epochs"] == len(result["validation_loss"]) < 400
     assert len(result["test_loss"]) == len(result["test_accuracy"]) == 1
     assert result["final_test_accuracy"] == np.mean(Network.load("net").predict(x) == y)
@@ -226,7 +226,7 @@ def test_losses_and_their_outputs(here, call, data, options, output, loss):
 def test_a_limit_of_seconds(here):
     result = json.loads(ok(run("train", "train-only.npz", *QUICK, "--epochs", 10**9, "--max-seconds", 0.2,
                                "--log", "log.jsonl", "--json", "-")))
-    assert result["stopped"] == "its 0.2 seconds are over"
+    assert result["stopped"] == "the time budget of 0.2 s is used up"
     assert result["train_seconds"] < 5
     assert len((here / "log.jsonl").read_text().splitlines()) == result["epochs"]
 
@@ -361,7 +361,7 @@ def test_what_is_watched(here, call):
     done = ok(call("train", "labels.npz", *QUICK, "--epochs", "50", "--metrics", "f1,log_loss", "--watch", "f1",
                    "--stop-at", "0.5", "--reduce-on-plateau", "3", "--swa", "0.5", "--tensorboard", "board",
                    "--json", "result.json"))
-    assert re.search(r"f1 0\.\d+   log_loss \d", done) and "stopped: f1 has come to 0." in done
+    assert re.search(r"f1 0\.\d+   log_loss \d", done) and "stopped: f1 has reached 0." in done
     result = json.loads((here / "result.json").read_text())
     assert result["metrics"]["f1"][-1] >= 0.5 > max([0, *result["metrics"]["f1"][:-1]])
     assert len(list((here / "board").iterdir())) == 1
@@ -413,7 +413,7 @@ def test_resume(here, call):
     ok(call(*command, "--save", "whole"))
     part = [*command, "--save", "part", "--checkpoint", "run", "--checkpoint-seconds", "0", "--resume"]
     ok(call(*part, "--max-seconds", "0.05", "--json", "first.json"))
-    assert "seconds are over" in json.loads((here / "first.json").read_text())["stopped"]
+    assert "time budget" in json.loads((here / "first.json").read_text())["stopped"]
     done = json.loads((here / "first.json").read_text())["epochs"]
     lines = ok(call(*[word for word in part if word != "--quiet"], "--max-seconds", "100")).splitlines()
     assert re.fullmatch(rf"resumed after epoch ({done - 1}|{done}) of 300, step [\d,]+, from run/step-\d+.safetensors",
@@ -721,8 +721,8 @@ def test_target_of_a_table(table, call):
     error = json.loads(ok(call("predict", "net", "table.csv", "--target", "b", "--json", "-")))["mean_squared_error"]
     assert 0 < error < 2
     ok(call("train", "values.csv", *QUICK, "--quiet"))
-    refused(call("train", "table.csv", "--target", "kin"), "has no column 'kin' to be the target; did you mean 'kind'")
-    refused(call("train", "named.csv", "--target", "a"), "line 2, column 'kind': '.*' is no number")
+    refused(call("train", "table.csv", "--target", "kin"), "has no column 'kin' for the target; did you mean 'kind'")
+    refused(call("train", "named.csv", "--target", "a"), "line 2, column 'kind': '.*' is not a number")
 
 
 @pytest.mark.parametrize("labels", ["1 2 3", "0 1 3", "-1 0 1", "3 20 100"])
@@ -780,8 +780,8 @@ def test_names_of_classes(table, call):
         assert ok(call("predict", "net", data, "--proba")).startswith("sample,p_low,p_mid,p_up\n")
     np.savez("unknown.npz", x_train=x, y_train=names, x_test=x[:2], y_test=np.array(["low", "high"]))
     refused(call("train", "unknown.npz"), "the test samples have the class high, which no training sample has")
-    refused(call("train", "named.npz", "--loss", "poisson"), "--loss poisson is of values; the targets are classes")
-    refused(call("train", "named.npz", "--task", "values"), "--task values needs .*; the targets are texts")
+    refused(call("train", "named.npz", "--loss", "poisson"), "--loss poisson is for values; the targets are classes")
+    refused(call("train", "named.npz", "--task", "values"), "--task values needs .*; the targets are text")
 
 
 def test_columns_are_found_by_name(table, call):
@@ -795,7 +795,7 @@ def test_columns_are_found_by_name(table, call):
     for output in (["--out", "-"], ["--json", "result.json"]):
         assert ok(call("predict", "net", "other.csv", *output)) == ok(call("predict", "net", "table.csv", *output))
     assert "accuracy" in json.loads((table / "result.json").read_text())
-    refused(call("predict", "net", "other.csv", "--target", "kin"), "other.csv has no targets in a column 'kin'")
+    refused(call("predict", "net", "other.csv", "--target", "kin"), "other.csv has no targets in column 'kin'")
     (table / "other.csv").write_text("b,a,d\n1,2,3\n")
     refused(call("predict", "net", "other.csv"), "has no column 'c', which the network was trained with; found 'b', ")
 
@@ -853,19 +853,19 @@ BAD_COMMANDS = {
     "rate that is no number": ("eta must be a finite number > 0, got nan", "train labels.npz --eta nan"),
     "momentum": (r"momentum must be in \[0, 1\), got 1\.0", "train labels.npz --momentum 1"),
     "no task": ("argument --task: invalid choice: 'x'.*; see fastbp train -h", "train labels.npz --task x"),
-    "classes or values": (r"the targets are whole numbers stored as floats, 3 different ones \(0, 1, 2\): say what "
-                          "they are by --task classes or --task values; see fastbp train -h", "train whole-floats.npz"),
-    "labels with gaps": (r"the targets are integers up to 2,.*, but only 3 different ones \(0, .*, .*\): say what they "
-                         "are", "train many-classes.npz"),
-    "fractions for classes": ("classes need whole labels or texts, the targets hold -?\\d",
+    "classes or values": (r"the targets are whole numbers stored as floats, 3 different ones \(0, 1, 2\): give "
+                          "--task classes or --task values; see fastbp train -h", "train whole-floats.npz"),
+    "labels with gaps": (r"the targets are integers up to 2,.*, but only 3 different ones \(0, .*, .*\): give "
+                         "--task classes", "train many-classes.npz"),
+    "fractions for classes": ("classes need whole numbers or text as targets, but one is -?\\d",
                               "train values.npz --task classes"),
-    "classes for poisson": ("--loss poisson is of values; the targets are classes, as --task says",
+    "classes for poisson": ("--loss poisson is for values; the targets are classes, as --task says",
                             "train counts.npz --loss poisson --task classes"),
     "one value for cosine": ("loss cosine needs at least 2 outputs, the network has 1; for a single value take",
                              "train values.npz --loss cosine"),
-    "values for cross-entropy": ("--task values needs .* a loss of values; --loss cross_entropy is of classes",
+    "values for cross-entropy": ("--task values needs .* a loss for values; --loss cross_entropy is for classes",
                                  "train labels.npz --loss cross_entropy --task values"),
-    "target of an archive": ("labels.npz: the target 'a' is a column of a table", "train labels.npz --target a"),
+    "target of an archive": ("labels.npz: target 'a' names a column of a table", "train labels.npz --target a"),
     "input scale": (r"input_scale must be a finite number > 0, got 0\.0", "train labels.npz --input-scale 0"),
     "smoothing of values": ("--label-smoothing belongs to --loss cross_entropy, not to quadratic",
                             "train rows.npz --label-smoothing 0.1"),
@@ -890,9 +890,9 @@ BAD_COMMANDS = {
     "config that is none": ("broken.toml is no TOML", "train labels.npz --config broken.toml"),
     "unknown key": ("unknown.toml: unknown key 'epoch'; the nearest valid one is 'epochs'",
                     "train labels.npz --config unknown.toml"),
-    "table": ("table.toml: eta must be a text, a number or a list of them", "train labels.npz --config table.toml"),
-    "twice": ("twice.toml: batch_size is there twice", "train labels.npz --config twice.toml"),
-    "false": ("false.toml: hidden must be a text, a number or a list of them, got false",
+    "table": ("table.toml: eta must be a string, a number or a list of them", "train labels.npz --config table.toml"),
+    "twice": ("twice.toml: batch_size is given twice", "train labels.npz --config twice.toml"),
+    "false": ("false.toml: hidden must be a string, a number or a list of them, got false",
               "train labels.npz --config false.toml"),
     "flag": ("flag.toml: quiet must be true or false, got 1", "train labels.npz --config flag.toml"),
     "kind": ("kind.toml: epochs: expected a whole number, got '1.5'", "train labels.npz --config kind.toml"),
@@ -905,7 +905,7 @@ BAD_COMMANDS = {
     "no second": ("--max-seconds must be a finite number > 0, got 0", "train labels.npz --max-seconds 0"),
     "no patience": ("--early-stopping must be at least 1, got 0", "train labels.npz --early-stopping 0"),
     "mean of nothing": (r"--swa must be in \[0, 1\), got 2", "train labels.npz --swa 2"),
-    "two ends": (r"--early-stopping \(.*\) and --swa \(.*\) each decide .*; use one of them$",
+    "two ends": (r"--early-stopping \(.*\) and --swa \(.*\) each set .*; use only one of them$",
                  "train labels.npz --early-stopping 3 --swa 0.2"),
     "two means": (r"--swa \(.*\) and --ema 0.9 \(the moving mean\) each", "train labels.npz --ema .9 --swa .2"),
     "metrics of nothing": ("--metrics needs test samples or --validation-fraction$",
@@ -913,7 +913,7 @@ BAD_COMMANDS = {
     "classes of values": ("--class-weight needs classes, the targets are values$",
                           "train values.npz --class-weight balanced"),
     "layers": ("--activation names 2 activations for 1 hidden layer;", "train labels.npz --activation relu,elu"),
-    "rates": ("dropout names 3 rates; there are the input and 1 hidden layer;", "train labels.npz --dropout 0,0,0"),
+    "rates": ("dropout has 3 rates; expected rates for the input and 1 hidden", "train labels.npz --dropout 0,0,0"),
     "truth": ("beta1 must be a number, got true;", "train labels.npz --optimizer adam:beta1=true"),
     "file for checkpoints": ("--checkpoint far.npz: far.npz is a file; name a folder$",
                              "train labels.npz --checkpoint far.npz"),
@@ -947,7 +947,7 @@ BAD_COMMANDS = {
     "corrupt model": ("corrupt.safetensors is not a whole safetensors file", "predict corrupt.safetensors labels.npz"),
     "other features": ("X has 3 features, the network takes 4", "predict net.safetensors features.npz"),
     "other classes": (r"labels 0 to 2 for 3 outputs, found -1 to 1$", "predict net.safetensors negative.npz"),
-    "names for labels": ("the target holds text, such as '.', and the network knows no names of classes: it was "
+    "names for labels": ("the target holds text, such as '.', but the network has no names of classes: it was "
                          "trained on labels$", "predict net.safetensors words.npz"),
     "other targets": (r"the target must hold 80 labels or have shape \(80, 3\)", "predict net.safetensors rows.npz"),
     "no data": (r"missing\.npz: no such file", "predict net.safetensors missing.npz"),
@@ -977,7 +977,7 @@ def test_mistakes_of_a_process(here, mistake):
     ("train labels.npz --optimizer adamax", "argument --optimizer: unknown name 'adamax'", " train"),
     ("train labels.npz --schedule sine", "argument --schedule: unknown name 'sine'", " train"),
     ("train labels.npz --activation softmax", "argument --activation: unknown name 'softmax'", " train"),
-    ("train labels.npz --optimizer adam:eta=1,eta=2", "argument --optimizer: a setting twice", " train"),
+    ("train labels.npz --optimizer adam:eta=1,eta=2", "argument --optimizer: a setting is given twice", " train"),
     ("train labels.npz --momentum 0.9 --optimizer adam", "--momentum belongs to --optimizer sgd", " train"),
     ("find-eta labels.npz --early-stopping 3", "unrecognized arguments: --early-stopping 3", " find-eta"),
     ("predict net.safetensors", "the following arguments are required: DATA", " predict"),
@@ -1243,7 +1243,7 @@ def test_a_few_texts_among_classes(here, call, option):
     """Most are numbers; the option says that they are names."""
     rows = [f"{i % 5},{i % 7},{'ICU' if i % 9 == 0 else i % 3 + 1}\n" for i in range(60)]
     Path("t.csv").write_text("a,b,ward\n" + "".join(rows))
-    refused(call("train", "t.csv"), "line 2, column 'ward': 'ICU' is no number, as most of the targets are; .*"
+    refused(call("train", "t.csv"), "line 2, column 'ward': 'ICU' is not a number, but most of the targets are; .*"
                                     r"say so \(in the command: --task classes\)")
     ok(call("train", "t.csv", *QUICK, *option, "--save", "net", "--quiet"))
     assert Network.load("net").classes.tolist() == ["1", "2", "3", "ICU"]
@@ -1254,7 +1254,7 @@ def test_a_file_of_somebody_else_is_not_written_over(here, call):
     """The options are written beside the network, into a .toml of its name."""
     Path("pyproject.toml").write_text("[project]\n")
     refused(call("train", "labels.npz", *QUICK, "--save", "pyproject.safetensors"),
-            "the options would be written over pyproject.toml, which fastbp has not made; give the network another")
+            "the options would overwrite pyproject.toml, which fastbp did not write; rename that file")
     assert Path("pyproject.toml").read_text() == "[project]\n" and not Path("pyproject.safetensors").exists()
     for _ in range(2):  # its own may be
         ok(call("train", "labels.npz", *QUICK, "--save", "own.safetensors"))
@@ -1269,7 +1269,7 @@ def test_layers_of_other_columns_are_not_taken_over(here, call):
 
 
 def test_a_file_where_nothing_can_be_written_is_refused_before_the_training(here, call):
-    refused(call("train", "train-only.npz", "--save", "net.toml"), "--save net.toml: name the network otherwise")
+    refused(call("train", "train-only.npz", "--save", "net.toml"), "--save net.toml: a .toml file keeps the options")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="there is no /dev/stdout on this system")
@@ -1295,7 +1295,7 @@ def test_quotients_and_other_names_in_a_configuration(here, call):
     assert Network.load("one").theta.tobytes() == Network.load("two").theta.tobytes()
     refused(call("train", "labels.npz", "--input-scale", "1/0"), "expected a number or a quotient such as 1/255, got")
     Path("t.csv").write_text(IRIS.replace("y\n", "x\n").replace("z\n", "x\n"))
-    refused(call("train", "t.csv"), "the targets have one class only, x: there is nothing to tell apart")
+    refused(call("train", "t.csv"), "the targets have only one class, x; classification needs at least two")
 
 
 @pytest.mark.parametrize("text", [

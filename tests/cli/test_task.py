@@ -58,14 +58,14 @@ QUESTIONS = {
 @pytest.mark.parametrize("case", QUESTIONS)
 def test_questions(case):
     y, found = QUESTIONS[case]
-    with pytest.raises(ValueError, match=f"the targets are .*{found}: say what they are by --task classes or --task v"):
+    with pytest.raises(ValueError, match=f"the targets are .*{found}: give --task classes or --task v"):
         meaning(y)
 
 
 @pytest.mark.parametrize(("y", "loss", "task", "message"), [
-    (NAMES, None, VALUES, "the targets are texts"), (LABELS, "cross_entropy", VALUES, "--loss cross_entropy is of cla"),
-    (LABELS, "poisson", CLASSES, "--loss poisson is of values; the targets are classes, as --task says"),
-    (NAMES, "poisson", None, "--loss poisson is of values; the targets are classes$"),
+    (NAMES, None, VALUES, "the targets are text"), (LABELS, "cross_entropy", VALUES, "--loss cross_entropy is for cla"),
+    (LABELS, "poisson", CLASSES, "--loss poisson is for values; the targets are classes, as --task says"),
+    (NAMES, "poisson", None, "--loss poisson is for values; the targets are classes$"),
 ])
 def test_contradictions(y, loss, task, message):
     with pytest.raises(ValueError, match=message):
@@ -79,7 +79,7 @@ def test_labels_of_the_test_samples():
     assert class_names(Dataset(x, np.array([0, 1]), x, np.array([0, 4])), CLASSES) == ["0", "1", "4"]
     with pytest.raises(ValueError, match="the test samples have the class c, which no training sample has"):
         n_outputs(Dataset(x, NAMES[:2], x, NAMES[1:3]), CLASSES)
-    with pytest.raises(ValueError, match=r"classes need whole labels or texts, the targets hold 0\.5"):
+    with pytest.raises(ValueError, match=r"classes need whole numbers or text as targets, but one is 0\.5"):
         n_outputs(Dataset(x, np.array([0, 0.5]), None, None), CLASSES)
 
 
@@ -103,5 +103,5 @@ def test_values_and_one_class_have_no_names():
     assert class_names(Dataset(x, np.array([1, 2, 3]), None, None), VALUES) is None
     assert class_names(Dataset(x, np.eye(3), None, None), CLASSES) is None
     assert as_named(FRACTIONS, NAMES) is FRACTIONS
-    with pytest.raises(ValueError, match="the targets have one class only, 7: there is nothing to tell apart"):
+    with pytest.raises(ValueError, match="the targets have only one class, 7; classification needs at least two"):
         class_names(Dataset(x, np.array([7, 7, 7]), None, None), CLASSES)

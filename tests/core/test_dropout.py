@@ -166,7 +166,7 @@ def test_only_training_drops():
 @pytest.mark.parametrize(("dropout", "kind", "message"), [
     (1.0, ValueError, r"dropout must be in \[0, 1\), got 1.0"), (-0.1, ValueError, r"in \[0, 1\), got -0.1"),
     (np.nan, ValueError, r"in \[0, 1\), got nan"), ("0.5", TypeError, "dropout must be a number, got '0.5'"),
-    (True, TypeError, "got True"), ([0.1, 0.2], ValueError, "dropout names 2 rates; there are the input and 2 hidden"),
+    (True, TypeError, "got True"), ([0.1, 0.2], ValueError, "dropout has 2 rates; expected rates for the input and 2"),
     ([0.1, 0.2, 1], ValueError, r"in \[0, 1\), got 1"), ([0.1, None, 0], TypeError, "got None"),
 ])
 def test_what_is_refused(dropout, kind, message):

@@ -238,7 +238,7 @@ def test_update(size, dtype, optimizer):
             assert state.tobytes() == serial[1].tobytes()
 
 
-NO_ROOM, NO_THREADS = "at most the samples that the buffers have room for", "threads must be at least 1"
+NO_ROOM, NO_THREADS = "at most the number of samples that the buffers hold", "threads must be at least 1"
 REFUSED = [
     ("forward", dict(n=42), NO_ROOM), ("forward", dict(n=200_000), NO_ROOM), ("forward", dict(n=2**62), NO_ROOM),
     ("forward", dict(n=0), NO_ROOM), ("forward", dict(n=-1), NO_ROOM), ("forward", dict(threads=0), NO_THREADS),

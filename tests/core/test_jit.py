@@ -329,7 +329,7 @@ def test_pieces_must_be_linked():
 def test_inner_functions_refuse_python():
     """They have no entry point for it, and Numba on its own would jump to nowhere."""
     for _ in range(2):
-        with pytest.raises(TypeError, match="rates_of can be called from compiled code only"):
+        with pytest.raises(TypeError, match="rates_of can only be called from compiled code"):
             rules.rates_of(np.zeros(rules.N_SETTINGS), 0.1, 1, 1.0)
 
 
@@ -527,7 +527,7 @@ def test_without_the_compiler_the_import_says_so():
     done = python("import fastbp", NUMBA_DISABLE_JIT="1")
     assert done.returncode == 1
     assert done.stderr.endswith(
-        "ImportError: fastbp is compiled by Numba, which NUMBA_DISABLE_JIT turns off: unset it\n")
+        "ImportError: fastbp needs Numba's compiler, but NUMBA_DISABLE_JIT turns it off: unset it\n")
 
 
 LAYERS = [{}, {"NUMBA_THREADING_LAYER": "workqueue"}]

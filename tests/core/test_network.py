@@ -178,7 +178,7 @@ def test_theta_of_another_shape_is_refused(shape):
     values = np.zeros(shape)
     net = Network([3, 4, 2])
     before = net.theta.copy()
-    with pytest.raises(ValueError, match=r"theta has 26 numbers, got shape \("):
+    with pytest.raises(ValueError, match=r"theta must have shape \(26,\), got \("):
         net.theta = values
     assert net.theta.tobytes() == before.tobytes()
 
@@ -192,7 +192,7 @@ def test_views_of_another_vector():
     db[1][0] = 200
     assert gradient[17] == 100
     assert gradient[24] == 200
-    with pytest.raises(ValueError, match=r"expected a vector of 26 numbers, got shape \(25,\)"):
+    with pytest.raises(ValueError, match=r"vector must have shape \(26,\), as theta has, got \(25,\)"):
         net.views(gradient[1:])
 
 
@@ -263,7 +263,7 @@ def test_initial_weights_of_ones_own():
     net = Network([3, 4, 2], weights=lambda draw, n_in, n_out: np.full((n_in, n_out), n_in / 8))
     assert (net.W[0] == 3 / 8).all() and (net.W[1] == 0.5).all()
     assert not Network([3, 4, 2], weights="zeros").theta.any()
-    for weights, message in ((lambda draw, n_in, n_out: np.ones(n_in), r"gave shape \(3,\) for a layer of \(3, 4\)"),
+    for weights, message in ((lambda draw, n_in, n_out: np.ones(n_in), r"array of shape \(3, 4\), got \(3,\)"),
                              (lambda draw, n_in, n_out: np.nan * np.ones((n_in, n_out)), "is nan"),
                              ("gauss", "unknown weights 'gauss'; valid: lecun_normal, .*, zeros$"),
                              (3, "unknown weights 3")):
@@ -767,10 +767,10 @@ BAD_FILES = {
     "no truth value": ({"multilabel": "1"}, {}, "multilabel must be True or False, got 1"),
     "transposed": ({}, {"W1": np.ones((3, 2), "f4")}, r"W1 is float32 \(3, 2\), expected float32 \(2, 3\)"),
     "another type": ({}, {"W1": np.ones((2, 3))}, r"W1 is float64 \(2, 3\), expected float32 \(2, 3\)"),
-    "weights too large": ({}, {"W1": np.ones((4, 3), "f4")}, r"15 parameters, layer sizes \[2, 3\] need 9"),
-    "biases missing": ({}, {"b1": None}, r"6 parameters, layer sizes \[2, 3\] need 9"),
+    "weights too large": ({}, {"W1": np.ones((4, 3), "f4")}, r"15 parameters, but layer sizes \[2, 3\] need 9"),
+    "biases missing": ({}, {"b1": None}, r"6 parameters, but layer sizes \[2, 3\] need 9"),
     "another name": ({}, {"b1": None, "bias": TENSORS["b1"]}, "it lacks 'b1'"),
-    "a layer too many": ({}, {"b2": TENSORS["b1"]}, r"12 parameters, layer sizes \[2, 3\] need 9"),
+    "a layer too many": ({}, {"b2": TENSORS["b1"]}, r"12 parameters, but layer sizes \[2, 3\] need 9"),
     "NaN": ({}, {"b1": np.full(3, np.nan, "f4")}, r"theta\[6\] of the network is nan"),
     "infinity": ({}, {"W1": np.full((2, 3), np.inf, "f4")}, r"theta\[0\] of the network is inf"),
     "unknown activation": ({"activations": '["step"]'}, {}, "unknown output activation 'step'"),
@@ -786,7 +786,7 @@ BAD_FILES = {
     "a size no number": ({"layer_sizes": '["a", "b"]'}, {}, "holds no valid fastbp network"),
     "a size not whole": ({"layer_sizes": "[2, 3.0]"}, {}, "must be a whole number, got 3.0"),
     "a negative size": ({"layer_sizes": "[-4, -3]"}, {}, "must be at least 1, got -4"),
-    "sizes for no memory": ({"layer_sizes": f"[{2**40}, 3]"}, {}, "9 parameters, layer sizes"),
+    "sizes for no memory": ({"layer_sizes": f"[{2**40}, 3]"}, {}, "9 parameters, but layer sizes"),
     "sizes too deep": ({"layer_sizes": "[" * 100_000}, {}, "holds no valid fastbp network"),
 }
 
@@ -811,7 +811,7 @@ def test_the_description_that_the_bad_ones_are_made_of_is_good(tmp_path):
 def test_a_file_of_the_first_format_is_read_with_a_warning_about_bytes(tmp_path):
     first = {"format": "fastbp-network-1", "activations": '["sigmoid"]', "input_scale": None, "multilabel": None}
     write_safetensors(tmp_path / "net", first, {})
-    with pytest.warns(UserWarning, match="divided inputs of type uint8 by 255; .* set network.input_scale = 1 / 255"):
+    with pytest.warns(UserWarning, match="divided uint8 inputs by 255; .* set network.input_scale = 1 / 255"):
         net = Network.load(tmp_path / "net")
     assert (net.theta.tolist(), net.input_scale) == ([1] * 9, 1)
     assert net.predict(np.ones((2, 2))).tolist() == [0, 0]  # the largest, as that version predicted

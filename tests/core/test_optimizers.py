@@ -414,7 +414,7 @@ def test_an_optimizer_keeps_a_state_for_each_network_while_it_lives():
 
 @pytest.mark.parametrize("gradient, message", [
     (np.ones(3), r"must have shape \(9,\), as theta has, got \(3,\)"), (np.ones((3, 3)), r"got \(3, 3\)"),
-    (np.full(9, np.nan), "must be finite, number 0 is nan"), ([1.0] * 8 + [np.inf], "number 8 is inf")])
+    (np.full(9, np.nan), "must be finite, element 0 is nan"), ([1.0] * 8 + [np.inf], "element 8 is inf")])
 def test_bad_gradients(gradient, message):
     net = Network([2, 3])
     before = net.theta.copy()

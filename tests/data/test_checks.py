@@ -139,8 +139,8 @@ def test_log_loss_is_what_matches_the_output():
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: Trainer(Network([3, 2]), optimizer="adm"), "unknown optimizer 'adm'; did you mean 'adam'? valid: sgd, "),
-    (lambda: Trainer(Network([3, 2]), "adam"), "'adam' is an optimizer, and Trainer's second argument the loss; "),
-    (lambda: Trainer(Network([3, 2]), SGD(0.1)), "give it by its name: Trainer(net, optimizer=SGD("),
+    (lambda: Trainer(Network([3, 2]), "adam"), "'adam' is an optimizer, but the second argument is the loss; "),
+    (lambda: Trainer(Network([3, 2]), SGD(0.1)), "pass it by keyword: Trainer(net, optimizer=SGD("),
     (lambda: Network([3, 2], output="softmx"), "unknown output activation 'softmx'; did you mean 'softmax'? valid: "),
     (lambda: Trainer(Network([3, 2]), "mean_squared_err"), "unknown loss 'mean_squared_err'; did you mean 'quadratic'"),
     (lambda: Network([3, 2], weights="gauss"), "unknown weights 'gauss'; valid: lecun_normal, "),

@@ -419,7 +419,7 @@ BAD_NPZ = {
     "records": (npz_arrays(y_train=RECORDS), r"y_train has dtype \[\('pixel', 'u1'\)\]; expected real numbers"),
     "objects": (
         npz_arrays(y_test=LABELS[:3].astype(object)),
-        "y_test is no array that can be read safely .*Object arr",
+        "y_test is not an array that can be read safely .*Object arr",
     ),
 }
 
@@ -448,7 +448,7 @@ def test_npz_never_unpickles(tmp_path):
     trap = np.empty(5, dtype=object)
     trap[:] = [Trap(sprung) for _ in range(5)]
     np.savez(file, x_train=IMAGES, y_train=trap)
-    with pytest.raises(DataError, match="y_train is no array that can be read safely"):
+    with pytest.raises(DataError, match="y_train is not an array that can be read safely"):
         load(file)
     assert not sprung.exists()
     # The trap does work.
@@ -491,9 +491,9 @@ def npy_bytes(array: np.ndarray) -> bytes:
 @pytest.mark.parametrize(
     "member, message",
     [
-        (b"", "x_train is no array that can be read safely"),
-        (b"text", "x_train is no array that can be read safely"),
-        (npy_bytes(IMAGES)[:-1], "x_train is no array that can be read safely"),
+        (b"", "x_train is not an array that can be read safely"),
+        (b"text", "x_train is not an array that can be read safely"),
+        (npy_bytes(IMAGES)[:-1], "x_train is not an array that can be read safely"),
         (npy_bytes(IMAGES) + b"\0", "x_train has bytes after its 30 bytes of elements"),
         (npy_bytes(IMAGES).replace(b"(5, 2, 3)", b"(4, 2, 3)"), "x_train has bytes after its 24 bytes of elements"),
         (npy_bytes(IMAGES).replace(b"(5, 2, 3), }" + b" " * 14, b"(9999999999, 99999999999), "), "x_train|archive"),
@@ -616,7 +616,7 @@ def test_a_first_line_of_numbers_in_samples_to_predict(tmp_path):
     """Is the header if it holds all names that are known; one that may only count the columns is told of."""
     x, _ = load_samples(write_table(tmp_path, "0,3,2\n7,8,9\n"), features=["0", "2", "3"])
     assert_same(x, np.array([[7.0, 9, 8]]))
-    with pytest.warns(UserWarning, match="holds the numbers 0 to 2 and is taken for a sample; if they only count"):
+    with pytest.warns(UserWarning, match="holds the numbers 0 to 2 and is read as a sample; if they only count"):
         x, _ = load_samples(write_table(tmp_path, "2,0,1\n7,8,9\n"), n_features=3)
     assert x.shape == (2, 3)
 
@@ -627,35 +627,35 @@ def test_truth_values_in_a_table(tmp_path):
 
 
 BAD_TABLES = {
-    "text": ("a,b,y\n1,2,0\n\n1,red,0\n", r"table.csv, line 4, column 'b': 'red' is no number .*; write the column as"),
-    "decimal comma": ("a;b;y\n1;2,5;0\n", "line 2, column 'b': '2,5' is no number .with a point before decimals."),
+    "text": ("a,b,y\n1,2,0\n\n1,red,0\n", r"table.csv, line 4, column 'b': 'red' is not a number .*; write the col"),
+    "decimal comma": ("a;b;y\n1;2,5;0\n", "line 2, column 'b': '2,5' is not a number .with a decimal point."),
     "empty cell": ("a,b,y\n1,,0\n", "line 2, column 'b': the cell is missing .''.; fill it with a number, or leave"),
     "nan": ("a,b,y\n1,2,0\n1,nan,0\n", "line 3, column 'b': the cell is missing .'nan'."),
     "NA": ("a,b,y\nNA,2,0\n", "line 2, column 'a': the cell is missing .'NA'."),
     "infinity": ("a,b,y\ninf,2,0\n", "line 2, column 'a': 'inf' is not finite; expected a number"),
     "too large": ("a,b,y\n1,2,0\n1,1e400,0\n", "line 3, column 'b': '1e400' is not finite; expected a number"),
     "an infinite target": ("a,y\n1,2\n1,3\n1,-inf\n", "line 4, column 'y': '-inf' is not finite"),
-    "underscores": ("a,b,y\n1_000,2,0\n", "line 2, column 'a': '1_000' is no number"),
-    "an underscore in a target": ("a,y\n1,2\n1,1_0\n1,3\n", "line 3, column 'y': '1_0' is no number"),
-    "line of quoted lines": ('a,y\n1,"o\nne"\n\nx,"two"\n', "line 5, column 'a': 'x' is no number"),
+    "underscores": ("a,b,y\n1_000,2,0\n", "line 2, column 'a': '1_000' is not a number"),
+    "an underscore in a target": ("a,y\n1,2\n1,1_0\n1,3\n", "line 3, column 'y': '1_0' is not a number"),
+    "line of quoted lines": ('a,y\n1,"o\nne"\n\nx,"two"\n', "line 5, column 'a': 'x' is not a number"),
     "no target": ("a,y\n1,0\n2, \n3,1\n", "line 3, column 'y': the target is missing .' '.; fill it, or leave out"),
     "no targets": ("a,y\n1,\n2,\n", "the column 'y' is empty; expected targets"),
-    "a text among numbers": ("a,y\n1,2.5\n1,x\n1,3\n1,4\n", "line 3, column 'y': 'x' is no number, as most of the ta"),
+    "a text among numbers": ("a,y\n1,2.5\n1,x\n1,3\n1,4\n", "line 3, column 'y': 'x' is not a number, but most of"),
     "a missing number": ("a,y\n1,2.5\n1,?\n1,3\n1,4\n", "line 3, column 'y': the target is missing .'.'."),
     "only missing targets": ("a,y\n1,NA\n2,?\n", "the column 'y' is empty; expected targets"),
     "short row": ("a,b,y\n1,2,3\n1,2\n", "line 3: has 2 cells, the header line has 3; expected as many"),
     "one cell": ("1,2,3\n1\n", "line 2: has 1 cell, the first line has 3; expected as many in each line"),
-    "text before the target": ("a,kind,y\n1,red,0\n", "column 'kind': 'red' is no number .*; or, if it is what to "
+    "text before the target": ("a,kind,y\n1,red,0\n", "column 'kind': 'red' is not a number .*; or, if it is what to "
                                r"predict, name it as the target \(in the command: --target 'kind'\)"),
     "long row": ("a,b,y\n1,2,3,\n", "line 2: has 4 cells, the header line has 3"),
     "index": (",a,y\n0,1,0\n", r"column 1 has no name in the header line; .* \(pandas: to_csv\(index=False\)\)"),
     "index of numbers": (",0,1,2,3,y\n0,1,0,1,0,1\n", "column 1 has no name in the header line"),
     "more than a delimiter at the end": ("a,y,\n0,1,2\n", "column 3 has no name in the header line"),
     "an empty cell at the end of the first": ("1,2,\n0,1,2\n", "its first line ends with an empty cell, others do no"),
-    "names": ("a,a,y\n0,1,0\n", "two columns have the name 'a'; expected a name of its own"),
+    "names": ("a,a,y\n0,1,0\n", "two columns have the name 'a'; expected different names"),
     "nothing": ("", "its first line is empty; expected the names of the columns"),
     "no rows": ("a,b,y\n\n", "has a header line and no rows; expected at least one sample"),
-    "one column": ("a\n1\n", "has the column 'a' alone; expected features and a target"),
+    "one column": ("a\n1\n", "has only the column 'a'; expected features and a target"),
     "open quote": ('a,y\n1,"2\n', "line 2: unexpected end of data; expected a table as CSV"),
 }
 
@@ -675,7 +675,7 @@ def test_missing_values_are_the_same_among_numbers_and_names(tmp_path, marker):
     with pytest.raises(DataError, match="line 3, column 'b': the cell is missing"):
         load(write_table(tmp_path, rows.format(marker)))
     np.savez(tmp_path / "named.npz", x_train=np.zeros((4, 2)), y_train=np.array(["a", marker, "b", marker]))
-    with pytest.raises(DataError, match="named.npz: y_train lacks 2 names of a class, the first in row 1 "):
+    with pytest.raises(DataError, match="named.npz: y_train lacks 2 class names, the first in row 1 "):
         load(tmp_path / "named.npz")
 
 
@@ -719,9 +719,9 @@ def test_samples_without_a_header(tmp_path):
     for path, y in ((whole, ["a", "b"]), (bare, None)):
         x, found = load_samples(path, 2, features, "column1")
         assert x.tolist() == [[1, 2], [3, 4]] and (found is None if y is None else found.tolist() == y)
-    with pytest.raises(DataError, match="its first line holds numbers and so is no header line; .*: 'u', 'v'"):
+    with pytest.raises(DataError, match="its first line holds numbers, so it is not a header line; .*: 'u', 'v'"):
         load_samples(bare, 2, ["u", "v"])
-    with pytest.raises(DataError, match="found 'u', 'v'; that table had no header line, so leave it out here, too"):
+    with pytest.raises(DataError, match="found 'u', 'v'; that table had no header line: remove it here, too"):
         load_samples(write_table(tmp_path, "u,v\n1,2\n"), 2, features)
 
 
@@ -748,12 +748,12 @@ def test_decimal_commas_under_a_name_with_a_comma(tmp_path, name, delimiter):
     """The rows say which is the delimiter, and the number is refused; it was split into two columns."""
     file = tmp_path / name
     file.write_text(f"height, m{delimiter}weight\n1,54{delimiter}70\n1,60{delimiter}60\n")
-    with pytest.raises(DataError, match=r"line 2, column 'height, m': '1,54' is no number \(with a point"):
+    with pytest.raises(DataError, match=r"line 2, column 'height, m': '1,54' is not a number \(with a dec"):
         fastbp.data.load(file)
 
 
 def test_decimal_commas_are_not_taken_for_delimiters(tmp_path):
-    with pytest.raises(DataError, match="'1,5' is no number .with a point before decimals."):
+    with pytest.raises(DataError, match="'1,5' is not a number .with a decimal point."):
         load(write_table(tmp_path, "1,5;2,5;3,5\n1,5;2,5;3,5\n"))
 
 
@@ -766,13 +766,13 @@ def test_blanks_around_names_do_not_count(tmp_path):
 
 
 def test_table_that_is_none(tmp_path):
-    with pytest.raises(DataError, match=r"table.csv: is no text in UTF-8 \(.*\); expected a table, saved as UTF-8"):
+    with pytest.raises(DataError, match=r"table.csv: is not text in UTF-8 \(.*\); expected a table, saved as UTF-8"):
         load(write_table(tmp_path, "größe,y\n1,2\n", encoding="latin-1"))
     with pytest.raises(DataError, match="missing.csv: no such file; expected a table"):
         load(tmp_path / "missing.csv")
-    with pytest.raises(DataError, match=r"has no column 'kinds' to be the target; did you mean 'kind'\? found 'width'"):
+    with pytest.raises(DataError, match=r"has no column 'kinds' for the target; did you mean 'kind'\? found 'width'"):
         load(write_table(tmp_path, ROWS), target="kinds")
-    with pytest.raises(DataError, match="the target 'kind' is a column of a table"):
+    with pytest.raises(DataError, match="target 'kind' names a column of a table"):
         load(tmp_path / "data.npz", target="kind")
 
 

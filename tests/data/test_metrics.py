@@ -265,17 +265,17 @@ def test_values_that_were_predicted():
 
 @pytest.mark.parametrize(("make", "kind", "message"), [
     (lambda: metrics.accuracy([0, 1], [0.2, 0.8]), ValueError,
-     r"accuracy takes the outputs \(n, n_out\) of forward, \(n, 1\) for one output, or labels \(n,\); outputs are "),
+     r"accuracy takes the outputs \(n, n_out\) of forward, \(n, 1\) for one output, or labels \(n,\); outputs have "),
     (lambda: metrics.log_loss([0, 1], [0, 1]), ValueError, r"log_loss needs the outputs \(n, n_out\) of forward"),
     (lambda: metrics.top_k([0, 1], [0, 1]), ValueError, r"top_k needs the outputs \(n, n_out\) of forward"),
     (lambda: metrics.accuracy(["a", "b"], [0, 1]), TypeError, "labels of one kind: y has dtype <U1, outputs int64"),
-    (lambda: metrics.accuracy(["a", "b"], [[0.5, 0.5]] * 2), TypeError, "y holds texts; beside outputs .* needs the"),
+    (lambda: metrics.accuracy(["a", "b"], [[0.5, 0.5]] * 2), TypeError, "y holds strings; with outputs .* needs the"),
     (lambda: metrics.f1(MANY, DECIDED), ValueError, r"f1 of rows of targets \(301, 4\) needs outputs of that shape"),
     (lambda: metrics.f1(VALUES, GUESSES), ValueError, r"f1 needs classes, y holds values from -.* to .*: give labels"),
     (lambda: metrics.f1(VALUES[:, :1], GUESSES[:, :1]), ValueError, r"y must hold whole labels, y\[0\] is"),
     (lambda: metrics.f1([np.nan, 1], [0, 1]), ValueError, r"y must hold whole labels, y\[0\] is nan"),
-    (lambda: metrics.accuracy([1j], [1]), TypeError, "y must hold real numbers or texts, got dtype complex128"),
-    (lambda: metrics.accuracy(["a", None], ["a", "b"]), TypeError, "y must hold real numbers or texts, found NoneTy"),
+    (lambda: metrics.accuracy([1j], [1]), TypeError, "y must hold real numbers or strings, got dtype complex128"),
+    (lambda: metrics.accuracy(["a", None], ["a", "b"]), TypeError, "y must hold real numbers or strings, found NoneTy"),
     (lambda: metrics.accuracy(np.ma.array([0, 1], mask=[0, 1]), [0, 1]), ValueError, "y has masked values"),
 ])
 def test_errors_name_the_cause(make, kind, message):
@@ -359,11 +359,11 @@ def test_a_fit_watches_them(tmp_path):
         X, y, 30, (X, y), metrics=["f1", "top5", error], callbacks=[StopAt("error", 0.05), JSONLog(tmp_path / "log")])
     assert history.metrics["f1"][-1] == metrics.f1(y, net.forward(X)) and set(history.metrics["top5"]) == {1.0}
     assert history.metrics["error"][-1] == pytest.approx(1 - history.validation_accuracy[-1])
-    assert history.stopped.startswith("error has come to 0.0") and len(history.metrics["f1"]) == len(history.loss) < 30
+    assert history.stopped.startswith("error has reached 0.0") and len(history.metrics["f1"]) == len(history.loss) < 30
     assert '"f1": ' in (tmp_path / "log").read_text().splitlines()[0]
     history = Trainer(net, batch_size=20).fit(X, y, 30, (X, y), metrics=["f1"], callbacks=[
         EarlyStopping("f1", patience=1, least_gain=2)])
-    assert history.stopped == "f1 has not got better for 1 epoch"
+    assert history.stopped == "f1 has not improved for 1 epoch"
     regression = Trainer(Network([4, 6, 1], output="identity")).fit(X, X[:, 0], 2, validation_fraction=0.2,
                                                                     metrics=["r2", "mae", "rmse"])
     assert list(regression.metrics) == ["r2", "mae", "rmse"]

@@ -113,10 +113,10 @@ def test_names_of_columns_can_be_set_and_forgotten():
 
 
 @pytest.mark.parametrize("names, error, message", [
-    ("abc", TypeError, "feature_names must be None or a sequence of texts, got 'abc'"),
-    ([1, 2, 3], TypeError, r"feature_names must be None or a sequence of texts, got \[1, 2, 3\]"),
-    (["a", "b"], ValueError, "feature_names must be 3 different texts for 3 features, got 2: 'a', 'b'"),
-    (["a", "b", "a"], ValueError, "feature_names must be 3 different texts for 3 features, got 3: 'a', 'b', 'a'"),
+    ("abc", TypeError, "feature_names must be None or a sequence of strings, got 'abc'"),
+    ([1, 2, 3], TypeError, r"feature_names must be None or a sequence of strings, got \[1, 2, 3\]"),
+    (["a", "b"], ValueError, "feature_names must be 3 different strings for 3 features, got 2: 'a', 'b'"),
+    (["a", "b", "a"], ValueError, "feature_names must be 3 different strings for 3 features, got 3: 'a', 'b', 'a'"),
 ])
 def test_bad_names_of_features(names, error, message):
     with pytest.raises(error, match=message):
@@ -207,10 +207,10 @@ def test_find_eta_takes_names_and_learns_none():
 
 @pytest.mark.parametrize("n_out, output, words, message", [
     (4, "softmax", WORDS, r"y has 3 classes \('ant', 'cat', 'fish'\); the network has 4 outputs, for 4 classes: make "
-                          r"it Network\(\[\.\.\., 3\]\); or name all, .* by network.classes = \["),
+                          r"it Network\(\[\.\.\., 3\]\); or set network.classes = \[.*\] to all names"),
     (2, "softmax", WORDS, r"y has 3 classes .*; the network has 2 outputs, for 2 .* Network\(\[\.\.\., 3\]\)$"),
     (1, "sigmoid", WORDS, r"y has 3 classes .*; the network has 1 output, for 2 .* Network\(\[\.\.\., 3\]\)$"),
-    (2, "softmax", ["a"] * N, r"y has 1 class \('a'\); the network has 2 outputs, for 2 classes: name all"),
+    (2, "softmax", ["a"] * N, r"y has 1 class \('a'\); the network has 2 outputs, for 2 classes: set network.classes"),
     (2, "softmax", [str(i) for i in range(N)], "y has 60 classes .*'0', '1', '10', '11', '12', '13' and 54 more"),
 ])
 def test_another_number_of_names(n_out, output, words, message):
@@ -261,7 +261,7 @@ def test_numbers_beside_names_are_refused():
 
 
 def test_text_and_a_network_without_names():
-    with pytest.raises(ValueError, match="y holds text, such as '.*', and the network knows no names of classes: "):
+    with pytest.raises(ValueError, match="y holds text, such as '.*', but the network has no names of classes: "):
         trainer().evaluate(X, WORDS)
     with pytest.raises(ValueError, match="y holds text, such as"):
         cost_and_gradient(trainer().network, X, WORDS)
@@ -280,10 +280,10 @@ def test_class_weight_by_name():
 
 
 @pytest.mark.parametrize("names, error, message", [
-    ("cat", TypeError, "classes must be None or a sequence of texts, got 'cat'"),
-    ([0, 1, 2], TypeError, r"classes must be None or a sequence of texts, got \[0, 1, 2\]"),
-    (["a", "b"], ValueError, "classes must be 3 different texts for 3 outputs, got 2: 'a', 'b'"),
-    (["a", "b", "b"], ValueError, "classes must be 3 different texts for 3 outputs, got 3"),
+    ("cat", TypeError, "classes must be None or a sequence of strings, got 'cat'"),
+    ([0, 1, 2], TypeError, r"classes must be None or a sequence of strings, got \[0, 1, 2\]"),
+    (["a", "b"], ValueError, "classes must be 3 different strings for 3 outputs, got 2: 'a', 'b'"),
+    (["a", "b", "b"], ValueError, "classes must be 3 different strings for 3 outputs, got 3"),
 ])
 def test_bad_names_of_classes(names, error, message):
     with pytest.raises(error, match=message):
@@ -367,7 +367,7 @@ def test_columns_of_targets_stand_in_the_order_of_the_training():
     trainer = Trainer(Network([4, 2], output="identity", seed=1), optimizer="adam")
     history = trainer.fit(X, rows, 2, validation_data=(X, rows[["q", "p"]]))
     assert history.validation_loss[-1] == pytest.approx(trainer.evaluate(X, rows)[0])
-    with pytest.raises(ValueError, match="validation y has column 'r' that the targets of the training lack"):
+    with pytest.raises(ValueError, match="validation y has column 'r' that the training targets lack"):
         trainer.fit(X, rows, 1, validation_data=(X, rows.assign(r=1.0)))
 
 
@@ -436,7 +436,7 @@ def test_another_order_of_targets_is_put_right(use, output):
 def test_other_columns_of_targets_are_refused(use, output):
     begun, rows = trained_on_rows(output), ROWS[output]
     first = rows.columns[0]
-    whose = "the targets of the training lack" if output == "identity" else "is none of the network's classes"
+    whose = "the training targets lack" if output == "identity" else "is none of the network's classes"
     with pytest.raises(ValueError, match=f"y lacks column '{first}' and has column 'other' that {whose}"):
         use(begun, rows.rename(columns={first: "other"}))
     advice = "" if output == "identity" else r"; in pandas y\.reindex\(columns=network\.classes, fill_value=0\)"
@@ -536,7 +536,7 @@ def test_names_of_targets_can_be_set_and_forgotten():
     begun = trained_on_rows()
     with pytest.raises(ValueError, match="has column 'P' .*; network.classes = None lets it train on others"):
         begun.fit(X, ROWS["softmax"].rename(columns={"ant": "P"}))
-    with pytest.raises(ValueError, match="target_names must be 3 different texts for 3 outputs, got 2: 'a', 'b'"):
+    with pytest.raises(ValueError, match="target_names must be 3 different strings for 3 outputs, got 2: 'a', 'b'"):
         trainer(output="identity").network.target_names = ["a", "b"]
     with pytest.raises(ValueError, match="softmax outputs have classes: set network.classes, not target_names"):
         trainer().network.target_names = ["a", "b", "c"]
@@ -603,7 +603,7 @@ def test_texts_of_places_are_those_places():
 @pytest.mark.parametrize("labels, message", [
     (["a", "b", "a"], "2 columns 'a'"),
     ([1, 1, 1], "3 columns 1"),
-    ([0, 1, "1"], "columns 1 and '1', which are the same as texts"),
+    ([0, 1, "1"], "columns 1 and '1', which are the same as strings"),
     (pd.MultiIndex.from_tuples([("a", 1), ("b", 1), ("a", 1)]), r"2 columns \('a', 1\)"),
 ])
 def test_columns_of_one_name_are_refused(labels, message):

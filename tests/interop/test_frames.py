@@ -295,9 +295,9 @@ def test_rows_in_another_order_are_pointed_out(call):
         call(Trainer(network()), x, y, WEIGHTS)
     caught = [one for one in caught if one.category is UserWarning]
     assert [str(one.message) for one in caught] == [
-        f"the index of {own}{other} has the labels of the index of {own}{first} in another order, and rows are paired "
-        f"by position: {other} = {other}.loc[{first}.index]; or, if they are in one order, reset_index(drop=True) for "
-        "each"]
+        f"the index of {own}{other} has the labels of the index of {own}{first} in another order, but rows are paired "
+        f"by position: {other} = {other}.loc[{first}.index]; or, if the rows are in one order, reset_index(drop=True) "
+        "for each"]
     if call is not PAIRED["fit_batches"]:  # which reads ahead in a thread
         assert caught[0].filename == __file__
     call(Trainer(network()), x.reset_index(drop=True), y.reset_index(drop=True), WEIGHTS)

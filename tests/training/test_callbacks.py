@@ -105,7 +105,7 @@ def test_early_stopping_keeps_the_best():
     stopping = EarlyStopping(patience=3)
     history = one.fit(X, y, 60, validation_fraction=0.3, callbacks=[note, stopping])
     best = int(np.argmin(losses))
-    assert history.stopped == "validation_loss has not got better for 3 epochs"
+    assert history.stopped == "validation_loss has not improved for 3 epochs"
     assert len(losses) == best + 1 + 3 < 60
     assert (one.network.theta == thetas[best]).all()
     assert one.network.W[0].base is not None  # still views of theta
@@ -134,10 +134,10 @@ def test_the_best_is_kept_whatever_ends_the_fit():
 
 ENDS = {
     "SWA and the best": ([SWA(), EarlyStopping("loss")], {}, r"SWA \(the mean.*\) and EarlyStopping \(the best"),
-    "the best and SWA": ([EarlyStopping("loss"), SWA()], {}, r"EarlyStopping \(.*\) and SWA \(.*\) each decide"),
+    "the best and SWA": ([EarlyStopping("loss"), SWA()], {}, r"EarlyStopping \(.*\) and SWA \(.*\) each set"),
     "two bests": ([EarlyStopping("loss"), EarlyStopping("loss", 9)], {}, "EarlyStopping .* and EarlyStopping .* each"),
-    "two means": ([SWA(), SWA(0.5)], {}, "SWA .* and SWA .* each decide"),
-    "SWA and a moving mean": ([SWA()], dict(ema=0.9), r"SWA .* and Trainer\(ema=0.9\) \(the moving mean\) each decide"),
+    "two means": ([SWA(), SWA(0.5)], {}, "SWA .* and SWA .* each set"),
+    "SWA and a moving mean": ([SWA()], dict(ema=0.9), r"SWA .* and Trainer\(ema=0.9\) \(the moving mean\) each set"),
 }
 
 
@@ -149,7 +149,7 @@ def test_one_thing_decides_what_the_network_ends_with(case):
     one = trainer(**settings)
     before = one.network.theta.copy()
     for fit in (lambda: one.fit(X, y, 3, callbacks=watchers), lambda: one.fit_batches([(X, y)], callbacks=watchers)):
-        with pytest.raises(ValueError, match=message + ".*use one of them, or EarlyStopping.restore_best=False"):
+        with pytest.raises(ValueError, match=message + ".*use only one of them, or EarlyStopping.restore_best=False"):
             fit()
     assert (one.network.theta == before).all() and one.steps_done == 0
     trainer().fit(X, y, 3, callbacks=[watchers[0], *(EarlyStopping("loss", 9, restore_best=False) for _ in range(2))])
@@ -231,7 +231,7 @@ def test_stop_at():
     X, y = data(100)
     history = trainer(optimizer=Adam(0.01)).fit(X, y, 100, (X, y), callbacks=[StopAt("validation_accuracy", 0.9)])
     assert history.validation_accuracy[-1] >= 0.9 > max(history.validation_accuracy[:-1])
-    assert history.stopped.startswith("validation_accuracy has come to 0.9")
+    assert history.stopped.startswith("validation_accuracy has reached 0.9")
     history = trainer(optimizer=Adam(0.02)).fit(X, y, 100, callbacks=[StopAt("loss", 0.5)])
     assert history.loss[-1] <= 0.5 < min(history.loss[:-1])
 
@@ -242,7 +242,7 @@ def test_time_budget():
     started = time.monotonic()
     history = trainer().fit(X, y, 100_000, callbacks=[TimeBudget(0.3)])
     assert 0.3 < time.monotonic() - started < 3
-    assert history.stopped == "its 0.3 seconds are over"
+    assert history.stopped == "the time budget of 0.3 s is used up"
 
 
 def test_logs(tmp_path):
@@ -486,7 +486,7 @@ def test_values_have_no_classes():
 
 
 @pytest.mark.parametrize(("make", "kind", "message"), [
-    (lambda: EarlyStopping(3), TypeError, "watch must be a name, such as loss, .* or that of a metric, got 3"),
+    (lambda: EarlyStopping(3), TypeError, "watch must be a name: loss, .* or the name of a metric, got 3"),
     (lambda: EarlyStopping(patience=0), ValueError, "patience must be at least 1, got 0"),
     (lambda: EarlyStopping(least_gain=-1), ValueError, "least_gain must be a finite number >= 0, got -1"),
     (lambda: ReduceOnPlateau(factor=1.0), ValueError, r"factor must be in \(0, 1\), got 1.0"),

@@ -214,7 +214,7 @@ def test_a_network_that_begins_elsewhere_is_refused(stop, tmp_path):
         run_of(Network([5, 12, 3], seed=1), tmp_path, stop)
     files, other = checkpoint.files(tmp_path), Network([5, 12, 3], seed=2)
     start = other.theta.copy()
-    with pytest.raises(ValueError, match="of another fit: the start of the network.* first seed; .* another folder"):
+    with pytest.raises(ValueError, match="of another fit: the fingerprint .* same seed; .* another folder"):
         run_of(other, tmp_path)
     assert (other.theta == start).all() and checkpoint.files(tmp_path) == files
     assert run_of(Network([5, 12, 3], seed=1), tmp_path) == run_of(Network([5, 12, 3], seed=1), tmp_path / "whole")
@@ -235,7 +235,7 @@ def test_a_network_goes_on_from_where_it_is(settings, tmp_path):
             theta = run_of(Network([5, 12, 3], seed=1), tmp_path / "run", stop, **settings)
     assert theta == run_of(Network([5, 12, 3], seed=1), tmp_path / "whole", **settings)
     assert run_of(network, tmp_path / "another") != theta
-    with pytest.raises(ValueError, match="the start of the network"):
+    with pytest.raises(ValueError, match="the fingerprint of the initial parameters"):
         run_of(Network([5, 12, 3], seed=2), tmp_path / "run", **settings)
 
 
@@ -244,7 +244,7 @@ def test_folders_whose_networks_began_apart_are_refused(tmp_path):
         with pytest.raises(KilledError):
             run_of(Network([5, 12, 3], seed=seed), tmp_path / str(seed), 30 * seed)
     for seed in (1, 2):
-        with pytest.raises(ValueError, match="the start of the network"):
+        with pytest.raises(ValueError, match="the fingerprint of the initial parameters"):
             Trainer(Network([5, 12, 3], seed=seed), optimizer=Adam(0.01), batch_size=20, seed=3).fit(
                 X, Y, EPOCHS, callbacks=[Checkpoint(tmp_path / "1", 0, resume=True),
                                          Checkpoint(tmp_path / "2", 0, resume=True), Every(1, never)])
@@ -661,7 +661,7 @@ def test_a_network_that_a_callback_ended_goes_on(own, interrupted, tmp_path):
         fitted(network, *[interrupt] * interrupted)
     assert fitted(network) == (whole.network.theta.tobytes(), without_seconds(history))
     network.W[0][0] += 1
-    with pytest.raises(ValueError, match="of another fit: the start of the network"):
+    with pytest.raises(ValueError, match="of another fit: the fingerprint of the initial parameters"):
         fitted(network)
 
 

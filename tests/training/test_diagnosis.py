@@ -202,7 +202,7 @@ def test_dead_relu():
     net = Network([4, 16, 8, 1], output="identity")
     net.b[1] = -100
     found = notes(Trainer(net), X, y)
-    assert found[0].startswith("hidden layer 1 is dead: 100 % of its 8 relu neurons send 0 for every sample")
+    assert found[0].startswith("hidden layer 1 is dead: 100 % of its 8 relu neurons are 0 for every sample")
     assert len(found) == 2 and "outputs are the same for all samples: their standard deviation is 0, that" in found[1]
 
 
@@ -428,7 +428,7 @@ def test_fits_that_learn_say_nothing():
 def test_fit_warns_of_a_mean_that_is_still_the_first_parameters():
     X, y = regression()
     [note] = said(Trainer(Network([4, 16, 2]), batch_size=20, ema=0.9999), X, (y > 0).astype(int), 20)
-    assert note.startswith("the network holds the mean of its parameters, 97 % of which is still the first ones: "
+    assert note.startswith("the network holds the mean of its parameters, and 97 % of it is still the first ones: "
                            "ema=0.9999 is too slow for 300 steps")
 
 
@@ -490,8 +490,8 @@ def of_many(trainer, X, y):
         raise DivergenceError(fit_many([trainer], X, y)[0].stopped.removeprefix("diverged: "))
 
 
-FUNCTION = (r"the function {} of losses\.Custom gave no finite number, or raised, for sample 11 at outputs up to .*: "
-            "it must give one for all outputs and targets")
+FUNCTION = (r"the function {} of losses\.Custom returned no finite number, or raised, for sample 11 at outputs up .*: "
+            "it must return one for all outputs and targets")
 PARAMETERS = r"the network's parameters reach 1e\+25, too large for its outputs to be finite: make a new Network"
 NOT_OF_ETA = {
     "NaN": (lambda: with_loss(no_number), FUNCTION.format("no_number")),
@@ -525,7 +525,7 @@ def test_parameters_that_somebody_has_put_there():
         trainer = Trainer(Network([4, 8, 1], output="identity"), optimizer="adam", batch_size=len(X))
         trainer.step(X, y)
         trainer.network.theta = np.full(trainer.network.n_parameters, 1e25)
-        with pytest.raises(DivergenceError, match=PARAMETERS + ", or if training has made them so, try a smaller eta$"):
+        with pytest.raises(DivergenceError, match=PARAMETERS + ", or if training has made them large, try a small"):
             call(trainer, X, y)
 
 
@@ -534,7 +534,7 @@ def test_a_function_that_fails_later():
     X, y = np.random.default_rng(0).normal(size=(400, 4)), np.zeros(400)
     trainer = with_loss(no_number, batch_size=10)
     y[generator(ORDER, trainer.seed, 0).permutation(400)[205]] = 7.0
-    with pytest.raises(DivergenceError, match=r"step 21 of 40, .*; the function no_number of losses\.Custom gave no"):
+    with pytest.raises(DivergenceError, match=r"step 21 of 40, .*; the function no_number of losses\.Custom returned"):
         trainer.fit(X, y)
 
     def fourth_power(z, a, t, delta):

@@ -179,7 +179,7 @@ def test_the_divergence_of_one_ends_that_one_only(threads, seconds, kept, valida
     with pytest.warns(TrainingWarning) as caught:
         histories = fit_many(members, X, y, 6, threads=threads, **options)
     (text,) = [str(one.message) for one in caught if "diverged" in str(one.message)]
-    assert text.startswith("3 of 5 networks diverged and ended before the last epoch, see `stopped` in their "
+    assert text.startswith("3 of 5 networks diverged and stopped before the last epoch, see `stopped` in their "
                            "histories: trainers[1]: the cost or a parameter is no longer finite: epoch ")
     assert all(error.removeprefix("diverged: ") in text for error in errors)
     assert caught[0].filename == __file__
@@ -225,7 +225,7 @@ def one_network():
     return [Trainer(net), Trainer(net)]
 
 
-OWN = "give each a network of its own; copy.deepcopy of a trainer copies its network, too"
+OWN = "give each its own network; copy.deepcopy of a trainer copies its network, too"
 PAIR = [Trainer(Network([6, 3]), seed=i) for i in range(2)]
 REFUSED = {
     "none": ([], {}, ValueError, "trainers is empty: there is nothing to train"),
@@ -236,9 +236,9 @@ REFUSED = {
     "subsets of another number": (PAIR, dict(subsets=[[0]]), ValueError,
                                   "subsets has 1 entry for 2 trainers; give each its rows, or None for all of them"),
     "a number": (PAIR, dict(subsets=3), TypeError,
-                 "subsets must be None or a sequence of arrays of rows, one a trainer, got 3"),
+                 "subsets must be None or a sequence of arrays of rows, one per trainer, got 3"),
     "empty": (PAIR, dict(subsets=[[0], []]), ValueError,
-              "subsets[1] is empty: give its trainer one row at the least, or None for all"),
+              "subsets[1] is empty: give its trainer at least one row, or None for all"),
     "an empty mask": (PAIR, dict(subsets=[np.zeros(203, bool), None]), ValueError, "subsets[0] is empty: "),
     "beyond": (PAIR, dict(subsets=[[0, 203], None]), ValueError, "subsets[0] has row 203; the rows are 0 to 202"),
     "negative": (PAIR, dict(subsets=[None, [-1]]), ValueError, "subsets[1] has row -1; the rows are 0 to 202"),
@@ -258,7 +258,7 @@ REFUSED = {
     "validation": (PAIR, dict(validation_data=X), TypeError,
                    "trainers[0]: validation_data must be (X, y) or (X, y, sample_weight), got ndarray of length 203"),
     "callbacks": (PAIR, dict(callbacks=[]), TypeError, "fit_many() got an unexpected keyword argument 'callbacks': "
-                  "fit_many has no callbacks; fit, for one trainer at a time, takes it"),
+                  "fit_many does not support callbacks; use fit for one trainer at a time"),
     "eta": (PAIR, dict(eta=1), TypeError, "fit_many() got an unexpected keyword argument 'eta': eta belongs to the "),
 }
 

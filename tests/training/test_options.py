@@ -251,7 +251,7 @@ def test_settings_changed_between_fits():
     (dict(ema=True), TypeError, "ema must be a number, got True"),
     (dict(frozen=[2]), ValueError, "frozen names layer 2; the network has layers 0 to 1"),
     (dict(frozen=[0, 1]), ValueError, "all layers are frozen"),
-    (dict(frozen=0), TypeError, "frozen must be a sequence of layers' numbers, got 0"),
+    (dict(frozen=0), TypeError, "frozen must be a sequence of layer indices, got 0"),
     (dict(frozen=[-1]), ValueError, "a frozen layer must be at least 0"),
 ])
 def test_what_is_refused(settings, kind, message):

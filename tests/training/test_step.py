@@ -147,7 +147,7 @@ def test_what_fit_refuses_a_step_refuses(wrong):
 
 def test_more_samples_than_a_mini_batch():
     trainer, x, y = made("labels")
-    with pytest.raises(ValueError, match="a step takes up to batch_size=20 samples, got 40; fit and partial_fit make"):
+    with pytest.raises(ValueError, match="a step takes up to batch_size=20 samples, got 40; use fit or part"):
         trainer.step(np.vstack([x, x]), np.r_[y, y])
 
 
@@ -201,7 +201,7 @@ def test_moments_that_are_infinite_from_the_beginning(way):
     trainer.step(x, y * np.float32(1e22))
     trainer = copy.deepcopy(trainer)
     theta = trainer.network.theta.copy()
-    match = "moments were already infinite before the first step of this call, .* make a new Trainer"
+    match = "moments were already infinite before the first step of this call: .* make a new Trainer"
     if way == "fit_many":
         with pytest.warns(TrainingWarning, match=match):
             assert "already infinite" in fit_many([trainer], x, y, 1)[0].stopped

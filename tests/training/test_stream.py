@@ -142,10 +142,10 @@ def test_weights_in_batches():
 @pytest.mark.parametrize(("batches", "kind", "message"), [
     (Batches(fail_at=180), OSError, "the disk is gone"), ([(X, Y), (X[:, :5], Y)], ValueError, "X has 5 features"),
     ([X], TypeError, r"a batch must be \(X, y\) or \(X, y, sample_weight\), got ndarray of length 400"),
-    ([], ValueError, "^there are no batches; an iterator gives its own once"),
-    (iter([]), ValueError, "^there are no batches; an iterator gives its own once"),
+    ([], ValueError, "^there are no batches; an iterator can be used only once"),
+    (iter([]), ValueError, "^there are no batches; an iterator can be used only once"),
     ([(X, Y, np.zeros(400))], ValueError, "^there are no batches with a weight above 0$"),
-    (iter([(X, Y)]), ValueError, "no batches in epoch 2; an iterator gives"),
+    (iter([(X, Y)]), ValueError, "no batches in epoch 2; an iterator can"),
 ])
 def test_what_is_wrong_with_batches(batches, kind, message):
     with pytest.raises(kind, match=message):
@@ -156,7 +156,7 @@ def test_what_is_wrong_with_batches(batches, kind, message):
 def test_what_fit_batches_refuses(tmp_path):
     with pytest.raises(ValueError, match=r'takes no schedule, .*, got .*; set trainer\.schedule = "constant"$'):
         trainer(schedule="linear").fit_batches(Batches())
-    with pytest.raises(ValueError, match="makes no checkpoints; give fit memory-mapped arrays"):
+    with pytest.raises(ValueError, match="does not support checkpoints; use fit with memory-mapped arrays"):
         trainer().fit_batches(Batches(), callbacks=[callbacks.Checkpoint(tmp_path)])
     with pytest.raises(ValueError, match="metrics need validation_data"):
         trainer().fit_batches(Batches(), metrics=["f1"])

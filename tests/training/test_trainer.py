@@ -569,7 +569,7 @@ def test_a_batch_larger_than_the_data_is_logged_once(capfd, caplog):
     with caplog.at_level("INFO", "fastbp"):
         theta = trained(X, y, 3, batch_size=21)[0]
         assert same(theta, trained(X, y, 3, batch_size=20)[0])
-    assert caplog.messages == ["batch_size 21 is more than the 20 samples: each batch is all of them"]
+    assert caplog.messages == ["batch_size 21 is more than the 20 samples: each batch holds all of them"]
     assert capfd.readouterr() == ("", "")
 
 

@@ -1,4 +1,4 @@
-"""Another process that compiles while this one does."""
+"""A second process that compiles at the same time as this one."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from fastbp.core.compiler.cache import BESIDE, Cache, is_cached
 from fastbp.core.compiler.common import uninterrupted
 from fastbp.core.threads.processors import available_threads
 
-PATIENCE = 300  # seconds to wait for a process that may hang, before its work is done here
+PATIENCE = 300  # seconds to wait for a process that may hang, before this process does its work
 
 
 @contextlib.contextmanager
 def beside(dispatcher: Any, signature: tuple[Any, ...], statement: str) -> Iterator[bool]:
     """While this block runs, have another process compile a function, with a Python statement that does it; then wait.
 
-    Gives the block whether there is one. Numba compiles one thing at a time in a process. Of one that fails nothing is
-    told: the machine code is not on disk then, and is compiled where it is needed.
+    Yields whether there is such a process. Numba compiles one function at a time per process. If the other process
+    fails, nothing is reported: the machine code is then missing on disk, and is compiled when it is needed.
     """
     process = None
     try:
         if isinstance(dispatcher._cache, Cache) and not is_cached(dispatcher, signature) and available_threads() > 1:
-            with uninterrupted():  # else it could start and not be known
+            with uninterrupted():  # otherwise it could start without being recorded
                 process = _python(statement)
         yield process is not None
         if process is not None:
@@ -43,9 +43,9 @@ def beside(dispatcher: Any, signature: tuple[Any, ...], statement: str) -> Itera
 
 
 def _python(statement: str) -> subprocess.Popen[bytes] | None:
-    """A process that runs a statement as this one would, and says nothing; None where Python cannot be started."""
+    """Start a silent process that runs a statement as this one would; return None if Python cannot be started."""
     program, nothing = Path(sys.executable or "").name, subprocess.DEVNULL
-    if "python" not in program.lower() or hasattr(sys, "frozen") or BESIDE in os.environ:  # part of another program
+    if "python" not in program.lower() or hasattr(sys, "frozen") or BESIDE in os.environ:  # embedded Python
         return None
     path = [*(folder for folder in sys.path if isinstance(folder, str)), str(Path(__file__).parents[3])]
     given = {f"NUMBA_{name}": getattr(numba.config, name) for name in ("CACHE_DIR", "CPU_NAME", "CPU_FEATURES")}
@@ -54,5 +54,5 @@ def _python(statement: str) -> subprocess.Popen[bytes] | None:
         return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing,
                                 env=os.environ | {name: value for name, value in given.items() if value is not None}
                                 | {BESIDE: "1"})
-    except Exception:  # an audit hook's, a system's: this only saves time
+    except Exception:  # of an audit hook or the system: this process only saves time
         return None

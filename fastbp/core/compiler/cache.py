@@ -28,10 +28,10 @@ SEAL = hashlib.sha256().digest_size
 
 
 class _SealedFiles(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no types
-    """Machine code in files that are named by their key and begin with a digest of function, key and content.
+    """Machine code in files that are named by their key and start with a digest of function, key and content.
 
     Numba keeps an index of numbered files: if two processes compile at the same time, one can lose the other's entry or
-    load the other's code. And it runs what it finds, so that a damaged file ends every later process.
+    load the other's code. Numba also runs whatever it finds: a damaged file crashes every later process.
     """
 
     def load(self, key: Any) -> Any:
@@ -39,7 +39,7 @@ class _SealedFiles(IndexDataCacheFile):  # type: ignore[misc]  # Numba has no ty
         return None if data is None else pickle.loads(data)
 
     def content(self, key: Any) -> bytes | None:
-        """What was saved; None if there is nothing, or if it is damaged."""
+        """Return what was saved; None if there is nothing, or if it is damaged."""
         try:
             whole = self._path(key).read_bytes()
         except OSError:
@@ -81,7 +81,7 @@ class Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
         return (*super()._index_key(sig, codegen), DIGEST, self._parallel)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        # Numba would first read all implementations there are, its own and others', which only a compiler asks for.
+        # Numba would first load all implementations, its own and those of others, which only a compiler needs.
         rtsys.initialize(target_context)
         return self._load_overload(sig, target_context)
 
@@ -94,7 +94,7 @@ class Cache(FunctionCache):  # type: ignore[misc]  # Numba has no types
 
 
 class NoCache(NullCache):  # type: ignore[misc]  # Numba has no types
-    """Where no folder can be written: each process compiles for itself."""
+    """The cache if no folder is writable: each process compiles for itself."""
 
 
 _announced: set[str] = set()
@@ -102,7 +102,7 @@ _warned = False
 
 
 def announce(what: str, duration: str, folder: str | None) -> None:
-    """Say what is compiled now and about how long that takes: once in a process for each `what`.
+    """Announce what is compiled now and about how long that takes: once per process for each `what`.
 
     This goes to the logger "fastbp" as a warning, which Python prints if logging is not configured.
     """
@@ -126,7 +126,7 @@ def _warn_once(message: str) -> None:
 
 
 def folder(function: Callable[..., Any]) -> str | None:
-    """Where the machine code of a function and of its file's folder is kept; None where no folder can be written."""
+    """Return the folder of the machine code of a function and its neighbours; None if no folder is writable."""
     try:
         return str(Cache(function, False).cache_path)
     except RuntimeError:
@@ -141,13 +141,13 @@ def is_cached(dispatcher: Any, signature: tuple[Any, ...]) -> bool:
     return cache._cache_file.content(cache._index_key(signature, dispatcher.targetctx.codegen())) is not None
 
 
-PATIENCE = 120  # seconds to wait for another process that compiles, before this one does it, too
+PATIENCE = 120  # seconds to wait for another process that compiles, before this one compiles, too
 _turns = 0
 
 
 @contextlib.contextmanager
 def turn(folder: str) -> Iterator[None]:
-    """Run a block while no other process runs one for the same folder: what one process has compiled, the next loads.
+    """Run a block while no other process runs one for the same folder: the next process loads what one has compiled.
 
     The caller holds Numba's compiler lock. A block inside such a block does not wait. The lock is the system's and ends
     with its process. If the folder cannot hold a lock, or the lock is not free in time, the block runs all the same.
@@ -170,7 +170,7 @@ def turn(folder: str) -> Iterator[None]:
 
 
 def _lock(file: int) -> bool:
-    """Take the lock of an open file; returns False if another process has it."""
+    """Lock an open file; return False if another process holds the lock."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
@@ -184,7 +184,7 @@ def _lock(file: int) -> bool:
 
 
 def _unlock(file: int) -> None:
-    with contextlib.suppress(OSError):  # explicitly: a child that was forked meanwhile may have the file open, too
+    with contextlib.suppress(OSError):  # explicit unlock: a child forked meanwhile may also hold the file open
         if sys.platform == "win32":
             msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
         else:
@@ -192,12 +192,12 @@ def _unlock(file: int) -> None:
     os.close(file)
 
 
-BESIDE = "FASTBP_BESIDE"  # set for a process that helps another
+BESIDE = "FASTBP_BESIDE"  # set in a process that compiles for another
 
 
 def once(functions: Iterable[Made], what: str = "", duration: str = "") -> contextlib.AbstractContextManager[None]:
-    """A context for loading or compiling functions. If one is not on disk, it announces what is compiled (without
-    `what` only if nothing was announced before), and no other process compiles until the block ends."""
+    """Return a context for loading or compiling functions. If one is not on disk, it is announced (without `what`, only
+    if nothing was announced before), and no other process compiles until the block ends."""
     for function, signature in functions:
         if not (signature in function.overloads or is_cached(function, signature)):
             return _in_turn(function._cache, what, duration)
@@ -207,7 +207,7 @@ def once(functions: Iterable[Made], what: str = "", duration: str = "") -> conte
 @contextlib.contextmanager
 def _in_turn(cache: Any, what: str, duration: str) -> Iterator[None]:
     with _uncollected():
-        if not isinstance(cache, (Cache, NoCache)) or BESIDE in os.environ:  # the process that started this one has it
+        if not isinstance(cache, (Cache, NoCache)) or BESIDE in os.environ:  # the parent process holds the lock
             yield
             return
         if what or not announced():
@@ -218,7 +218,7 @@ def _in_turn(cache: Any, what: str, duration: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without Python's collector of cycles: a first compile takes 0.83 of the time, as nothing of it is garbage yet."""
+    """Pause Python's garbage collector: a first compile then takes 0.83 of the time, as it leaves no garbage yet."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,10 +1,10 @@
-"""How functions are compiled: flags, and the decorators of what Python or users' compiled code may call.
+"""How functions are compiled: flags, and the decorators of functions that Python or users' compiled code may call.
 
     serial      one thread; for users' compiled code and for Python
     twins       one source, compiled parallel and serial: the kernels and drivers
-    inlined     for compiled callers only, compiled into each: what is small or has one caller
+    inlined     for compiled callers only, compiled into each: for small functions, or those with one caller
 
-Those of what only compiled callers call as machine code are in `linking`.
+The decorators of machine code that only compiled callers call are in `linking`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fastbp.core.compiler.cache import Cache, NoCache, once
 from fastbp.core.compiler.common import FLAGS, uninterrupted
 from fastbp.core.compiler.numba import CPUDispatcher, ParallelOptions, global_compiler_lock
 
-# Of what parallel=True can do only prange is wanted: the rest would make loops parallel that are meant to be serial.
-# An object, not a dict, which Numba would empty at its first use and read as "all on" at the next.
+# Only prange is wanted from parallel=True: its other options would parallelize loops that are meant to be serial.
+# An object, not a dict: Numba would empty a dict at its first use and read it as "all on" at the next.
 ONLY_PRANGE = ParallelOptions(dict(comprehension=False, reduction=False, inplace_binop=False, setitem=False,
                                    numpy=False, stencil=False, fusion=False, prange=True))
 
@@ -30,10 +30,10 @@ class Dispatcher(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
 
     @functools.cached_property
     def _cache(self) -> Any:
-        """Made when it is first asked for: for all functions, when they are defined, that takes 15 ms."""
+        """Create the cache at first use: creating it for all functions at import would take 15 ms."""
         try:
             return Cache(self.py_func, "parallel" in self.targetoptions)
-        except RuntimeError:  # no folder can be written
+        except RuntimeError:  # no folder is writable
             return NoCache()
 
     def compile(self, sig: Any) -> Any:
@@ -44,20 +44,20 @@ class Dispatcher(CPUDispatcher):  # type: ignore[misc]  # Numba has no types
 def compiled(function: Callable[..., Any], **flags: Any) -> Any:
     dispatcher = numba.njit(**FLAGS, **flags)(function)
     dispatcher.__class__ = Dispatcher
-    del dispatcher._cache  # Numba's, which keeps nothing
+    del dispatcher._cache  # that of Numba, which keeps nothing
     return dispatcher
 
 
 def serial(function: Callable[..., Any]) -> Any:
-    """Compile for one thread; `prange` is `range`. What users call inside their own compiled code."""
+    """Compile for one thread, with `prange` as `range`: for functions that users call in their own compiled code."""
     return compiled(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile into each caller, never on its own: for what is small or has one caller, it saves compile time.
+    """Compile into each caller, never alone: saves compile time for small functions and those with one caller.
 
-    Numba copies what it inlines twice, and with each basic block all variables (`inline_ir` in its
-    inline_closurecall.py): what is large and lies deep, or has two callers, compiles faster as a `block`.
+    Numba copies inlined code twice, and with each basic block all variables (`inline_ir` in its inline_closurecall.py):
+    large code deep in calls, or with two callers, compiles faster as a `block`.
     """
     return compiled(function, inline="always")
 

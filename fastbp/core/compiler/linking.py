@@ -1,11 +1,11 @@
-"""Machine code in pieces: each is compiled once, and others call it by a symbol or an address instead of holding it.
+"""Machine code in pieces: each is compiled once, and callers use a symbol or an address instead of a copy.
 
     inner       for compiled callers only, part of their machine code: share, gather, rates_of, ...
-    block       for compiled callers only, as inner, and LLVM inlines it at every call site: blocks of the equations
-    piece       for compiled callers only, as inner; for those made under `linking`, machine code of its own
+    block       like inner, but LLVM always inlines it at every call site: blocks of the equations
+    piece       like inner; but for callers made under `linking`, machine code of its own
     rare        a piece that is loaded or compiled only before a call that needs it: build.address
-    apart       for compiled callers only, machine code of its own, which they call by its address
-    call        of machine code by its address, which `machine_code` gives: holds none of it
+    apart       for compiled callers only, machine code of its own, called by its address
+    call        calls machine code by the address that `machine_code` returns, without a copy of it
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from fastbp.core.compiler.numba import (
     global_compiler_lock,
 )
 
-_linking = False  # whether what is compiled now calls pieces by their symbols, instead of holding them
+_linking = False  # whether code compiled now calls pieces by symbol, instead of containing them
 
 
 class _Inner(Dispatcher):
-    """What compiled callers call; its `linked`, if it can make one, stands in for it while linking."""
+    """A function for compiled callers; while linking, its `linked` replaces it, if there is one."""
 
     make_linked: Callable[[], _Inner] | None = None
 
@@ -49,24 +49,24 @@ class _Inner(Dispatcher):
         return self.linked if _linking else self
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        # Numba would compile once more for each argument that is a constant.
+        # Numba would compile again for each constant argument.
         return super(_Inner, self._now()).get_call_template([types.unliteral(kind) for kind in args], kws)
 
     def get_overload(self, sig: Any) -> Any:
         return super(_Inner, self._now()).get_overload(sig)
 
     def __call__(self, *arguments: Any) -> Any:  # without an entry point for Python, Numba would crash
-        raise TypeError(f"{self.__name__} can be called from compiled code only")
+        raise TypeError(f"{self.__name__} can only be called from compiled code")
 
 
 class _Part(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
-    """Code that is only ever linked into other code, and there optimised and turned into machine code.
+    """Code that is only linked into other code, where it is optimised and turned into machine code.
 
-    Numba would do so here first, and for each function on the way to the outermost once more. Such a function has no
-    address and no environment: it cannot be passed as a value, nor print, nor raise with values known only as it runs.
+    Numba would do both here first, and again for each caller up to the outermost. Such a function has no address and no
+    environment: it cannot be passed as a value, print, or raise errors with run-time values.
     """
 
-    class codegen:  # noqa: N801  # what Numba asks the library for, only to tell machine code that is not there
+    class codegen:  # noqa: N801  # Numba asks for it only to detect missing machine code
         set_env = staticmethod(lambda *_: None)
 
     def _optimize_functions(self, module: Any) -> None:
@@ -85,7 +85,7 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
 
 
 class _FewPasses(Compiler):  # type: ignore[misc]  # Numba has no types
-    """Of Numba's passes those that such code needs: it has no closures, literals, array expressions or `with`."""
+    """Numba's passes that such code needs: it has no closures, literals, array expressions or `with`."""
 
     def define_pipelines(self) -> list[Any]:
         passes = PassManager("few")
@@ -110,11 +110,11 @@ def _part(function: Callable[..., Any], forceinline: bool = False) -> Any:
 
 
 def _called(function: Callable[..., Any], what: str) -> Callable[..., Any]:
-    """The function, by a name of its own for one of the ways in which it is compiled.
+    """Return the function, with a separate name for one of the ways in which it is compiled.
 
-    Numba tells two functions of one name and the same types by a number that counts in each process, and LLVM takes the
-    first of two machine codes of one name that it loads for both: one that was kept by a process that had linked pieces
-    would stand in for one that holds them.
+    Numba distinguishes two functions of equal name and types by a number that each process counts. If LLVM loads two
+    machine codes of one name, it uses the first for both. So code with linked pieces, kept by another process, could
+    replace code that contains them.
     """
     other = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__,
                          function.__closure__)
@@ -123,15 +123,15 @@ def _called(function: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 
 def inner(function: Callable[..., Any], forceinline: bool = False) -> Any:
-    """Compile for one thread and only for compiled callers: neither an entry point for Python nor anything on disk."""
+    """Compile for one thread and only for compiled callers: no entry point for Python, and nothing on disk."""
     dispatcher = _part(function, forceinline)
     dispatcher.make_linked = functools.partial(_part, _called(function, "linking"), forceinline)
     return dispatcher
 
 
 def block(function: Callable[..., Any]) -> Any:
-    """As `inner`, and LLVM puts its code in at each place where it is called."""
-    return inner(function, forceinline=True)  # which callees inherit that say nothing of it
+    """Compile like `inner`, but LLVM always inlines it at every call site."""
+    return inner(function, forceinline=True)  # inherited by callees that do not set it
 
 
 def apart(function: Callable[..., Any]) -> Any:
@@ -142,10 +142,10 @@ def apart(function: Callable[..., Any]) -> Any:
 
 
 def piece(function: Callable[..., Any], rare: bool = False) -> Any:
-    """As `inner`; but what is made under `linking` calls machine code of its own, given by `link`, by a symbol.
+    """Compile like `inner`; but callers made under `linking` call its own machine code, set by `link`, by a symbol.
 
-    So the compilation falls into parts, of which two processes can make some each. To its callers a piece returns
-    nothing, and raises nothing.
+    So compilation is split into parts that two processes can share. A piece returns nothing to its callers and raises
+    nothing.
     """
     name = function.__name__
 
@@ -177,12 +177,12 @@ def piece(function: Callable[..., Any], rare: bool = False) -> Any:
 
 
 def rare(function: Callable[..., Any]) -> Any:
-    """A piece that few need. Its callers find its address in a cell, which `fill` must fill before they run."""
+    """A piece that few callers need. They read its address from a cell, which `fill` must set before they run."""
     return piece(function, rare=True)
 
 
 def _held(builder: Any, symbol: str) -> Any:
-    """Emits the address of a rare piece's machine code: what its cell holds."""
+    """Emit code that reads the address of a rare piece's machine code from its cell."""
     module = builder.module
     cell = module.globals.get(symbol) or ir.GlobalVariable(module, ir.IntType(64), symbol)
     return builder.load(cell)
@@ -192,9 +192,9 @@ _cells: dict[str, np.ndarray] = {}  # by symbol
 
 
 def reserve(piece: Any, signature: tuple[Any, ...]) -> None:
-    """As `link`, of a rare piece, for callers that run only after `fill`."""
+    """Do what `link` does for a rare piece, whose callers run only after `fill`."""
     symbol = _symbol(piece.__name__, signature)
-    if symbol not in _cells:  # callers know the one that was there first
+    if symbol not in _cells:  # callers hold the address of the first one
         _cells[symbol] = np.zeros(1, np.int64)
         llvm.add_symbol(symbol, _cells[symbol].ctypes.data)
         _linked.add(symbol)
@@ -220,8 +220,8 @@ def _symbol(name: str, kinds: tuple[Any, ...]) -> str:
 
 
 def link(piece: Any, signature: tuple[Any, ...], address: int | None = None) -> None:
-    """Load or compile a piece for arguments of these types, for the callers made under `linking`; itself calls those
-    linked before.
+    """Load or compile a piece for arguments of these types, for callers made under `linking`; it calls pieces linked
+    before.
 
     With another address the callers can be compiled and kept, but not run.
     """
@@ -235,7 +235,7 @@ def link(piece: Any, signature: tuple[Any, ...], address: int | None = None) -> 
 
 @contextlib.contextmanager
 def linking() -> Iterator[None]:
-    """What is compiled in this block calls pieces by their symbols. No other thread compiles meanwhile."""
+    """Let code compiled in this block call pieces by symbol. No other thread compiles meanwhile."""
     global _linking
     with global_compiler_lock:
         before, _linking = _linking, True
@@ -246,10 +246,10 @@ def linking() -> Iterator[None]:
 
 
 def machine_code(dispatcher: Any, signature: tuple[Any, ...]) -> int:
-    """Address of a serial function's machine code for arguments of these types; loaded or compiled now.
+    """Return the address of a serial function's machine code for these types; it is loaded or compiled now.
 
-    A driver that calls its blocks by address (`call`) holds none of their code, which is then compiled once and not
-    again into every parallel loop: 0.3 s a driver instead of 4 to 8.
+    A driver that calls its blocks by address (`call`) contains none of their code: it is compiled once, and not again
+    for every parallel loop. That takes 0.3 s per driver instead of 4 to 8.
     """
     with uninterrupted():
         dispatcher.compile(signature)
@@ -259,7 +259,7 @@ def machine_code(dispatcher: Any, signature: tuple[Any, ...]) -> int:
 
 @intrinsic
 def call(typing, address, arguments):
-    """Call the function at `address`, a `machine_code`, with a tuple of arguments of just its types; no result."""
+    """Call the function at `address`, a `machine_code`, with a tuple of arguments of exactly its types; no result."""
     kinds = tuple(arguments)
 
     def emit(context, builder, signature, values):

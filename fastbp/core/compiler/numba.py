@@ -1,4 +1,4 @@
-"""The only importer of Numba's internals. tests/contract names each one that is relied on, and how.
+"""The only importer of Numba's internals. tests/contract lists each one that fastbp relies on, and how.
 
 What Numba documents (njit, types, intrinsic, ...) is imported from Numba itself. With FASTBP_PLAIN=1 only the first of
 these is used, and functions are compiled plainly: see plain.py.

@@ -1,5 +1,5 @@
-"""Compiling without Numba's internals, for FASTBP_PLAIN=1: ordinary njit functions that hold all they call, and cfuncs
-where machine code is called by its address.
+"""Compiling without Numba's internals, for FASTBP_PLAIN=1: ordinary njit functions that contain all their callees, and
+cfuncs where machine code is called by its address.
 
 Nothing is kept on disk, since Numba's own cache does not see an edit of a callee: each process compiles, for a minute.
 """
@@ -23,7 +23,7 @@ global_compiler_lock = threading.RLock()
 
 
 def serial(function: Callable[..., Any]) -> Any:
-    """See decorators.py and linking.py for what each of these is for."""
+    """Compile plainly; see decorators.py and linking.py for the purpose of each decorator."""
     dispatcher = numba.njit(**FLAGS)(function)
     dispatcher.alone = dispatcher
     return dispatcher
@@ -45,7 +45,7 @@ _entries: dict[Any, Any] = {}
 
 
 def machine_code(dispatcher: Any, signature: tuple[Any, ...]) -> int:
-    """Address of a function with C's way of calling, which `call` uses."""
+    """Return the address of a function with the C calling convention, which `call` uses."""
     key = dispatcher, signature
     if key not in _entries:
         _entries[key] = numba.cfunc(types.void(*signature), **FLAGS)(dispatcher.py_func)
@@ -54,7 +54,7 @@ def machine_code(dispatcher: Any, signature: tuple[Any, ...]) -> int:
 
 @intrinsic
 def call(typing, address, arguments):
-    """Call the function at `address`, a `machine_code`, with a tuple of arguments of just its types; no result."""
+    """Call the function at `address`, a `machine_code`, with a tuple of arguments of exactly its types; no result."""
     kinds = tuple(arguments)
 
     def emit(context, builder, signature, values):
@@ -67,11 +67,11 @@ def call(typing, address, arguments):
 
 
 def reserve(piece: Any, signature: tuple[Any, ...]) -> None:
-    """Nothing: callers hold the piece."""
+    """Do nothing: callers contain the piece."""
 
 
 def link(piece: Any, signature: tuple[Any, ...], address: int | None = None) -> None:
-    """Nothing, too."""
+    """Do nothing: callers contain the piece."""
 
 
 fill = reserve
@@ -86,7 +86,7 @@ def is_cached(dispatcher: Any, signature: tuple[Any, ...]) -> bool:
 
 
 def folder(function: Callable[..., Any]) -> str | None:
-    """No folder holds machine code."""
+    """Return None: no folder holds machine code."""
     return None
 
 

@@ -1,4 +1,4 @@
-"""Records in memory: numbers of 8 bytes side by side, which compiled code reads by name through one pointer."""
+"""Records in memory: consecutive numbers of 8 bytes, which compiled code reads by name through one pointer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SLOT = ir.IntType(64)
 
 
 def slots_of(kind: types.Type) -> int:
-    """Slots that a field takes: one, or of a named tuple one for each of its own."""
+    """Return the number of slots of a field: one, or for a named tuple, one for each of its fields."""
     return sum(map(slots_of, kind)) if isinstance(kind, types.BaseTuple) else 1
 
 
 class View(types.Type):  # type: ignore[misc]  # Numba has no types
-    """The type of a pointer to a record: nothing is copied, nothing counted, and what is not used is not read.
+    """The type of a pointer to a record: without copies or reference counts; unused fields are not read.
 
-    fields: the Numba type of each, in their order: int64, float64, a pointer, or a named tuple of those.
+    fields: the Numba type of each field, in order: int64, float64, a pointer, or a named tuple of those.
     """
 
     def __init__(self, name: str, fields: dict[str, types.Type]):
@@ -66,7 +66,7 @@ def _load(context: Any, builder: Any, pointer: Any, slot: int, kind: types.Type)
 
 
 def seen_as(view: View) -> Any:
-    """The intrinsic that takes a pointer for one to a record of that kind."""
+    """Return the intrinsic that treats a pointer as one to a record of that kind."""
     @intrinsic
     def see(typing, pointer):
         def emit(context, builder, signature, arguments):
@@ -79,7 +79,7 @@ def seen_as(view: View) -> Any:
 
 @intrinsic
 def slots_of_record(typing, record):
-    """A pointer to the slots of a record, which are then written by their numbers."""
+    """Return a pointer to the slots of a record, to write them by index."""
     def emit(context, builder, signature, arguments):
         return arguments[0]
 

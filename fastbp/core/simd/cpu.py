@@ -1,11 +1,11 @@
-"""What of the CPU decides how code is emitted: its vector registers, the shape of the tiles."""
+"""Properties of the CPU that decide how code is emitted: its vector registers, the shape of the tiles."""
 
 from __future__ import annotations
 
 import llvmlite.binding as llvm
 from numba import config
 
-# What the compiler may use: the CPU's own features, or what Numba's settings say instead.
+# Features that the compiler may use: those of the CPU, or those of Numba's settings instead.
 FEATURES = config.CPU_FEATURES
 if FEATURES is None:
     FEATURES = ",".join(f"{'+' if on and not (name.startswith('avx') and not config.ENABLE_AVX) else '-'}{name}"
@@ -14,16 +14,16 @@ LINE = 64  # bytes of a cache line, and of the widest vector register
 
 
 def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int, int, int]:
-    """Bits of a vector register, rows and vectors of the tile, those of the tile that skips zeros, most rows of the low
-    tile, for a kind of CPU.
+    """Return, for a kind of CPU: bits of a vector register, rows and vectors of the tile, those of the tile that skips
+    zeros, most rows of the low tile.
 
     The accumulators hide the latency of the FMA units and leave registers for a row of B and for numbers of A. Rows
-    that a tile's height leaves over are done by the next smaller tiles.
+    left over by the tile height are computed by the next smaller tiles.
 
-    Where steps of all zeros are left out, a low and wide tile leaves out more: of MNIST's pixels 19 % are not zero, and
-    of the steps of 2 rows 26 % are left, of 4 rows 34 %, of 8 rows 43 %. With AVX-512 tiles of 1 row are as fast
-    forward and slower backward, and tiles of 8 vectors, whose panel the nearest cache does not hold, take 1.06 times as
-    long; on a Zen 1 with AVX2 1 x 8 takes 0.71 of 2 x 4's time forward and 0.83 backward.
+    If steps of all zeros are skipped, a low and wide tile skips more: 19 % of MNIST's pixels are nonzero, and of the
+    steps 26 % are left with 2 rows, 34 % with 4 rows, 43 % with 8 rows. With AVX-512, tiles of 1 row are as fast
+    forward and slower backward; tiles of 8 vectors, whose panel exceeds the nearest cache, take 1.06 times as long. On
+    a Zen 1 with AVX2, 1 x 8 takes 0.71 of 2 x 4's time forward and 0.83 backward.
     """
     x86 = triple.startswith("x86_64")
     if x86 and "+avx512f" in features:
@@ -31,8 +31,8 @@ def _shape(triple: str, features: str) -> tuple[int, tuple[int, ...], int, int, 
         return 512, (8, 4, 2, 1), 2, 2, 4, 4
     if x86:
         return 256 if "+avx" in features else 128, (6, 4, 2, 1), 2, 1, 8, 2  # 16 registers
-    # NEON: 32 registers. Up to four units with a latency of four want 16 accumulators at least, and of two loads a
-    # cycle 8 x 2 takes ten for its 16.
+    # NEON: 32 registers. Up to four units with a latency of four need at least 16 accumulators; 8 x 2 needs ten loads
+    # for its 16, with two loads per cycle.
     return 128, (6, 4, 2, 1), 4, 2, 8, 3
 
 

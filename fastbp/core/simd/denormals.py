@@ -1,4 +1,4 @@
-"""Numbers too small to be normal, taken for 0 while compiled code runs."""
+"""Subnormal numbers, treated as 0 while compiled code runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastbp.core.simd.vectors import I32, I64, PLACE, VOID, call_named, room_on_
 
 
 def _control(builder):
-    """How to read and write the processor's floating-point control, and the bits that make it flush; or None.
+    """Return how to read and write the floating-point control register, and the bits that make it flush; or None.
 
     x86: MXCSR, flush to zero (15) and denormals are zero (6). ARM: FPCR, flush to zero (24).
     """
@@ -37,10 +37,10 @@ def _control(builder):
 
 @intrinsic
 def flush_denormals(typing):
-    """From now on this thread takes numbers too small to be normal for 0; returns what `restore_denormals` needs.
+    """Treat subnormal numbers as 0 in this thread from now on; return what `restore_denormals` needs.
 
-    Some CPUs take a hundred times as long for a sum with such a number, and the moments of Adam and momentum come down
-    to them wherever a gradient stays 0.
+    Some CPUs take a hundred times as long for a sum with such a number, and the moments of Adam and momentum decay to
+    them wherever a gradient stays 0.
     """
     def emit(context, builder, signature, arguments):
         control = _control(builder)
@@ -56,7 +56,7 @@ def flush_denormals(typing):
 
 @intrinsic
 def restore_denormals(typing, before):
-    """As it was when `flush_denormals` returned `before`."""
+    """Restore the state from when `flush_denormals` returned `before`."""
     def emit(context, builder, signature, arguments):
         control = _control(builder)
         if control is not None:

@@ -1,9 +1,9 @@
-"""Functions of a number, as vector code for all numbers of some rows.
+"""Scalar functions, as vector code for all elements of some rows.
 
-Such a function is written once, with operators and what is named here, and is called once, while code is emitted: its
-arguments are then `Numbers`, on which each operator emits an instruction. `each` puts the loops around it, `by_code`
-around several of which a code chooses one as the program runs. Left to the compiler's vectoriser, tanh took 1.4 to 2.6
-times as long, since that loads every constant at every step and works on the last numbers of each row by themselves.
+Such a function is written once, with operators and the functions of this module, and is called once, while code is
+emitted: its arguments are then `Numbers`, and each operator emits an instruction. `each` adds the loops; `by_code` adds
+them to several functions and chooses one by a code at run time. With the compiler's vectorizer, tanh took 1.4 to 2.6
+times as long, since it loads every constant at every step and computes the last numbers of each row one by one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Numbers:
         return bool(self.x.bits == 32)
 
     def values(self, *operands: Numbers | float) -> list[Any]:
-        """What instructions take: a constant stands for as many of it."""
+        """Return the operands of instructions; a constant becomes a vector of it."""
         return [operand.value if isinstance(operand, Numbers) else ir.Constant(self.x.type, [operand] * self.x.lanes)
                 for operand in operands]
 
@@ -104,16 +104,16 @@ class Condition(NamedTuple):
 def where(condition: Condition, x: Numbers | float, y: Numbers | float) -> Numbers:
     """x where the condition holds, else y.
 
-    Not for what is stored in place of x or y: of that LLVM makes a masked store, which takes 5 times as long on a third
-    Zen. Multiply by 1 there.
+    Not for results that are stored in place of x or y: LLVM would emit a masked store, which takes 5 times as long on a
+    Zen 3. Multiply by 1 instead.
     """
     like = condition.numbers
     return Numbers(like.x, like.x.builder.select(condition.holds, *like.values(x, y)))
 
 
 def polynomial(x: Numbers, coefficients: Sequence[float]) -> Numbers:
-    """The sum of coefficients[i] x**i: even and odd powers apart, since a core has room for several chains of
-    multiply-adds but waits four or five cycles for each."""
+    """The sum of coefficients[i] x**i: even and odd powers separately, since a core runs several chains of
+    multiply-adds at once but waits four or five cycles for each."""
     square = x * x
     even, odd = (_horner(square, part) for part in (coefficients[::2], coefficients[1::2]))
     return fma(x, odd, even)
@@ -130,7 +130,7 @@ def power_of_two(n: Numbers) -> Numbers:
     """2**i for the number n = 1.5 * 2**23 + 127 + i (float64: 2**52, 1023), i within the range of normal exponents: its
     last bits are the exponent.
 
-    No conversion to an integer, whose result for NaN is undefined: the optimiser made numbers of it.
+    Without a conversion to an integer, which is undefined for NaN: LLVM's optimizer turned it into numbers.
     """
     builder, (integer, fraction) = n.x.builder, (I32, 23) if n.single else (I64, 52)
     integers = ir.VectorType(integer, n.x.lanes)
@@ -142,8 +142,8 @@ def each(compute: Callable[..., Numbers]) -> Any:
     """The intrinsic `run(x, y, n_rows, n, ld, parameters)`: y = compute(x, y, *parameters) for each number of as many
     rows of `n`, which lie `ld` apart in x and in y; parameters: a tuple of numbers of their type.
 
-    It works on whole vectors: in both arrays a row must have room for `n` rounded up to them, and what y holds there is
-    overwritten. Rows that begin on a cache line, with room up to the end of one, do.
+    It works on whole vectors: in both arrays a row must have room for `n` rounded up to whole vectors, and y is
+    overwritten there. Rows that begin on a cache line, with room up to the end of one, satisfy this.
     """
     @intrinsic
     def run(typing, x, y, n_rows, n, ld, parameters):
@@ -164,10 +164,10 @@ def each(compute: Callable[..., Numbers]) -> Any:
 
 
 def by_code(functions: Mapping[int, Callable[..., Numbers] | None]) -> Any:
-    """The intrinsic `run(code, arrays, n_rows, n, ld)`: as `each`, by the function that has this code, of the numbers
-    of all the arrays of a tuple; the last array is overwritten, or left as it is if the function is None.
+    """The intrinsic `run(code, arrays, n_rows, n, ld)`: like `each`, with the function of this code, on the
+    elements of all arrays of a tuple; the last array is overwritten, or unchanged if the function is None.
 
-    Returns whether there is such a code. LLVM leaves out the loads that a function has no use for.
+    Returns whether the code exists. LLVM removes the loads that a function does not use.
     """
     @intrinsic
     def run(typing, code, arrays, n_rows, n, ld):

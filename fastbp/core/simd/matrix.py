@@ -1,5 +1,5 @@
-"""A matrix in memory that lies elsewhere, and views of it; intrinsics, which Numba types at once: as functions that are
-put in at each of their 44 places they took a twentieth of the first compile."""
+"""A matrix in memory that is owned elsewhere, and views of it. They are intrinsics, which Numba types at once: as
+inlined functions, their 44 call sites took a twentieth of the first compile."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numba.extending import intrinsic
 
 from fastbp.core.simd.vectors import I64
 
-# Pointer to its first number, strides of a row and a column in elements. With a row stride of 0 it is one row for all;
-# with both 0, one stretch of a tile's width for all.
+# Pointer to the first number, strides of rows and columns in elements. With row stride 0, all rows are the same memory;
+# with both strides 0, all are one stretch of a tile's width.
 Matrix = namedtuple("Matrix", ["data", "row", "column"])
 
 
 def matrix_of(pointer):
-    """The type of a Matrix of what `pointer` is to."""
+    """Return the type of a Matrix with the element type of `pointer`."""
     return types.NamedTuple((pointer, types.int64, types.int64), Matrix)
 
 
@@ -41,7 +41,7 @@ def element(typing, m, i, j):
 
 @intrinsic
 def starting_at(typing, m, i, j):
-    """What of `m` lies from row i and column j on."""
+    """The part of `m` from row i and column j on."""
     def emit(context, builder, signature, arguments):
         _, row, column = fields_of(builder, arguments[0])
         return context.make_tuple(builder, m, [_element(builder, *arguments), row, column])

@@ -208,10 +208,10 @@ class BitsSet(Loop):
 
 
 def opaque(b, value):
-    """The same value, of whose origin the optimiser knows nothing.
+    """Return the same value, with its origin hidden from LLVM's optimizer.
 
-    It would walk k with a pointer for every row, six additions a step for 12 multiply-adds with AVX2, more than a core
-    of four instructions a cycle has room for. With distances it cannot see through it walks with one for all rows.
+    Otherwise it walks k with a pointer for every row, six additions per step for 12 multiply-adds with AVX2, too many
+    for a core with four instructions per cycle. With distances that it does not know, it uses one pointer for all rows.
     """
     return b.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
 

@@ -1,13 +1,13 @@
-"""Phases of work that threads share out among themselves, inside one parallel region.
+"""Phases of work that threads share among themselves, inside one parallel region.
 
-A thread takes its own parts first, the same in every step, whose data its cache still holds; then whatever part no
-other has taken yet: of a laptop's cores some are slow, and the fast ones then do more. A phase is over when its parts
-are done, not when its threads have come: a thread that the system has put to sleep, or that never started, delays
-nobody unless it sleeps in the middle of a part. With a region for each phase instead, an epoch of MNIST (784-128-10)
-took 1.3 to 7 s while another process used one of the two processors, with this 0.13 to 0.8 s.
+A thread first takes its own parts, the same in every step, whose data are still in its cache; then any part that no
+other thread has taken: some cores of a laptop are slow, and the fast ones then do more. A phase is over when its parts
+are done, not when all threads have arrived: a thread that the system has put to sleep, or that never started, delays
+the others only if it sleeps in the middle of a part. With one parallel region per phase instead, an epoch of MNIST
+(784-128-10) took 1.3 to 7 s while another process used one of the two processors; with this, 0.13 to 0.8 s.
 
-Fine parts would make up for slow cores, but each part copies panels of its own. So parts are few, and how large those
-of each thread are follows from how fast it was in the calls before: `balance`.
+Small parts would compensate for slow cores, but each part copies its own panels. So there are few parts, and their size
+for each thread depends on its speed in earlier calls: `balance`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from fastbp.core import compiler
 from fastbp.core.simd.memory import data_of
 from fastbp.core.simd.vectors import call_named
 
-# A board: for each part the last phase in which it was taken, then a counter of all parts done, SLOT int64s apart: two
-# cache lines, so that no two threads wait for one line. Then the fields, each a number for every thread: where its work
-# ends beyond where it would with all threads alike, which stays from call to call; how much it did in the last call,
-# both in 1 / WHOLE of a phase; in how many ticks of the clock; and what the system calls it.
+# A board: for each part, the last phase in which it was taken; then a counter of all parts done. They are SLOT int64s
+# apart, two cache lines, so that no two threads wait for one line. Then the fields, each with a number per thread: how
+# far the end of its work is moved from that of equal shares, kept from call to call; its work in the last call, both in
+# units of 1 / WHOLE of a phase; its time in ticks of the clock; and its number in the system.
 SLOT = 16
 MOVED, WORKED, TICKS, NUMBER = range(4)
 FIELDS, WHOLE = 4, 1 << 20
@@ -36,7 +36,7 @@ EVENLY = 1 / 16  # of the work
 
 @intrinsic
 def _replace(typing, board, i, old, new):
-    """board[i] = new if it is `old`, in one go; whether it was."""
+    """Set board[i] to `new` if it is `old`, atomically; return whether it was."""
     def emit(context, builder, signature, arguments):
         data = data_of(context, builder, board, arguments[0])
         pointer = builder.gep(data, [arguments[1]])
@@ -47,7 +47,7 @@ def _replace(typing, board, i, old, new):
 
 @intrinsic
 def add(typing, board, i, amount):
-    """board[i] += amount in one go, after all this thread wrote before."""
+    """board[i] += amount, atomically, after all earlier writes of this thread."""
     def emit(context, builder, signature, arguments):
         data = data_of(context, builder, board, arguments[0])
         builder.atomic_rmw("add", builder.gep(data, [arguments[1]]), arguments[2], "acq_rel")
@@ -58,7 +58,7 @@ def add(typing, board, i, amount):
 
 @intrinsic
 def read(typing, board, i):
-    """board[i] as other threads have left it, and with it all that they wrote before."""
+    """Return board[i], with all that the thread that set it wrote before."""
     def emit(context, builder, signature, arguments):
         data = data_of(context, builder, board, arguments[0])
         return builder.load_atomic(builder.gep(data, [arguments[1]]), "acquire", 8)
@@ -68,7 +68,7 @@ def read(typing, board, i):
 
 @intrinsic
 def _relax(typing):
-    """Leave the core to its other thread for a moment, where the CPU knows how."""
+    """Yield the core to its other hardware thread for a moment, if the CPU has an instruction for it."""
     def emit(context, builder, signature, arguments):
         triple = builder.module.triple
         if triple.startswith("x86_64"):
@@ -164,10 +164,10 @@ def fields_of(board: np.ndarray, threads: int) -> np.ndarray:
 
 
 def balance(board: np.ndarray, threads: int) -> None:
-    """After a call, move the ends of the threads' work half of the way to where all would take as long as each other.
+    """After a call, move the ends of the threads' work half of the way to where all would take equally long.
 
-    Who had no time to show a speed is taken to have the others', and a little of each share is dealt out evenly: so no
-    thread is forgotten.
+    A thread without a measured speed gets the mean speed, and a small part of the work is always split evenly: so no
+    thread is left without work.
     """
     fields = fields_of(board, threads)
     moved, worked, ticks, _ = fields.tolist()  # in Python's numbers: by NumPy's functions it takes 0.15 ms

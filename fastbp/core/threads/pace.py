@@ -10,8 +10,8 @@ from collections.abc import Hashable
 
 from fastbp.core.threads import team
 
-SLICE_SECONDS = 0.03  # compiled code is entered for so long at a time: Ctrl-C and the bar wait no longer
-TRIAL_SECONDS = 0.004  # the slower number of threads is tried so long,
+SLICE_SECONDS = 0.03  # time of one compiled call: Ctrl-C and the bar wait no longer
+TRIAL_SECONDS = 0.004  # duration of a trial of the slower number of threads,
 TRIAL_SOON, TRIAL_EVERY = 8, 60  # after each change 8 times that later, then 16, 32 and always 60 times that, or
 WORTH_EPOCH = 0.005  # seconds of an epoch on one thread, below which no other number is tried
 MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so many times
@@ -20,11 +20,11 @@ MOST_SLOWER = 4  # more rarely in proportion to how much slower it was, up to so
 class Pace:
     """How many steps the next slice makes, and on how many threads: as many as have been measured to be fastest.
 
-    On a machine where others compute too, two threads that wait for each other can be much slower than one; as the
-    bits are the same, the choice is free at any time. A number of threads is as fast as the median of its last three
-    slices that count: one disturbance does not decide. But the first slice that is long, as one of large steps must be,
-    counts for three, with the time of the one before if that was shorter; so after each change the other number is soon
-    tried again. The first slice after a pause or with another number of threads wakes them, and does not count.
+    On a shared machine, two threads that wait for each other can be much slower than one; as the bits are the same, the
+    number can change at any time. The speed of a number of threads is the median of its last three slices that count:
+    one disturbance does not decide. But the first long slice, as with large steps, counts three times, with the time of
+    the slice before if that was shorter; so after each change the other number is soon tried again. The first slice
+    after a pause, or with another number of threads, wakes them and does not count.
     """
 
     def __init__(self, thread_counts: list[int]):

@@ -1,4 +1,4 @@
-"""Processors: how much of their time this process is granted, and threads kept apart on them; of Linux only."""
+"""Processors: the share of their time for this process, and threads kept on separate ones; Linux only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if sys.platform == "linux":
 
 @contextlib.contextmanager
 def apart(helpers: Iterable[int]) -> Iterator[None]:
-    """In this block the helping threads run on other processors than the one the caller is on.
+    """In this block, helper threads run on other processors than the caller.
 
     In a virtual machine Linux was seen to wake a helper on the caller's own processor while another was idle (it may
     take one that sleeps for one that the host has given away: vcpu_is_preempted). There each spins for the other until
@@ -74,8 +74,8 @@ def _quota_of(folder: Path) -> float:
 
 
 def available_threads() -> int:
-    """Threads to use at most: NUMBA_NUM_THREADS if it is set, else the processors this process may run on, but no more
-    than its control group gives it time of."""
+    """Return the most threads to use: NUMBA_NUM_THREADS if it is set, else the processors that this process may run on,
+    but no more than its control group grants."""
     threads = int(numba.config.NUMBA_NUM_THREADS)
     if "NUMBA_NUM_THREADS" in os.environ:
         return threads

@@ -1,4 +1,4 @@
-"""Safe entry into parallel code, and which threads come."""
+"""Safe entry into parallel code, and the threads that run it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def team(twins: tuple[Any, Any], threads: int, most: int = 1, board: Any = None)
 
     A second Python thread would abort the process under Numba's workqueue layer
     (https://github.com/numba/numba/issues/8563), and a child forked after a parallel region is killed by GNU OpenMP;
-    both run serially, with the same bits. Who also calls with up to `most` threads gets the parallel twin for one
-    thread too, so that the serial one need not be compiled.
+    both run serially, with the same bits. If `most` > 1, the caller also uses more threads and gets the parallel twin
+    for one thread, too, so that the serial one need not be compiled.
     """
     global _owner, _helpers, _awake
     parallel, serial = twins
@@ -72,7 +72,7 @@ def run_awake(parallel: Any, call: Any, threads: int) -> bool:
 
 
 def is_awake(threads: int) -> bool:
-    """Whether the last team was of so many threads and has only just ended, so that they still look out for work."""
+    """Whether the last team had this many threads and ended so recently that they still wait actively for work."""
     return threads == _awake[0] and time.perf_counter() - _awake[1] < PAUSE
 
 
