@@ -590,11 +590,11 @@ class Network:
         --------
         >>> from sklearn.neural_network import MLPRegressor
         >>> X, y = np.array([[0.0], [1.0]] * 20), np.array([0.0, 3.0] * 20)
-        >>> model = MLPRegressor((4,), solver="lbfgs", random_state=0).fit(X, y)
+        >>> model = MLPRegressor(hidden_layer_sizes=(4,), solver="lbfgs", random_state=0).fit(X, y)
         >>> bool(np.allclose(Network.from_sklearn(model).predict(X), model.predict(X)))
         True
         """
-        return readers.from_sklearn(cls, model)
+        return readers.from_sklearn(cls, model)  # type: ignore[no-any-return]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Network:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastbp.checks import shown
 
-if TYPE_CHECKING:
-    from fastbp.network import Network
-
 OUTPUTS = {"logistic": "sigmoid", "softmax": "softmax", "identity": "identity", "softplus": "softplus"}
 
 
-def from_sklearn(kind: type[Network], model: Any) -> Network:
+def from_sklearn(kind: Any, model: Any) -> Any:
     """See Network.from_sklearn. Reads attributes alone: scikit-learn need not be there."""
     for name in ("coefs_", "intercepts_", "out_activation_", "activation"):
         if not hasattr(model, name):

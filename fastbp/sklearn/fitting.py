@@ -29,17 +29,17 @@ from fastbp.training.trainer import Trainer
 from fastbp.training.validation import Validation
 from fastbp.workspace import Array
 
-AT_ONCE = 200  # samples of a mini-batch where nothing is said
-AT_ONCE_EPOCHS = 16  # that go into one compiled call,
-SHORT = 15_000_000  # if one of them takes no more multiply-adds; more gain nothing by it
-LARGE = 10  # the penalty, in multiples of tol, from which on its change from epoch to epoch counts
-LOWEST_RATE, LOWER = 1e-6, 5  # below which "adaptive" ends, and by what it divides
+AUTO = 200  # batch_size="auto": so many samples, or all of fewer
+MOST_EPOCHS = 16  # in one compiled call
+SHORT = 15_000_000  # multiply-adds of an epoch, above which one call for several gains nothing
+LARGE = 10  # multiples of tol: a penalty above them is computed after each epoch, not interpolated
+LOWEST_RATE, LOWER = 1e-6, 5  # learning_rate="adaptive": divide by LOWER, stop below LOWEST_RATE
 NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may contain large values and need to be "
               "preprocessed.")
 
 
 class Work:
-    """A call of fit or partial_fit: the estimator, checked data, and who is told."""
+    """A call of fit or partial_fit: the estimator, checked data, and the context of scikit-learn's callbacks."""
 
     def __init__(self, own: Any, X: Array, y: Array, weights: Array | None, random: Any, goes_on: bool, context: Any):
         self.own, self.X, self.y, self.weights, self.random = own, X, y, weights, random
@@ -54,7 +54,7 @@ class Work:
                                               reconstruction_attributes=self._fitted)
 
     def end_task(self) -> bool:
-        """Whether somebody wants to stop."""
+        """Call the callbacks; return whether one of them wants to stop."""
         return self._task is not None and self._task.call_on_fit_task_end(
             estimator=self.own, X=self.X, y=self.y, metadata=self.metadata, reconstruction_attributes=self._fitted)
 
@@ -63,7 +63,7 @@ class Work:
 
 
 def _trainer(work: Work, batch_size: int) -> Trainer:
-    """As the parameters ask for; where partial_fit goes on, with the moments of the last call."""
+    """Make the trainer of these parameters; partial_fit continues with the moments of its last call."""
     own = work.own
     net, kept = own._network(), own._kept[2]
     if work.goes_on and kept is not None:
@@ -95,7 +95,7 @@ def by_epochs(work: Work, validation_data: Any) -> None:
     if own.batch_size != "auto" and own.batch_size > len(X):
         warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
                       stacklevel=4)
-    trainer = _trainer(work, min(len(X), AT_ONCE if own.batch_size == "auto" else own.batch_size))
+    trainer = _trainer(work, min(len(X), AUTO if own.batch_size == "auto" else own.batch_size))
     trainer.stepper.extra = {L2: own.alpha, EPSILON_HAT: float(own.optimizer is None)}
     names = Names(trainer.network, learning=True)
     data = as_data(X, y, weights, trainer.network, trainer.loss, names)
@@ -129,7 +129,7 @@ def by_epochs(work: Work, validation_data: Any) -> None:
 
 
 def _are_short(work: Work, trainer: Trainer, data: Data) -> bool:
-    """Whether epochs are short, and nobody looks on between them."""
+    """Return whether epochs are short, and nothing has to be done between them."""
     own = work.own
     looks_on = own.early_stopping or own.verbose or work.goes_on or work.context is not None
     changes = own.learning_rate != "constant" and own.solver == "sgd" and own.optimizer is None
@@ -137,7 +137,7 @@ def _are_short(work: Work, trainer: Trainer, data: Data) -> bool:
 
 
 def _several_at_once(trainer: Trainer, shared: Shared, after: Epochs, epochs: int) -> Fit:
-    """All epochs, several in a compiled call, but never beyond the one that may be the last."""
+    """Make all epochs, several in a compiled call, but never beyond the earliest one that can be the last."""
     member = Member(trainer, shared, None, epochs)
     member.once.order_of = after.order  # type: ignore[method-assign, assignment]
     try:
@@ -160,7 +160,8 @@ def _slices(member: Member, many: Many, after: Epochs) -> None:  # see loop._epo
 
 
 def _kept_apart(work: Work) -> tuple[Array, Array, Array | None, Callable[[], float] | None]:
-    """Samples to train on, their targets and weights; and with early_stopping what scores the others."""
+    """Return the samples to train on, their targets and weights, and with early_stopping a function that scores the
+    others."""
     own, X, y, weights = work.own, work.X, work.y, work.weights
     if not own.early_stopping:
         return X, y, weights, None
@@ -179,7 +180,7 @@ def _kept_apart(work: Work) -> tuple[Array, Array, Array | None, Callable[[], fl
 
 
 def _validated(own: Any, trainer: Trainer, given: Any, names: Names) -> Data | None:
-    """validation_data as the trainer takes them."""
+    """Convert validation_data to what the trainer takes."""
     if given is None:
         return None
     if not (isinstance(given, (tuple, list)) and len(given) in (2, 3)):
@@ -189,8 +190,7 @@ def _validated(own: Any, trainer: Trainer, given: Any, names: Names) -> Data | N
 
 
 class Epochs:
-    """What scikit-learn does around an epoch: draw the order, then note the loss, score, end the fit or lower the
-    rate."""
+    """What scikit-learn does around an epoch: draw the order; then record the loss, score, stop or lower the rate."""
 
     def __init__(self, work: Work, n: int, batch_size: int, weights: Array, score: Callable[[], float] | None):
         self.work, self.own, self.n, self.score = work, work.own, n, score
@@ -212,19 +212,19 @@ class Epochs:
         return sum(float(np.vdot(W, W)) for W in self.own.coefs_) if self.own.alpha else 0.0
 
     def until_end(self) -> int:
-        """Epochs before which the fit cannot end by itself; one where the penalty must be known after each."""
+        """Return how many epochs can be made before the fit could stop; 1 if the penalty is needed after each."""
         own = self.own
         if own.alpha * self.squares > LARGE * own.tol * self.counts[-1]:
             return 1
-        return int(min(own.n_iter_no_change + 1 - own._stalled, AT_ONCE_EPOCHS))
+        return int(min(own.n_iter_no_change + 1 - own._stalled, MOST_EPOCHS))
 
     def _loss(self, order: Array, costs: Array, squares: Array) -> float:
-        """Mean over the samples of their mini-batch's loss and penalty."""
+        """Return the mean over the samples of the loss and penalty of their mini-batch."""
         weights = np.add.reduceat(self.weights[order], self.starts) if len(self.weights) else self.counts
         return float((self.own._in_units(costs) + 0.5 * self.own.alpha * squares / weights) @ self.counts / self.n)
 
     def __call__(self, fit: Fit, epochs: list[tuple[Array, Array]]) -> None:
-        """After some epochs, of which there are the order and the costs; the weights' norm has changed evenly."""
+        """Record epochs, given by their order and costs; the norm of the weights is taken to change evenly."""
         before, self.squares = self.squares, self._squares()
         for i, (order, costs) in enumerate(epochs):
             squares = before + (i + self.shares) / len(epochs) * (self.squares - before)
@@ -278,7 +278,8 @@ class Epochs:
             print(told)
 
     def _set_rate(self, fit: Fit, rate: float) -> None:
-        """scikit-learn keeps velocities in units of the parameters, a trainer in those of the gradient."""
+        """Set the learning rate. scikit-learn keeps velocities in units of the parameters, a trainer in those of the
+        gradient."""
         own, trainer = self.own, self.own._kept[2]
         trainer.state.rows *= own._rate / rate
         own._rate = rate
@@ -315,7 +316,7 @@ def by_lbfgs(work: Work) -> None:
 
 
 def threads_of(own: Any) -> int | None:
-    """As many as asked for; None: one where others compute beside this."""
+    """Return the number of threads asked for; for None, 1 in workers and other threads, which share the processors."""
     if own.threads is not None:
         return own.threads  # type: ignore[no-any-return]
     backend = get_active_backend()[0]

@@ -36,7 +36,7 @@ NAMES = {"logistic": "sigmoid"}  # of activations in fastbp
 
 
 def _poisson(z: Array, a: Array, t: Array, delta: Array) -> float:
-    """Half of the deviance of counts t, whose mean is exp(z)."""
+    """Half of the deviance of counts t with mean exp(z)."""
     cost = 0.0
     for j in range(len(z)):
         mean = math.exp(z[j])
@@ -71,7 +71,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
     def _in_units(self, loss: float) -> float:
-        """A cost of fastbp as scikit-learn reports it."""
+        """Convert a cost of fastbp to what scikit-learn reports."""
         return loss
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Any:
@@ -145,7 +145,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _begin(self, X: Array, y: Array, hidden: list[int], random: Any) -> None:
-        """New weights, and counts from 0."""
+        """Draw new weights, and start all counts at 0."""
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
         self.n_layers_ = len(hidden) + 2
         self.n_iter_ = self.t_ = 0
@@ -168,12 +168,12 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return self.n_outputs_
 
     def _hold(self, net: Network, trainer: Trainer | None = None) -> None:
-        """Have the parameters of this network as the fitted ones."""
+        """Take the parameters of this network as the fitted ones."""
         self.coefs_, self.intercepts_ = list(net.W), list(net.b)
         self._kept = net, [*self.coefs_, *self.intercepts_], trainer
 
     def _network(self) -> Network:
-        """The network of coefs_ and intercepts_, whoever has set them."""
+        """Return the network of coefs_ and intercepts_, also if a user has replaced them."""
         net, views, _ = self.__dict__.get("_kept", (None, (), None))
         now = [*self.coefs_, *self.intercepts_]
         if net is None or len(now) != len(views) or any(a is not b for a, b in zip(now, views, strict=True)):
@@ -183,14 +183,17 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _made_of(self, now: list[Array]) -> Network:
         coefs = self.coefs_
-        net = Network([len(coefs[0]), *(W.shape[1] for W in coefs)], list(self._activations),
+        hidden: Any = self.__dict__.get("_activations", self.activation)
+        if isinstance(hidden, str):
+            hidden = NAMES.get(hidden, hidden)
+        net = Network([len(coefs[0]), *(W.shape[1] for W in coefs)], hidden,
                       NAMES.get(self.out_activation_, self.out_activation_), dtype=coefs[0].dtype, weights="zeros")
         for to, values in zip([*net.W, *net.b], now, strict=True):
             to[...] = values
         return net
 
     def __getstate__(self) -> dict[str, Any]:
-        """Arrays, numbers and texts alone."""
+        """Keep only arrays, numbers, strings and containers of them."""
         state = super().__getstate__()
         _, _, trainer = state.pop("_kept", (None, None, None))
         if trainer is not None:
@@ -198,7 +201,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return state  # type: ignore[no-any-return]
 
     def _outputs(self, X: Any) -> Array:
-        """a[L] (n, n_outputs) of samples; an array as the network takes it goes there at once."""
+        """Return the outputs (n, n_outputs); an array of the network's dtype takes the short way."""
         if "coefs_" not in vars(self):
             check_is_fitted(self)  # 7 us
         net = self._network()
@@ -337,7 +340,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     fit = with_callbacks(_MLP.fit)
 
     def _targets(self, X: Any, y: Any, goes_on: bool, first: bool) -> tuple[Array, Array]:
-        """Samples, and labels (n,) that count the classes, or rows of decisions."""
+        """Return samples, and the indices of their classes (n,) or rows of decisions."""
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
                              dtype=_types_for(X), reset=first)
         X = _dense(X)
@@ -383,7 +386,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         return output, self.loss
 
     def _decided(self, outputs: Array) -> Array:
-        """Labels of outputs."""
+        """Return the labels that outputs stand for."""
         if self._multilabel:
             return (outputs > 0.5).astype(int)
         if outputs.shape[1] > 1:
@@ -672,7 +675,7 @@ n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_, histo
 
 
 def _check_parameters(own: Any) -> list[int]:
-    """Raise TypeError or ValueError where one is out of its range; returns the sizes of the hidden layers."""
+    """Raise TypeError or ValueError if one is out of its range; return the sizes of the hidden layers."""
     one_of("solver", own.solver, ("adam", "sgd", "lbfgs"))
     one_of("learning_rate", own.learning_rate, ("constant", "invscaling", "adaptive"))
     for name in ("alpha", "power_t", "tol"):
@@ -700,7 +703,7 @@ def _check_parameters(own: Any) -> list[int]:
 
 
 def _outputs_of(loss: Any) -> Sequence[str]:
-    """The output activations that a loss of fastbp is for."""
+    """Return the output activations that a loss of fastbp is for."""
     if isinstance(loss, str):
         return losses.LOSSES[one_of("loss", loss, losses.LOSSES, losses.ALIASES)].outputs  # type: ignore[no-any-return]
     if not isinstance(loss, losses.Loss):
@@ -709,7 +712,7 @@ def _outputs_of(loss: Any) -> Sequence[str]:
 
 
 def _class_weights(given: Any, classes: Array, y: Array, weights: Array) -> Array:
-    """Of each class, of which y holds the numbers."""
+    """Return the weight of each class; y holds their indices."""
     if isinstance(given, str):
         one_of("class_weight", given, ("balanced",))
         totals = np.bincount(y, weights, len(classes))
@@ -729,7 +732,7 @@ def _draw(net: Network, factor: float, random: Any) -> None:
 
 
 def _types_for(X: Any) -> list[Any]:
-    """Of the numbers that are computed with, the first where X has neither: float32 holds all of 16 bits exactly."""
+    """Return the dtypes to compute in, the default first: float32 holds integers of 16 bits exactly."""
     own = getattr(X, "dtype", None)
     small = isinstance(own, np.dtype) and own.kind in "biu" and own.itemsize <= 2
     return [np.float32, np.float64] if small else [np.float64, np.float32]

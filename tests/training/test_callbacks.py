@@ -478,7 +478,7 @@ def test_names_of_keras_to_watch():
 
 def test_values_have_no_classes():
     X, _ = data()
-    with pytest.raises(ValueError, match="stratify=True needs labels, y holds values"):
+    with pytest.raises(ValueError, match="stratify=True needs labels, but y holds values"):
         Trainer(Network([6, 1], output="identity")).fit(X, X[:, 0], 1, validation_fraction=0.2, stratify=True)
     with pytest.raises(ValueError, match="no validation_accuracy to watch: this fit has loss, validation_loss and no"):
         Trainer(Network([6, 1], output="identity")).fit(X, X[:, 0], 1, validation_fraction=0.2,
