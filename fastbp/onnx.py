@@ -4,9 +4,9 @@ Opset 20 in files of version 10 is what `torch.onnx.export` writes by default; O
 later opsets add, types of few bits above all, has no use here.
 
 Runtimes replace exact functions by quick ones: ONNX Runtime's float32 Sigmoid is exactly 0 at -18, its Elu is
-exp(x) - 1. Such errors are below a few roundings of 1. So a hidden layer of float32 is one operator, which every runtime
-knows (`QUICK`). The output may be a probability of 1e-9 or a rate: it is built of elementary functions that keep all
-digits (`EXACT`), and so is all of float64, for which ONNX Runtime lacks most of the operators.
+exp(x) - 1. Such errors are below a few roundings of 1, so a hidden layer of float32 is one operator, which every
+runtime knows (`QUICK`). The output may be a probability of 1e-9 or a rate: it is built of elementary functions that
+keep all digits (`EXACT`), and so is all of float64, for which ONNX Runtime lacks most of the operators.
 """
 
 from __future__ import annotations

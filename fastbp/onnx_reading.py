@@ -30,6 +30,8 @@ KNOWN = SHAPES | {
     "GreaterOrEqual", "HardSigmoid", "HardSwish", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "Max", "Min",
     "Mish", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "ReduceMax", "ReduceSum", "Relu", "Selu",
     "Sigmoid", "Sign", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Tanh", "ThresholdedRelu", "Where"}
+SCALER = ("ai.onnx.ml", "Scaler")  # how skl2onnx writes StandardScaler and others
+ALL = {("", name) for name in (*KNOWN, *PRODUCTS, "BatchNormalization")} | {SCALER}
 SEVERAL = 997  # samples at which an activation is computed; a prime, so that no other length is taken for it
 # Numbers at which: close together where activations bend, and out to where only their ends are left.
 GRID = np.concatenate([np.linspace(-12, 12, 801), -np.geomspace(12, 60, 40), np.geomspace(12, 60, 40),
@@ -62,7 +64,7 @@ def read(path: str | os.PathLike[str]) -> Chain:
         raise FileNotFoundError(f"there is no file {os.fspath(path)}")
     try:
         model = onnx.load(path)
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(model)  # not its full check, which refuses skl2onnx's multilabel networks
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
     except Exception as error:  # of protobuf, of the checker and of shape inference, which have no common base
@@ -122,7 +124,7 @@ class _Reader:
         """The nodes that depend on the input, once all others have become constants; refuses those not known."""
         left = []
         for node in nodes:
-            if node.domain not in ("", "ai.onnx") or node.op_type not in KNOWN.union(PRODUCTS, ["BatchNormalization"]):
+            if (node.domain, node.op_type) not in ALL:
                 raise ValueError(f"{_called(node)} is no part of one")
             if all(name in self.constants for name in node.input if name):
                 self.constants[node.output[0]] = self._run([node], {}, node.output[0])
@@ -213,12 +215,15 @@ class _Reader:
         """Factor and term of a node that multiplies the current tensor by one and adds the other; None: it does
         not."""
         if node.op_type == "BatchNormalization" and node.input[0] == self.source:
-            epsilon = next((each.f for each in node.attribute if each.name == "epsilon"), 1e-5)
+            epsilon = self._options(node).get("epsilon", 1e-5)
             gain, bias, mean, variance = (self._vector(name) for name in node.input[1:5])
             if gain is None or bias is None or mean is None or variance is None:
                 return None
             factor: Array = gain / np.sqrt(variance + epsilon)
             return factor, bias - mean * factor
+        if (node.domain, node.op_type) == SCALER:
+            offset, factor = (np.array(self._options(node)[name], np.float64) for name in ("offset", "scale"))
+            return factor, -offset * factor
         if node.op_type not in ("Add", "Sub", "Mul", "Div") or self.probe.dtype.kind != "f":
             return None
         first = node.input[0] == self.source  # of both, the other is no constant
@@ -273,9 +278,12 @@ class _Reader:
                 return name
         raise ValueError(f"{_listed(part)}: no activation of fastbp gives the same")
 
+    def _options(self, node: Any) -> dict[str, Any]:
+        return {each.name: self.onnx.helper.get_attribute_value(each) for each in node.attribute}
+
     def _product(self, node: Any) -> tuple[Array, Array]:
         """Weights (n_in, n_out) and biases, float64 only where they are so in the graph."""
-        options = {each.name: self.onnx.helper.get_attribute_value(each) for each in node.attribute}
+        options = self._options(node)
         W = self.constants.get(node.input[1])
         if node.input[0] != self.source or W is None or W.ndim != 2 or options.get("transA", 0):
             raise ValueError(f"{_called(node)} is no product of the layer before it with constant weights (n_in, "
@@ -289,10 +297,10 @@ class _Reader:
         b = np.zeros(W.shape[1], W.dtype)
         if len(node.input) > 2 and node.input[2]:
             given = self.constants.get(node.input[2])
-            if given is None or (given.ndim == 2 and len(given) > 1):
+            if given is None or given.size not in (1, len(b)) or (given.ndim == 2 and len(given) > 1):
                 raise ValueError(f"{_called(node)} adds what is not a constant of each output")
             b = np.broadcast_to(given.ravel(), W.shape[1])
-        return (W if alpha == 1 else W * alpha), (b if beta == 1 else b * beta)
+        return (W * alpha).astype(W.dtype), (b * beta).astype(W.dtype)
 
 
 def _different(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
