@@ -423,6 +423,8 @@ def _predict(given: dict[str, Any]) -> None:
 
 def _export(given: dict[str, Any]) -> None:
     with options.blamed():
+        if given["out"] == STANDARD_OUTPUT:
+            raise ValueError("--out - is for texts; name a file")
         check_places({"MODEL": given["model"]}, {"--out": given["out"]})
     FORMATS[given["format"]](Network.load(given["model"]), given["out"])
 
