@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastbp import Network, Trainer
+from fastbp.cli import main
 from fastbp.core import reference
 from fastbp.core.activations import CODES
 from fastbp.network import HIDDEN_ACTIVATIONS
@@ -222,6 +223,14 @@ def test_the_examples_of_docstrings(method, tmp_path, monkeypatch):
     text = method.__doc__.replace("# doctest: +SKIP", "")
     examples = doctest.DocTestParser().get_doctest(text, {"Network": Network}, method.__name__, None, None)
     assert examples.examples and doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_the_command(tmp_path):
+    net = with_biases(Network([3, 4, 2]))
+    net.save(tmp_path / "net.safetensors")
+    assert main(["export", str(tmp_path / "net.safetensors"), "--format", "onnx", "-o", str(tmp_path / "a.onnx")]) == 0
+    net.to_onnx(tmp_path / "b.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
 # Back.
