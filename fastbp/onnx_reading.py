@@ -200,8 +200,11 @@ class _Reader:
                 scale, shift = scale * read[0], shift * read[0] + read[1]
                 self._step(node, self.probe)
                 continue
-            same = self._run([node], {self.source: self.probe}, node.output[0]) if node.op_type in SHAPES else None
-            if same is None or not _is_same(same, self.probe, np.ndim(scale) == np.ndim(shift) == 0 == self.n_read):
+            if node.op_type not in SHAPES or not all(name in self.constants for name in node.input if name
+                                                     and name != self.source):
+                break
+            same = self._run([node], {self.source: self.probe}, node.output[0])
+            if not _is_same(same, self.probe, np.ndim(scale) == np.ndim(shift) == 0 == self.n_read):
                 break
             self._step(node, same)
         return scale, shift
@@ -222,7 +225,8 @@ class _Reader:
             factor: Array = gain / np.sqrt(variance + epsilon)
             return factor, bias - mean * factor
         if (node.domain, node.op_type) == SCALER:
-            offset, factor = (np.array(self._options(node)[name], np.float64) for name in ("offset", "scale"))
+            offset, factor = (np.array(self._options(node).get(name, value), np.float64)
+                              for name, value in (("offset", 0.0), ("scale", 1.0)))
             return factor, -offset * factor
         if node.op_type not in ("Add", "Sub", "Mul", "Div") or self.probe.dtype.kind != "f":
             return None
@@ -265,7 +269,8 @@ class _Reader:
             if not all(name in made or name in self.constants for name in node.input if name):
                 raise ValueError(f"{_called(node)} joins layers that do not follow each other")
         if end not in made:
-            raise ValueError(f"{end!r} does not come from the layer before it alone")
+            taker = _called(self.nodes[self.at]) if self.at < len(self.nodes) else f"output {end!r}"
+            raise ValueError(f"{taker} does not take what the layer before it gives")
         if not part:
             return "identity"
         shape = self.probe.shape

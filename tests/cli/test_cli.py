@@ -991,7 +991,8 @@ BAD_COMMANDS = {
                            "export net.safetensors --format numpy -o net.safetensors"),
     "export to the screen": ("--out - is for texts; name a file; see fastbp export -h",
                              "export net.safetensors --format numpy -o -"),
-    "no format": ("invalid choice: 'h5'.*; see fastbp export -h", "export net.safetensors --format h5 -o x"),
+    "nowhere to export to": ("the following arguments are required: -o/--out; see fastbp export -h",
+                             "export net.safetensors --format onnx"),
 }  # fmt: skip
 
 

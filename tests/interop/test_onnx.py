@@ -394,9 +394,11 @@ REFUSED = {
     r"unknown hidden activation 'softmax'": "Gemm X W b > z\nSoftmax z > a" + LAST,
     r"node 'n1' \(Softmax\): no activation": "Gemm X W b > z\nSoftmax z > a axis=0" + LAST,
     r"node 'n1' \(Sigmoid\), node 'n2' \(Mul\): no activation": "Gemm X W b > z\nSigmoid z > s\nMul s s > a" + LAST,
+    r"node 'n3' \(Reshape\) joins layers that do not follow each other": "Gemm X W b > z\nShape X > s\nRelu z > a\n"
+                                                                         "Reshape a s > Y",
     r"node 'n1' \(Transpose\): no activation": "Gemm X W b > z\nTranspose z > Y",
     r"theta\[0\] of the network is inf": "Gemm X infinite > Y",
-    r"node 'n2' \(Add\) joins layers": "Gemm X W b > z\nGemm X W > y\nAdd z y > a" + LAST,
+    r"node 'n1' \(Gemm\) does not take what the layer before it gives": "Gemm X W b > z\nGemm X W > y\nAdd z y > a" + LAST,
 }
 
 
