@@ -160,8 +160,12 @@ class _Reader:
     def chain(self) -> Chain:
         """All of it."""
         scale, shift = self._constants_behind()
-        if self.at < len(self.nodes) and not self._is_product():
-            raise ValueError(f"{_called(self.nodes[self.at])} is before the first Gemm or MatMul")
+        part, end = self._up_to_product()
+        if part:
+            same = self._run(part, {self.source: self.probe}, end)
+            if not _is_same(same, self.probe, scale.ndim == shift.ndim == 0):
+                raise ValueError(f"{_called(part[0])} is before the first Gemm or MatMul")
+            self.source, self.probe = end, same
         layers: list[Layer] = []
         while self.at < len(self.nodes):
             layers.append(self._layer(self.nodes[self.at]))
@@ -251,16 +255,20 @@ class _Reader:
         dtype, self.n_read = W.dtype, self.n_read + 1
         self._step(node, _different((*self.probe.shape[:-1], W.shape[1]), dtype))
         scale, shift = self._constants_behind()
+        part, end = self._up_to_product()
+        activation = self._activation(part, end)
+        self.source = end
+        return Layer((W * scale).astype(dtype), (b * scale + shift).astype(dtype), activation)
+
+    def _up_to_product(self) -> tuple[list[Any], str]:
+        """The nodes before the next product, and the tensor that it takes; or all that are left, and the output."""
         part = []
         while self.at < len(self.nodes) and not self._is_product():
             part.append(self.nodes[self.at])
             self.at += 1
-        end = self.output
-        if self.at < len(self.nodes):
-            end = next((name for name in self.nodes[self.at].input if name not in self.constants), "")
-        activation = self._activation(part, end)
-        self.source = end
-        return Layer((W * scale).astype(dtype), (b * scale + shift).astype(dtype), activation)
+        if self.at == len(self.nodes):
+            return part, self.output
+        return part, next((name for name in self.nodes[self.at].input if name not in self.constants), "")
 
     def _activation(self, part: list[Any], end: str) -> str:
         """The name of the activation that these nodes compute, of the current tensor up to another."""

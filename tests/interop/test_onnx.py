@@ -344,10 +344,13 @@ def test_other_spellings(tmp_path, name):
     ([None, 3, 4], "MatMul X W > p\nAdd p b > z\nRelu z > a\nMatMul a V > Y"),
     ([None, 1, 2, 2], "Flatten X > f\nGemm f W b > z\nRelu z > a\nGemm a V c > Y"),
     ([None, 2, 2], "Mul X half > s\nReshape s wide > f\nGemm f W b > z\nRelu z > a\nGemm a V c > Y"),
+    ([None, 2, 2], "Shape X > s\nGather s first > n\nConcat n last > t axis=0\nReshape X t > f\nGemm f W b > z\n"
+                   "Relu z > a\nGemm a V c > Y"),
     ([8, 4], "Gemm X W b > z\nRelu z > a\nGemm a V c > Y")])
 def test_inputs_of_other_shapes(tmp_path, shape, text):
     """Rows of more dimensions, images that are flattened, and a fixed number of samples."""
-    save(tmp_path / "a.onnx", nodes(text), constants(wide=np.array([-1, 4])), shape,
+    more = {"wide": np.array([-1, 4]), "first": np.array([0]), "last": np.array([-1])}
+    save(tmp_path / "a.onnx", nodes(text), constants(**more), shape,
          output_shape=[None] * (3 if shape == [None, 3, 4] else 2))
     net = Network.from_onnx(tmp_path / "a.onnx")
     X = np.random.default_rng(1).normal(size=(8, *shape[1:])).astype("float32")
@@ -394,11 +397,11 @@ REFUSED = {
     r"unknown hidden activation 'softmax'": "Gemm X W b > z\nSoftmax z > a" + LAST,
     r"node 'n1' \(Softmax\): no activation": "Gemm X W b > z\nSoftmax z > a axis=0" + LAST,
     r"node 'n1' \(Sigmoid\), node 'n2' \(Mul\): no activation": "Gemm X W b > z\nSigmoid z > s\nMul s s > a" + LAST,
-    r"node 'n3' \(Reshape\) joins layers that do not follow each other": "Gemm X W b > z\nShape X > s\nRelu z > a\n"
+    r"node 'n1' \(Shape\) joins layers that do not follow each other": "Gemm X W b > z\nShape X > s\nRelu z > a\n"
                                                                          "Reshape a s > Y",
     r"node 'n1' \(Transpose\): no activation": "Gemm X W b > z\nTranspose z > Y",
     r"theta\[0\] of the network is inf": "Gemm X infinite > Y",
-    r"node 'n1' \(Gemm\) does not take what the layer before it gives": "Gemm X W b > z\nGemm X W > y\nAdd z y > a" + LAST,
+    r"node 'n1' \(Gemm\) does not take what the layer before": "Gemm X W b > z\nGemm X W > y\nAdd z y > a" + LAST,
 }
 
 
