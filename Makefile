@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 CHAOS := .venv-chaos
 OLDEST := .venv-oldest
+INTEROP := .venv-interop
 # What most x86-64 processors have, on one that may have more.
 AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 # In as many processes as there are processors, up to four; the tests of a file, or the blocks of a page, stay together.
@@ -11,7 +12,7 @@ PROCESSES := -m pytest --numprocesses auto --maxprocesses 4
 PYTEST := $(PROCESSES) --dist loadfile
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
-.PHONY: mnist test test-avx2 test-oldest slow lint dist-check bench bench-compare bench-page bench-check bench-tile \
+.PHONY: mnist test test-avx2 test-oldest test-interop slow lint dist-check bench bench-compare bench-page bench-check bench-tile \
 	bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many bench-doors \
 	bench-inference bench-estimators chaos docs clean
 
@@ -36,6 +37,10 @@ test-avx2: $(VENV)/installed-test
 test-oldest: $(OLDEST)/installed-test
 	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/cache $(OLDEST)/bin/python $(PYTEST) -m "not slow" tests/core tests/training \
 		tests/contract tests/cli
+
+# With the partners that are too large for the environment of the other tests.
+test-interop: $(INTEROP)/installed-test
+	$(INTEROP)/bin/python $(PYTEST) tests/interop/test_onnx.py docs/guide/onnx.md
 
 slow: $(VENV)/installed-test
 	$(BIN)/python $(PROCESSES) --dist worksteal -m slow tests
@@ -153,7 +158,7 @@ docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -E -q -W --keep-going docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) build dist .hypothesis docs/_build docs/gallery \
+	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) $(INTEROP) build dist .hypothesis docs/_build docs/gallery \
 		docs/api/generated .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -185,6 +190,12 @@ $(OLDEST)/installed-test: pyproject.toml
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(OLDEST)/bin/python -m pip install --quiet --group test --editable . \
 		"$$(sed -n 's/.*"numba>=\([0-9.]*\)".*/numba==\1/p' pyproject.toml)"
+	touch $@
+
+$(INTEROP)/installed-test: pyproject.toml
+	$(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(INTEROP)/bin/python -m pip install --quiet --group interop --group test --editable .
 	touch $@
 
 $(PEERS)/installed: pyproject.toml

@@ -26,6 +26,7 @@ from fastbp.core import build
 from fastbp.core.environment import environment
 from fastbp.core.simd import cpu
 from fastbp.data.sources import files
+from fastbp.export import FORMATS
 from fastbp.files import strict, write_whole
 from fastbp.inputs import as_targets, right
 from fastbp.losses import Quadratic
@@ -37,7 +38,7 @@ from fastbp.wording import of_command
 from fastbp.workspace import Array
 
 CLOSE = 0.75  # least similarity of an option that is suggested for a mistyped one
-COMMANDS = ("train", "find-eta", "predict", "info", "warmup")
+COMMANDS = ("train", "find-eta", "predict", "export", "info", "warmup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +136,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
                       _find_eta)
     find.add_argument("--plot", metavar="FILE", help="draw the losses (.png, .svg, .pdf; needs matplotlib)")
     _add_predict(commands)
+    _add_export(commands)
 
     info = commands.add_parser("info", help="show versions, CPU, threads and cache", allow_abbrev=False)
     info.add_argument("--json", metavar="FILE", help="write the information as JSON (-: standard output)")
@@ -170,6 +172,16 @@ def _add_predict(commands: Any) -> None:
                          help="write one line per sample: label, values or probabilities; separated by tabs "
                               "if the name ends in .tsv (-: standard output)")
     predict.set_defaults(run=_predict)
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser("export", help="write a saved network for other software", allow_abbrev=False)
+    export.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
+    export.add_argument("--format", choices=sorted(FORMATS), required=True,
+                        help="numpy: an .npz of all that NumPy alone needs; onnx: a model for ONNX Runtime and others "
+                             "(needs onnx)")
+    export.add_argument("-o", "--out", metavar="FILE", required=True, help="where to write it")
+    export.set_defaults(run=_export)
 
 
 def _train(given: dict[str, Any]) -> None:
@@ -407,6 +419,14 @@ def _predict(given: dict[str, Any]) -> None:
     if STANDARD_OUTPUT not in (given["json"], out):
         print(", ".join([counted(len(x), "sample"), *(f"{name} {value:.4g}" for name, value in result.items()
                                                   if name in ("accuracy", "mean_squared_error"))]))
+
+
+def _export(given: dict[str, Any]) -> None:
+    with options.blamed():
+        if given["out"] == STANDARD_OUTPUT:
+            raise ValueError("--out - is for texts; name a file")
+        check_places({"MODEL": given["model"]}, {"--out": given["out"]})
+    FORMATS[given["format"]](Network.load(given["model"]), given["out"])
 
 
 def _score(network: Network, x: Array, y: Array) -> dict[str, float]:

@@ -651,6 +651,89 @@ class Network:
                           "it was trained on those, set network.input_scale = 1 / 255 and save it again", stacklevel=2)
         return network
 
+    def to_onnx(self, path: str | os.PathLike[str], input_dtype: str | None = None) -> None:
+        """Write the network as an ONNX model, which ONNX Runtime and others run without fastbp.
+
+        The input `X` is (N, n_in), for any N; input_scale is part of the graph. Sigmoid and softmax outputs give
+        `label`, as `predict` does, and `probabilities`, as `predict_proba` does; other outputs are `variable` (N,
+        n_out), as `forward` gives them.
+
+        Parameters
+        ----------
+        path : str or path
+            An old file there is replaced at once, or stays whole if the new one cannot be written.
+        input_dtype : "uint8", "float32" or "float64", optional
+            Of X; None: the network's. "uint8" takes bytes of images as they are.
+
+        Raises
+        ------
+        ImportError
+            onnx is not installed: pip install "fastbp[onnx]".
+        OSError
+            The file cannot be written.
+        ValueError
+            A parameter is not finite, the parameters are 2 GiB or more, or the type of X is not one of those above.
+
+        Examples
+        --------
+        >>> net = Network([784, 32, 10], input_scale=1 / 255)
+        >>> net.to_onnx("digits.onnx", input_dtype="uint8")  # doctest: +SKIP
+        """
+        from fastbp import onnx
+
+        check_theta(self)
+        onnx.write(self, path, input_dtype)
+
+    @classmethod
+    def from_onnx(cls, path: str | os.PathLike[str]) -> Network:
+        """Read an ONNX model that is a chain of dense layers, from `to_onnx`, PyTorch, skl2onnx or others.
+
+        Layers are Gemm or MatMul with constant weights. Constants that are added or multiplied before the first or
+        right behind one, and batch normalisation, become part of the layer. Activations may be written in any nodes.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        Network
+            Of the weights' dtype. Names of features, classes and targets are read of models that `to_onnx` wrote.
+
+        Raises
+        ------
+        ImportError
+            onnx is not installed: pip install "fastbp[onnx]".
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            It is no valid ONNX model; or a node, which is named, is no part of a chain of dense layers, or computes an
+            activation that fastbp does not have.
+
+        Examples
+        --------
+        >>> net = Network.from_onnx("digits.onnx")  # doctest: +SKIP
+        """
+        from fastbp import onnx_reading
+
+        layers, scale, names = onnx_reading.read(path)
+        try:
+            *hidden, output = [layer.activation for layer in layers]
+            dtypes = {layer.W.dtype.name for layer in layers}
+            if len(dtypes) > 1:
+                raise ValueError(f"its weights are {' and '.join(sorted(dtypes))}")
+            network = cls([len(layers[0].W), *(len(layer.b) for layer in layers)], hidden, output, dtypes.pop(),
+                          weights="zeros", input_scale=scale)
+            for l, layer in enumerate(layers):
+                network.W[l], network.b[l] = layer.W, layer.b
+            check_theta(network)
+            for name in names:
+                if name in ("multilabel", "feature_names", "target_names", "classes"):
+                    setattr(network, name, names[name])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)} is no network of fastbp: {error}") from None
+        return network
+
     def _fill(self, tensors: dict[str, Array]) -> None:
         for l, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
             for name, view in ((f"W{l}", W), (f"b{l}", b)):

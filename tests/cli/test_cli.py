@@ -840,6 +840,40 @@ def test_warmup(tmp_path):
     assert json.loads(info.stdout)["cached"] == {"float32": True, "float64": True}
 
 
+# Export
+
+
+def test_export_for_numpy(here, call):
+    """The network runs without fastbp, and equal networks give equal bytes."""
+    assert ok(call("export", "net.safetensors", "--format", "numpy", "-o", "net.npz")) == ""
+    ok(call("export", "net.safetensors", "--format", "numpy", "--out", "again"))
+    assert Path("net.npz").read_bytes() == Path("again").read_bytes()
+    with np.load("net.npz") as file:
+        assert set(file) == {"activations", "input_scale", "W1", "b1", "W2", "b2"}
+        assert file["activations"].tolist() == ["relu", "softmax"] and file["input_scale"] == 1
+        x = np.load("labels.npz")["x_train"].astype(np.float32)
+        z = np.maximum(x @ file["W1"] + file["b1"], 0) @ file["W2"] + file["b2"]
+    a = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(a, Network.load("net.safetensors").forward(x), rtol=1e-5, atol=1e-7)
+
+
+def test_export_keeps_names(here, call):
+    net = Network([2, 2], dtype="float64", input_scale=1 / 3)
+    net.feature_names, net.classes = ["u", "v"], ["no", "yes"]
+    net.save("named.safetensors")
+    ok(call("export", "named.safetensors", "--format", "numpy", "-o", "named.npz"))
+    with np.load("named.npz") as file:
+        assert file["feature_names"].tolist() == ["u", "v"] and file["classes"].tolist() == ["no", "yes"]
+        assert file["input_scale"] == 1 / 3 and (file["W1"] == net.W[0]).all()
+
+
+def test_export_without_onnx(here, call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    refused(call("export", "net.safetensors", "--format", "onnx", "-o", "net.onnx"),
+            r'to_onnx needs onnx: pip install "fastbp\[onnx\]"$')
+    assert not Path("net.onnx").exists()
+
+
 # Mistakes
 
 BAD_COMMANDS = {
@@ -951,6 +985,14 @@ BAD_COMMANDS = {
                          "trained on labels$", "predict net.safetensors words.npz"),
     "other targets": (r"the target must hold 80 labels or have shape \(80, 3\)", "predict net.safetensors rows.npz"),
     "no data": (r"missing\.npz: no such file", "predict net.safetensors missing.npz"),
+    "no model to export": ("there is no file missing", "export missing --format numpy -o x.npz"),
+    "no folder to export to": ("there is no folder", "export net.safetensors --format numpy -o none/x.npz"),
+    "export onto itself": ("--out net.safetensors is the same file as MODEL net.safetensors",
+                           "export net.safetensors --format numpy -o net.safetensors"),
+    "export to the screen": ("--out - is for texts; name a file; see fastbp export -h",
+                             "export net.safetensors --format numpy -o -"),
+    "nowhere to export to": ("the following arguments are required: -o/--out; see fastbp export -h",
+                             "export net.safetensors --format onnx"),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from fastbp.cli import main
+from fastbp.export import FORMATS
 from fastbp.initialization import INITIALIZERS
 from fastbp.losses import LOSSES
 from fastbp.network import HIDDEN_ACTIVATIONS
@@ -43,7 +44,7 @@ def offered(script, line, folder):
 
 @BASH
 @pytest.mark.parametrize(("line", "wanted"), [
-    ("fastbp ", {"train", "find-eta", "predict", "info", "warmup"}),
+    ("fastbp ", {"train", "find-eta", "predict", "export", "info", "warmup"}),
     ("fastbp train --batch", {"--batch-size"}),
     ("fastbp train --optimizer ", set(OPTIMIZERS)),
     ("fastbp train mnist --loss ", set(LOSSES)),
@@ -51,6 +52,7 @@ def offered(script, line, folder):
     ("fastbp train --activation ", set(HIDDEN_ACTIVATIONS)),
     ("fastbp train --weights h", {name for name in INITIALIZERS if name.startswith("h")}),
     ("fastbp train --task ", {"classes", "values"}),
+    ("fastbp export net.safetensors --format ", set(FORMATS)), ("fastbp export ne", {"net.safetensors"}),
     ("fastbp predict ta", {"table.csv"}), ("fastbp train --save ne", {"net.safetensors"}),
     ("fastbp train --checkpoint fo", {"folder"}),
 ])  # fmt: skip

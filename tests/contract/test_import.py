@@ -11,7 +11,7 @@ from rig import python
 
 import fastbp
 
-OPTIONAL = {"jax", "matplotlib", "pandas", "safetensors", "scipy", "shtab", "sklearn", "torch", "tqdm"}
+OPTIONAL = {"jax", "matplotlib", "onnx", "pandas", "safetensors", "scipy", "shtab", "sklearn", "torch", "tqdm"}
 
 # Numba itself imports SciPy where it is installed, so what counts is what fastbp adds.
 SCRIPT = """
