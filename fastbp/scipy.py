@@ -20,7 +20,7 @@ from fastbp.workspace import Array
 class Objective:
     """The mean cost of some samples, and half of l2 times the squared norm of the weights, as a function of theta.
 
-    The network itself is never written to.
+    The network itself is never written to. Arrays that need no conversion are not copied.
 
     Parameters
     ----------
@@ -55,6 +55,7 @@ class Objective:
         self._given: dict[str, Any] = {"sample_weight": data.weights if len(data.weights) else None, "threads": threads}
         self.x0: Array = own.theta.astype(float)
         self._network, self._l2 = copy.deepcopy(own), not_negative("l2", l2)
+        self._network.classes = None  # targets are numbers from here on
         self._pull = np.zeros(own.n_parameters)
         for W in own.views(self._pull)[0]:
             W[...] = self._l2

@@ -133,8 +133,8 @@ class Slip:
     def put_stages(self, plan: Any) -> None:
         """Write the stages of a Plan."""
         if self._held.get("plan") is not plan.table:
-            self.point(plan=plan.table)
             self.put(n_stages=len(plan.table), n_last=plan.n_last)
+            self.point(plan=plan.table)  # last: if Ctrl-C comes before it, all is written again
 
     def put_threads(self, board: Any, threads: int) -> None:
         """Write the board of `threads` threads; it may be for more."""

@@ -33,7 +33,11 @@ AUTO = 200  # batch_size="auto": so many samples, or all of fewer
 MOST_EPOCHS = 16  # in one compiled call
 SHORT = 15_000_000  # multiply-adds of an epoch, above which one call for several gains nothing
 LARGE = 10  # multiples of tol: a penalty above them is computed after each epoch, not interpolated
+WORTH_THREADS = 20_000_000  # multiply-adds of an evaluation, below which lbfgs takes one thread: SciPy works in between
 LOWEST_RATE, LOWER = 1e-6, 5  # learning_rate="adaptive": divide by LOWER, stop below LOWEST_RATE
+# What partial_fit keeps from its first call on, as scikit-learn does with its optimizer.
+OF_OPTIMIZER = ("optimizer", "solver", "learning_rate", "learning_rate_init", "power_t", "beta_1", "beta_2", "epsilon",
+                "momentum", "nesterovs_momentum")
 NOT_FINITE = ("Solver produced non-finite parameter weights. The input data may contain large values and need to be "
               "preprocessed.")
 
@@ -69,22 +73,31 @@ def _trainer(work: Work, batch_size: int) -> Trainer:
     if work.goes_on and kept is not None:
         kept.batch_size = batch_size
         return kept  # type: ignore[no-any-return]
-    rate, momentum = own.learning_rate_init, min(own.momentum, float(np.nextafter(1, 0)))
-    optimizer: Any = own.optimizer
-    if optimizer is None and own.solver == "adam":
-        optimizer = Adam(rate, own.beta_1, own.beta_2, own.epsilon)
-    elif optimizer is None:
-        optimizer = SGD(rate, momentum, nesterov=own.nesterovs_momentum and momentum > 0)
+    if not work.goes_on or "_made_with" not in vars(own):
+        own._made_with = {name: getattr(own, name) for name in OF_OPTIMIZER}
+        own.__dict__.pop("_moments", None)
+    optimizer = _optimizer(**own._made_with)
     dropped = np.any(own.dropout)
     trainer = Trainer(net, own._output_and_loss()[1], optimizer, batch_size, threads=threads_of(own),
                       seed=int(work.random.randint(1 << 31)) if dropped else 0, schedule=own.schedule,
                       dropout=own.dropout)
-    if work.goes_on and hasattr(own, "_moments"):
-        trainer.state.rows[...], trainer.state.clock[0] = own.__dict__.pop("_moments"), own.__dict__.pop("_steps")
+    moments = own.__dict__.pop("_moments", None)
+    if moments is not None and moments.shape == trainer.state.rows.shape:
+        trainer.state.rows[...], trainer.state.clock[0] = moments, own._steps
     else:
         own._rate = trainer.optimizer.eta
     own._hold(net, trainer)
     return trainer
+
+
+def _optimizer(optimizer: Any, solver: str, learning_rate_init: float, beta_1: float, beta_2: float, epsilon: float,
+               momentum: float, nesterovs_momentum: bool, **_: Any) -> Any:
+    if optimizer is not None:
+        return optimizer
+    if solver == "adam":
+        return Adam(learning_rate_init, beta_1, beta_2, epsilon)
+    momentum = min(momentum, float(np.nextafter(1, 0)))  # scikit-learn takes 1, too
+    return SGD(learning_rate_init, momentum, nesterov=nesterovs_momentum and momentum > 0)
 
 
 def by_epochs(work: Work, validation_data: Any) -> None:
@@ -166,7 +179,7 @@ def _kept_apart(work: Work) -> tuple[Array, Array, Array | None, Callable[[], fl
     if not own.early_stopping:
         return X, y, weights, None
     numbers = np.arange(len(X))
-    decides = y.ndim == 1 and len(getattr(own, "classes_", ())) == 2  # then alone scikit-learn takes of each class
+    decides = y.ndim == 1 and 0 < len(getattr(own, "classes_", ())) <= 2  # scikit-learn stratifies only these
     train, kept = train_test_split(numbers, random_state=work.random, test_size=own.validation_fraction,
                                    stratify=y[:, np.newaxis].astype(bool) if decides else None)
     if len(kept) < 2:
@@ -216,12 +229,17 @@ class Epochs:
         own = self.own
         if own.alpha * self.squares > LARGE * own.tol * self.counts[-1]:
             return 1
-        return int(min(own.n_iter_no_change + 1 - own._stalled, MOST_EPOCHS))
+        return int(max(1, min(own.n_iter_no_change + 1 - own._stalled, MOST_EPOCHS)))
 
     def _loss(self, order: Array, costs: Array, squares: Array) -> float:
         """Return the mean over the samples of the loss and penalty of their mini-batch."""
-        weights = np.add.reduceat(self.weights[order], self.starts) if len(self.weights) else self.counts
-        return float((self.own._in_units(costs) + 0.5 * self.own.alpha * squares / weights) @ self.counts / self.n)
+        if len(self.weights) == 0:
+            each = self.own._in_units(costs) + 0.5 * self.own.alpha * squares / self.counts
+            return float(each @ self.counts / self.n)
+        weights = np.add.reduceat(self.weights[order], self.starts)
+        some = weights > 0  # mini-batches of weight 0 made no step
+        each = self.own._in_units(costs[some]) + 0.5 * self.own.alpha * squares[some] / weights[some]
+        return float(each @ self.counts[some] / self.n)
 
     def __call__(self, fit: Fit, epochs: list[tuple[Array, Array]]) -> None:
         """Record epochs, given by their order and costs; the norm of the weights is taken to change evenly."""
@@ -240,8 +258,9 @@ class Epochs:
             print(f"Iteration {own.n_iter_}, loss = {own.loss_:.8f}")
         better = self._is_better()
         own._stalled = 0 if better else own._stalled + 1
-        if own.learning_rate == "invscaling" and own.solver == "sgd":
-            self._set_rate(fit, own.learning_rate_init / (own.t_ + 1) ** own.power_t)
+        made = own._made_with
+        if made["learning_rate"] == "invscaling" and made["solver"] == "sgd" and made["optimizer"] is None:
+            self._set_rate(fit, made["learning_rate_init"] / (own.t_ + 1) ** made["power_t"])
         if own._stalled > own.n_iter_no_change:
             self._stop_or_lower(fit)
         if self.work.end_task():
@@ -266,7 +285,8 @@ class Epochs:
         own = self.own
         what = "Training loss" if self.score is None else "Validation score"
         told = (f"{what} did not improve more than tol={own.tol:f} for {own.n_iter_no_change} consecutive epochs.")
-        adapts = own.solver == "sgd" and own.learning_rate == "adaptive" and own.optimizer is None
+        made = own._made_with
+        adapts = made["solver"] == "sgd" and made["learning_rate"] == "adaptive" and made["optimizer"] is None
         if adapts and own._rate > LOWEST_RATE:
             self._set_rate(fit, own._rate / LOWER)
             told += f" Setting learning rate to {own._rate:f}"
@@ -292,8 +312,9 @@ def by_lbfgs(work: Work) -> None:
 
     own, net, weights = work.own, work.own._network(), work.weights
     total = len(work.X) if weights is None else weights.sum()
+    threads = threads_of(own) if len(work.X) * net.n_parameters > WORTH_THREADS else 1
     cost = objective(net, work.X, work.y, own._output_and_loss()[1], sample_weight=weights, l2=own.alpha / total,
-                     threads=threads_of(own))
+                     threads=threads)
 
     def after(intermediate_result: Any) -> None:
         net.theta = intermediate_result.x
@@ -309,7 +330,7 @@ def by_lbfgs(work: Work) -> None:
     net.theta = found.x
     penalty = 0.5 * own.alpha / total * sum(float(np.vdot(W, W)) for W in net.W)
     own.n_iter_, own.loss_ = min(found.nit, own.max_iter), own._in_units(float(found.fun) - penalty) + penalty
-    own._hold(net)
+    own._hold(net, own._kept[2])
     if found.status == 1:
         warnings.warn(f"lbfgs failed to converge after {found.nit} iterations: {found.message}. Increase max_iter or "
                       "max_fun, or scale the data.", ConvergenceWarning, stacklevel=4)

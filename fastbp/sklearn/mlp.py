@@ -124,6 +124,8 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             if not sample_weight.any():
                 raise ValueError("sample_weight is zero for every sample; give some of them a weight above 0")
         sample_weight = self._weights(y, sample_weight)
+        if not first:
+            self._take_activations(hidden)
         random = check_random_state(self.random_state)
         if first:
             self._begin(X, y, hidden, random)
@@ -151,12 +153,10 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = self.t_ = 0
         output, _ = self._output_and_loss()
         self.out_activation_ = {name: own for own, name in NAMES.items()}.get(output, output)
-        own = self.activation
-        each = [own] * len(hidden) if isinstance(own, str) else list(own)
-        net = Network([X.shape[1], *hidden, self._n_outputs()], [NAMES.get(name, name) for name in each], output,
+        net = Network([X.shape[1], *hidden, self._n_outputs()], _activations(self.activation, len(hidden)), output,
                       dtype=X.dtype, weights="zeros")
         self._activations = net.activations[:-1]  # whatever activation is set to after this
-        _draw(net, 2.0 if own == "logistic" else 6.0, random)
+        _draw(net, 2.0 if self.activation == "logistic" else 6.0, random)
         self._hold(net)
         self.loss_curve_: list[float] = []
         self._stalled = 0
@@ -167,6 +167,13 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _n_outputs(self) -> int:
         return self.n_outputs_
 
+    def _take_activations(self, hidden: list[int]) -> None:
+        """Train on with activations that were set after the last fit."""
+        wanted = _activations(self.activation, len(hidden))
+        if len(wanted) == len(self.coefs_) - 1 and wanted != list(self.__dict__.get("_activations", wanted)):
+            self._activations = tuple(wanted)
+            self._hold(self._made_of([*self.coefs_, *self.intercepts_]))
+
     def _hold(self, net: Network, trainer: Trainer | None = None) -> None:
         """Take the parameters of this network as the fitted ones."""
         self.coefs_, self.intercepts_ = list(net.W), list(net.b)
@@ -176,17 +183,20 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """Return the network of coefs_ and intercepts_, also if a user has replaced them."""
         net, views, _ = self.__dict__.get("_kept", (None, (), None))
         now = [*self.coefs_, *self.intercepts_]
-        if net is None or len(now) != len(views) or any(a is not b for a, b in zip(now, views, strict=True)):
-            net = self._made_of(now)
-            self._hold(net)
-        return net  # type: ignore[no-any-return]
+        if len(now) == len(views) and all(a is b for a, b in zip(now, views, strict=True)):
+            return net  # type: ignore[no-any-return]
+        if [np.shape(a) for a in now] == [view.shape for view in views]:
+            for view, values in zip(views, now, strict=True):
+                view[...] = values
+            self._hold(net, self._kept[2])
+        else:
+            self._hold(self._made_of(now))
+        return self._kept[0]
 
     def _made_of(self, now: list[Array]) -> Network:
         coefs = self.coefs_
-        hidden: Any = self.__dict__.get("_activations", self.activation)
-        if isinstance(hidden, str):
-            hidden = NAMES.get(hidden, hidden)
-        net = Network([len(coefs[0]), *(W.shape[1] for W in coefs)], hidden,
+        hidden = self.__dict__.get("_activations") or _activations(self.activation, len(coefs) - 1)
+        net = Network([len(coefs[0]), *(W.shape[1] for W in coefs)], list(hidden),
                       NAMES.get(self.out_activation_, self.out_activation_), dtype=coefs[0].dtype, weights="zeros")
         for to, values in zip([*net.W, *net.b], now, strict=True):
             to[...] = values
@@ -194,11 +204,11 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep only arrays, numbers, strings and containers of them."""
-        state = super().__getstate__()
+        state = dict(super().__getstate__())  # it may be __dict__ itself
         _, _, trainer = state.pop("_kept", (None, None, None))
         if trainer is not None:
             state["_moments"], state["_steps"] = trainer.state.rows.copy(), trainer.steps_done
-        return state  # type: ignore[no-any-return]
+        return state
 
     def _outputs(self, X: Any) -> Array:
         """Return the outputs (n, n_outputs); an array of the network's dtype takes the short way."""
@@ -341,6 +351,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
 
     def _targets(self, X: Any, y: Any, goes_on: bool, first: bool) -> tuple[Array, Array]:
         """Return samples, and the indices of their classes (n,) or rows of decisions."""
+        y = y.toarray() if hasattr(y, "toarray") else y
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
                              dtype=_types_for(X), reset=first)
         X = _dense(X)
@@ -349,12 +360,12 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         check_classification_targets(y)
         if first and not goes_on:
             self._multilabel = y.ndim == 2
-            self.classes_ = np.arange(y.shape[1]) if self._multilabel else np.unique(y)
+            self.classes_ = np.arange(y.shape[1]) if self._multilabel else unique_labels(y)
         if y.ndim == 2 or self._multilabel:
             if not (self._multilabel and y.ndim == 2 and y.shape[1] == len(self.classes_)):
                 raise ValueError(f"y has shape {y.shape}, but the estimator was fitted on "
                                  f"{'rows of' if self._multilabel else 'labels of'} {len(self.classes_)} classes")
-            return X, y.astype(X.dtype)
+            return X, (y != 0).astype(X.dtype)
         present = unique_labels(y)
         if self.warm_start and not goes_on and set(present) != set(self.classes_):
             raise ValueError("warm_start can only be used where `y` has the same classes as in the previous call to "
@@ -362,7 +373,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         if len(np.setdiff1d(present, self.classes_)):
             raise ValueError(f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has "
                              f"{present}.")
-        return X, np.searchsorted(self.classes_, y)
+        return X, np.searchsorted(self.classes_, np.asarray(y, self.classes_.dtype))
 
     def _weights(self, y: Array, sample_weight: Array | None) -> Array | None:
         if self.class_weight is None:
@@ -606,7 +617,7 @@ n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_, histo
             self.out_activation_ = own
 
     def _in_units(self, loss: float) -> float:
-        return loss / self.n_outputs_ if self.loss in ("squared_error", "poisson") else loss
+        return loss / self.n_outputs_ if self.loss == "squared_error" else loss
 
     def _values(self, outputs: Array) -> Array:
         values = np.exp(outputs) if self.out_activation_ == "exp" else outputs
@@ -700,6 +711,11 @@ def _check_parameters(own: Any) -> list[int]:
     if not isinstance(own.activation, str) and len(list(own.activation)) != len(hidden):
         raise ValueError(f"activation names {len(list(own.activation))} layers, hidden_layer_sizes {len(hidden)}")
     return [int(size) for size in hidden]
+
+
+def _activations(given: Any, n: int) -> list[str]:
+    """Return fastbp's names of the activations of n hidden layers."""
+    return [NAMES.get(name, name) for name in ([given] * n if isinstance(given, str) else given)]
 
 
 def _outputs_of(loss: Any) -> Sequence[str]:

@@ -31,6 +31,7 @@ class Source(Protocol):
     """Where the samples of an epoch come from, and what is done before and after the epochs."""
 
     watchers: list[Callback]
+    is_over: bool
 
     def begin(self) -> None:
         """Prepare, before the first epoch."""
@@ -53,6 +54,8 @@ class Source(Protocol):
 
 class Arrays:
     """Samples in memory or memory-mapped: a schedule over all epochs, callbacks between any two steps, checkpoints."""
+
+    is_over = False
 
     def __init__(self, once: Pass, fit: Fit, watchers: list[Callback], validated: list[Array],
                  learn: Callable[[], None]):
@@ -136,6 +139,8 @@ class Arrays:
 class Batches:
     """A stream of batches, read ahead by a thread: no schedule, callbacks between any two batches, no checkpoints."""
 
+    is_over = False
+
     def __init__(self, stepper: Stepper, read: Callable[[], Generator[Data]], learn: Callable[[Data], None], fit: Fit,
                  watchers: list[Callback]):
         """read: returns the batches of an epoch; learn: called with each batch that is trained on."""
@@ -194,7 +199,11 @@ def run(settings: Settings, source: Source, fit: Fit, validation: Validation, pr
         source.interrupted()
         raise
     finally:
-        end(settings, source, fit)
+        try:
+            end(settings, source, fit)
+        except KeyboardInterrupt:  # it may have come before it was held back
+            end(settings, source, fit)
+            raise
 
 
 def _epochs(settings: Settings, source: Source, fit: Fit, validation: Validation) -> None:
@@ -218,6 +227,9 @@ def note(fit: Fit, cost: float, seconds: float, samples: int) -> None:
 def end(settings: Settings, source: Source, fit: Fit) -> None:
     """Leave trainer and network consistent, whatever ended the fit."""
     with compiler.uninterrupted():  # not even by a second Ctrl-C
+        if source.is_over:
+            return
+        source.is_over = True
         source.end()
         settings.history = joined(settings.history, fit.history)
         settings.hold_mean(True)

@@ -377,12 +377,12 @@ class Member:
         self._let_go()
 
     def end(self) -> None:
-        """End, after the last step or Ctrl-C."""
-        self.is_over = True
+        """End, after the last step or Ctrl-C; it can be called again if Ctrl-C comes too early."""
         if self.steps_left and not self.trainer.state.is_finite():
             self.undo()
         loop.end(self.trainer, self.source, self.fit)
         self._let_go()
+        self.is_over = True
 
     def _let_go(self) -> None:
         """Release memory that grows with the samples: a thousand other networks may follow."""
@@ -422,8 +422,11 @@ class Many:
             with bar_of(sum(member.steps_left for member in self.members), 0, progress) as bar:
                 self._slices(bar)
         finally:
-            with compiler.uninterrupted():
+            try:
                 self._end()
+            except KeyboardInterrupt:  # it may have come before it was held back
+                self._end()
+                raise
 
     def _begin(self) -> None:
         for member in self.members:
@@ -439,9 +442,10 @@ class Many:
                 bar.update(before - sum(member.steps_left for member in self.going))
 
     def _end(self) -> None:
-        for member in self.members:
-            if not member.is_over:
-                member.end()
+        with compiler.uninterrupted():
+            for member in self.members:
+                if not member.is_over:
+                    member.end()
 
     def _slice(self) -> None:
         chosen = self._choose()

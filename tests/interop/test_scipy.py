@@ -54,6 +54,16 @@ def test_derivatives(output, loss, y, weights):
     np.testing.assert_allclose(without.hessp(cost.x0, vector), hvp(net, X, y, vector, loss, sample_weight=weights))
 
 
+def test_names_as_labels():
+    names = np.array(["a", "b", "c"])
+    net, cost = made("float64")
+    net.classes = names
+    named = objective(net, X, names[LABELS], l2=0.01)
+    assert named(named.x0)[0] == cost(cost.x0)[0]
+    assert (named.hessp(named.x0, cost.x0) == cost.hessp(cost.x0, cost.x0)).all()
+    assert net.classes.tolist() == names.tolist()
+
+
 def test_each_gradient_is_a_new_array():
     """BFGS, CG, Newton-CG and trust-constr of SciPy 1.17 go wrong, without a word, where it is written over."""
     _, cost = made("float64")

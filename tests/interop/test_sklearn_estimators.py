@@ -114,6 +114,9 @@ FITS = {
     "regression, early stopping": ("MLPRegressor", DIABETES, dict(early_stopping=True)),
     "regression, lbfgs": ("MLPRegressor", DIABETES, dict(solver="lbfgs", max_iter=20)),
     "counts": ("MLPRegressor", DIABETES, dict(loss="poisson")),
+    "counts, two outputs": ("MLPRegressor", (DIABETES[0], np.c_[DIABETES[1], DIABETES[1] ** 2]), dict(loss="poisson")),
+    "one class, early stopping": ("MLPClassifier", (IRIS[0], IRIS[1] * 0 + 7), dict(
+        early_stopping=True, batch_size=7)),
     "three outputs": ("MLPRegressor", (DIABETES[0], np.c_[DIABETES[1], DIABETES[1] ** 2, -DIABETES[1]]), {}),
 }
 COUNTS = ["n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"]
@@ -167,6 +170,94 @@ def test_partial_fit_and_warm_start_go_on_as_scikit_learn_does(settings):
         for mine, its in zip(each[0].coefs_, each[1].coefs_, strict=True):
             np.testing.assert_allclose(mine, its, rtol=1e-9, atol=1e-12)
         assert (each[0].t_, len(each[0].loss_curve_)) == (each[1].t_, len(each[1].loss_curve_))
+
+
+@pytest.mark.skipif(not NEW, reason="as above")
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_what_changes_between_calls(solver):
+    """Weights that users set, optimizers that keep their settings, activations; each as in scikit-learn."""
+    X, y = IRIS
+    each = [kind((5,), solver=solver, learning_rate="invscaling", learning_rate_init=0.05, random_state=0)
+            for kind in (MLPClassifier, theirs.MLPClassifier)]
+
+    def partial(n=2):
+        for model in each:
+            for _ in range(n):
+                model.partial_fit(X, y, classes=[0, 1, 2])
+        same()
+
+    def same():
+        for mine, its in zip(each[0].coefs_, each[1].coefs_, strict=True):
+            np.testing.assert_allclose(mine, its, rtol=1e-8, atol=1e-11)
+        np.testing.assert_allclose(each[0].predict_proba(X), each[1].predict_proba(X), rtol=1e-8)
+
+    partial()
+    for model in each:
+        model.coefs_[0][:] *= 0.5
+    partial()
+    for model in each:
+        model.set_params(learning_rate_init=0.3, power_t=0.1, beta_1=0.2, momentum=0.3)
+    partial()
+    each[0] = pickle.loads(pickle.dumps(each[0]))
+    partial()
+    for model in each:
+        model.set_params(warm_start=True, max_iter=300, tol=0.1, n_iter_no_change=3, learning_rate="constant",
+                         learning_rate_init=0.001).fit(X, y).fit(X, y)  # the second ends at once
+    same()
+    assert each[0].n_iter_ == each[1].n_iter_
+    for model in each:
+        model.set_params(activation="tanh", n_iter_no_change=1).fit(X, y)
+    same()
+    for model in each:
+        model.set_params(solver="lbfgs", max_iter=3).fit(X, y).set_params(solver=solver)
+    same()
+    partial()
+
+
+def test_copies_keep_activations():
+    """Those of the fit, also if another is set before the copy is made."""
+    X, y = IRIS
+    model = MLPClassifier((5,), max_iter=3, random_state=0).fit(X, y)
+    model.set_params(activation=["tanh", "relu"], hidden_layer_sizes=(3, 3))
+    assert pickle.loads(pickle.dumps(model)).predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+
+
+def test_a_copy_leaves_the_original_as_it_is():
+    X, y = IRIS
+    model, alone = (MLPClassifier((5,), random_state=0).partial_fit(X, y, classes=[0, 1, 2]) for _ in range(2))
+    before = set(vars(model))
+    for made in (pickle.dumps(model), copy.copy(model), copy.deepcopy(model)):
+        assert set(vars(model)) == before and made
+    assert model.partial_fit(X, y).coefs_[0].tobytes() == alone.partial_fit(X, y).coefs_[0].tobytes()
+
+
+def test_assigned_weights_keep_the_moments():
+    X, y = IRIS
+    each = [MLPClassifier((5,), random_state=0) for _ in range(2)]
+    for turn in range(4):
+        for model in each:
+            model.partial_fit(X, y, classes=[0, 1, 2])
+        each[0].coefs_[0][:] *= 0.5
+        each[1].coefs_[0] = each[1].coefs_[0] * 0.5
+        each[1] = pickle.loads(pickle.dumps(each[1])) if turn == 2 else each[1]
+    assert each[0].predict_proba(X).tobytes() == each[1].predict_proba(X).tobytes()
+
+
+def test_sparse_decisions_and_weights_of_0():
+    sparse = pytest.importorskip("scipy.sparse")
+    X, rows = make_multilabel_classification(60, random_state=0)
+    dense, other, two = (MLPClassifier((5,), max_iter=3, random_state=0).fit(X, y)
+                         for y in (rows, sparse.csr_matrix(rows), 2 * rows))
+    assert dense.coefs_[0].tobytes() == other.coefs_[0].tobytes() == two.coefs_[0].tobytes()
+    weights = np.repeat([0.0, 1.0], 30)
+    model = MLPClassifier((5,), max_iter=3, batch_size=10, shuffle=False, random_state=0).fit(X, rows, weights)
+    assert np.isfinite(model.loss_curve_).all()
+
+
+def test_names_of_classes_keep_their_type():
+    names = np.array(["a", "b"])[CANCER[1]]
+    model, their = (kind((5,), max_iter=2).fit(CANCER[0], names) for kind in (MLPClassifier, theirs.MLPClassifier))
+    assert model.classes_.dtype == their.classes_.dtype == model.predict(CANCER[0]).dtype
 
 
 def test_parameters_are_scikit_learns_and_more():

@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from rig import in_threads, python, start
 
-from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data
+from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_and_gradient, data, fit_many
 from fastbp.callbacks import Every
-from fastbp.core import engine
+from fastbp.core import call, compiler, engine
 from fastbp.core.equations import rows_near
 from fastbp.core.plan import MANY_WEIGHTS
 from fastbp.core.threads import board as boards
@@ -863,6 +863,45 @@ def test_ctrl_c_leaves_every_epoch_that_is_counted_in_the_history():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_ctrl_c_while_the_stages_are_written(monkeypatch):
+    """Whichever of their numbers it comes before, later fits write them all."""
+    X, y = dense()
+    put, expected = call.Slip.put, Trainer(Network([6, 8, 3]), batch_size=32).fit(X, y, 2).loss
+    point = call.Slip.point
+    for method in ("put", "point"):
+        trainer = Trainer(Network([6, 8, 3]), batch_size=32)
+
+        def interrupted(slip, method=method, **values):
+            if "n_stages" in values or "plan" in values:
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+            (put if method == "put" else point)(slip, **values)
+
+        monkeypatch.setattr(call.Slip, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(X, y, 2)
+        monkeypatch.undo()
+        assert trainer.fit(X, y, 2).loss == expected
+
+
+@pytest.mark.parametrize("many_at_once", [False, True])
+def test_ctrl_c_before_the_end_of_a_fit_is_held_back(many_at_once, monkeypatch):
+    """Nothing of the fit is lost."""
+    X, y = dense()
+    trainer, held = Trainer(Network([6, 8, 3]), batch_size=32), compiler.uninterrupted
+
+    def interrupted():
+        if sys._getframe(1).f_code.co_name in ("end", "_end"):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return held()
+
+    monkeypatch.setattr(compiler, "uninterrupted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_many([trainer], X, y, 3) if many_at_once else trainer.fit(X, y, 3)
+    assert len(trainer.history.loss) == trainer.epochs_done == 3
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 has no tables of exceptions")
