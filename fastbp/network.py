@@ -568,7 +568,7 @@ class Network:
         """Make the network of a fitted MLPClassifier or MLPRegressor, scikit-learn's or that of fastbp.sklearn.
 
         It gives the same outputs, in the type of the model's weights, and has its names of features. Texts as labels
-        become `classes`; other labels are counted from 0, in the order of model.classes_.
+        become `classes`; other labels are counted from 0, in the order of ``model.classes_``.
 
         Parameters
         ----------
