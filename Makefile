@@ -13,8 +13,8 @@ PYTEST := $(PROCESSES) --dist loadfile
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest test-interop slow lint dist-check bench bench-compare bench-page bench-check \
-	bench-tile bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many bench-doors \
-	bench-inference bench-estimators chaos docs clean
+	bench-tile bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many \
+	bench-doors bench-inference bench-estimators chaos docs clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist

@@ -109,7 +109,7 @@ class Network:
         self.layer_sizes = tuple(whole_number("a layer size", n, 1) for n in layer_sizes)
         if len(self.layer_sizes) < 2:
             raise ValueError(f"layer_sizes must name at least an input and an output, got {list(self.layer_sizes)}")
-        self.activations = _activations(hidden, output, len(self.layer_sizes) - 2)
+        self.activations = activation_names(hidden, output, len(self.layer_sizes) - 2)
         if self.activations[-1] == "softmax" and self.layer_sizes[-1] == 1:
             raise ValueError("softmax of a single output is always 1; use sigmoid, or 2 outputs")
         self.dtype = _dtype(dtype)
@@ -722,10 +722,9 @@ class Network:
             dtypes = {layer.W.dtype.name for layer in layers}
             if len(dtypes) > 1:
                 raise ValueError(f"its weights are {' and '.join(sorted(dtypes))}")
-            network = cls([len(layers[0].W), *(len(layer.b) for layer in layers)], hidden, output, dtypes.pop(),
-                          weights="zeros", input_scale=scale)
-            for l, layer in enumerate(layers):
-                network.W[l], network.b[l] = layer.W, layer.b
+            weights, biases = [layer.W for layer in layers], [layer.b for layer in layers]
+            network: Network = readers.dense(cls, weights, biases, hidden, output)
+            network.input_scale = scale
             check_theta(network)
             for name in names:
                 if name in ("multilabel", "feature_names", "target_names", "classes"):
@@ -802,7 +801,7 @@ class _Views(list[Array]):
         self[l][...] = values
 
 
-def _activations(hidden: str | Sequence[str], output: str, n_hidden: int) -> tuple[str, ...]:
+def activation_names(hidden: str | Sequence[str], output: str, n_hidden: int) -> tuple[str, ...]:
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
         hidden = [one_of("hidden activation", hidden, HIDDEN_ACTIVATIONS, activations.ALIASES)] * n_hidden
     names = [one_of("hidden activation", name, HIDDEN_ACTIVATIONS, activations.ALIASES) for name in hidden]

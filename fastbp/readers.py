@@ -8,7 +8,16 @@ import numpy as np
 
 from fastbp.checks import shown
 
-OUTPUTS = {"logistic": "sigmoid", "softmax": "softmax", "identity": "identity", "softplus": "softplus"}
+OUTPUTS = "logistic", "softmax", "identity", "softplus"
+
+
+def dense(kind: Any, coefs: list[Any], intercepts: list[Any], hidden: Any, output: str) -> Any:
+    """Make a network of weights (n_in, n_out) and biases (n_out,), which are copied, in the weights' dtype."""
+    sizes = [len(coefs[0]), *(W.shape[1] for W in coefs)]
+    network = kind(sizes, hidden, output, coefs[0].dtype.name, weights="zeros")
+    for to, values in zip([*network.W, *network.b], [*coefs, *intercepts], strict=True):
+        to[...] = values
+    return network
 
 
 def from_sklearn(kind: Any, model: Any) -> Any:
@@ -19,18 +28,13 @@ def from_sklearn(kind: Any, model: Any) -> Any:
     if model.out_activation_ not in OUTPUTS:
         raise ValueError(f"the output is {model.out_activation_!r}, which a Network does not have; it takes "
                          f"{', '.join(OUTPUTS)}")
-    coefs, own = model.coefs_, model.activation
-    each = [own] * (len(coefs) - 1) if isinstance(own, str) else list(own)
-    hidden = ["sigmoid" if one == "logistic" else one for one in each]
-    network = kind([len(coefs[0]), *(W.shape[1] for W in coefs)], hidden,
-                   OUTPUTS[model.out_activation_], coefs[0].dtype.name, weights="zeros")
-    for to, values in zip([*network.W, *network.b], [*coefs, *model.intercepts_], strict=True):
-        to[...] = values
+    # Those of the fit, which fastbp's estimators keep; scikit-learn's predict by what is set now.
+    hidden = getattr(model, "_activations", model.activation)
+    network = dense(kind, model.coefs_, model.intercepts_, hidden, model.out_activation_)
     network.feature_names = getattr(model, "feature_names_in_", None)
     classes = np.asarray(getattr(model, "classes_", ()))
-    n_outputs = coefs[-1].shape[1]
     # Of rows of decisions classes_ are the columns' numbers, as many as there are outputs.
-    network.multilabel = bool(model.out_activation_ == "logistic" and len(classes) > 0 and n_outputs == len(classes))
+    network.multilabel = model.out_activation_ == "logistic" and 1 < len(classes) == network.layer_sizes[-1]
     if len(classes) > 1 and isinstance(classes[0], str):
         network.classes = classes.tolist()
     return network

@@ -54,11 +54,11 @@ class Objective:
         self._samples = data.x.array, data.t.array if data.t.labels is None else data.t.labels
         self._given: dict[str, Any] = {"sample_weight": data.weights if len(data.weights) else None, "threads": threads}
         self.x0: Array = own.theta.astype(float)
-        self._network, self._l2 = copy.deepcopy(own), not_negative("l2", l2)
+        self._network = copy.deepcopy(own)
         self._network.classes = None  # targets are numbers from here on
-        self._pull = np.zeros(own.n_parameters)
+        self._pull = np.zeros(own.n_parameters)  # l2 for weights, 0 for biases
         for W in own.views(self._pull)[0]:
-            W[...] = self._l2
+            W[...] = not_negative("l2", l2)
 
     def __call__(self, theta: Array) -> tuple[float, Array]:
         """Cost and gradient at theta.

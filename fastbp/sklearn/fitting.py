@@ -100,6 +100,12 @@ def _optimizer(optimizer: Any, solver: str, learning_rate_init: float, beta_1: f
     return SGD(learning_rate_init, momentum, nesterov=nesterovs_momentum and momentum > 0)
 
 
+def _rate_changes(own: Any) -> str:
+    """Return learning_rate, which only sgd follows."""
+    made = own._made_with
+    return str(made["learning_rate"]) if made["solver"] == "sgd" and made["optimizer"] is None else "constant"
+
+
 def by_epochs(work: Work, validation_data: Any) -> None:
     own = work.own
     if own.early_stopping and work.goes_on:
@@ -109,7 +115,7 @@ def by_epochs(work: Work, validation_data: Any) -> None:
         warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
                       stacklevel=4)
     trainer = _trainer(work, min(len(X), AUTO if own.batch_size == "auto" else own.batch_size))
-    trainer.stepper.extra = {L2: own.alpha, EPSILON_HAT: float(own.optimizer is None)}
+    trainer.stepper.extra = {L2: own.alpha, EPSILON_HAT: float(own._made_with["optimizer"] is None)}
     names = Names(trainer.network, learning=True)
     data = as_data(X, y, weights, trainer.network, trainer.loss, names)
     watchers = trainer._callbacks(own.callbacks)
@@ -145,7 +151,7 @@ def _are_short(work: Work, trainer: Trainer, data: Data) -> bool:
     """Return whether epochs are short, and nothing has to be done between them."""
     own = work.own
     looks_on = own.early_stopping or own.verbose or work.goes_on or work.context is not None
-    changes = own.learning_rate != "constant" and own.solver == "sgd" and own.optimizer is None
+    changes = _rate_changes(own) != "constant"
     return not (looks_on or changes) and len(data) * (3 * trainer.network.n_parameters + OF_A_SAMPLE) < SHORT
 
 
@@ -153,16 +159,12 @@ def _several_at_once(trainer: Trainer, shared: Shared, after: Epochs, epochs: in
     """Make all epochs, several in a compiled call, but never beyond the earliest one that can be the last."""
     member = Member(trainer, shared, None, epochs)
     member.once.order_of = after.order  # type: ignore[method-assign, assignment]
-    try:
-        member.begin()
-        _slices(member, Many([member], 1), after)
-    finally:
-        with compiler.uninterrupted():
-            member.end()
+    many = Many([member], 1)
+    many.guarded(lambda: _slices(member, many, after))
     return member.fit
 
 
-def _slices(member: Member, many: Many, after: Epochs) -> None:  # see loop._epochs for why it is a function of its own
+def _slices(member: Member, many: Many, after: Epochs) -> None:
     while member.steps_left and not member.fit.history.stopped:
         member.plan(member.once.steps * after.until_end(), many.factors)
         made = [(part.order, part.costs) for part in member.parts]
@@ -259,7 +261,7 @@ class Epochs:
         better = self._is_better()
         own._stalled = 0 if better else own._stalled + 1
         made = own._made_with
-        if made["learning_rate"] == "invscaling" and made["solver"] == "sgd" and made["optimizer"] is None:
+        if _rate_changes(own) == "invscaling":
             self._set_rate(fit, made["learning_rate_init"] / (own.t_ + 1) ** made["power_t"])
         if own._stalled > own.n_iter_no_change:
             self._stop_or_lower(fit)
@@ -285,8 +287,7 @@ class Epochs:
         own = self.own
         what = "Training loss" if self.score is None else "Validation score"
         told = (f"{what} did not improve more than tol={own.tol:f} for {own.n_iter_no_change} consecutive epochs.")
-        made = own._made_with
-        adapts = made["solver"] == "sgd" and made["learning_rate"] == "adaptive" and made["optimizer"] is None
+        adapts = _rate_changes(own) == "adaptive"
         if adapts and own._rate > LOWEST_RATE:
             self._set_rate(fit, own._rate / LOWER)
             told += f" Setting learning rate to {own._rate:f}"

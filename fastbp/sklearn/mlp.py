@@ -14,9 +14,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastbp import losses
+from fastbp import losses, readers
 from fastbp.checks import not_negative, number, one_of, positive, shown, truth, whole_number
-from fastbp.network import Network
+from fastbp.network import Network, activation_names
 from fastbp.sklearn.fitting import NOT_FINITE, Work, by_epochs, by_lbfgs, threads_of
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
@@ -30,9 +30,6 @@ except ImportError:  # before 1.9
 
     def with_callbacks(method: Any) -> Any:
         return method
-
-
-NAMES = {"logistic": "sigmoid"}  # of activations in fastbp
 
 
 def _poisson(z: Array, a: Array, t: Array, delta: Array) -> float:
@@ -148,13 +145,12 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _begin(self, X: Array, y: Array, hidden: list[int], random: Any) -> None:
         """Draw new weights, and start all counts at 0."""
-        self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
         self.n_layers_ = len(hidden) + 2
         self.n_iter_ = self.t_ = 0
         output, _ = self._output_and_loss()
-        self.out_activation_ = {name: own for own, name in NAMES.items()}.get(output, output)
-        net = Network([X.shape[1], *hidden, self._n_outputs()], _activations(self.activation, len(hidden)), output,
-                      dtype=X.dtype, weights="zeros")
+        self.n_outputs_ = self._n_outputs(y, output)
+        self.out_activation_ = "logistic" if output == "sigmoid" else output
+        net = Network([X.shape[1], *hidden, self.n_outputs_], self.activation, output, dtype=X.dtype, weights="zeros")
         self._activations = net.activations[:-1]  # whatever activation is set to after this
         _draw(net, 2.0 if self.activation == "logistic" else 6.0, random)
         self._hold(net)
@@ -164,15 +160,15 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.best_validation_score_ = -math.inf if self.early_stopping else None
         self.best_loss_ = None if self.early_stopping else math.inf
 
-    def _n_outputs(self) -> int:
-        return self.n_outputs_
+    def _n_outputs(self, y: Array, output: str) -> int:
+        return 1 if y.ndim == 1 else y.shape[1]
 
     def _take_activations(self, hidden: list[int]) -> None:
         """Train on with activations that were set after the last fit."""
-        wanted = _activations(self.activation, len(hidden))
-        if len(wanted) == len(self.coefs_) - 1 and wanted != list(self.__dict__.get("_activations", wanted)):
+        *wanted, _ = activation_names(self.activation, "identity", len(hidden))
+        if len(wanted) == len(self.coefs_) - 1 and tuple(wanted) != self.__dict__.get("_activations"):
             self._activations = tuple(wanted)
-            self._hold(self._made_of([*self.coefs_, *self.intercepts_]))
+            self._hold(self._made())
 
     def _hold(self, net: Network, trainer: Trainer | None = None) -> None:
         """Take the parameters of this network as the fitted ones."""
@@ -190,17 +186,14 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 view[...] = values
             self._hold(net, self._kept[2])
         else:
-            self._hold(self._made_of(now))
+            self._hold(self._made())
         return self._kept[0]
 
-    def _made_of(self, now: list[Array]) -> Network:
-        coefs = self.coefs_
-        hidden = self.__dict__.get("_activations") or _activations(self.activation, len(coefs) - 1)
-        net = Network([len(coefs[0]), *(W.shape[1] for W in coefs)], list(hidden),
-                      NAMES.get(self.out_activation_, self.out_activation_), dtype=coefs[0].dtype, weights="zeros")
-        for to, values in zip([*net.W, *net.b], now, strict=True):
-            to[...] = values
-        return net
+    def _made(self) -> Network:
+        """Make the network of coefs_ and intercepts_. Of exp outputs `predict` takes the exponential itself."""
+        output = "identity" if self.out_activation_ == "exp" else self.out_activation_
+        hidden = self.__dict__.get("_activations", self.activation)
+        return readers.dense(Network, self.coefs_, self.intercepts_, hidden, output)  # type: ignore[no-any-return]
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep only arrays, numbers, strings and containers of them."""
@@ -383,10 +376,8 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         own = np.ones(len(y)) if sample_weight is None else sample_weight
         return own * _class_weights(self.class_weight, self.classes_, y, own)[y]
 
-    def _n_outputs(self) -> int:
-        output, _ = self._output_and_loss()
-        self.n_outputs_ = len(self.classes_) if self._multilabel or output == "softmax" else 1
-        return self.n_outputs_
+    def _n_outputs(self, y: Array, output: str) -> int:
+        return len(self.classes_) if self._multilabel or output == "softmax" else 1
 
     def _output_and_loss(self) -> tuple[str, Any]:
         decides = self._multilabel or len(self.classes_) <= 2
@@ -609,13 +600,6 @@ n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_, histo
         if self.loss == "poisson":
             self.out_activation_ = "exp"
 
-    def _made_of(self, now: list[Array]) -> Network:
-        own, self.out_activation_ = self.out_activation_, self.out_activation_.replace("exp", "identity")
-        try:
-            return super()._made_of(now)
-        finally:
-            self.out_activation_ = own
-
     def _in_units(self, loss: float) -> float:
         return loss / self.n_outputs_ if self.loss == "squared_error" else loss
 
@@ -711,11 +695,6 @@ def _check_parameters(own: Any) -> list[int]:
     if not isinstance(own.activation, str) and len(list(own.activation)) != len(hidden):
         raise ValueError(f"activation names {len(list(own.activation))} layers, hidden_layer_sizes {len(hidden)}")
     return [int(size) for size in hidden]
-
-
-def _activations(given: Any, n: int) -> list[str]:
-    """Return fastbp's names of the activations of n hidden layers."""
-    return [NAMES.get(name, name) for name in ([given] * n if isinstance(given, str) else given)]
 
 
 def _outputs_of(loss: Any) -> Sequence[str]:

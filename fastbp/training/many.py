@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -417,10 +417,14 @@ class Many:
         self.going = sorted(members, key=lambda member: -member.work_left)
 
     def run(self, progress: bool | None) -> None:
+        self.guarded(lambda: self._run(progress))
+
+    def guarded(self, go: Callable[[], None]) -> None:
+        """Begin all fits, call `go`, which makes their steps, and end them, whatever ended that."""
         try:
-            self._begin()
-            with bar_of(sum(member.steps_left for member in self.members), 0, progress) as bar:
-                self._slices(bar)
+            for member in self.members:
+                member.begin()
+            go()
         finally:
             try:
                 self._end()
@@ -428,10 +432,10 @@ class Many:
                 self._end()
                 raise
 
-    def _begin(self) -> None:
-        for member in self.members:
-            member.begin()
+    def _run(self, progress: bool | None) -> None:
         self._enter([], [])  # load machine code outside of the slices
+        with bar_of(sum(member.steps_left for member in self.members), 0, progress) as bar:
+            self._slices(bar)
 
     def _slices(self, bar: Any) -> None:  # see loop._epochs for why it is a separate function
         while self.going:

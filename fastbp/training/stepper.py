@@ -133,7 +133,8 @@ class Stepper:
         own, rule = self.settings, self.settings.optimizer.settings()
         rule[[CLIP_VALUE, CLIP_NORM, EMA_DECAY, MAX_NORM]] = [
             value or 0.0 for value in (own.clip_value, own.clip_norm, own.ema, own.max_norm)]
-        rule[list(self.extra)] = list(self.extra.values())
+        if self.extra:
+            rule[list(self.extra)] = list(self.extra.values())
         return rule
 
     def plan(self, batch_size: int, threads: int) -> Plan:

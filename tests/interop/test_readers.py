@@ -42,6 +42,14 @@ def test_several_decisions_and_values():
         np.testing.assert_allclose(net.predict(X), model.predict(X), rtol=1e-12)
 
 
+def test_what_is_set_after_the_fit_does_not_count():
+    model = ours.MLPClassifier((5,), "tanh", max_iter=3, random_state=0).fit(X, Y)
+    net = Network.from_sklearn(model.set_params(activation="relu"))
+    np.testing.assert_allclose(net.predict_proba(X), model.predict_proba(X), rtol=1e-12)
+    one_class = MLPClassifier((5,), max_iter=3, random_state=0).fit(X, Y * 0)
+    assert not Network.from_sklearn(one_class).multilabel
+
+
 def test_names_of_features():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcd"))

@@ -243,6 +243,17 @@ def test_assigned_weights_keep_the_moments():
     assert each[0].predict_proba(X).tobytes() == each[1].predict_proba(X).tobytes()
 
 
+@pytest.mark.parametrize(("name", "own"), [("ReLU", "relu"), (["swish"], "silu")])
+def test_other_names_of_activations_keep_the_moments(name, own):
+    X, y = IRIS
+    each = [MLPClassifier((5,), name, random_state=0), MLPClassifier((5,), own, random_state=0)]
+    for model in each:
+        for _ in range(3):
+            model.partial_fit(X, y, classes=[0, 1, 2])
+        assert model._kept[2].steps_done == 3
+    assert each[0].coefs_[0].tobytes() == each[1].coefs_[0].tobytes()
+
+
 def test_sparse_decisions_and_weights_of_0():
     sparse = pytest.importorskip("scipy.sparse")
     X, rows = make_multilabel_classification(60, random_state=0)

@@ -905,7 +905,7 @@ def test_ctrl_c_before_the_end_of_a_fit_is_held_back(many_at_once, monkeypatch):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 has no tables of exceptions")
-@pytest.mark.parametrize("function", [loop.run, many.Many.run])
+@pytest.mark.parametrize("function", [loop.run, many.Many.guarded])
 def test_no_loop_of_a_fit_is_where_ctrl_c_skips_finally(function):
     """In CPython 3.13 the jump back of a loop that ends a `try` is not part of it."""
     guarded = [range(entry.start, entry.end) for entry in dis.Bytecode(function).exception_entries]
