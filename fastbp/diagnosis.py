@@ -109,10 +109,10 @@ X = (X - X.mean(0)) / X.std(0), with the same two for all data
         raise TypeError(f"trainer must be a Trainer, got {trainer!r}")
     net = trainer.network
     known = Names(net, learning=True)
-    data = as_data(X, y, None, net, trainer.loss, known)
+    data = as_data(X, y, None, net, trainer.loss, known, sparse=True)
     chosen = spread(len(data), min(SAMPLES, max(100, NUMBERS // net.layer_sizes[0])))
     part = data.taken(chosen)
-    x, t = part.x, part.t
+    x, t = part.x.dense(), part.t
     found = Diagnosis(figures={"samples": len(x)})
     names = column_names(known.feature_names or (), net.layer_sizes[0])
     rows = spread(len(x), FORWARD)

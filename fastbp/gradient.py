@@ -15,6 +15,7 @@ from fastbp.inference import CAPACITY, choose_threads, go_through
 from fastbp.inputs import as_data
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network
+from fastbp.sparse import Rows
 from fastbp.workspace import Array, aligned, room_for
 
 
@@ -85,8 +86,8 @@ def _of_few(network: Network, X: Any, y: Any, loss: Loss, out: Array) -> float:
 def _of_any(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, threads: int | None,
             sample_weight: npt.ArrayLike | None, out: Array) -> float:
     """Compute from arrays and frames of every kind, on as many threads as pay off."""
-    data = as_data(X, y, sample_weight, network, loss).with_some_weight()
-    workspace = network.workspace(min(len(data), CAPACITY))
+    data = as_data(X, y, sample_weight, network, loss, sparse=True).with_some_weight()
+    workspace = network.workspace(min(len(data), CAPACITY), sparse=isinstance(data.x.array, Rows))
     threads = choose_threads(threads, 3 * len(data) * network.n_parameters)
     size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(data)))
     gradient = aligned(size, network.dtype)

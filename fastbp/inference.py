@@ -15,11 +15,13 @@ from fastbp.core import build, doors, engine
 from fastbp.core.call import INFER, Slip
 from fastbp.core.costs import NO_LOSS
 from fastbp.core.plan import plan_for
-from fastbp.core.samples import Samples, address_of_array
+from fastbp.core.samples import NO_SAMPLES, Samples, address_of_array
+from fastbp.core.sparse import room_for_entries
 from fastbp.core.threads import processors, team
 from fastbp.core.threads.pace import pace_of
 from fastbp.inputs import Inputs, Targets
 from fastbp.losses import Loss
+from fastbp.sparse import Rows
 from fastbp.workspace import Array, Workspace, keep
 
 CAPACITY = 256  # samples computed at once outside of training
@@ -52,6 +54,8 @@ class Served(Protocol):
     def take_workspace(self, rows: int) -> Workspace: ...
 
     def give_back(self, workspace: Workspace) -> None: ...
+
+    def workspace(self, capacity: int, *, sparse: bool = False) -> Workspace: ...
 
 
 def choose_threads(threads: int | None, work: float, worth: float = team.WORTH_THREADS) -> int:
@@ -170,23 +174,34 @@ def _choice(network: Served, n: int) -> Choice | None:
     return network.choices[size]
 
 
-def infer(network: Served, x: Inputs, t: Targets, loss: Loss, threads: int | None,
-          weights: Array = NO_WEIGHTS) -> tuple[Array, float]:
-    """Return outputs (n, n_out) and the mean cost of checked inputs; threads None: as many as are fastest."""
-    outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
+def infer(network: Served, x: Inputs, t: Targets | None, loss: Loss | None, threads: int | None,
+          weights: Array = NO_WEIGHTS, outputs: Array | None = None) -> tuple[Array, float]:
+    """Return outputs (n, n_out) and, with targets, the mean cost of checked inputs; threads None: as many as are
+    fastest."""
+    if outputs is None:
+        outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
     choice = _choice(network, len(x)) if threads is None else None
-    wanted = threads or (choice.next() if choice else 1)
-    started, workspace = time.perf_counter(), network.take_workspace(min(len(x), CAPACITY))
+    wanted, sparse = threads or (choice.next() if choice else 1), isinstance(x.array, Rows)
+    started, capacity = time.perf_counter(), min(len(x), CAPACITY)
+    workspace = network.workspace(capacity, sparse=True) if sparse else network.take_workspace(capacity)
     workspace.slip.point(outputs=outputs)
     cost, used = go_through(network, workspace, x, t, loss, weights, INFER, wanted)
-    network.give_back(workspace)
+    if not sparse:
+        network.give_back(workspace)
     if choice and used == wanted:
         choice.took(started)
     return outputs, cost
 
 
-def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets, loss: Loss, weights: Array, purpose: int,
-               threads: int) -> tuple[float, int]:
+def hold_entries(slip: Slip, x: Inputs, piece: int, threads: int) -> None:
+    """Provide room for what gradients need of the stored entries of sparse samples."""
+    if isinstance(x.array, Rows):
+        most = x.array.most_entries(piece)
+        slip.make_room_for_entries(most, threads * room_for_entries(most))
+
+
+def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets | None, loss: Loss | None, weights: Array,
+               purpose: int, threads: int) -> tuple[float, int]:
     """Run the compiled steps that change no parameter; the workspace's slip points to where outputs or the gradient go.
 
     Returns the mean cost and the number of threads used."""
@@ -194,12 +209,14 @@ def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets, los
     costs = np.full(steps, np.nan)
     board = workspace.board(threads)
     slip.point(theta=network.theta, clock=workspace.clock)
-    slip.put_data(x.samples, t.samples, weights, NO_ORDER, len(x))
-    slip.put_loss(loss.rule(network.dtype.name))
+    slip.put_data(x.samples, t.samples if t else NO_SAMPLES, weights, NO_ORDER, len(x))
+    slip.put_loss(loss.rule(network.dtype.name) if loss else NO_LOSS)
     with team.team((engine.run, engine.run_serial), threads, board=board) as (run, threads):
-        slip.put_work(purpose, batch_size, plan_for(network.layer_sizes, batch_size, purpose, threads), costs)
+        plan = plan_for(network.layer_sizes, batch_size, purpose, threads, t is not None, sparse=workspace.sparse)
+        slip.put_work(purpose, batch_size, plan, costs)
         slip.put_threads(board, threads)
-        slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose))
+        hold_entries(slip, x, plan.piece if purpose != INFER else 0, threads)
+        slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose, workspace.sparse))
         run(slip.vector, threads)
     slip.let_go()
     return mean_cost(costs, batch_size, len(x), weights), threads

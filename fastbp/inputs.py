@@ -15,6 +15,7 @@ from fastbp.core import activations
 from fastbp.core.samples import LABELS, Samples, describe, readable
 from fastbp.frames import Frame, array_of, check_finite, is_frame, labels_of, warn_of_other_rows
 from fastbp.names import Named, Names, classifies, n_classes
+from fastbp.sparse import Rows, as_rows, is_sparse
 from fastbp.workspace import Array
 
 Kind = TypeVar("Kind", bound="Inputs")
@@ -22,9 +23,9 @@ Kind = TypeVar("Kind", bound="Inputs")
 
 @dataclass(frozen=True)
 class Inputs:
-    """An array that the kernels can read, kept alive, and its description."""
+    """An array that the kernels can read, or Rows of sparse samples, kept alive, and its description."""
 
-    array: Array
+    array: Any
     samples: Samples
 
     def __len__(self) -> int:
@@ -32,8 +33,28 @@ class Inputs:
 
     def taken(self: Kind, chosen: Array | slice | None = None) -> Kind:
         """Return a copy of the samples with these indices, or of all."""
+        if isinstance(self.array, Rows):
+            rows = self.array[slice(None) if chosen is None else chosen]
+            return replace(self, array=rows, samples=rows.described(self.samples.scale))
         array = np.array(self.array) if chosen is None else self.array[chosen]
         return replace(self, array=array, samples=describe(array, self.samples.kind, self.samples.scale))
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """Return the arrays that hold the samples."""
+        return self.array.parts if isinstance(self.array, Rows) else (self.array,)
+
+    def numbers(self, chosen: Array | slice) -> Array:
+        """Return the samples with these indices as an array."""
+        part = self.array[chosen]
+        return part.toarray() if isinstance(part, Rows) else np.asarray(part)
+
+    def dense(self) -> Inputs:
+        """Return the same samples, but not as Rows."""
+        if not isinstance(self.array, Rows):
+            return self
+        array = self.array.toarray()
+        return Inputs(array, describe(array, scale=self.samples.scale))
 
 
 LABEL, MULTILABEL, VALUE = "labels", "multilabel", "values"  # what the targets of a sample mean
@@ -46,6 +67,7 @@ class Targets(Inputs):
     labels (n,): for the first kind, also if given as rows; else None.
     """
 
+    array: Array
     kind: str
     labels: Array | None
 
@@ -93,21 +115,24 @@ class Described(Named, Protocol):
     def input_scale(self) -> float: ...
 
 
-def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X", names: Names | None = None) -> Inputs:
+def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X", names: Names | None = None,
+              sparse: bool = False) -> Inputs:
     """Check samples (n, n_in), which the kernels multiply by the network's input_scale.
 
     uint8, float32 and float64 are read in place, whatever their strides, also if read-only or memory-mapped; other
     types are converted to the network's. Columns of a frame are put in the order of the network's feature_names.
 
-    names: known or learned names of features; None: those of the network.
+    names: known or learned names of features; None: those of the network. sparse: whether the caller takes samples that
+    are Rows, read in place where they can be.
     """
     n_features, dtype = network.layer_sizes[0], network.dtype
     columns: tuple[Any, ...] | None = None
+    array: Any
     if is_frame(x):
         frame = Frame(x, (names or Names(network)).order(Frame(x), name))
         array, columns = frame.numbers(name), frame.labels
     else:
-        array = array_of(x, name)
+        array = as_rows(x, dtype, name) if sparse and is_sparse(x) else array_of(x, name)
     if array.ndim != 2:
         own = name.split()[-1]
         how = f"; numpy.reshape({own}, (1, -1)) is one sample, numpy.reshape({own}, (-1, 1)) has one feature"
@@ -117,6 +142,8 @@ def as_inputs(x: npt.ArrayLike, network: Described, name: str = "X", names: Name
         raise ValueError(f"{name} has {array.shape[1]} features, the network takes {n_features}")
     if len(array) == 0:
         raise ValueError(f"{name} is empty: shape {array.shape}")
+    if isinstance(array, Rows):
+        return Inputs(array, array.described(network.input_scale))
     check_finite(array, dtype, name, columns, x)
     array = readable(array, dtype)
     return Inputs(array, describe(array, scale=network.input_scale))
@@ -173,11 +200,12 @@ def targets_of(array: Array, network: Described) -> Targets:
 
 
 def as_data(X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, network: Described,
-            loss: losses.Loss, names: Names | None = None, name: str = "", warned_of: set[str] | None = None) -> Data:
+            loss: losses.Loss, names: Names | None = None, name: str = "", warned_of: set[str] | None = None, *,
+            sparse: bool = False) -> Data:
     """Check samples, targets and weights, see `as_inputs` and `as_targets`.
 
     name: prefix of all their names in messages; warned_of: see `warn_of_other_rows`."""
-    x = as_inputs(X, network, f"{name}X", names)
+    x = as_inputs(X, network, f"{name}X", names, sparse)
     t = as_targets(y, len(x), network, loss, f"{name}y", names)
     warn_of_other_rows({f"{name}X": X, f"{name}y": y, f"{name}sample_weight": sample_weight}, warned_of)
     return Data(x, t, as_weights(sample_weight, None, None, len(x)))

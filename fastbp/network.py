@@ -19,11 +19,12 @@ from fastbp.checks import counted, known_as, level_of_caller, one_of, positive, 
 from fastbp.core import activations
 from fastbp.core.samples import KINDS, Samples, address_of_array
 from fastbp.files import read_tensors, write_tensors
-from fastbp.inference import MOST_THREADS, WORTH_TRYING, Choice, outputs_of
+from fastbp.inference import MOST_THREADS, WORTH_TRYING, Choice, infer, outputs_of
 from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import as_inputs, decide, of_each_class, several_decisions
 from fastbp.names import as_classes, as_feature_names, as_target_names, classifies, listed
 from fastbp.randomness import WEIGHTS, generator
+from fastbp.sparse import Rows
 from fastbp.workspace import Array, Workspace, aligned, overlap, parameter_offsets, room_for
 
 MOST_SAMPLES = 1 << 40  # samples at once: more would not fit the memory of any machine
@@ -352,13 +353,15 @@ class Network:
         for l in chosen:
             self.W[l], self.b[l] = other.W[l], other.b[l]
 
-    def workspace(self, capacity: int) -> Workspace:
+    def workspace(self, capacity: int, *, sparse: bool = False) -> Workspace:
         """Return buffers for up to `capacity` samples at a time, for users of the kernels.
 
         Parameters
         ----------
         capacity : int
             >= 1, number of samples.
+        sparse : bool
+            Whether samples are sparse: then there is no room for a[0].
 
         Raises
         ------
@@ -371,14 +374,14 @@ class Network:
         (32, 3)
         """
         capacity = whole_number("capacity", capacity, 1, MOST_SAMPLES)
-        return Workspace(self.layer_sizes, self.activations, self.dtype, capacity)
+        return Workspace(self.layer_sizes, self.activations, self.dtype, capacity, sparse)
 
     def forward(self, X: npt.ArrayLike, threads: int | None = None, *, out: Array | None = None) -> Array:
         """Return the outputs a[L] for samples.
 
         Parameters
         ----------
-        X : array_like (n, n_in), or a frame; or one sample, an array (n_in,)
+        X : array_like (n, n_in), a frame, or a sparse array; or one sample, an array (n_in,)
             Multiplied by input_scale. A contiguous array of the network's dtype is fastest.
         threads : int, optional
             None: one, or all if this was measured to be faster. The result is bit-identical.
@@ -428,10 +431,13 @@ class Network:
             outputs = room_for(out, (n, self.layer_sizes[-1]), self.dtype)
             if outputs_of(self, samples, n, threads, outputs):
                 return outputs
-        x = as_inputs(X, self)
-        if out is not None and overlap(out, x.array):
+        x = as_inputs(X, self, sparse=True)
+        if out is not None and any(overlap(out, array) for array in x.arrays):
             x = x.taken()
         outputs = room_for(out, (len(x), self.layer_sizes[-1]), self.dtype)
+        if isinstance(x.array, Rows):
+            x.array.check_scaled(self.input_scale, self.dtype)
+            return infer(self, x, None, None, threads, outputs=outputs)[0]
         if not outputs_of(self, x.samples, len(x), threads, outputs):
             raise ValueError(f"X times the network's input_scale={self.input_scale} is too large for {self.dtype}")
         return outputs

@@ -50,7 +50,7 @@ class Objective:
                  sample_weight: npt.ArrayLike | None = None, l2: float = 0.0, threads: int | None = None):
         own = check_network(network)
         self._loss = check_loss(loss, own.activations[-1], own.layer_sizes[-1])
-        data = as_data(X, y, sample_weight, own, self._loss).with_some_weight()
+        data = as_data(X, y, sample_weight, own, self._loss, sparse=True).with_some_weight()
         self._samples = data.x.array, data.t.array if data.t.labels is None else data.t.labels
         self._given: dict[str, Any] = {"sample_weight": data.weights if len(data.weights) else None, "threads": threads}
         self.x0: Array = own.theta.astype(float)

@@ -78,6 +78,8 @@ class Workspace:
     dtype : "float32" or "float64"
     capacity : int
         Number of samples in the largest mini-batch.
+    sparse : bool
+        Whether samples are sparse: then there is no room for a[0], which is empty.
 
     Attributes
     ----------
@@ -108,12 +110,13 @@ class Workspace:
     """
 
     def __init__(self, layer_sizes: Sequence[int], activation_names: Sequence[str], dtype: npt.DTypeLike,
-                 capacity: int):
-        self.capacity, self._made_of = capacity, (tuple(layer_sizes), tuple(activation_names), dtype)
+                 capacity: int, sparse: bool = False):
+        self.capacity, self.sparse = capacity, sparse
+        self._made_of = tuple(layer_sizes), tuple(activation_names), dtype
         itemsize = np.dtype(dtype).itemsize
         self.layers = np.zeros((len(layer_sizes) - 1, N_COLUMNS), np.int64)
-        end = capacity * row_length(layer_sizes[0], itemsize)
-        sent, sent_length = 0, row_length(layer_sizes[0], itemsize)
+        sent, sent_length = 0, 0 if sparse else row_length(layer_sizes[0], itemsize)
+        end = capacity * sent_length
         offsets = parameter_offsets(layer_sizes)
         for row, n_in, n_out, name, (w, b) in zip(self.layers, layer_sizes, layer_sizes[1:], activation_names, offsets,
                                                   strict=False):
@@ -127,7 +130,7 @@ class Workspace:
         self.slip = self.new_slip()
         self.clock, self._boards = np.zeros(1, np.int64), dict[int, Array]()
         self.few: dict[Any, Slip] = {}
-        self.a = [self._rows(0, INPUT, LD_INPUT, N_IN)]
+        self.a = [self.buffers[:0] if sparse else self._rows(0, INPUT, LD_INPUT, N_IN)]
         self.a += [self._rows(l, A) for l in range(len(self.layers))]
         self.z = [self._rows(l, Z) for l in range(len(self.layers))]
         self.delta = [self._rows(l, DELTA) for l in range(len(self.layers))]
@@ -161,7 +164,7 @@ class Workspace:
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[Any, ...]]:
         """Copy with new buffers, and with views into them."""
-        return Workspace, (*self._made_of, self.capacity)
+        return Workspace, (*self._made_of, self.capacity, self.sparse)
 
     def _rows(self, l: int, offset: int, length: int = LD, n: int = N_OUT) -> Array:
         row = self.layers[l]

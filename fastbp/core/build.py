@@ -10,13 +10,14 @@ from numba import types
 
 from fastbp.core import compiler, derivatives
 from fastbp.core.activations import COMMON, activate, activate_rarely, multiply_by_prime, multiply_by_rare_prime
-from fastbp.core.call import ACTIVATION, CALL_VIEWS, DROPOUT, FIELDS, INFER, NOISE, TRAIN, Part
+from fastbp.core.call import ACTIVATION, CALL_VIEWS, DROPOUT, FIELDS, INFER, NOISE, TRAIN, Part, Room, Summed
 from fastbp.core.costs import Outputs, costs_and_errors
 from fastbp.core.engine import bound_part, one_thread, run
 from fastbp.core.noise import add_noise, drop
 from fastbp.core.product import Shape, product
 from fastbp.core.rules import CLIP_NORM, MAX_NORM, RULE, Rates, row_of, update_block, update_rarely
 from fastbp.core.simd.matrix import matrix_of
+from fastbp.core.sparse import sparse_forward, sparse_weights
 from fastbp.core.threads import team
 
 Pieces = list[compiler.Made]
@@ -30,6 +31,7 @@ def signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
     matrix, shape = matrix_of(numbers), types.NamedUniTuple(whole, 3, Shape)
     outputs = types.NamedTuple((numbers, numbers, numbers, whole, whole, whole), Outputs)
     rates, part = types.NamedUniTuple(real, len(Rates._fields), Rates), types.NamedUniTuple(whole, 2, Part)
+    samples, room = types.NamedTuple((whole, whole, real, types.boolean), Summed), types.NamedUniTuple(whole, 4, Room)
     rows, update = (whole, numbers, numbers, whole, whole, whole), (call, whole, numbers, whole)
     prime = (whole, numbers, numbers, numbers, whole, whole, whole)
     return (call, whole), [
@@ -45,16 +47,19 @@ def signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
         (drop, (whole, whole, whole, whole, numbers, whole, whole, whole)),
         (add_noise, (whole, whole, whole, numbers, whole, whole, whole)),
         (bound_part, (call, whole, rates, part, whole)),
+        (sparse_forward, (call, whole, whole, whole, whole)),
+        (sparse_weights, (call, samples, types.boolean, part, room, rates)),
     ]
 
 
-def address(dtype: str, layers: Any, settings: Any, purpose: int) -> int:
-    """Return the address of one_thread's machine code for a dtype, for steps of these layers, settings and purpose.
+def address(dtype: str, layers: Any, settings: Any, purpose: int, sparse: bool = False) -> int:
+    """Return the address of one_thread's machine code for a dtype, for steps of these layers, settings and purpose,
+    and, if `sparse`, of samples that are stored rows.
 
     This code, and the rare pieces that these steps call, are loaded or compiled now if needed: no Python runs inside
     the steps. Call it again if layers or settings change: a call of a piece that was not loaded ends the process.
     """
-    needed = _rare_needed(layers, settings, purpose)
+    needed = _rare_needed(layers, settings, purpose, sparse)
     place, filled = _loaded.get(dtype, (0, frozenset()))
     if not (place and filled >= needed):
         with compiler.global_compiler_lock:
@@ -80,7 +85,7 @@ def _address_of_derivatives(dtype: str) -> int:
         return compiler.machine_code(*made)
 
 
-def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
+def _rare_needed(layers: Any, settings: Any, purpose: int, sparse: bool) -> frozenset[Any]:
     """Return the rare pieces that steps call, or could call, as costs need the derivative of an output. Takes 2 us."""
     columns = layers.T.tolist()
     pieces: set[Any] = set()
@@ -90,6 +95,8 @@ def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
         pieces.add(drop)
     if any(columns[NOISE]):
         pieces.add(add_noise)
+    if sparse:
+        pieces.update((sparse_forward, sparse_weights) if purpose != INFER else (sparse_forward,))
     if purpose == TRAIN:
         if row_of(settings[RULE]).rare:
             pieces.add(update_rarely)
@@ -100,7 +107,7 @@ def _rare_needed(layers: Any, settings: Any, purpose: int) -> frozenset[Any]:
 
 RARE_NAMES = {activate_rarely: "activations such as gelu", multiply_by_rare_prime: "activations such as gelu",
               update_rarely: "optimizers such as Lion", drop: "dropout", add_noise: "noise",
-              bound_part: "clip_norm or max_norm"}
+              bound_part: "clip_norm or max_norm", sparse_forward: "sparse samples", sparse_weights: "sparse samples"}
 
 
 def _fill(dtype: str, pieces: Iterable[Any]) -> frozenset[Any]:

@@ -55,8 +55,9 @@ FIELDS: dict[str, Any] = {
     # The update: the rule, its moments (n_state rows), a learning rate per step, updates so far and before this call.
     "rule": RULE_VIEW, "state": NUMBERS, "n_state": WHOLE, "n_parameters": WHOLE, "etas": REALS, "clock": WHOLES,
     "start": WHOLE,
-    # Room for gradients, see `plan.scratch_size`.
-    "gradient": NUMBERS, "n_gradient": WHOLE,
+    # Room for gradients, see `plan.scratch_size`; for stored entries of a piece, see `sparse.room_for_entries`, and how
+    # many at most.
+    "gradient": NUMBERS, "n_gradient": WHOLE, "entries": WHOLES, "n_entries": WHOLE,
     # For derivatives along a direction (see fastbp.core.derivatives): the direction, laid out like theta, and the
     # derivatives of the buffers, laid out like them.
     "direction": NUMBERS, "tangents": NUMBERS,
@@ -116,6 +117,12 @@ class Slip:
         if len(self._held["step_costs"]) < steps:
             self.point(step_costs=np.zeros(steps))
 
+    def make_room_for_entries(self, most: int, size: int) -> None:
+        """Provide room of `size` int64 for up to `most` stored entries of a piece."""
+        if len(self._held.get("entries", ())) < size:
+            self.point(entries=np.empty(size, np.int64))
+        self.put(n_entries=most)
+
     def put_data(self, x: Samples, t: Samples, weights: Any, order: Any, n_samples: int) -> None:
         """Write the addresses of samples and targets, which the caller keeps alive, and of their weights and order."""
         for name, samples in (("x", x), ("t", t)):
@@ -158,9 +165,9 @@ Summed = namedtuple("Summed", ["first", "n", "scale", "fresh"])
 Batch = namedtuple("Batch", ["first", "gone", "n", "n_batch", "row", "factor", "total", "scale", "fresh",
                              "last", "changes", "rates"])
 Part = namedtuple("Part", ["number", "of"])  # of a stage
-# Offsets in call.gradient: of a thread's gradient that is applied and then discarded, and of the chains of a large
-# mini-batch; -1: none, the gradient is kept, laid out like theta.
-Room = namedtuple("Room", ["scratch", "block"])
+# Of thread `own`, offsets in call.gradient: of its gradient that is applied and then discarded, and of the chains of a
+# large mini-batch; -1: none, the gradient is kept, laid out like theta. lost: of the rounding errors of chains.
+Room = namedtuple("Room", ["scratch", "block", "lost", "own"])
 
 
 def _row(view, table, columns):

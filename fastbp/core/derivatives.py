@@ -22,10 +22,11 @@ from fastbp.core import compiler
 from fastbp.core.activations import differentiate_error, multiply_by_prime
 from fastbp.core.call import Batch, Net, Part, Summed, layer_of
 from fastbp.core.costs import NO_LOSS, Outputs, costs_and_errors, costs_and_tangents
-from fastbp.core.engine import add_exactly, input_block, norms_of, room_of
+from fastbp.core.engine import input_block, norms_of, room_of
 from fastbp.core.equations import (
     CHAIN,
     ROW_GRAIN,
+    add_exactly,
     backward_block,
     forward_block,
     outer_product,

@@ -33,6 +33,7 @@ from fastbp.core.equations import (
     CHAIN,
     LEAST_AT_ONCE,
     ROW_GRAIN,
+    add_exactly,
     backward_block,
     drop_sent,
     forward_block,
@@ -42,12 +43,23 @@ from fastbp.core.equations import (
     weight_gradients_block,
 )
 from fastbp.core.noise import add_noise
-from fastbp.core.plan import LIMIT, NEURONS, NORMS, OUTPUTS, SAMPLES, UPDATE, WEIGHTS
+from fastbp.core.plan import (
+    LIMIT,
+    NEURONS,
+    NORMS,
+    OUTPUTS,
+    SAMPLES,
+    SPARSE_FORWARD,
+    SPARSE_WEIGHTS,
+    UPDATE,
+    WEIGHTS,
+)
 from fastbp.core.product import NUMBERS_NEAR, ROWS_AT_ONCE, TILE_HEIGHT
 from fastbp.core.rules import NEAR, NO_RATES, Rates, move_mean, rates_of, update_block
-from fastbp.core.samples import LABELS, NONE, are_finite, gather, gather_labels, number_of, prefetch_row
+from fastbp.core.samples import LABELS, NONE, SPARSE, are_finite, gather, gather_labels, number_of, prefetch_row
 from fastbp.core.simd.denormals import flush_denormals, restore_denormals
 from fastbp.core.simd.memory import ahead, at, number, pointer_from
+from fastbp.core.sparse import sparse_forward, sparse_weights
 from fastbp.core.threads.board import NUMBER, TICKS, WHOLE, WORKED, done, share, take, thread_number, ticks, wait
 
 PREFETCHED = 8  # samples fetched ahead: their latency is hidden by the exp and log of as many others
@@ -134,10 +146,11 @@ def room_of(call, own):
     """Return where thread `own` puts gradients, see Room."""
     if call.purpose != INFER and (call.batch_size if call.purpose == TRAIN else call.n_samples) > LEAST_AT_ONCE:
         blocks = (norms_of(call, call.n_layers) + norms_of(call, 0) + ROW_GRAIN - 1) // ROW_GRAIN * ROW_GRAIN
-        return Room(-1, blocks + (call.n_gradient - blocks) // call.threads // ROW_GRAIN * ROW_GRAIN * own)
+        block = blocks + (call.n_gradient - blocks) // call.threads // ROW_GRAIN * ROW_GRAIN * own
+        return Room(-1, block, norms_of(call, call.n_layers), own)
     if call.purpose == TRAIN and not clips(call):
-        return Room(call.n_gradient // call.threads // ROW_GRAIN * ROW_GRAIN * own, -1)
-    return Room(-1, -1)
+        return Room(call.n_gradient // call.threads // ROW_GRAIN * ROW_GRAIN * own, -1, 0, own)
+    return Room(-1, -1, 0, own)
 
 
 @compiler.inlined
@@ -199,18 +212,24 @@ def bounds(call, n, part, grain, turn):
 def do_part(call, stage, batch, part, room):
     """Do a part of a stage; return its share of the stage."""
     kind = stage.kind
-    if kind == SAMPLES or kind == OUTPUTS:
+    if kind == SAMPLES or kind == OUTPUTS or kind == SPARSE_FORWARD:
         lo, hi = bounds(call, batch.n, part, TILE_HEIGHT, 0)
         if kind == SAMPLES:
             samples_part(call, stage, batch, lo, hi)
-        else:
+        elif kind == OUTPUTS:
             outputs_part(call, batch, lo, hi)
+        else:
+            sparse_forward(call, batch.first, batch.row, lo, hi)
         return (hi - lo) / batch.n
     if kind == NEURONS:
         return neurons_part(call, stage, batch, part)
     if kind == WEIGHTS:
         return weights_part(call, stage, batch, part, room)
-    bound_part(call, kind, batch.rates, part, room.scratch)
+    if kind == SPARSE_WEIGHTS:
+        samples = Summed(batch.first, batch.n, batch.scale, batch.fresh)
+        sparse_weights(call, samples, batch.changes and stage.updates != 0, part, room, batch.rates)
+    else:
+        bound_part(call, kind, batch.rates, part, room.scratch)
     return 1 / part.of
 
 
@@ -247,7 +266,7 @@ def input_block(call, batch, lo, hi):
         gather_labels(call, first, targets, hi - lo, n_out)
     elif call.t.kind != NONE:
         gather(call, call.t, first, targets, hi - lo, n_out, n_out)
-    if call.x.kind != NONE:
+    if NONE < call.x.kind < SPARSE:
         gather(call, call.x, first, rows, hi - lo, n_in, ld)
     if layer.noise > 0:
         add_noise(layer.key, row, layer.noise, rows, hi - lo, n_in, ld)
@@ -346,44 +365,31 @@ def weights_block(call, stage, batch, l, lo, hi, room):
         for k in range(i, end if layer.frozen == 0 else i, at_once):
             to, begin = min(k + at_once, end), w + k * n_out
             place = room.scratch if room.scratch >= 0 else begin
-            length = summed_gradients(call, batch, l, k, to, place, room.block)
+            length = summed_gradients(call, batch, l, k, to, place, room)
             if updates:
                 decaying = length if call.rule.decay_biases else (to - k) * n_out
                 update_block(call, begin, ahead(call.gradient, place), length, decaying, batch.rates)
 
 
 @compiler.block
-def summed_gradients(call, batch, l, lo, hi, place, block):
-    """`weight_gradients_block` of a piece, into call.gradient from `place` on. With block >= 0, chains of CHAIN samples
-    are computed there and added with compensation for rounding errors (Kahan 1965).
+def summed_gradients(call, batch, l, lo, hi, place, room):
+    """`weight_gradients_block` of a piece, into call.gradient from `place` on. With room.block >= 0, chains of CHAIN
+    samples are computed there and added with compensation for rounding errors (Kahan 1965).
 
     With one running float32 sum, the mean over 100,000 equal samples has a relative error of 1e-3, over a million
     9e-3; this sum at most 1e-6 for any number, the error of a chain. Chains begin and end at the same samples for any
     number of threads.
     """
-    chained = block >= 0
-    length, each, lost = 0, CHAIN if chained else batch.n, norms_of(call, call.n_layers)
+    chained, length = room.block >= 0, 0
+    each = CHAIN if chained else batch.n
     for first in range(0, batch.n, each):
         samples = Summed(first, min(each, batch.n - first), batch.scale, batch.fresh or chained)
-        length = weight_gradients_block(call, l, lo, hi, ahead(call.gradient, block if chained else place), samples)
+        length = weight_gradients_block(call, l, lo, hi, ahead(call.gradient, room.block if chained else place),
+                                        samples)
         if chained:
-            add_exactly(ahead(call.gradient, place), ahead(call.gradient, lost + place), ahead(call.gradient, block),
-                        length, batch.fresh and first == 0)
+            add_exactly(ahead(call.gradient, place), ahead(call.gradient, room.lost + place),
+                        ahead(call.gradient, room.block), length, batch.fresh and first == 0)
     return length
-
-
-@compiler.inlined
-def add_exactly(total, lost, term, n, fresh):
-    """Add term to total, where `lost` is the excess of total by rounding; both are overwritten if `fresh`."""
-    if fresh:
-        for i in range(n):
-            total[i], lost[i] = term[i], 0
-    else:
-        for i in range(n):
-            more = term[i] - lost[i]
-            after = total[i] + more
-            lost[i] = (after - total[i]) - more
-            total[i] = after
 
 
 # Stages after the last piece, if the norm of the gradient or of a neuron's weights is bounded.

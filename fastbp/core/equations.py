@@ -149,6 +149,20 @@ def weight_gradients_block(net, l, lo, hi, dW, samples):
 
 
 @compiler.inlined
+def add_exactly(total, lost, term, n, fresh):
+    """Add term to total, where `lost` is the excess of total by rounding; both are overwritten if `fresh`."""
+    if fresh:
+        for i in range(n):
+            total[i], lost[i] = term[i], 0
+    else:
+        for i in range(n):
+            more = term[i] - lost[i]
+            after = total[i] + more
+            lost[i] = (after - total[i]) - more
+            total[i] = after
+
+
+@compiler.inlined
 def net_of(theta, layers, buffers):
     return Net(at(theta, 0), at(layers, 0), len(layers), at(buffers, 0))
 

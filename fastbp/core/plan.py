@@ -12,6 +12,8 @@ its end.
     UPDATE    all parameters, by a gradient that is clipped
     LIMIT     neurons whose incoming weights are longer than their bound: they become shorter
     OUTPUTS   of the last layer, by samples, to where the caller wants them
+    SPARSE_FORWARD, SPARSE_WEIGHTS
+              of the first layer, if samples are stored rows: forward, by samples; gradients and update, by rows of W
 
 To add a kind of stage:
 1. here, a number, its name in KINDS, its line above, a row in `plan_for` of the steps that have it, and in `_told` what
@@ -36,8 +38,8 @@ from fastbp.core.product import NUMBERS_NEAR
 from fastbp.core.simd.cpu import DEPTH
 from fastbp.core.threads.board import PARTS_PER_THREAD
 
-SAMPLES, NEURONS, WEIGHTS, NORMS, UPDATE, LIMIT, OUTPUTS = range(7)
-KINDS = ("SAMPLES", "NEURONS", "WEIGHTS", "NORMS", "UPDATE", "LIMIT", "OUTPUTS")
+SAMPLES, NEURONS, WEIGHTS, NORMS, UPDATE, LIMIT, OUTPUTS, SPARSE_FORWARD, SPARSE_WEIGHTS = range(9)
+KINDS = ("SAMPLES", "NEURONS", "WEIGHTS", "NORMS", "UPDATE", "LIMIT", "OUTPUTS", "SPARSE_FORWARD", "SPARSE_WEIGHTS")
 # With at most this many samples per thread, and more than this many weights, the hidden layers of a mini-batch are
 # shared out by neurons, otherwise by samples. On two threads, by neurons, the step of 784-512-512-10 takes 0.80 of the
 # time with 32 samples, 0.96 with 128, and would take 1.06 with 512.
@@ -91,7 +93,8 @@ def _told(stage: Stage, frozen: tuple[int, ...]) -> str:
     layers = f"layers {stage.begin} to {stage.end - 1}" if stage.end > stage.begin + 1 else f"layer {stage.begin}"
     told = [KINDS[stage.kind]]
     if stage.kind == SAMPLES:
-        does = ["input"] * stage.takes_input + ["whether it is finite"] * stage.checks
+        does = ["input" if stage.begin == 0 else "targets"] * stage.takes_input
+        does += ["whether it is finite"] * stage.checks
         does += [f"{layers} forward"] * (stage.end > stage.begin)
         does += ["output error"] * stage.errors
         if stage.backward_from >= stage.backward_to:
@@ -99,6 +102,10 @@ def _told(stage: Stage, frozen: tuple[int, ...]) -> str:
         told.append(", ".join(does))
     elif stage.kind == NEURONS:
         told.append(f"{layers} forward")
+    elif stage.kind == SPARSE_FORWARD:
+        told.append("layer 0 forward")
+    elif stage.kind == SPARSE_WEIGHTS:
+        told.append("gradients of layer 0" + ", update" * stage.updates)
     elif stage.kind == WEIGHTS:
         before = f"layer {stage.begin - 1} backward, " if stage.backward_from >= stage.backward_to else ""
         still = [str(l) for l in frozen if stage.begin <= l < stage.end]
@@ -109,34 +116,38 @@ def _told(stage: Stage, frozen: tuple[int, ...]) -> str:
 
 @functools.lru_cache(512)
 def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, threads: int, errors: bool = True,
-             frozen: tuple[int, ...] = (), bounds: tuple[bool, bool] = (False, False)) -> Plan:
+             frozen: tuple[int, ...] = (), bounds: tuple[bool, bool] = (False, False), sparse: bool = False) -> Plan:
     """Return the plan of steps of batch_size samples.
 
     errors: whether there are targets; frozen: layers that are not trained; bounds: whether the norm of the gradient,
-    and of neurons' weights, is bounded.
+    and of neurons' weights, is bounded; sparse: whether samples are stored rows.
     """
-    n_layers = len(layer_sizes) - 1
+    n_layers, first = len(layer_sizes) - 1, int(sparse)  # the first layer whose input is dense
     clips, limits = bounds
     lowest = next(l for l in range(n_layers) if l == n_layers - 1 or l not in frozen)
-    before_last = sum((n_in + 1) * n_out for n_in, n_out in zip(layer_sizes[:-2], layer_sizes[1:-1], strict=True))
-    many_weights = before_last + layer_sizes[-2] * layer_sizes[-1] > MANY_WEIGHTS  # up to the last layer's biases
-    infers, checks, errs = purpose == INFER, int(not errors), int(errors)
+    of_layers = [(n_in + 1) * n_out for n_in, n_out in zip(layer_sizes[first:], layer_sizes[first + 1 :], strict=False)]
+    many_weights = sum(of_layers) - layer_sizes[-1] > MANY_WEIGHTS  # up to the last layer's biases
+    infers, checks, errs = purpose == INFER, int(not errors and not sparse), int(errors)
     by_neurons = threads > 1 and batch_size <= (FEW_TO_INFER if infers else FEW_SAMPLES) * threads and many_weights
     whole = purpose != TRAIN or by_neurons
-    piece = batch_size if whole else samples_at_once(layer_sizes, batch_size, threads)
+    stored = (0, *layer_sizes[1:]) if sparse else layer_sizes  # per sample, in the workspace
+    piece = batch_size if whole else samples_at_once(stored, batch_size, threads)
     fine = threads * (PARTS_TO_INFER if infers else PARTS_PER_THREAD) if by_neurons else 0
-    by_samples, by_rows = fine or parts(piece, threads), fine or parts(layer_sizes[0], threads)
+    by_samples, by_rows = fine or parts(piece, threads), fine or parts(layer_sizes[first], threads)
     updates = int(purpose == TRAIN and not clips)
+    stages = [Stage(SPARSE_FORWARD, by_samples)] if sparse else []
     if by_neurons:
-        stages = [Stage(SAMPLES, fine, takes_input=1, checks=checks),
-                  *(Stage(NEURONS, fine, l, l + 1) for l in range(n_layers - 1)),
-                  Stage(SAMPLES, fine, n_layers - 1, n_layers, errors=errs)]
+        stages += [] if sparse else [Stage(SAMPLES, fine, takes_input=1, checks=checks)]
+        stages += [*(Stage(NEURONS, fine, l, l + 1) for l in range(first, n_layers - 1)),
+                   Stage(SAMPLES, fine, n_layers - 1, n_layers, takes_input=first, errors=errs)]
         weights = [Stage(WEIGHTS, fine, l, l + 1, backward_from=l - 1, backward_to=max(l - 1, lowest), updates=updates)
-                   for l in range(n_layers - 1, -1, -1)]
+                   for l in range(n_layers - 1, first - 1, -1)]
     else:
         back = (-1, 0) if infers else (n_layers - 2, lowest)
-        stages = [Stage(SAMPLES, by_samples, 0, n_layers, 1, checks, errs, *back)]
-        weights = [Stage(WEIGHTS, by_rows, 0, n_layers, updates=updates)]
+        stages += [Stage(SAMPLES, by_samples, first, n_layers, 1, checks, errs, *back)]
+        weights = [Stage(WEIGHTS, by_rows, first, n_layers, updates=updates)] if first < n_layers else []
+    if sparse and 0 not in frozen:
+        weights += [Stage(SPARSE_WEIGHTS, parts_by_turns(threads), updates=updates)]
     stages += [Stage(OUTPUTS, by_samples)] if infers else weights
     last = [Stage(NORMS, by_rows), Stage(UPDATE, by_rows)] if clips else []
     last += [Stage(LIMIT, by_rows)] if limits else []
@@ -146,6 +157,11 @@ def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, thread
 def parts(rows: int, threads: int) -> int:
     """Return the number of parts of a stage with `rows` rows of work: equally many for each thread."""
     return threads * max(1, min(rows // (LEAST_ROWS * threads), PARTS_PER_THREAD)) if threads > 1 else 1
+
+
+def parts_by_turns(threads: int) -> int:
+    """Return the number of parts of SPARSE_WEIGHTS: a power of two; each looks at all entries to find its own."""
+    return 1 << (2 * threads - 1).bit_length() if threads > 1 else 1
 
 
 def samples_at_once(layer_sizes: tuple[int, ...], batch_size: int, threads: int) -> int:

@@ -139,9 +139,7 @@ def update_block(change, lo, g, n, n_decaying, rates):
         for i in range(n_decaying):
             t[i] *= kept
     if rule.code == SGD_RULE:
-        eta = number(like, rates.eta)
-        for i in range(n):
-            t[i] -= eta * g[i]
+        descend(t, g, n, number(like, rates.eta))
     elif rule.code == MOMENTUM_RULE or rule.code == NESTEROV_RULE:
         _momentum(t, g, moment_of(change, 0, lo), n, rule, number(like, rates.eta))
     elif rule.code == ADAM_RULE:
@@ -154,6 +152,12 @@ def update_block(change, lo, g, n, n_decaying, rates):
             t[i] -= min(max(t[i], -toll), toll)
     if rule.ema_decay > 0 and rule.max_norm == 0:
         move_mean(change, lo, n)
+
+
+@compiler.inlined
+def descend(t, g, n, eta):
+    for i in range(n):
+        t[i] -= eta * g[i]
 
 
 @compiler.inlined

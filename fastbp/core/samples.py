@@ -13,10 +13,12 @@ from fastbp.core.compiler import out_of_line
 from fastbp.core.simd.memory import ahead, number, pointer_from, prefetch
 
 NONE, UINT8, FLOAT32, FLOAT64, LABELS = range(5)
+SPARSE = 8  # added to the kind of the values of stored rows
 KINDS = {np.dtype("uint8"): UINT8, np.dtype("float32"): FLOAT32, np.dtype("float64"): FLOAT64}
 
 # Address of the first number; bytes from sample to sample; elements from column to column; one of the kinds above; the
-# factor of each number. Plain numbers, so that one compiled kernel serves every type and layout.
+# factor of each number. Plain numbers, so that one compiled kernel serves every type and layout. Of stored rows (CSR):
+# the addresses of where each begins (int64), of the indices (int32) and of the values; the kind; the factor.
 Samples = namedtuple("Samples", ["address", "row", "column", "kind", "scale"])
 
 

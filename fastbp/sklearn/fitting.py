@@ -21,6 +21,7 @@ from fastbp.inputs import Data, as_data
 from fastbp.names import Names
 from fastbp.optimizers import SGD, Adam
 from fastbp.scipy import objective
+from fastbp.sparse import Rows
 from fastbp.training import loop
 from fastbp.training.guard import DivergenceError
 from fastbp.training.many import Many, Member, Shared
@@ -111,13 +112,13 @@ def by_epochs(work: Work, validation_data: Any) -> None:
     if own.early_stopping and work.goes_on:
         raise ValueError("partial_fit does not support early_stopping=True")
     X, y, weights, score = _kept_apart(work)
-    if own.batch_size != "auto" and own.batch_size > len(X):
+    if own.batch_size != "auto" and own.batch_size > X.shape[0]:
         warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
                       stacklevel=4)
-    trainer = _trainer(work, min(len(X), AUTO if own.batch_size == "auto" else own.batch_size))
+    trainer = _trainer(work, min(X.shape[0], AUTO if own.batch_size == "auto" else own.batch_size))
     trainer.stepper.extra = {L2: own.alpha, EPSILON_HAT: float(own._made_with["optimizer"] is None)}
     names = Names(trainer.network, learning=True)
-    data = as_data(X, y, weights, trainer.network, trainer.loss, names)
+    data = as_data(X, y, weights, trainer.network, trainer.loss, names, sparse=True)
     watchers = trainer._callbacks(own.callbacks)
     validation = Validation(trainer, _validated(own, trainer, validation_data, names), own.metrics or ())
     own.n_iter_, epochs = 0, 1 if work.goes_on else own.max_iter
@@ -152,7 +153,8 @@ def _are_short(work: Work, trainer: Trainer, data: Data) -> bool:
     own = work.own
     looks_on = own.early_stopping or own.verbose or work.goes_on or work.context is not None
     changes = _rate_changes(own) != "constant"
-    return not (looks_on or changes) and len(data) * (3 * trainer.network.n_parameters + OF_A_SAMPLE) < SHORT
+    at_once = not (looks_on or changes or isinstance(data.x.array, Rows))
+    return at_once and len(data) * (3 * trainer.network.n_parameters + OF_A_SAMPLE) < SHORT
 
 
 def _several_at_once(trainer: Trainer, shared: Shared, after: Epochs, epochs: int) -> Fit:
@@ -180,7 +182,7 @@ def _kept_apart(work: Work) -> tuple[Array, Array, Array | None, Callable[[], fl
     own, X, y, weights = work.own, work.X, work.y, work.weights
     if not own.early_stopping:
         return X, y, weights, None
-    numbers = np.arange(len(X))
+    numbers = np.arange(X.shape[0])
     decides = y.ndim == 1 and 0 < len(getattr(own, "classes_", ())) <= 2  # scikit-learn stratifies only these
     train, kept = train_test_split(numbers, random_state=work.random, test_size=own.validation_fraction,
                                    stratify=y[:, np.newaxis].astype(bool) if decides else None)
@@ -312,8 +314,8 @@ def by_lbfgs(work: Work) -> None:
     from scipy.optimize import minimize
 
     own, net, weights = work.own, work.own._network(), work.weights
-    total = len(work.X) if weights is None else weights.sum()
-    threads = threads_of(own) if len(work.X) * net.n_parameters > WORTH_THREADS else 1
+    total = work.X.shape[0] if weights is None else weights.sum()
+    threads = threads_of(own) if work.X.shape[0] * net.n_parameters > WORTH_THREADS else 1
     cost = objective(net, work.X, work.y, own._output_and_loss()[1], sample_weight=weights, l2=own.alpha / total,
                      threads=threads)
 

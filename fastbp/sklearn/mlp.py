@@ -77,7 +77,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
-            A sparse matrix is made dense.
+            A sparse matrix in CSR format is read as it is.
         y : array-like (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like (n_samples,), optional
         validation_data : (X, y) or (X, y, sample_weight), optional
@@ -210,8 +210,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         net = self._network()
         if not (type(X) is np.ndarray and X.dtype == net.dtype and X.ndim == 2 and len(X) > 0
                 and X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")):
-            X = _dense(validate_data(self, X, accept_sparse=["csr", "csc"], dtype=_types_for(X),
-                                     reset=False))
+            X = validate_data(self, X, accept_sparse="csr", dtype=_types_for(X), reset=False)
         try:
             return net.forward(X, threads=threads_of(self))
         except ValueError:
@@ -345,9 +344,8 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     def _targets(self, X: Any, y: Any, goes_on: bool, first: bool) -> tuple[Array, Array]:
         """Return samples, and the indices of their classes (n,) or rows of decisions."""
         y = y.toarray() if hasattr(y, "toarray") else y
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
+        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True,
                              dtype=_types_for(X), reset=first)
-        X = _dense(X)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
@@ -579,7 +577,7 @@ n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_, histo
     fit = with_callbacks(_MLP.fit)
 
     def _targets(self, X: Any, y: Any, goes_on: bool, first: bool) -> tuple[Array, Array]:
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
+        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True,
                              dtype=_types_for(X), reset=first)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -588,7 +586,7 @@ n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_, histo
                              f"{self.n_outputs_}")
         if self.loss == "poisson" and y.min() < 0:
             raise ValueError(f"loss='poisson' needs y >= 0, found {y.min()}")
-        return _dense(X), y.astype(X.dtype, copy=False)
+        return X, y.astype(X.dtype, copy=False)
 
     def _output_and_loss(self) -> tuple[str, Any]:
         if self.loss in ("squared_error", "poisson"):
@@ -731,7 +729,3 @@ def _types_for(X: Any) -> list[Any]:
     own = getattr(X, "dtype", None)
     small = isinstance(own, np.dtype) and own.kind in "biu" and own.itemsize <= 2
     return [np.float32, np.float64] if small else [np.float64, np.float32]
-
-
-def _dense(X: Any) -> Array:
-    return X if isinstance(X, np.ndarray) else X.toarray()

@@ -63,7 +63,7 @@ def warn_of_scales(settings: Settings, data: Data, chosen: Array | None, feature
         return
     x, t, n_in = data.x, data.t, settings.network.layer_sizes[0]
     rows = trained_on(len(data), min(FEW_SAMPLES, max(1, FEW_NUMBERS // n_in)), chosen, data.weights)
-    part = x.array[rows]
+    part = x.numbers(rows)
     if _largest(part) * x.samples.scale > ABSURD_INPUTS[1]:
         columns = columns_of(part, x.samples.scale)
         if columns.beyond(*ABSURD_INPUTS):
@@ -174,10 +174,10 @@ def _too_large(data: Data, batch: Array, order: Array, features: tuple[str, ...]
     x, t, weights = data.x, data.t, data.weights
     rows = np.concatenate([batch, order[spread(len(order), max(1, BLOCK // x.array.shape[1]))]])
     said = []
-    sizes = _sizes(x.array[rows]) * x.samples.scale  # also of samples with weight 0: 0 times infinity is NaN
+    sizes = _sizes(x.numbers(rows)) * x.samples.scale  # also of samples with weight 0: 0 times infinity is NaN
     if sizes.max() > DIVERGES:
         k = int(np.argmax(sizes))
-        todo = ("set the network's input_scale=1/255" if x.samples.scale == 1 and are_bytes(x.array[rows])
+        todo = ("set the network's input_scale=1/255" if x.samples.scale == 1 and are_bytes(x.numbers(rows))
                 else "standardise them")
         name = column_names(features or (), len(sizes))[k]
         said.append(f"inputs reach {sizes[k]:.3g} ({name}): {todo}")

@@ -15,6 +15,7 @@ from fastbp.inference import mean_cost
 from fastbp.inputs import Data, decide, right
 from fastbp.network import check_theta
 from fastbp.randomness import ORDER, generator
+from fastbp.sparse import Rows
 from fastbp.training.guard import DivergenceError
 from fastbp.training.notes import likely_cause
 from fastbp.training.settings import Settings
@@ -54,7 +55,7 @@ class Pass:
         self.steps = -(-self.n // self.batch_size)
         self.at, self.costs = 0, np.zeros(self.steps)
         self.steps_before = self.settings.steps_done
-        stepper.prepare(self.batch_size)
+        stepper.prepare(self.batch_size, isinstance(data.x.array, Rows))
 
     def shuffle(self) -> None:
         """Draw the order, which depends only on the seed and the number of passes before."""
@@ -156,7 +157,7 @@ class Pass:
 def one_step(stepper: Stepper, data: Data) -> float:
     """Make one step on all samples in their order, if the mean cost is finite; return the mean cost."""
     n, settings, pace, cost = len(data), stepper.settings, stepper.pace, np.zeros(1)
-    stepper.prepare(n)
+    stepper.prepare(n, isinstance(data.x.array, Rows))
     order, eta = np.arange(n), settings.optimizer.eta
     made = kept = stepper.keep()
     if kept:

@@ -152,7 +152,7 @@ def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 
         raise ValueError(f"low must be below high, got {low!r} and {high!r}")
     if not isinstance(trainer, Trainer):
         raise TypeError(f"trainer must be a Trainer, got {trainer!r}")
-    data = as_data(X, y, None, trainer.network, trainer.loss, Names(trainer.network, learning=True))
+    data = as_data(X, y, None, trainer.network, trainer.loss, Names(trainer.network, learning=True), sparse=True)
     x, targets, trainer = data.x.array, data.t.array, copy.deepcopy(trainer)
     trainer.network.classes = None  # from here on the targets are numbers
     etas, losses, smoothed = _sweep(trainer, data, np.geomspace(low, high, steps))

@@ -147,7 +147,7 @@ class Record:
     @functools.cached_property
     def _data(self) -> str:
         data, chosen = self.once.data, self.once.chosen
-        return fingerprint(data.x.array, data.t.array, data.weights, *([] if chosen is None else [chosen]),
+        return fingerprint(*data.x.arrays, data.t.array, data.weights, *([] if chosen is None else [chosen]),
                            *self.validated)
 
     def before_calls(self) -> None:

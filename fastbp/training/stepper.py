@@ -20,6 +20,7 @@ from fastbp.core.rules import CLIP_NORM, CLIP_VALUE, EMA_DECAY, MAX_NORM
 from fastbp.core.threads import team
 from fastbp.core.threads.board import balance, board_size
 from fastbp.core.threads.pace import pace_of
+from fastbp.inference import hold_entries
 from fastbp.inputs import Data, several_decisions
 from fastbp.randomness import DROPOUT, generator
 from fastbp.training.guard import Guard
@@ -108,11 +109,14 @@ class Stepper:
         slip.put(n_gradient=len(scratch), n_state=len(state.rows))
         return slip
 
-    def prepare(self, batch_size: int) -> None:
+    def prepare(self, batch_size: int, sparse: bool = False) -> None:
         """Prepare buffers for mini-batches of this size, and a guard of the trainer's state."""
-        net, state, known = self.settings.network, self.settings.state, vars(self)
-        if "workspace" not in known or self.workspace.capacity < batch_size:
-            self.workspace = net.workspace(batch_size)
+        own, net, state, known = self.settings, self.settings.network, self.settings.state, vars(self)
+        if sparse and (own.noise or own.dropout[0]):
+            what = "noise" if own.noise else "dropout of the input"
+            raise ValueError(f"{what} needs dense samples, and X is sparse: give X.toarray(), or a trainer without it")
+        if "workspace" not in known or self.workspace.capacity < batch_size or self.workspace.sparse is not sparse:
+            self.workspace = net.workspace(batch_size, sparse=sparse)
         if "guard" not in known or self.guard.state is not state:  # otherwise a stream needs its copy
             self.guard = Guard(state)
         self.prepare_layers(self.workspace.layers)
@@ -137,11 +141,11 @@ class Stepper:
             rule[list(self.extra)] = list(self.extra.values())
         return rule
 
-    def plan(self, batch_size: int, threads: int) -> Plan:
+    def plan(self, batch_size: int, threads: int, sparse: bool = False) -> Plan:
         """Return the plan of a step."""
         own = self.settings
         return plan_for(own.network.layer_sizes, batch_size, call.TRAIN, threads, frozen=own.frozen,
-                        bounds=(own.clip_norm is not None, own.max_norm is not None))
+                        bounds=(own.clip_norm is not None, own.max_norm is not None), sparse=sparse)
 
     def make(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> int:
         """Make a step for each of `etas` in one compiled call; write mean costs to `costs`; return the steps made."""
@@ -158,13 +162,15 @@ class Stepper:
     def ready(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> Slip:
         """Return the workspace's slip for such a call on `threads` threads, and load the machine code for it."""
         own, net, state = self.settings, self.settings.network, self.settings.state
-        rule, slip = self.rule(), self.workspace.slip
+        rule, slip, sparse = self.rule(), self.workspace.slip, self.workspace.sparse
+        plan = self.plan(batch_size, threads, sparse)
         slip.point(theta=net.theta, gradient=self.scratch, state=state.rows, clock=state.clock, rule=rule,
                    etas=etas)
         slip.put(n_gradient=len(self.scratch), n_state=len(state.rows))
         slip.put_data(data.x.samples, data.t.samples, data.weights, order, len(order))
         slip.put_loss(own.loss.rule(net.dtype.name))
-        slip.put_work(call.TRAIN, batch_size, self.plan(batch_size, threads), costs)
+        slip.put_work(call.TRAIN, batch_size, plan, costs)
         slip.put_threads(self.board, threads)
-        slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN))
+        hold_entries(slip, data.x, plan.piece, threads)
+        slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN, sparse))
         return slip

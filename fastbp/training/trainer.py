@@ -200,7 +200,7 @@ class Trainer(Settings):
 
         Parameters
         ----------
-        X : array_like (n, n_in), or frame of pandas, Polars or PyArrow
+        X : array_like (n, n_in), frame of pandas, Polars or PyArrow, or sparse array of SciPy
             Multiplied by the network's input_scale. uint8, float32 and float64 are read where they lie. The network
             keeps the names of a frame's columns, see `Network.feature_names`.
         y : array_like or frame
@@ -556,7 +556,7 @@ class Trainer(Settings):
 
     def _check(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None,
                names: Names | None = None, name: str = "", warned_of: set[str] | None = None) -> Data:
-        return as_data(X, y, sample_weight, self.network, self.loss, names, name, warned_of)
+        return as_data(X, y, sample_weight, self.network, self.loss, names, name, warned_of, sparse=True)
 
     def plan(self, batch_size: int | None = None) -> Plan:
         """Return what a step does, stage by stage, on all threads of the trainer, to be printed.

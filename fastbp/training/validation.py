@@ -42,7 +42,7 @@ class Validation:
     @property
     def arrays(self) -> list[Array]:
         """Return the arrays that a checkpoint must agree with."""
-        return [] if self.data is None else [self.data.x.array, self.data.t.array, self.data.weights]
+        return [] if self.data is None else [*self.data.x.arrays, self.data.t.array, self.data.weights]
 
     def announce(self, fit: Fit) -> None:
         """Tell a fit which values can be watched."""

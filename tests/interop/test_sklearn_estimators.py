@@ -265,6 +265,21 @@ def test_sparse_decisions_and_weights_of_0():
     assert np.isfinite(model.loss_curve_).all()
 
 
+@pytest.mark.parametrize("given", [dict(), dict(solver="sgd", early_stopping=True), dict(solver="lbfgs")], ids=str)
+def test_sparse_samples(given):
+    """The same fit as scikit-learn's on the same matrix; it is not made dense."""
+    sparse = pytest.importorskip("scipy.sparse")
+    X = np.where(np.abs(CANCER[0]) > 1, CANCER[0], 0)
+    for kind in (sparse.csr_matrix, sparse.csc_array):
+        model, their = (one((8,), max_iter=20, random_state=0, **given).fit(kind(X), CANCER[1])
+                        for one in (MLPClassifier, theirs.MLPClassifier))
+        np.testing.assert_allclose(model.coefs_[0], their.coefs_[0], atol=1e-5 if "solver" in given else 1e-10)
+        np.testing.assert_allclose(model.predict_proba(kind(X)), model.predict_proba(X), atol=1e-12)
+    first, second = (MLPClassifier((8,), random_state=0).partial_fit(rows, CANCER[1], classes=[0, 1])
+                     for rows in (kind(X), X))
+    np.testing.assert_allclose(first.coefs_[0], second.coefs_[0], atol=1e-12)
+
+
 def test_names_of_classes_keep_their_type():
     names = np.array(["a", "b"])[CANCER[1]]
     model, their = (kind((5,), max_iter=2).fit(CANCER[0], names) for kind in (MLPClassifier, theirs.MLPClassifier))
