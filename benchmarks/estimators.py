@@ -6,14 +6,12 @@ for each side, which have the machine in turn: medians over the rounds, and the 
 """
 
 import argparse
-import json
+import importlib
 import os
-import statistics
-import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
+
+from turns import about, compare, serve, table
 
 os.environ.pop("OPENBLAS_CORETYPE", None)
 os.environ.pop("OPENBLAS_NUM_THREADS", None)
@@ -67,54 +65,9 @@ def search(classifier):
     yield "GridSearchCV of 20 settings on digits, n_jobs=2", lambda: made.fit(X, y), 1
 
 
-def serve(module, only):
-    """Prepare all, then for each line from the parent measure the task of that number."""
-    import importlib
-
-    warnings.simplefilter("ignore")
+def tasks(module, only):
     classifier = importlib.import_module(module).MLPClassifier
-    tasks = [task for part in (fits, of_mnist, search) for task in part(classifier) if only in task[0]]
-    print(json.dumps([name for name, _, _ in tasks]), flush=True)
-    for line in sys.stdin:
-        _, call, times = tasks[int(line)]
-        call()
-        started = time.perf_counter()
-        for _ in range(times):
-            call()
-        print(json.dumps((time.perf_counter() - started) / times), flush=True)
-
-
-def compare(rounds, only):
-    """By task, seconds of each side in each round."""
-    children = {side: subprocess.Popen([sys.executable, __file__, "--serve", module, "--only", only], text=True,
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE) for side, module in SIDES.items()}
-    names = [json.loads(child.stdout.readline()) for child in children.values()][0]
-    seconds = {name: {side: [] for side in SIDES} for name in names}
-    for i, name in enumerate(names):
-        for turn in range(rounds):
-            for side in list(SIDES)[:: 1 if turn % 2 == 0 else -1]:
-                children[side].stdin.write(f"{i}\n")
-                children[side].stdin.flush()
-                seconds[name][side].append(json.loads(children[side].stdout.readline()))
-    for child in children.values():
-        child.stdin.close()
-        child.wait()
-    return seconds
-
-
-def shown(seconds):
-    return f"{seconds * 1e6:,.3g} µs" if seconds < 1e-3 else f"{seconds * 1e3:,.3g} ms" if seconds < 1 else (
-        f"{seconds:,.3g} s")
-
-
-def table(seconds):
-    rows = ["| | fastbp | scikit-learn | times as fast | lowest, highest |", "|---|---|---|---|---|"]
-    for name, sides in seconds.items():
-        ratios = sorted(b / a for a, b in zip(*sides.values(), strict=True))
-        mine, theirs = (statistics.median(each) for each in sides.values())
-        rows.append(f"| {name} | {shown(mine)} | {shown(theirs)} | **{statistics.median(ratios):.1f}** | "
-                    f"{ratios[0]:.1f}, {ratios[-1]:.1f} |")
-    return "\n".join(rows)
+    return [task for part in (fits, of_mnist, search) for task in part(classifier) if only in task[0]]
 
 
 def main():
@@ -125,13 +78,13 @@ def main():
     parser.add_argument("--serve", metavar="MODULE")
     options = parser.parse_args()
     if options.serve:
-        return serve(options.serve, options.only)
+        warnings.simplefilter("ignore")
+        return serve(tasks(options.serve, options.only))
     import sklearn
-    from machine import describe
 
-    about = (f"{time.strftime('%Y-%m-%d')}; {describe()}, scikit-learn {sklearn.__version__}; medians of "
-             f"{options.rounds} rounds in turn, and of the ratios of each round's pair; OPENBLAS_CORETYPE unset")
-    text = f"{table(compare(options.rounds, options.only))}\n\n{about}\n"
+    commands = {side: [__file__, "--serve", module, "--only", options.only] for side, module in SIDES.items()}
+    told = about(options.rounds, f"scikit-learn {sklearn.__version__}")
+    text = f"{table(compare(commands, options.rounds))}\n\n{told}\n"
     print(text)
     if options.results:
         (options.results / "estimators.md").write_text(text, encoding="utf-8")
