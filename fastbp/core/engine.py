@@ -367,8 +367,7 @@ def weights_block(call, stage, batch, l, lo, hi, room):
             place = room.scratch if room.scratch >= 0 else begin
             length = summed_gradients(call, batch, l, k, to, place, room)
             if updates:
-                decaying = length if call.rule.decay_biases else (to - k) * n_out
-                update_block(call, begin, ahead(call.gradient, place), length, decaying, batch.rates)
+                update_block(call, begin, ahead(call.gradient, place), length, (to - k) * n_out, batch.rates)
 
 
 @compiler.block
@@ -433,8 +432,7 @@ def clipped_block(call, l, rates, lo, hi):
     rows = max(1, NEAR // layer.n_out)
     for i in range(lo, hi, rows):
         begin, end = layer.w + i * layer.n_out, rows_end(layer, min(i + rows, hi))
-        decaying = end if call.rule.decay_biases else min(end, layer.b)
-        update_block(call, begin, ahead(call.gradient, begin), end - begin, decaying - begin, rates)
+        update_block(call, begin, ahead(call.gradient, begin), end - begin, min(end, layer.b) - begin, rates)
 
 
 @compiler.inlined

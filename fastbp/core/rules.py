@@ -114,14 +114,16 @@ def _product_of_momenta(beta1, log_q, n):
 
 
 @compiler.piece
-def update_block(change, lo, g, n, n_decaying, rates):
+def update_block(change, lo, g, n, n_weights, rates):
     """theta ← theta − eta · (the rule's direction) for `n` parameters from theta[lo] on; their gradient g is clipped in
     place. Their state is updated, with the parameters' mean in its last row if it is kept, unless max-norm follows.
 
-    change: the slip of a call, or a Change. Weight decay, L1 and L2 apply to the first `n_decaying`.
+    change: the slip of a call, or a Change. The first `n_weights` are weights, to which L2 applies; weight decay and L1
+    apply to biases, too, if decay_biases is set.
     """
     out_of_line()
     rule, t, like = change.rule, ahead(change.theta, lo), change.theta
+    n_decaying = n if rule.decay_biases != 0 else n_weights
     if rule.clip_value > 0:
         bound = number(like, rule.clip_value)
         for i in range(n):
@@ -132,7 +134,7 @@ def update_block(change, lo, g, n, n_decaying, rates):
             g[i] *= clipping
     if rates.l2 != 0:
         pull = number(like, rates.l2)
-        for i in range(n_decaying):
+        for i in range(n_weights):
             g[i] += pull * t[i]
     if rule.weight_decay != 0:
         kept = number(like, 1 - rates.eta * rule.weight_decay)

@@ -123,7 +123,7 @@ def sparse_weights(call, samples, updates, part, room, rates):
         clear(total, n_out, samples.fresh)
         bias_gradient(call, samples, total)
         if updates:
-            update_block(call, layer.b, total.data, n_out, n_out if call.rule.decay_biases else 0, rates)
+            update_block(call, layer.b, total.data, n_out, 0, rates)
 
 
 @compiler.inlined

@@ -13,7 +13,7 @@ from joblib.parallel import get_active_backend
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from fastbp.callbacks import Fit
+from fastbp.callbacks import Checkpoint, Fit
 from fastbp.checks import shown
 from fastbp.core import compiler
 from fastbp.core.rules import EPSILON_HAT, L2
@@ -72,7 +72,8 @@ def _trainer(work: Work, batch_size: int) -> Trainer:
     own = work.own
     net, kept = own._network(), own._kept[2]
     if work.goes_on and kept is not None:
-        kept.batch_size = batch_size
+        kept.batch_size, kept.dropout, kept.loss = batch_size, own.dropout, own._output_and_loss()[1]
+        kept.schedule, kept.threads = own.schedule, threads_of(own)
         return kept  # type: ignore[no-any-return]
     if not work.goes_on or "_made_with" not in vars(own):
         own._made_with = {name: getattr(own, name) for name in OF_OPTIMIZER}
@@ -111,6 +112,9 @@ def by_epochs(work: Work, validation_data: Any) -> None:
     own = work.own
     if own.early_stopping and work.goes_on:
         raise ValueError("partial_fit does not support early_stopping=True")
+    if any(isinstance(callback, Checkpoint) for callback in own.callbacks or ()):
+        raise ValueError(f"{type(own).__name__} does not support callbacks.Checkpoint, which keeps nothing of an "
+                         "estimator; use fastbp.Trainer, or partial_fit and pickle")
     X, y, weights, score = _kept_apart(work)
     if own.batch_size != "auto" and own.batch_size > X.shape[0]:
         warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
@@ -126,7 +130,9 @@ def by_epochs(work: Work, validation_data: Any) -> None:
         after, fit = Epochs(work, len(data), trainer.batch_size, data.weights, score), Fit(trainer.network)
         try:
             if _are_short(work, trainer, data) and not (watchers or validation.data):
-                fit = _several_at_once(trainer, Shared(data, None, names), after, epochs)
+                member = Member(trainer, Shared(data, None, names), None, epochs)
+                fit = member.fit
+                _several_at_once(member, after)
             else:
                 fit = trainer._new_fit(epochs, validation)
                 fit.eta_factor = own._rate / trainer.optimizer.eta
@@ -157,13 +163,11 @@ def _are_short(work: Work, trainer: Trainer, data: Data) -> bool:
     return at_once and len(data) * (3 * trainer.network.n_parameters + OF_A_SAMPLE) < SHORT
 
 
-def _several_at_once(trainer: Trainer, shared: Shared, after: Epochs, epochs: int) -> Fit:
+def _several_at_once(member: Member, after: Epochs) -> None:
     """Make all epochs, several in a compiled call, but never beyond the earliest one that can be the last."""
-    member = Member(trainer, shared, None, epochs)
     member.once.order_of = after.order  # type: ignore[method-assign, assignment]
     many = Many([member], 1)
     many.guarded(lambda: _slices(member, many, after))
-    return member.fit
 
 
 def _slices(member: Member, many: Many, after: Epochs) -> None:

@@ -167,8 +167,11 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """Train on with activations that were set after the last fit."""
         *wanted, _ = activation_names(self.activation, "identity", len(hidden))
         if len(wanted) == len(self.coefs_) - 1 and tuple(wanted) != self.__dict__.get("_activations"):
+            _, _, trainer = self.__dict__.get("_kept", (None, (), None))
             self._activations = tuple(wanted)
             self._hold(self._made())
+            if trainer is not None:
+                self._moments, self._steps = trainer.state.rows.copy(), trainer.steps_done
 
     def _hold(self, net: Network, trainer: Trainer | None = None) -> None:
         """Take the parameters of this network as the fitted ones."""

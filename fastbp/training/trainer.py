@@ -170,7 +170,11 @@ class Trainer(Settings):
             try:
                 yield
             finally:
-                self.hold_mean(held)
+                try:
+                    self.hold_mean(held)
+                except KeyboardInterrupt:  # it may have come before it was held back
+                    self.hold_mean(held)
+                    raise
         finally:
             mine.owner, of_network.owner, own["_is_training"] = before
             self.stepper.has_changed = True  # for a fit, if called in one of its callbacks

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -37,9 +38,9 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
-from fastbp import Adam, losses  # noqa: E402
+from fastbp import SGD, Adam, losses  # noqa: E402
 from fastbp import sklearn as ours  # noqa: E402
-from fastbp.callbacks import EarlyStopping  # noqa: E402
+from fastbp.callbacks import Checkpoint, EarlyStopping  # noqa: E402
 from fastbp.sklearn import MLPClassifier, MLPRegressor  # noqa: E402
 from fastbp.sklearn.fitting import threads_of  # noqa: E402
 
@@ -265,7 +266,58 @@ def test_sparse_decisions_and_weights_of_0():
     assert np.isfinite(model.loss_curve_).all()
 
 
-@pytest.mark.parametrize("given", [dict(), dict(solver="sgd", early_stopping=True), dict(solver="lbfgs")], ids=str)
+def test_alpha_leaves_biases_alone():
+    """Also where the weight decay of an optimizer does not; the wanted biases are scikit-learn's."""
+    given = dict(hidden_layer_sizes=(5,), activation="tanh", alpha=5.0, max_iter=5, random_state=0, batch_size=50)
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    their = theirs.MLPRegressor(**given, solver="sgd", learning_rate_init=0.1, momentum=0).fit(X, X[:, 0])
+    for decays in (False, True):
+        model = MLPRegressor(**given, optimizer=SGD(0.1, decay_biases=decays)).fit(X, X[:, 0])
+        np.testing.assert_allclose(model.intercepts_[0], their.intercepts_[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("given", [dict(dropout=0.5), dict(loss="mean_absolute"), dict(activation="tanh")], ids=str)
+def test_what_is_set_between_calls_counts(given):
+    """In a copy by pickle, too; the moments stay."""
+    X, y = DIABETES
+    one, as_before = (MLPRegressor((10,), random_state=0).partial_fit(X, y) for _ in range(2))
+    one.set_params(**given)
+    other = pickle.loads(pickle.dumps(one))
+    for model in (one, other, as_before):
+        model.partial_fit(X, y)
+    assert one.coefs_[0].tobytes() != as_before.coefs_[0].tobytes()
+    assert one._kept[2].steps_done == as_before._kept[2].steps_done
+    if "dropout" not in given:  # whose draws belong to a trainer
+        assert one.coefs_[0].tobytes() == other.coefs_[0].tobytes()
+    if "activation" in given:
+        their = theirs.MLPRegressor(hidden_layer_sizes=(10,), random_state=0).partial_fit(X, y)
+        their.set_params(**given).partial_fit(X, y)
+        np.testing.assert_allclose(one.coefs_[0], their.coefs_[0], rtol=1e-9)
+
+
+def test_ctrl_c_keeps_the_history():
+    """Also where several epochs are made in one call."""
+    model = MLPClassifier((20,), max_iter=10**6, tol=0, n_iter_no_change=10**6)
+    clone(model).set_params(max_iter=2).fit(*CANCER)  # all is compiled
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.warns(UserWarning, match="interrupted by user"):
+            model.fit(*CANCER)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(model.history_["loss"]) == len(model.loss_curve_) == model.n_iter_ > 0
+
+
+def test_checkpoints_are_refused(tmp_path):
+    """They would resume to other bits: nothing of an estimator is in them."""
+    with pytest.raises(ValueError, match="^MLPClassifier does not support callbacks.Checkpoint"):
+        MLPClassifier(callbacks=[Checkpoint(tmp_path / "some")]).fit(*IRIS)
+    assert not (tmp_path / "some").exists()
+
+
+@pytest.mark.parametrize("given", [{}, dict(solver="sgd", early_stopping=True), dict(solver="lbfgs")], ids=str)
 def test_sparse_samples(given):
     """The same fit as scikit-learn's on the same matrix; it is not made dense."""
     sparse = pytest.importorskip("scipy.sparse")

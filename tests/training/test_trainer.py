@@ -904,6 +904,25 @@ def test_ctrl_c_before_the_end_of_a_fit_is_held_back(many_at_once, monkeypatch):
     assert len(trainer.history.loss) == trainer.epochs_done == 3
 
 
+@pytest.mark.parametrize("way", ["partial_fit", "step"])
+def test_ctrl_c_before_the_mean_is_put_back(way, monkeypatch):
+    """The network holds it nevertheless."""
+    X, y = dense()
+    trainer, real, came = Trainer(Network([6, 8, 3]), batch_size=len(X), ema=0.9), compiler.uninterrupted, []
+    trainer.partial_fit(X, y)
+
+    def interrupted():
+        if not (came or trainer.state.holds_mean):
+            came.append(True)
+            raise KeyboardInterrupt
+        return real()
+
+    monkeypatch.setattr(compiler, "uninterrupted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(trainer, way)(X, y)
+    assert came and trainer.state.holds_mean and trainer.steps_done == 2
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 has no tables of exceptions")
 @pytest.mark.parametrize("function", [loop.run, many.Many.guarded])
 def test_no_loop_of_a_fit_is_where_ctrl_c_skips_finally(function):
