@@ -18,6 +18,7 @@ from fastbp.core.call import Slip
 from fastbp.core.costs import NO_LOSS, Cost
 from fastbp.core.derivatives import (
     GRADIENT,
+    GRADIENT_AND_INPUTS,
     GRADIENT_TANGENT,
     INPUT_GRADIENTS,
     OUTPUT_TANGENTS,
@@ -237,6 +238,22 @@ def vjp(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, *, threads
     shape = (len(x),) if n_out == np.ndim(cotangent) == 1 else (len(x), n_out)
     t = _rows(_numbers("cotangent", cotangent, shape, network).reshape(len(x), n_out))
     return _summed(network, GRADIENT, x, t, NO_LOSS, threads)
+
+
+def pull_back(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, to_inputs: bool,
+              to_theta: bool) -> tuple[Array | None, Array | None]:
+    """Return the gradients of the sum of cotangent ∘ outputs, those asked for: to X (n, n_in), and to theta."""
+    x, n_out = as_inputs(X, network), network.layer_sizes[-1]
+    t, results = _rows(_numbers("the gradient of the outputs", cotangent, (len(x), n_out), network)), {}
+    threads = _threads(None, network, x)
+    if to_inputs:
+        results["outputs"] = np.empty((len(x), network.layer_sizes[0]), network.dtype)
+    if to_theta:
+        size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(x)))
+        results["gradient"] = aligned(size, network.dtype)
+    purpose = INPUT_GRADIENTS if not to_theta else GRADIENT_AND_INPUTS if to_inputs else GRADIENT
+    _compute(network, purpose, x, t, NO_LOSS, threads, **results)
+    return results.get("outputs"), results["gradient"][: network.n_parameters].copy() if to_theta else None
 
 
 def hvp(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, vector: npt.ArrayLike, loss: str | Loss | None = None, *,
