@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from fastbp.core.samples import address_of_array
 from fastbp.derivatives import pull_back
@@ -18,37 +19,19 @@ class _Outputs(torch.autograd.Function):  # type: ignore[misc]
     """a[L] of samples x (n, n_in); the backward pass computes them again, so that nothing but x is kept."""
 
     @staticmethod
-    def forward(x: Any, theta: Any, network: Network) -> Any:
+    def forward(ctx: Any, x: Any, theta: Any, network: Network) -> Any:
+        ctx.network = network
+        ctx.save_for_backward(x, theta)  # theta, so that PyTorch refuses a backward pass after it has changed
         return torch.from_numpy(network.forward(x.detach().numpy()))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        x, theta, ctx.network = inputs
-        ctx.save_for_backward(x, theta)  # theta, so that PyTorch refuses a backward pass after it has changed
-
-    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, slopes: Any) -> tuple[Any, Any, None]:
-        x, theta = ctx.saved_tensors
-        return *_Gradients.apply(x, slopes, theta, ctx.network, ctx.needs_input_grad[:2]), None
-
-
-class _Gradients(torch.autograd.Function):  # type: ignore[misc]
-    """Gradients to x and theta, those needed. A Function too, so that torch.func can differentiate once."""
-
-    @staticmethod
-    def forward(x: Any, slopes: Any, theta: Any, network: Network, needed: tuple[bool, bool]) -> tuple[Any, Any]:
-        to_x, to_theta = pull_back(network, x.detach().numpy(), slopes.detach().numpy(), *needed)
-        return (None if to_x is None else torch.from_numpy(to_x),
-                None if to_theta is None else torch.from_numpy(to_theta))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Any) -> None:
-        raise RuntimeError("fastbp.torch.function gives first derivatives only; for second ones take "
-                           "fastbp.torch.to_torch(network)")
+        x, _ = ctx.saved_tensors
+        # Contiguous, as those of a sum are not: few samples then take the short way.
+        found = pull_back(ctx.network, x.detach().numpy(), slopes.contiguous().numpy(), *ctx.needs_input_grad[:2])
+        to_x, to_theta = (None if each is None else torch.from_numpy(each) for each in found)
+        return to_x, to_theta, None
 
 
 class Differentiable(torch.nn.Module):  # type: ignore[misc]
