@@ -40,7 +40,8 @@ test-oldest: $(OLDEST)/installed-test
 
 # With the partners that are too large for the environment of the other tests.
 test-interop: $(INTEROP)/installed-test
-	$(INTEROP)/bin/python $(PYTEST) tests/interop/test_onnx.py docs/guide/onnx.md
+	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,onnx torch) \
+		$(patsubst %,docs/guide/%.md,onnx torch)
 
 slow: $(VENV)/installed-test
 	$(BIN)/python $(PROCESSES) --dist worksteal -m slow tests

@@ -179,7 +179,7 @@ def _add_export(commands: Any) -> None:
     export.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
     export.add_argument("--format", choices=sorted(FORMATS), required=True,
                         help="numpy: an .npz of all that NumPy alone needs; onnx: a model for ONNX Runtime and others "
-                             "(needs onnx)")
+                             "(needs onnx); torch: a safetensors file of PyTorch's names and shapes")
     export.add_argument("-o", "--out", metavar="FILE", required=True, help="where to write it")
     export.set_defaults(run=_export)
 

@@ -18,6 +18,7 @@ from fastbp.core.call import Slip
 from fastbp.core.costs import NO_LOSS, Cost
 from fastbp.core.derivatives import (
     GRADIENT,
+    GRADIENT_AND_INPUTS,
     GRADIENT_TANGENT,
     INPUT_GRADIENTS,
     OUTPUT_TANGENTS,
@@ -30,9 +31,11 @@ from fastbp.core.threads import team
 from fastbp.frames import not_finite
 from fastbp.inference import CAPACITY, NO_ORDER, NO_WEIGHTS, choose_threads
 from fastbp.inputs import Inputs, as_data, as_inputs
-from fastbp.losses import Loss
+from fastbp.losses import Loss, Quadratic
 from fastbp.network import Network, check_loss, check_network
 from fastbp.workspace import Array, Workspace, aligned, keep, overlap, room_for
+
+ANY_TARGETS = Quadratic()  # for few.run: it asks nothing of targets but that they are finite
 
 
 def input_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None = None, loss: str | Loss | None = None,
@@ -239,6 +242,43 @@ def vjp(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, *, threads
     return _summed(network, GRADIENT, x, t, NO_LOSS, threads)
 
 
+def pull_back(network: Network, X: npt.ArrayLike, cotangent: npt.ArrayLike, to_inputs: bool,
+              to_theta: bool) -> tuple[Array | None, Array | None]:
+    """Return the gradients of the sum of cotangent ∘ outputs, those asked for: to X (n, n_in), and to theta."""
+    purpose = INPUT_GRADIENTS if not to_theta else GRADIENT_AND_INPUTS if to_inputs else GRADIENT
+    found = _pull_back_of_few(network, X, cotangent, purpose)
+    if found is None:
+        x = as_inputs(X, network)
+        shape = len(x), network.layer_sizes[-1]
+        t = _rows(_numbers("the gradient of the outputs", cotangent, shape, network))
+        threads = _threads(None, network, x)
+        found = _room(network, len(x), purpose, scratch_size(network.layer_sizes, threads, len(x)))
+        _compute(network, purpose, x, t, NO_LOSS, threads, **found)
+    return found.get("outputs"), found["gradient"][: network.n_parameters] if to_theta else None
+
+
+def _room(network: Network, n: int, purpose: int, scratch: int = 0) -> dict[str, Array]:
+    """Return arrays for the gradients of `pull_back`, named as in the slip."""
+    room = {}
+    if purpose != GRADIENT:
+        room["outputs"] = np.empty((n, network.layer_sizes[0]), network.dtype)
+    if purpose != INPUT_GRADIENTS:
+        room["gradient"] = aligned(max(network.n_parameters, scratch), network.dtype)
+    return room
+
+
+def _pull_back_of_few(network: Network, X: Any, cotangent: Any, purpose: int) -> dict[str, Array] | None:
+    """As _hvp_of_few, for pull_back."""
+    if not few.are_few(network, X):
+        return None
+    workspace, room = network.take_workspace(len(X)), _room(network, len(X), purpose)
+    slip = _kept(network, workspace, None, purpose)
+    slip.point(**room)
+    ended = few.run(slip, network, ANY_TARGETS, X, cotangent, workspace.capacity)
+    network.give_back(workspace)
+    return None if np.isnan(ended) else room
+
+
 def hvp(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, vector: npt.ArrayLike, loss: str | Loss | None = None, *,
         sample_weight: npt.ArrayLike | None = None, threads: int | None = None) -> Array:
     """Hessian-vector product: the Hessian of the mean cost with respect to theta, times a vector.
@@ -295,7 +335,7 @@ def _hvp_of_few(network: Network, X: Any, y: Any, loss: Loss, direction: Array) 
     if not few.are_few(network, X):
         return None
     product, workspace = np.empty(network.n_parameters, network.dtype), network.take_workspace(len(X))
-    slip = _kept(network, workspace, loss)
+    slip = _kept(network, workspace, loss, GRADIENT_TANGENT)
     slip.point(gradient=product, direction=direction, step_costs=np.zeros(1))
     cost = few.run(slip, network, loss, X, y, workspace.capacity)
     network.give_back(workspace)
@@ -305,14 +345,15 @@ def _hvp_of_few(network: Network, X: Any, y: Any, loss: Loss, direction: Array) 
     return product
 
 
-def _kept(network: Network, workspace: Workspace, loss: Loss) -> Slip:
-    """Return the workspace's slip for Hessian-vector products of few samples."""
-    slip = workspace.few.get((loss, GRADIENT_TANGENT))
+def _kept(network: Network, workspace: Workspace, loss: Loss | None, purpose: int) -> Slip:
+    """Return the workspace's slip for derivatives of few samples; without a loss, targets are dE/da[L]."""
+    slip = workspace.few.get((loss, purpose))
     if slip is None:
-        slip = bound(network, workspace, GRADIENT_TANGENT, loss.rule(network.dtype.name))
-        slip.point(tangents=aligned(len(workspace.buffers), network.dtype))
+        slip = bound(network, workspace, purpose, loss.rule(network.dtype.name) if loss else NO_LOSS)
+        if purpose == GRADIENT_TANGENT:
+            slip.point(tangents=aligned(len(workspace.buffers), network.dtype))
         slip.put(n_gradient=network.n_parameters)
-        keep(workspace.few, (loss, GRADIENT_TANGENT), slip)
+        keep(workspace.few, (loss, purpose), slip)
     return slip
 
 

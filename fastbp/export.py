@@ -13,6 +13,7 @@ import numpy as np
 
 from fastbp.files import write_whole
 from fastbp.network import Network, check_theta
+from fastbp.torch import save_state_dict
 
 
 def write_npz(network: Network, path: str | os.PathLike[str]) -> None:
@@ -33,4 +34,5 @@ def write_npz(network: Network, path: str | os.PathLike[str]) -> None:
     write_whole(path, file.getvalue())
 
 
-FORMATS: dict[str, Callable[[Network, str], None]] = {"numpy": write_npz, "onnx": Network.to_onnx}
+FORMATS: dict[str, Callable[[Network, str], None]] = {"numpy": write_npz, "onnx": Network.to_onnx,
+                                                         "torch": save_state_dict}

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.core import activations, reference
-from fastbp.inputs import of_each_class
 from fastbp.onnx import KEY, PROBABILITIES, needed
+from fastbp.recognition import GRID, SEVERAL, activation_of, places
 
 Array = npt.NDArray[Any]
 PRODUCTS = ("Gemm", "MatMul")
@@ -32,13 +31,6 @@ KNOWN = SHAPES | {
     "Sigmoid", "Sign", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Tanh", "ThresholdedRelu", "Where"}
 SCALER = ("ai.onnx.ml", "Scaler")  # how skl2onnx writes StandardScaler and others
 ALL = {("", name) for name in (*KNOWN, *PRODUCTS, "BatchNormalization")} | {SCALER}
-SEVERAL = 997  # samples at which an activation is computed; a prime, so that no other length is taken for it
-# Numbers at which: close together where activations bend, and out to where only their ends are left.
-GRID = np.concatenate([np.linspace(-12, 12, 801), -np.geomspace(12, 60, 40), np.geomspace(12, 60, 40),
-                       -np.geomspace(1e-9, 1e-2, 20), np.geomspace(1e-9, 1e-2, 20), -np.geomspace(60, 1e6, 37),
-                       np.geomspace(60, 1e6, 38), [0.0]])
-# By so much an activation may differ from fastbp's: float32's, as attributes of nodes are float32.
-ROUNDINGS = 16 * np.finfo(np.float32).eps
 
 
 class Layer(NamedTuple):
@@ -282,11 +274,10 @@ class _Reader:
         if not part:
             return "identity"
         shape = self.probe.shape
-        which = (np.arange(self.probe.size // shape[-1])[:, np.newaxis] + 31 * np.arange(shape[-1])) % SEVERAL
-        z = GRID.astype(self.probe.dtype)
+        z, which = GRID.astype(self.probe.dtype), places(self.probe.size // shape[-1], shape[-1])
         a = self._run(part, {self.source: z[which].reshape(shape)}, end)
         if a.shape[:-1] == shape[:-1]:
-            name = next((name for name in activations.CODES if _gives(name, z, which, a.reshape(len(which), -1))), None)
+            name = activation_of(z, which, a.reshape(len(which), -1))
             if name is not None:
                 return name
         raise ValueError(f"{_listed(part)}: no activation of fastbp gives the same")
@@ -326,20 +317,6 @@ def _is_same(a: Array, b: Array, may_be_flat: bool) -> bool:
     """Whether samples hold the same numbers, each in a row of the same length, unless that may change."""
     return (a.ndim > 1 and len(a) == SEVERAL and (a.shape[-1] == b.shape[-1] or may_be_flat)
             and np.array_equal(a.ravel(), b.ravel()))
-
-
-def _gives(name: str, z: Array, which: Array, a: Array) -> bool:
-    """Whether an activation makes a (n, n_out) of z[which], to rounding; beyond 60 a may have overflowed."""
-    with np.errstate(all="ignore"):
-        function, exact = getattr(reference, name), z.astype(np.float64)
-        true = function(exact[which]) if name == "softmax" else function(exact)[which]
-        if name == "sigmoid" and which.shape[1] == 1 and a.shape[1] == 2:
-            true = of_each_class(true)
-        if true.shape != a.shape:
-            return False
-        size = np.clip(np.abs(exact[which]), 1, 60)
-        near = np.abs(a - true) <= ROUNDINGS * (np.abs(true) + size)
-    return bool((near | (~np.isfinite(a) & (np.abs(exact[which]) > 60))).all())
 
 
 def _listed(nodes: list[Any]) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+from safetensors.numpy import load_file
 
 import fastbp
 from fastbp import SGD, Adam, AdamW, Network, Trainer, losses
@@ -865,6 +866,14 @@ def test_export_keeps_names(here, call):
     with np.load("named.npz") as file:
         assert file["feature_names"].tolist() == ["u", "v"] and file["classes"].tolist() == ["no", "yes"]
         assert file["input_scale"] == 1 / 3 and (file["W1"] == net.W[0]).all()
+
+
+def test_export_for_pytorch(here, call):
+    """Without PyTorch: names and shapes of the state dict of a Sequential."""
+    assert ok(call("export", "net.safetensors", "--format", "torch", "-o", "model.safetensors")) == ""
+    net, tensors = Network.load("net.safetensors"), load_file("model.safetensors")
+    assert set(tensors) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert (tensors["0.weight"] == net.W[0].T).all() and (tensors["2.bias"] == net.b[1]).all()
 
 
 def test_export_without_onnx(here, call, monkeypatch):

@@ -30,6 +30,7 @@ from fastbp.core import reference
 from fastbp.core.activations import ACTIVATIONS
 from fastbp.core.costs import COSTS, CUSTOM
 from fastbp.core.equations import LEAST_AT_ONCE
+from fastbp.derivatives import pull_back
 from fastbp.inference import CAPACITY
 from fastbp.network import HIDDEN_ACTIVATIONS, check_loss
 
@@ -259,6 +260,27 @@ def test_hvp_of_few_samples_is_that_of_many(loss, output, dtype):
         large = np.where(np.arange(12)[:, None] == 5, np.asarray(np.finfo(dtype).max, dtype), X)
     hvp(net, large, t, v, loss)
     assert hvp(net, X[:7], t[:7], v, loss).tobytes() == few.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 12, 500])
+def test_both_gradients_of_outputs_at_once(n, dtype):
+    """To inputs and to theta, or only one: those of vjp, few samples or many, and of arrays of every kind."""
+    net, X, c, _ = problem((5, 9, 3), "tanh", "softmax", "quadratic", n, dtype, input_scale=0.5)
+    X, c = X.astype(dtype), c.astype(dtype)
+    to_x = sum(c[:, [k]] * input_gradients(net, X, output=k) for k in range(3))
+    for x, slopes in ((X, c), (np.asfortranarray(X), c), (X, np.asfortranarray(c)), (X.tolist(), c.tolist())):
+        both = pull_back(net, x, slopes, True, True)
+        np.testing.assert_allclose(both[0], to_x, rtol=0, atol=20 * np.finfo(dtype).eps * np.abs(to_x).max())
+        assert both[1].tobytes() == vjp(net, X, c).tobytes()
+        only_x, only_theta = pull_back(net, x, slopes, True, False), pull_back(net, x, slopes, False, True)
+        assert only_x[1] is None and only_theta[0] is None
+        assert only_x[0].tobytes() == both[0].tobytes() and only_theta[1].tobytes() == both[1].tobytes()
+    kept = both[1].copy()
+    pull_back(net, X, 2 * c, True, True)
+    assert (both[1] == kept).all()  # results are new arrays
+    with pytest.raises(ValueError, match=r"the gradient of the outputs\[0, 1\] is nan"):
+        pull_back(net, X, np.where(np.arange(3) == 1, np.nan, c), True, True)
 
 
 def test_memory_does_not_grow_with_the_samples():
