@@ -205,7 +205,7 @@ BAD = {
     "Python's dates": (datetime.date(2020, 1, 1), TypeError, "holds dates or times: turn them into numbers"),
     "durations": (pd.Timedelta(1, "D"), TypeError, r"holds durations: .* X\['year'\] / numpy\.timedelta64\(1, 'D'\)"),
     "periods": (pd.period_range("2020-01", periods=N, freq="M"), TypeError, "must hold real numbers, got Period"),
-    "lists": ([[1, 2]] * N, TypeError, "must hold real numbers, got list"),
+    "lists": ([[1, 2]] * N, TypeError, "holds lists: make each of their numbers a column"),
     "complex": (1j, TypeError, "must hold real numbers, got dtype complex128"),
     "NaN": (HOLES, ValueError, r"has 20 missing values: fill them \(X\.fillna\) or leave those rows out$"),
     "one NaN": ([np.nan, *range(N - 1)], ValueError, "has 1 missing value: fill them"),
