@@ -33,7 +33,7 @@ def read(path: Path, target: str | None = None, arrays_of: Reader | None = None)
     if missing:
         raise DataError(
             f"{path}: no {' and no '.join(missing)}; found the keys {', '.join(keys) or '(none)'}; "
-            "expected x_train and y_train, and x_test with y_test if there are test samples"
+            "expected x_train and y_train, and x_test with y_test if there are test samples; or name the targets"
         )
     return build_dataset(arrays, path)
 

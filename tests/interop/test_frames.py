@@ -355,3 +355,15 @@ def test_a_stream_points_them_out_once():
         for _ in range(3):
             trainer.partial_fit(x, y)
     assert len([one for one in caught if "in another order" in str(one.message)]) == 1
+
+
+def test_entries_that_a_dictionary_of_arrow_lacks():
+    """NumPy sees another word, or number, in their place."""
+    pa = pytest.importorskip("pyarrow")
+    words, n = pa.array(["a", None, "b"]).dictionary_encode(), Network([1, 2])
+    with pytest.raises(ValueError, match="y: column 'y' has 1 missing value"):
+        Trainer(n).fit(np.eye(3, 1), pa.table({"y": words}))
+    with pytest.raises(ValueError, match="X: column 'x' has 1 missing value"):
+        as_inputs(pa.table({"x": pa.array([3, None, 5]).dictionary_encode()}), n)
+    taken = as_inputs(pa.table({"x": pa.array([3, 5, 3]).dictionary_encode()}), n)
+    assert taken.array.ravel().tolist() == [3, 5, 3]
