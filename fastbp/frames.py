@@ -76,7 +76,11 @@ class Frame:
         j = j if self.order is None else self.order[j]
         if hasattr(self.frame, "iloc"):
             return self.frame.iloc[:, j]
-        return self.frame.to_series(j) if hasattr(self.frame, "to_series") else self.frame.column(j)
+        column = self.frame.to_series(j) if hasattr(self.frame, "to_series") else self.frame.column(j)
+        if hasattr(getattr(column, "type", None), "index_type"):  # a dictionary of Arrow
+            # NumPy would see other words in place of missing ones (PyArrow 26).
+            return column.cast(column.type.value_type)
+        return column
 
 
 def is_frame(x: Any) -> bool:
@@ -241,6 +245,8 @@ def _of_objects(array: Array, name: str, label: Any, text: bool, given: Any) -> 
     if odd is not None:
         if isinstance(odd, datetime.date):
             raise _holds_dates(name, label)
+        if isinstance(odd, (list, np.ndarray)):  # as NumPy sees columns of lists
+            raise TypeError(f"{subject} holds lists: make each of their numbers a column")
         raise TypeError(f"{subject} must hold real numbers, got {type(odd).__name__}")
     made = np.array(values).reshape(array.shape)
     try:

@@ -34,9 +34,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; an .npz with x_train, y_train and "
-             "optionally x_test, y_test; or a table, .csv or .tsv")
-TARGET_HELP = "for a table: the column that holds the targets (default: {})"
+DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; an .npz or .h5 with x_train, y_train "
+             "and optionally x_test, y_test; a table, .csv, .tsv or .parquet; or SVMlight text, .svm")
+TARGET_HELP = "the column of a table, or the array of an .npz or .h5, that holds the targets (default: {})"
 # Options of one run that do not change what it computes: they are not kept for another run.
 OF_A_RUN = {"config", "save", "json", "log", "tensorboard", "checkpoint", "checkpoint_seconds", "resume", "quiet",
             "run"}
@@ -60,7 +60,7 @@ def add(train: argparse.ArgumentParser, whole: bool = True) -> None:
     train.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
     train.add_argument("--config", metavar="FILE", help="read options from a TOML file, such as --save writes beside "
                                                         "the network; options given here take precedence")
-    train.add_argument("--target", metavar="NAME", help=TARGET_HELP.format("the last one"))
+    train.add_argument("--target", metavar="NAME", help=TARGET_HELP.format("the last column, or y_train"))
     train.add_argument("--task", choices=[CLASSES, VALUES],
                        help="what the targets are (default: as --loss needs; without --loss, classes if they are text, "
                             "true and false or integers, values if they are numbers with fractions or rows)")

@@ -1,10 +1,11 @@
-"""Data sets as plain NumPy arrays: the packaged MNIST, IDX files, NPZ archives and tables (CSV)."""
+"""Data sets as plain NumPy arrays: the packaged MNIST, and files of many formats, whole or in batches."""
 
+from fastbp.data.batching import batches
 from fastbp.data.dataset import DataError, Dataset
 from fastbp.data.idx import read_idx
 from fastbp.data.sources import load, load_samples, mnist
 
-__all__ = ["DataError", "Dataset", "load", "load_samples", "mnist", "read_idx"]
+__all__ = ["DataError", "Dataset", "batches", "load", "load_samples", "mnist", "read_idx"]
 
 
 def __dir__() -> list[str]:

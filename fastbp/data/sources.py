@@ -8,12 +8,15 @@ from typing import Any
 import numpy.typing as npt
 
 from fastbp import ahead
-from fastbp.data import npz
+from fastbp.data import npz, stores
 from fastbp.data.dataset import DataError, Dataset
 from fastbp.data.idx import files_of, read_idx_folder, read_idx_samples
+from fastbp.data.svmlight import SVMlight
 from fastbp.data.table import read_table, read_table_samples
 
-_TABLES = (".csv", ".tsv")
+_TABLES = (".csv", ".tsv", ".parquet")
+_ARRAYS = {".npz": npz.read_arrays, ".h5": stores.read_hdf5, ".hdf5": stores.read_hdf5}
+SVMLIGHT = (".svm", ".svmlight", ".libsvm")
 _MNIST_FOLDER = ahead.MNIST
 
 
@@ -64,16 +67,21 @@ def load(source: str | os.PathLike[str], target: str | None = None, classes: boo
           with commas, semicolons or tabs between the cells. Features are numbers (true and false are 1 and 0); targets
           are whole numbers, numbers, or texts, which are names of classes. If the first line holds numbers it is a
           sample, and the columns are called column1, column2, ...; unless a text in it stands over a column of numbers.
+        - A table ``*.parquet``, without the index of a pandas frame (needs pyarrow, ``fastbp[frames]``).
+        - A file ``*.h5`` or ``*.hdf5`` with arrays named as in an ``*.npz`` (needs h5py, ``fastbp[frames]``).
+        - SVMlight text, ``*.svm``, ``*.svmlight`` or ``*.libsvm``: lines of a target and index:value of what is not
+          zero. Indices count from 1, or from 0 if index 0 occurs. The samples become a dense array.
     target : str, optional
-        For a table: the column that holds the targets; None: the last one.
+        For a table: the column that holds the targets; None: the last one. For ``*.npz`` and ``*.h5``: the array of
+        the targets; the samples are then x_train, x or X, or the only other array.
     classes : bool
-        For a table: whether any text among the targets makes them all names of classes; otherwise half of them must be
-        text.
+        For a ``*.csv`` or ``*.tsv``: whether any text among the targets makes them all names of classes; otherwise half
+        of them must be text.
 
     Returns
     -------
     Dataset
-        Samples flattened to (n_samples, n_features), with the stored dtype; float64 for a table.
+        Samples flattened to (n_samples, n_features), with the stored dtype; float64 for text.
 
     Raises
     ------
@@ -94,11 +102,17 @@ def load(source: str | os.PathLike[str], target: str | None = None, classes: boo
     ((4, 2), None)
     """
     path = _path(source)
-    if target is not None and not is_table(path):
-        raise DataError(f"{path}: target {target!r} names a column of a table (.csv or .tsv), but this is not a table")
+    kind = path.suffix.lower()
+    if target is not None and (path.is_dir() or kind in SVMLIGHT):
+        raise DataError(f"{path}: target {target!r} names a column of a table (.csv, .tsv, .parquet) or an array "
+                        "(.npz, .h5), but this is neither")
     if path.is_dir():
         return read_idx_folder(path)
-    return read_table(path, target, classes) if is_table(path) else npz.read_npz(path)
+    if kind in SVMLIGHT:
+        return Dataset(*stores.whole(SVMlight(path, keep=True)), None, None)
+    if kind in _ARRAYS:
+        return npz.read(path, target, _ARRAYS[kind])
+    return stores.read_parquet(path, target) if kind == ".parquet" else read_table(path, target, classes)
 
 
 def load_samples(source: str | os.PathLike[str], n_features: int | None = None, features: Sequence[str] | None = None,
@@ -110,13 +124,14 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
     ----------
     source : str or path-like
         As for `load`, but it may hold less: the test samples, or if there are none the training samples. An ``*.npz``
-        may also call them ``x`` or ``X``, and their targets ``y``.
+        or ``*.h5`` may also call them ``x`` or ``X``, and their targets ``y``.
     n_features : int, optional
-        For a table, without `features` and `target`: if it has more columns, the last one holds the targets.
+        For a table, without `features` and `target`: if it has more columns, the last one holds the targets. For
+        SVMlight text: the number of columns, of which the last may not occur.
     features : sequence of str, optional
         For a table: names of the columns to take, in this order; others are left out.
     target : str, optional
-        For a table: the column that holds the targets, if it exists.
+        For a table, ``*.npz`` or ``*.h5``: the column or array that holds the targets, if it exists.
     classes : sequence of str, optional
         For a table, with `features` and without `target`: names of classes. If only one column is not a feature, and it
         holds nothing but these names, it holds the targets.
@@ -147,9 +162,13 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
     path = _path(source)
     if path.is_dir():
         return read_idx_samples(path)
-    if is_table(path):
-        return read_table_samples(path, n_features, features, target, classes)
-    return npz.read_samples(path)
+    kind = path.suffix.lower()
+    if kind in SVMLIGHT:
+        return stores.whole(SVMlight(path, n_features, keep=True))
+    if kind in _ARRAYS:
+        return npz.read_samples(path, target, _ARRAYS[kind])
+    read = stores.read_parquet_samples if kind == ".parquet" else read_table_samples
+    return read(path, n_features, features, target, classes)
 
 
 def files(source: str | os.PathLike[str]) -> list[Path]:
@@ -159,14 +178,14 @@ def files(source: str | os.PathLike[str]) -> list[Path]:
 
 
 def _path(source: str | os.PathLike[str]) -> Path:
-    """Return the path of a folder, an archive or a table; raise DataError for anything else."""
+    """Return the path of a folder, or of a file that can be read; raise DataError for anything else."""
     if isinstance(source, str | os.PathLike):
         path = _MNIST_FOLDER if source == "mnist" else Path(source)
-        if path.is_dir() or path.suffix.lower() == ".npz" or is_table(path):
+        if path.is_dir() or path.suffix.lower() in (*_TABLES, *_ARRAYS, *SVMLIGHT):
             return path
     raise DataError(
         f'{source}: not a data source that fastbp can load; expected "mnist", a folder with the four IDX files of a '
-        "data set, an .npz file, or a table as .csv or .tsv"
+        "data set, a table as .csv, .tsv or .parquet, arrays as .npz or .h5, or SVMlight text as .svm"
     )
 
 

@@ -37,22 +37,24 @@ def read_table(path: Path, target: str | None = None, classes: bool = False) -> 
 
     A million rows of ten features and a text column took 7 s on a shared processor; the csv module alone, 1 s.
     """
-
-    def choose(names: list[str], has_header: bool) -> tuple[list[str], str | None]:
-        chosen = names[-1] if target is None else _known(target.strip(), names, path)
-        if len(names) == 1:
-            raise DataError(f"{path}: has only the column {names[0]!r}; expected features and a target in columns of "
-                            "their own, with commas, semicolons or tabs between them")
-        return [name for name in names if name != chosen], chosen
-
     other = "" if target is not None else ("; or, if it is what to predict, name it as the target (in the command: "
                                            "--target {!r})")
-    table, features, chosen, x, y = _read(path, choose, other, classes)
+    target = target and target.strip()
+    table, features, chosen, x, y = _read(path, lambda names, _: to_train(names, target, path), other, classes)
     if y is None:
         raise DataError(f"{path}: the column {chosen!r} is empty; expected targets")
     dataset = Dataset(x, y, None, None)
     dataset.features, dataset.target, dataset.has_header = tuple(features), chosen, table.has_header
     return dataset
+
+
+def to_train(names: list[str], target: str | None, path: Path) -> tuple[list[str], str]:
+    """Return the columns of features, and that of the targets: `target`, or else the last one."""
+    chosen = names[-1] if target is None else known(target, names, path)
+    if len(names) == 1:
+        raise DataError(f"{path}: has only the column {names[0]!r}; expected features and a target in columns of "
+                        "their own" + ", with commas, semicolons or tabs between them" * (path.suffix != ".parquet"))
+    return [name for name in names if name != chosen], chosen
 
 
 def read_table_samples(
@@ -66,35 +68,16 @@ def read_table_samples(
     is None, too, the last column is the target if there are more than `n_features`. Without a header line, the first
     columns are the features, and one more column is the target. Blanks around names are ignored.
     """
-    names_of_classes = set(classes or ())
     guessed = False
     features, target = features and [name.strip() for name in features], target and target.strip()
 
     def choose(names: list[str], has_header: bool) -> tuple[list[str], str | None]:
         nonlocal guessed
-        chosen = target if target in names else None
-        if features is not None:
-            missing = [name for name in features if name not in names]
-            without = set(features) <= set(_numbered(len(features) + 1))  # the table of the training had no header line
-            if without and not has_header and len(names) == len(features):
-                return names, None
-            if missing and not has_header:
-                raise DataError(f"{path}: its first line holds numbers, so it is not a header line; expected one with "
-                                f"the columns that the network was trained with: {_listed(features)}")
-            if missing:
-                raise DataError(f"{path}: has no column {', '.join(map(repr, missing))}, which the network was "
-                                f"trained with; found {_listed(names)}"
-                                + ("; that table had no header line: remove it here, too" if without else ""))
-            others = [name for name in names if name not in features]
-            if target is None and len(others) == 1:
-                chosen, guessed = others[0], not without
-            return list(features), chosen
-        if target is None and n_features is not None and len(names) > n_features:
-            chosen = names[-1]
-        return [name for name in names if name != chosen], chosen
+        taken, chosen, guessed = to_predict(names, has_header, path, n_features, features, target)
+        return taken, chosen
 
     def is_target(cells: list[str]) -> bool:
-        return not guessed or {cell.strip() for cell in cells} <= names_of_classes
+        return not guessed or {cell.strip() for cell in cells} <= set(classes or ())
 
     table, _, _, x, y = _read(path, choose, classes=classes is not None, is_target=is_target, known=features)
     if not table.has_header and sorted(x[0].tolist()) == list(range(x.shape[1])) and x.shape[1] > 1:
@@ -103,17 +86,44 @@ def read_table_samples(
     return x, y
 
 
+def to_predict(names: list[str], has_header: bool, path: Path, n_features: int | None,
+               features: Sequence[str] | None, target: str | None) -> tuple[list[str], str | None, bool]:
+    """Return the columns of features, that of the targets, if any, and whether it is a guess that they are targets; see
+    `read_table_samples`."""
+    chosen = target if target in names else None
+    if features is None:
+        if target is None and n_features is not None and len(names) > n_features:
+            chosen = names[-1]
+        return [name for name in names if name != chosen], chosen, False
+    missing = [name for name in features if name not in names]
+    without = set(features) <= set(_numbered(len(features) + 1))  # the table of the training had no header line
+    if without and not has_header and len(names) == len(features):
+        return names, None, False
+    if missing and not has_header:
+        raise DataError(f"{path}: its first line holds numbers, so it is not a header line; expected one with the "
+                        f"columns that the network was trained with: {_listed(features)}")
+    if missing:
+        raise DataError(f"{path}: has no column {', '.join(map(repr, missing))}, which the network was trained with; "
+                        f"found {_listed(names)}"
+                        + ("; that table had no header line: remove it here, too" if without else ""))
+    others = [name for name in names if name not in features]
+    if target is None and len(others) == 1:
+        return list(features), others[0], not without
+    return list(features), chosen, False
+
+
 def _numbered(n: int) -> list[str]:
     """Return the names of columns without a header line."""
     return [f"column{j + 1}" for j in range(n)]
 
 
-def _known(target: str, names: list[str], path: Path) -> str:
+def known(target: str, names: Sequence[str], path: Path, what: str = "column") -> str:
+    """Return the target if it is one of the names; raise DataError if not."""
     if target in names:
         return target
     near = difflib.get_close_matches(target, names, 1)
     advice = f"did you mean {near[0]!r}? " if near else ""
-    raise DataError(f"{path}: has no column {target!r} for the target; {advice}found {_listed(names)}")
+    raise DataError(f"{path}: has no {what} {target!r} for the target; {advice}found {_listed(names)}")
 
 
 def _listed(names: Sequence[str], most: int = 20) -> str:

@@ -9,17 +9,18 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Checked = TypeVar("Checked")
-AHEAD = 2  # most batches that wait
+AHEAD = 2  # batches that wait at most
 PATIENCE = 1.0  # seconds to wait at the end for the reader, which may be blocked by the source of the items
 END = object()
 
 
-def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked]) -> Generator[Checked, None, None]:
-    """Yield check(item) for each item in order; an error of either is raised at its turn.
+def read_ahead(items: Iterable[Item], check: Callable[[Item], Checked], most: int = AHEAD
+               ) -> Generator[Checked, None, None]:
+    """Yield check(item) for each item in order; an error of either is raised at its turn. most: how many may wait.
 
     The thread ends with the generator: when it is exhausted, closed or garbage-collected.
     """
-    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(AHEAD)
+    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(most)
     ended = threading.Event()
 
     def put(checked: Any, error: BaseException | None) -> None:

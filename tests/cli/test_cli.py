@@ -908,7 +908,7 @@ BAD_COMMANDS = {
                              "train values.npz --loss cosine"),
     "values for cross-entropy": ("--task values needs .* a loss for values; --loss cross_entropy is for classes",
                                  "train labels.npz --loss cross_entropy --task values"),
-    "target of an archive": ("labels.npz: target 'a' names a column of a table", "train labels.npz --target a"),
+    "target of an archive": ("labels.npz: has no array 'a' for the target; found", "train labels.npz --target a"),
     "input scale": (r"input_scale must be a finite number > 0, got 0\.0", "train labels.npz --input-scale 0"),
     "smoothing of values": ("--label-smoothing belongs to --loss cross_entropy, not to quadratic",
                             "train rows.npz --label-smoothing 0.1"),

@@ -11,7 +11,8 @@ from rig import python
 
 import fastbp
 
-OPTIONAL = {"jax", "matplotlib", "onnx", "pandas", "safetensors", "scipy", "shtab", "sklearn", "torch", "tqdm"}
+OPTIONAL = {"h5py", "jax", "matplotlib", "onnx", "pandas", "pyarrow", "safetensors", "scipy", "shtab", "sklearn",
+            "torch", "tqdm"}
 
 # Numba itself imports SciPy where it is installed, so what counts is what fastbp adds.
 SCRIPT = """

@@ -773,7 +773,7 @@ def test_table_that_is_none(tmp_path):
     with pytest.raises(DataError, match=r"has no column 'kinds' for the target; did you mean 'kind'\? found 'width'"):
         load(write_table(tmp_path, ROWS), target="kinds")
     with pytest.raises(DataError, match="target 'kind' names a column of a table"):
-        load(tmp_path / "data.npz", target="kind")
+        load(tmp_path, target="kind")
 
 
 # Samples to predict

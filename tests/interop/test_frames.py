@@ -205,7 +205,7 @@ BAD = {
     "Python's dates": (datetime.date(2020, 1, 1), TypeError, "holds dates or times: turn them into numbers"),
     "durations": (pd.Timedelta(1, "D"), TypeError, r"holds durations: .* X\['year'\] / numpy\.timedelta64\(1, 'D'\)"),
     "periods": (pd.period_range("2020-01", periods=N, freq="M"), TypeError, "must hold real numbers, got Period"),
-    "lists": ([[1, 2]] * N, TypeError, "must hold real numbers, got list"),
+    "lists": ([[1, 2]] * N, TypeError, "holds lists: make each of their numbers a column"),
     "complex": (1j, TypeError, "must hold real numbers, got dtype complex128"),
     "NaN": (HOLES, ValueError, r"has 20 missing values: fill them \(X\.fillna\) or leave those rows out$"),
     "one NaN": ([np.nan, *range(N - 1)], ValueError, "has 1 missing value: fill them"),
@@ -355,3 +355,15 @@ def test_a_stream_points_them_out_once():
         for _ in range(3):
             trainer.partial_fit(x, y)
     assert len([one for one in caught if "in another order" in str(one.message)]) == 1
+
+
+def test_entries_that_a_dictionary_of_arrow_lacks():
+    """NumPy sees another word, or number, in their place."""
+    pa = pytest.importorskip("pyarrow")
+    words, n = pa.array(["a", None, "b"]).dictionary_encode(), Network([1, 2])
+    with pytest.raises(ValueError, match="y: column 'y' has 1 missing value"):
+        Trainer(n).fit(np.eye(3, 1), pa.table({"y": words}))
+    with pytest.raises(ValueError, match="X: column 'x' has 1 missing value"):
+        as_inputs(pa.table({"x": pa.array([3, None, 5]).dictionary_encode()}), n)
+    taken = as_inputs(pa.table({"x": pa.array([3, 5, 3]).dictionary_encode()}), n)
+    assert taken.array.ravel().tolist() == [3, 5, 3]
