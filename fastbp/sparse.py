@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,22 @@ class Rows:
         np.add.at(whole, (np.repeat(np.arange(len(self)), np.diff(self.begins)), self.indices), self.values)
         return whole
 
+    def astype(self, dtype: npt.DTypeLike) -> Rows:
+        """Return the same samples with values of this type."""
+        return Rows(self.begins, self.indices, self.values.astype(dtype), self.shape[1])
+
+    def check_finite(self, dtype: npt.DTypeLike, name: str) -> None:
+        """Raise ValueError unless all values are finite, also as this type of floats."""
+        if self.dtype.kind != "f":
+            return
+        good = np.isfinite(self.values) if self.dtype == dtype else np.abs(self.values) <= np.finfo(dtype).max
+        if not good.all():
+            k = int(np.argmin(good))
+            row = int(np.searchsorted(self.begins, k, side="right")) - 1
+            what = f" in {np.dtype(dtype)}" if np.isfinite(self.values[k]) else ""
+            raise ValueError(f"{name} must be finite{what}: sample {row}, feature {self.indices[k]} is "
+                             f"{self.values[k]}")
+
     def described(self, scale: float) -> Samples:
         """Return the description for the kernels."""
         begins, indices, values = map(address_of_array, self.parts)
@@ -95,9 +112,13 @@ def as_rows(x: Any, dtype: npt.DTypeLike, name: str) -> Rows:
         x.check_format()
     x = x.tocsr()
     _check_structure(x, name)
-    values = x.data if x.dtype in KINDS and x.dtype.isnative and x.data.flags.carray else x.data.astype(dtype)
-    _check_values(x, values, np.dtype(dtype), name)
-    return Rows(np.ascontiguousarray(x.indptr, np.int64), np.ascontiguousarray(x.indices, np.int32), values, x.shape[1])
+    begins, values = np.ascontiguousarray(x.indptr, np.int64), x.data[: x.indptr[-1]]
+    indices = np.ascontiguousarray(x.indices[: begins[-1]], np.int32)
+    if not (values.dtype in KINDS and values.dtype.isnative and values.flags.c_contiguous and values.flags.aligned):
+        values = values.astype(dtype)
+    rows = Rows(begins, indices, values, x.shape[1])
+    rows.check_finite(dtype, name)
+    return rows
 
 
 def _check_structure(x: Any, name: str) -> None:
@@ -118,14 +139,8 @@ def _check_structure(x: Any, name: str) -> None:
                          f"there are {n_features} features")
 
 
-def _check_values(x: Any, values: Array, dtype: np.dtype[Any], name: str) -> None:
-    """Raise ValueError unless all values are finite, also as `dtype`."""
-    if values.dtype.kind != "f":
-        return
-    most = np.finfo(dtype).max
-    good = np.isfinite(values) if values.dtype == dtype else np.abs(values) <= most
-    if not good.all():
-        k = int(np.argmin(good))
-        row = int(np.searchsorted(x.indptr, k, side="right")) - 1
-        raise ValueError(f"{name} must be finite" + f" in {dtype}" * bool(np.isfinite(x.data[k]))
-                         + f": sample {row}, feature {x.indices[k]} is {x.data[k]}")
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return samples one after the other."""
+    lengths = np.concatenate([np.diff(part.begins) for part in parts])
+    return Rows(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate([part.indices for part in parts]),
+                np.concatenate([part.values for part in parts]), parts[0].shape[1])

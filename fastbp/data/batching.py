@@ -18,6 +18,7 @@ from fastbp.data.svmlight import SVMlight
 from fastbp.data.table import to_train
 from fastbp.frames import check_finite
 from fastbp.randomness import WINDOW, generator
+from fastbp.sparse import Rows, joined
 from fastbp.training.stream import read_ahead
 
 Array = npt.NDArray[Any]
@@ -50,11 +51,11 @@ class Batches:
         """Return the number of batches."""
         return -(-self.n_samples // self._size)
 
-    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+    def __iter__(self) -> Iterator[tuple[Array | Rows, Array]]:
         epoch, self._epoch = self._epoch, self._epoch + 1
         return self._of_epoch(generator(WINDOW, self._seed, epoch))
 
-    def _of_epoch(self, draw: np.random.Generator) -> Iterator[tuple[Array, Array]]:
+    def _of_epoch(self, draw: np.random.Generator) -> Iterator[tuple[Array | Rows, Array]]:
         rows = max(1, self._window // PIECES) if self._shuffles else self._window
         parts = list(self._store.parts(rows))
         if self._shuffles:
@@ -67,39 +68,47 @@ class Batches:
                     yield X[chosen], y[chosen]
                 del X, y  # before the next window is made
 
-    def _pieces(self, parts: list[Any], rows: int) -> Iterator[tuple[int, Array, Array]]:
+    def _pieces(self, parts: list[Any], rows: int) -> Iterator[tuple[int, Array | Rows, Array]]:
         at_once = min(len(parts), self._store.at_once if self._shuffles else 1)
         in_turn = [self._store.pieces(parts[i::at_once], rows) for i in range(at_once)]
         for pieces in itertools.zip_longest(*in_turn):
             yield from (piece for piece in pieces if piece is not None)
 
-    def _checked(self, piece: tuple[int, Array, Array]) -> tuple[Array, Array]:
+    def _checked(self, piece: tuple[int, Array | Rows, Array]) -> tuple[Array | Rows, Array]:
         first, X, y = piece
         where = stores.where_of(self._store.path, first)
         try:
-            check_finite(X, self.dtype, f"{where}: X", self.features)
+            if isinstance(X, Rows):
+                X.check_finite(self.dtype, f"{where}: X")
+            else:
+                check_finite(X, self.dtype, f"{where}: X", self.features)
         except ValueError as error:
             raise DataError(str(error)) from None
         return X.astype(self.dtype), y
 
-    def _windows(self, pieces: Iterator[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+    def _windows(self, pieces: Iterator[tuple[Array | Rows, Array]]) -> Iterator[tuple[Array | Rows, Array]]:
         """Yield windows, all but the last of one size; none is kept once the next is asked for."""
         n = 0
         for x, y in pieces:
             at = 0
             while at < len(y):
                 if n == 0:
-                    X, targets = np.empty((self._window, self.n_features), self.dtype), []
+                    rows, targets = list[Rows](), []
+                    X = np.empty((self._window if isinstance(x, np.ndarray) else 0, self.n_features), self.dtype)
                 taken = min(len(y) - at, self._window - n)
-                X[n : n + taken] = x[at : at + taken]
+                some = x[at : at + taken]
+                if isinstance(some, Rows):
+                    rows.append(some)
+                else:
+                    X[n : n + taken] = some
                 targets.append(y[at : at + taken])
                 n, at = n + taken, at + taken
                 if n == self._window:
-                    yield X, np.concatenate(targets)
-                    del X
+                    yield joined(rows) if rows else X, np.concatenate(targets)
+                    del X, rows
                     n = 0
         if n:
-            yield X[:n], np.concatenate(targets)
+            yield joined(rows) if rows else X[:n], np.concatenate(targets)
 
 
 def batches(path: str | os.PathLike[str], target: str | None = None, batch_size: int = 1024, *, window: int = 10_000,
@@ -120,7 +129,8 @@ def batches(path: str | os.PathLike[str], target: str | None = None, batch_size:
           have several dimensions, which are flattened.
         - A folder of ``.npy`` files in pairs: ``x.npy`` and ``y.npy``, or ``x_0.npy`` and ``y_0.npy``, and so on.
         - SVMlight text, ``*.svm``, ``*.svmlight`` or ``*.libsvm``. All of it is read once, to count and check.
-          Indices count from 1, or from 0 if index 0 occurs. The samples are made dense, a piece at a time.
+          Indices count from 1, or from 0 if index 0 occurs. The samples are sparse, as trainers and networks take them;
+          their `toarray()` is an array.
     target : str, optional
         For Parquet: the column of targets; None: the last one. For HDF5: the name of the targets; the samples are then
         x_train, x or X, or the only other array.

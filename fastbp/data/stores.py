@@ -19,6 +19,7 @@ from fastbp.data.dataset import DataError, Dataset, checked_samples
 from fastbp.data.npz import pair
 from fastbp.data.table import to_predict, to_train
 from fastbp.frames import Frame, array_of, check_finite
+from fastbp.sparse import Rows
 
 Array = npt.NDArray[Any]
 Choice = Callable[[list[str]], tuple[list[str], str | None]]  # of the features and the target, from all columns
@@ -46,7 +47,7 @@ class Store(Protocol):
     def parts(self, rows: int) -> Sequence[Any]:
         """Return all parts in order; if the format allows, of about this number of rows."""
 
-    def pieces(self, parts: Sequence[Any], rows: int) -> Iterator[tuple[int, Array, Array]]:
+    def pieces(self, parts: Sequence[Any], rows: int) -> Iterator[tuple[int, Array | Rows, Array]]:
         """Yield the parts one by one, in pieces: the number of the first sample, samples, `rows` or fewer, and their
         targets."""
 
@@ -281,6 +282,8 @@ def whole(store: Store) -> tuple[Array, Array]:
                         f"as a table, of {most / 1e9:,.1f} GB of memory; train on it in batches: fastbp.data.batches")
     x, targets = np.empty((store.n, store.n_features), store.dtype), []
     for first, piece, y in store.pieces(store.parts(store.n), store.n):
+        if isinstance(piece, Rows):
+            piece = piece.toarray()
         with converting():
             check_finite(piece, store.dtype, f"{where_of(store.path, first)}: X", store.features)
         x[first : first + len(piece)] = piece

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.data.dataset import DataError
+from fastbp.sparse import Rows
 
 BLOCK = 1 << 18  # bytes of text read at a time
 REMARK = re.compile(rb"#[^\n]*|\bqid:\S+")  # comments, and the queries of rankings
 Array = npt.NDArray[Any]
 
 
-class Rows(NamedTuple):
+class Block(NamedTuple):
     """Samples in compressed sparse rows (CSR): sample i is values[indptr[i]:indptr[i + 1]], in the columns `indices`.
 
     Indices are the file's own; y: the targets, float64.
@@ -44,7 +45,7 @@ class SVMlight:
 
     def __init__(self, path: Path, n_features: int | None = None, keep: bool = False):
         self.path, self.n = path, 0
-        self.blocks: list[tuple[int, int, Rows | None]] = []  # offset, number of the first sample, the samples if kept
+        self.blocks: list[tuple[int, int, Block | None]] = []  # offset, number of the first sample, the samples if kept
         lowest, highest, line, at, self.whole = 1, 0, 1, 0, True
         for lines in _blocks(path, 0):
             rows = _checked(lines, path, line)
@@ -58,24 +59,27 @@ class SVMlight:
         if self.n == 0 or self.n_features == 0:
             raise DataError(f"{path}: has no {'samples' if self.n == 0 else 'features'}; expected lines such as "
                             "1 3:0.5 7:2")
+        if self.n_features > np.iinfo(np.int32).max:
+            raise DataError(f"{path}: has the index {highest}; at most {np.iinfo(np.int32).max} features are possible")
         if highest - lowest >= self.n_features:
             raise DataError(f"{path}: has the index {highest}, but only {n_features} features are expected")
 
-    def parts(self, rows: int) -> Sequence[tuple[int, int, Rows | None]]:
+    def parts(self, rows: int) -> Sequence[tuple[int, int, Block | None]]:
         return self.blocks
 
-    def pieces(self, parts: Sequence[tuple[int, int, Rows | None]], rows: int) -> Iterator[tuple[int, Array, Array]]:
+    def pieces(self, parts: Sequence[tuple[int, int, Block | None]], rows: int) -> Iterator[tuple[int, Rows, Array]]:
         for at, first, kept in parts:
             block = kept or _rows(next(_blocks(self.path, at)))
             for begin in range(0, len(block.y), rows):
-                yield first + begin, *self.dense(block, begin, begin + rows)
+                yield first + begin, *self._samples(block, begin, begin + rows)
 
-    def dense(self, rows: Rows, begin: int, end: int) -> tuple[Array, Array]:
-        """Return some samples (n, n_features), float64, and their targets (n,), integers if those of the file are."""
-        y, indptr = rows.y[begin:end], rows.indptr[begin : end + 1]
-        X, own = np.zeros((len(y), self.n_features)), slice(indptr[0], indptr[-1])
-        X[np.repeat(np.arange(len(y)), np.diff(indptr)), rows.indices[own] - self.base] = rows.values[own]
-        return X, y.astype(np.int64) if self.whole else y
+    def _samples(self, block: Block, begin: int, end: int) -> tuple[Rows, Array]:
+        """Return some samples, and their targets (n,), integers if those of the file are."""
+        y, begins = block.y[begin:end], block.indptr[begin : end + 1]
+        own = slice(begins[0], begins[-1])
+        rows = Rows(begins - begins[0], (block.indices[own] - self.base).astype(np.int32), block.values[own],
+                    self.n_features)
+        return rows, y.astype(np.int64) if self.whole else y
 
 
 def _blocks(path: Path, at: int) -> Iterator[list[bytes]]:
@@ -89,7 +93,7 @@ def _blocks(path: Path, at: int) -> Iterator[list[bytes]]:
         raise DataError(f"{path}: no such file; expected SVMlight text") from None
 
 
-def _checked(lines: list[bytes], path: Path, line: int) -> Rows:
+def _checked(lines: list[bytes], path: Path, line: int) -> Block:
     """Return the samples in these lines; raise DataError that names the first wrong one, counted from `line` on."""
     try:
         return _rows(lines)
@@ -103,7 +107,7 @@ def _checked(lines: list[bytes], path: Path, line: int) -> Rows:
         raise
 
 
-def _rows(lines: list[bytes]) -> Rows:
+def _rows(lines: list[bytes]) -> Block:
     text = b"".join(lines)
     if b"#" in text or b"qid:" in text:
         lines = REMARK.sub(b"", text).split(b"\n")
@@ -119,7 +123,7 @@ def _rows(lines: list[bytes]) -> Rows:
     if odd is not None:
         raise ValueError(f"{odd.decode(errors='replace')!r} is not index:value")
     entries = b":".join(words).split(b":") if words else []
-    rows = Rows(np.fromiter(map(float, entries[1::2]), np.float64), np.fromiter(map(int, entries[::2]), np.int64),
+    rows = Block(np.fromiter(map(float, entries[1::2]), np.float64), np.fromiter(map(int, entries[::2]), np.int64),
                 np.array(indptr), np.fromiter(map(float, labels), np.float64))
     if not (np.isfinite(rows.values).all() and np.isfinite(rows.y).all()):
         raise ValueError("a number is not finite")

@@ -15,6 +15,7 @@ from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 from fastbp import Adam, Network, Trainer
 from fastbp.cli import main
 from fastbp.data import DataError, batches, load, load_samples, stores, svmlight
+from fastbp.sparse import Rows
 
 DRAW = np.random.default_rng(0)
 N, WIDTH = 1000, 5
@@ -76,7 +77,7 @@ def stored(request, tmp_path, monkeypatch):
 
 
 def whole(stream):
-    given = list(stream)
+    given = [(x.toarray() if isinstance(x, Rows) else x, y) for x, y in stream]
     return np.concatenate([x for x, _ in given]), np.concatenate([y for _, y in given]), [len(y) for _, y in given]
 
 
@@ -438,3 +439,24 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys):
         assert main(["train", str(path)] + ["--target", "y"] * (path.suffix == ".parquet")) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
+
+
+def test_sparse_batches_train_as_dense_ones(tmp_path):
+    """In the memory of their entries: 50 windows of 20,000 words would take 80 MB each."""
+    draw = np.random.default_rng(0)
+    words = [np.unique(draw.integers(1, 10_001, 20)) + i % 2 * 10_000 for i in range(1000)]
+    lines = [f"{i % 2} " + " ".join(f"{k}:1" for k in some) for i, some in enumerate(words)]
+    (tmp_path / "words.svm").write_text("\n".join(lines) + "\n")
+    nets = []
+    for dense in (False, True):
+        net = Network([20_000, 8, 2], seed=0, dtype="float64")
+        given = list(batches(tmp_path / "words.svm", batch_size=500, n_features=20_000))
+        Trainer(net, batch_size=20).fit_batches([(x.toarray(), y) for x, y in given] if dense else given)
+        nets.append(net)
+    np.testing.assert_allclose(nets[0].theta, nets[1].theta, atol=1e-12)
+    stream = batches(tmp_path / "words.svm", batch_size=100, window=500)
+    tracemalloc.start()
+    for _ in stream:
+        pass
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
