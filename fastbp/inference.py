@@ -215,7 +215,8 @@ def go_through(network: Served, workspace: Workspace, x: Inputs, t: Targets | No
         plan = plan_for(network.layer_sizes, batch_size, purpose, threads, t is not None, sparse=workspace.sparse)
         slip.put_work(purpose, batch_size, plan, costs)
         slip.put_threads(board, threads)
-        hold_entries(slip, x, plan.piece if purpose != INFER else 0, threads)
+        if purpose != INFER:
+            hold_entries(slip, x, plan.piece, threads)
         slip.put(address=build.address(network.dtype.name, workspace.layers, NO_SETTINGS, purpose, workspace.sparse))
         run(slip.vector, threads)
     slip.let_go()

@@ -94,8 +94,8 @@ class Rows:
     def most_entries(self, n: int) -> int:
         """Return the most entries that any `n` samples may have together."""
         if n not in self._most:
-            lengths = np.diff(self.begins)
-            self._most[n] = int(lengths.sum() if n >= len(lengths) else np.partition(lengths, -n)[-n:].sum())
+            lengths = np.sort(np.diff(self.begins))
+            self._most[n] = int(lengths[max(0, len(lengths) - n) :].sum())
         return self._most[n]
 
 

@@ -23,6 +23,7 @@ from fastbp.core.threads.pace import pace_of
 from fastbp.inference import hold_entries
 from fastbp.inputs import Data, several_decisions
 from fastbp.randomness import DROPOUT, generator
+from fastbp.sparse import Rows
 from fastbp.training.guard import Guard
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array, Workspace, aligned
@@ -40,7 +41,9 @@ class Stepper:
     pace : fastbp.core.threads.pace.Pace
         How many steps a call makes, and on how many threads.
     workspace : Workspace
-        The workspace of the last fit.
+        The workspace of the last call.
+    workspaces : dict
+        By whether samples are sparse, the workspaces of earlier calls.
     guard : Guard
     """
 
@@ -53,7 +56,7 @@ class Stepper:
     most_few = 0  # most samples that it takes
 
     def __init__(self, settings: Settings):
-        self.settings = settings
+        self.settings, self.workspaces = settings, dict[bool, Workspace]()
         self.renew()
 
     def renew(self) -> None:
@@ -115,8 +118,10 @@ class Stepper:
         if sparse and (own.noise or own.dropout[0]):
             what = "noise" if own.noise else "dropout of the input"
             raise ValueError(f"{what} needs dense samples, and X is sparse: give X.toarray(), or a trainer without it")
-        if "workspace" not in known or self.workspace.capacity < batch_size or self.workspace.sparse is not sparse:
-            self.workspace = net.workspace(batch_size, sparse=sparse)
+        held = self.workspaces.get(sparse)
+        if held is None or held.capacity < batch_size:
+            held = self.workspaces[sparse] = net.workspace(batch_size, sparse=sparse)
+        self.workspace = held
         if "guard" not in known or self.guard.state is not state:  # otherwise a stream needs its copy
             self.guard = Guard(state)
         self.prepare_layers(self.workspace.layers)
@@ -162,7 +167,9 @@ class Stepper:
     def ready(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> Slip:
         """Return the workspace's slip for such a call on `threads` threads, and load the machine code for it."""
         own, net, state = self.settings, self.settings.network, self.settings.state
-        rule, slip, sparse = self.rule(), self.workspace.slip, self.workspace.sparse
+        sparse = isinstance(data.x.array, Rows)
+        self.workspace = self.workspaces[sparse]  # a callback may have used the other one
+        rule, slip = self.rule(), self.workspace.slip
         plan = self.plan(batch_size, threads, sparse)
         slip.point(theta=net.theta, gradient=self.scratch, state=state.rows, clock=state.clock, rule=rule,
                    etas=etas)

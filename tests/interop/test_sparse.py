@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adam, Network, Trainer, cost_and_gradient, diagnose, find_eta, objective
-from fastbp.callbacks import Checkpoint
+from fastbp.callbacks import Checkpoint, Every
 from fastbp.core.call import ACCUMULATE, INFER, TRAIN
 from fastbp.core.plan import NEURONS, SPARSE_FORWARD, SPARSE_WEIGHTS, plan_for
+from fastbp.sparse import as_rows
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
 
@@ -255,3 +256,23 @@ def test_memory():
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     grown, stored = map(int, done.stdout.split())
     assert grown < stored
+
+
+@pytest.mark.parametrize("way", ["step", "partial_fit"])
+@pytest.mark.parametrize("outer", ["sparse", "dense"])
+def test_a_callback_that_trains_with_the_other_kind(outer, way):
+    """The fit goes on with its own samples."""
+    X, y = samples(600, 50)
+    kinds, found = {"sparse": X, "dense": X.toarray()}, []
+    for own, other in ((outer, "dense" if outer == "sparse" else "sparse"), ("dense", "dense")):
+        trainer, few = Trainer(Network([50, 8, 2], seed=0, dtype="float64"), optimizer="adam"), kinds[other][:4]
+        trainer.fit(kinds[own], y, epochs=3, callbacks=[
+            Every(2, lambda fit, trainer=trainer, few=few: getattr(trainer, way)(few, y[:4]))])
+        found.append(trainer.network.theta)
+    np.testing.assert_allclose(*found, atol=1e-10)
+
+
+def test_most_entries():
+    X, _ = samples(50, 40)
+    rows, lengths = as_rows(X, "float64", "X"), np.sort(np.diff(X.indptr))
+    assert [rows.most_entries(n) for n in (0, 1, 3, 50, 99)] == [0, lengths[-1], lengths[-3:].sum(), X.nnz, X.nnz]
