@@ -196,7 +196,8 @@ def _numbers(x: Any, name: str, label: Any, text: bool, given: Any) -> Array:
 
 def _read(x: Any, name: str, label: Any, given: Any) -> Array:
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
-        raise TypeError(f"{name} is a SciPy sparse matrix ({type(x).__name__}): give {_variable(name)}.toarray()")
+        raise TypeError(f"{name} is sparse ({type(x).__name__}), but must be dense here: give "
+                        f"{_variable(name)}.toarray()")
     if np.ma.is_masked(x):
         raise ValueError(f"{name} has masked values; fill them or leave their samples out")
     dtype: Any = getattr(x, "dtype", None)

@@ -1,4 +1,4 @@
-"""Sparse samples: rows of stored entries (CSR), from SciPy's sparse arrays and matrices, which are never imported."""
+"""Sparse samples: rows of stored entries (CSR), from SciPy's sparse arrays and matrices; SciPy is not needed."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ class Rows:
         np.add.at(whole, (np.repeat(np.arange(len(self)), np.diff(self.begins)), self.indices), self.values)
         return whole
 
+    def tocsr(self) -> Any:
+        """Return a csr_array of SciPy that shares the memory."""
+        from scipy.sparse import csr_array
+
+        return csr_array((self.values, self.indices, self.begins), self.shape)
+
     def astype(self, dtype: npt.DTypeLike) -> Rows:
         """Return the same samples with values of this type."""
         return Rows(self.begins, self.indices, self.values.astype(dtype), self.shape[1])
@@ -103,6 +109,8 @@ def as_rows(x: Any, dtype: npt.DTypeLike, name: str) -> Rows:
     """Return checked Rows of a sparse array or matrix (n, n_features); without a copy, if it is CSR with 32-bit indices
     and values of a kind that the kernels read."""
     if isinstance(x, Rows):
+        if x.dtype != dtype:  # otherwise its values were checked when it was made
+            x.check_finite(dtype, name)
         return x
     if x.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions (samples, features), got shape {x.shape}")

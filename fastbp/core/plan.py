@@ -47,6 +47,7 @@ FEW_SAMPLES, MANY_WEIGHTS = 128, 1 << 18
 # Like FEW_SAMPLES and PARTS_PER_THREAD, without a backward pass: 1024-1024-10 with 4 samples takes 147 us on one thread
 # of a Zen 4, 105 on two with this value, 127 with four parts per thread.
 FEW_TO_INFER, PARTS_TO_INFER = 16, 2
+ENTRIES = 256  # of a sparse sample: what it may have
 LEAST_ROWS = 128  # of samples or weights in a part, unless a thread has only one: each copies its own panels
 
 
@@ -130,7 +131,7 @@ def plan_for(layer_sizes: tuple[int, ...], batch_size: int, purpose: int, thread
     infers, checks, errs = purpose == INFER, int(not errors and not sparse), int(errors)
     by_neurons = threads > 1 and batch_size <= (FEW_TO_INFER if infers else FEW_SAMPLES) * threads and many_weights
     whole = purpose != TRAIN or by_neurons
-    stored = (0, *layer_sizes[1:]) if sparse else layer_sizes  # per sample, in the workspace
+    stored = (ENTRIES, *layer_sizes[1:]) if sparse else layer_sizes  # numbers of a sample
     piece = batch_size if whole else samples_at_once(stored, batch_size, threads)
     fine = threads * (PARTS_TO_INFER if infers else PARTS_PER_THREAD) if by_neurons else 0
     by_samples, by_rows = fine or parts(piece, threads), fine or parts(layer_sizes[first], threads)

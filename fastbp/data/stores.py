@@ -102,8 +102,10 @@ class Parquet:
                 raise DataError(f"{file}: its columns are {', '.join(own)}, those of files before it "
                                 f"{', '.join(names)}")
             for group in range(metadata.num_row_groups):
-                self.groups.append((file, metadata, group, self.n))
-                self.n += metadata.row_group(group).num_rows
+                rows = metadata.row_group(group).num_rows
+                if rows:
+                    self.groups.append((file, metadata, group, self.n))
+                self.n += rows
         if not names or self.n == 0:
             raise DataError(f"{path}: has no {'rows' if names else 'columns'}; expected at least one sample")
         features, self.target = choose(names)

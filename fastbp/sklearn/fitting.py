@@ -79,10 +79,11 @@ def _trainer(work: Work, batch_size: int) -> Trainer:
         own._made_with = {name: getattr(own, name) for name in OF_OPTIMIZER}
         own.__dict__.pop("_moments", None)
     optimizer = _optimizer(**own._made_with)
-    dropped = np.any(own.dropout)
+    seed = own.__dict__.pop("_seed", None)
+    if seed is None or not work.goes_on:
+        seed = int(work.random.randint(1 << 31)) if np.any(own.dropout) else 0
     trainer = Trainer(net, own._output_and_loss()[1], optimizer, batch_size, threads=threads_of(own),
-                      seed=int(work.random.randint(1 << 31)) if dropped else 0, schedule=own.schedule,
-                      dropout=own.dropout)
+                      seed=seed, schedule=own.schedule, dropout=own.dropout)
     moments = own.__dict__.pop("_moments", None)
     if moments is not None and moments.shape == trainer.state.rows.shape:
         trainer.state.rows[...], trainer.state.clock[0] = moments, own._steps

@@ -18,6 +18,7 @@ from fastbp import losses, readers
 from fastbp.checks import not_negative, number, one_of, positive, shown, truth, whole_number
 from fastbp.network import Network, activation_names
 from fastbp.sklearn.fitting import NOT_FINITE, Work, by_epochs, by_lbfgs, threads_of
+from fastbp.sparse import Rows
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 
@@ -170,8 +171,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             _, _, trainer = self.__dict__.get("_kept", (None, (), None))
             self._activations = tuple(wanted)
             self._hold(self._made())
-            if trainer is not None:
-                self._moments, self._steps = trainer.state.rows.copy(), trainer.steps_done
+            self.__dict__.update(_state_of(trainer))
 
     def _hold(self, net: Network, trainer: Trainer | None = None) -> None:
         """Take the parameters of this network as the fitted ones."""
@@ -202,9 +202,7 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """Keep only arrays, numbers, strings and containers of them."""
         state = dict(super().__getstate__())  # it may be __dict__ itself
         _, _, trainer = state.pop("_kept", (None, None, None))
-        if trainer is not None:
-            state["_moments"], state["_steps"] = trainer.state.rows.copy(), trainer.steps_done
-        return state
+        return state | _state_of(trainer)
 
     def _outputs(self, X: Any) -> Array:
         """Return the outputs (n, n_outputs); an array of the network's dtype takes the short way."""
@@ -213,11 +211,11 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         net = self._network()
         if not (type(X) is np.ndarray and X.dtype == net.dtype and X.ndim == 2 and len(X) > 0
                 and X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")):
-            X = validate_data(self, X, accept_sparse="csr", dtype=_types_for(X), reset=False)
+            X = validate_data(self, _of_scipy(X), accept_sparse="csr", dtype=_types_for(X), reset=False)
         try:
             return net.forward(X, threads=threads_of(self))
         except ValueError:
-            validate_data(self, X, reset=False)  # says it as scikit-learn does
+            validate_data(self, _of_scipy(X), reset=False)  # says it as scikit-learn does
             raise
 
     def __sklearn_tags__(self) -> Any:
@@ -347,7 +345,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
     def _targets(self, X: Any, y: Any, goes_on: bool, first: bool) -> tuple[Array, Array]:
         """Return samples, and the indices of their classes (n,) or rows of decisions."""
         y = y.toarray() if hasattr(y, "toarray") else y
-        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True,
+        X, y = validate_data(self, _of_scipy(X), y, accept_sparse="csr", multi_output=True,
                              dtype=_types_for(X), reset=first)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -580,7 +578,7 @@ n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_, histo
     fit = with_callbacks(_MLP.fit)
 
     def _targets(self, X: Any, y: Any, goes_on: bool, first: bool) -> tuple[Array, Array]:
-        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True,
+        X, y = validate_data(self, _of_scipy(X), y, accept_sparse="csr", multi_output=True, y_numeric=True,
                              dtype=_types_for(X), reset=first)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -732,3 +730,15 @@ def _types_for(X: Any) -> list[Any]:
     own = getattr(X, "dtype", None)
     small = isinstance(own, np.dtype) and own.kind in "biu" and own.itemsize <= 2
     return [np.float32, np.float64] if small else [np.float64, np.float32]
+
+
+def _state_of(trainer: Trainer | None) -> dict[str, Any]:
+    """Return what another trainer needs to go on."""
+    if trainer is None:
+        return {}
+    return {"_moments": trainer.state.rows.copy(), "_steps": trainer.steps_done, "_seed": trainer.seed}
+
+
+def _of_scipy(X: Any) -> Any:
+    """Return sparse samples of `fastbp.data.batches` as scikit-learn knows them."""
+    return X.tocsr() if isinstance(X, Rows) else X

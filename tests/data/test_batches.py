@@ -460,3 +460,11 @@ def test_sparse_batches_train_as_dense_ones(tmp_path):
         pass
     assert tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
+
+
+def test_files_of_parquet_without_rows_are_skipped(tmp_path):
+    """Wherever they are."""
+    table = pd.DataFrame({"a": np.arange(20.0), "y": np.arange(20) % 2})
+    for name, rows in (("0", 0), ("1", 20), ("2", 0), ("3", 20), ("4", 0)):
+        table[:rows].to_parquet(tmp_path / f"{name}.parquet")
+    assert whole(batches(tmp_path, "y", 10))[2] == [10] * 4

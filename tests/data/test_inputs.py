@@ -146,9 +146,9 @@ def test_where_sparse_matrices_are_refused():
     trainer = trainer_for()
     for sparse in (scipy_sparse.csr_matrix(X), scipy_sparse.coo_array(X)):
         kind = type(sparse).__name__
-        with refused(trainer, TypeError, rf"^X is a SciPy sparse matrix \({kind}\): give X.toarray\(\)$"):
+        with refused(trainer, TypeError, rf"^X is sparse \({kind}\), but must be dense here: give X.toarray\(\)$"):
             input_gradients(trainer.network, sparse, LABELS)
-    with refused(trainer, TypeError, r"^y is a SciPy sparse matrix .*: give y.toarray\(\)$"):
+    with refused(trainer, TypeError, r"^y is sparse .*: give y.toarray\(\)$"):
         trainer.fit(X, scipy_sparse.csr_matrix(ROWS))
 
 

@@ -276,6 +276,13 @@ def test_alpha_leaves_biases_alone():
         np.testing.assert_allclose(model.intercepts_[0], their.intercepts_[0], rtol=1e-9)
 
 
+def test_a_pickle_goes_on_with_the_same_dropout():
+    one = MLPRegressor((10,), dropout=0.3, random_state=0).partial_fit(*DIABETES)
+    other = pickle.loads(pickle.dumps(one))
+    for _ in range(3):
+        assert one.partial_fit(*DIABETES).loss_ == other.partial_fit(*DIABETES).loss_
+
+
 @pytest.mark.parametrize("given", [dict(dropout=0.5), dict(loss="mean_absolute"), dict(activation="tanh")], ids=str)
 def test_what_is_set_between_calls_counts(given):
     """In a copy by pickle, too; the moments stay."""
@@ -287,8 +294,7 @@ def test_what_is_set_between_calls_counts(given):
         model.partial_fit(X, y)
     assert one.coefs_[0].tobytes() != as_before.coefs_[0].tobytes()
     assert one._kept[2].steps_done == as_before._kept[2].steps_done
-    if "dropout" not in given:  # whose draws belong to a trainer
-        assert one.coefs_[0].tobytes() == other.coefs_[0].tobytes()
+    assert one.coefs_[0].tobytes() == other.coefs_[0].tobytes()
     if "activation" in given:
         their = theirs.MLPRegressor(hidden_layer_sizes=(10,), random_state=0).partial_fit(X, y)
         their.set_params(**given).partial_fit(X, y)

@@ -11,9 +11,11 @@ from fastbp import SGD, Adam, Network, Trainer, cost_and_gradient, diagnose, fin
 from fastbp.callbacks import Checkpoint, Every
 from fastbp.core.call import ACCUMULATE, INFER, TRAIN
 from fastbp.core.plan import NEURONS, SPARSE_FORWARD, SPARSE_WEIGHTS, plan_for
+from fastbp.data import batches
 from fastbp.sparse import as_rows
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+MLPClassifier = pytest.importorskip("fastbp.sklearn", reason="scikit-learn is not installed").MLPClassifier
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
 SIZES = [(30, 7, 3), (100, 3), (5, 4, 2), (3000, 40, 30, 3), (300, 600, 600, 5)]  # of the last, 32 go by neurons
@@ -276,3 +278,25 @@ def test_most_entries():
     X, _ = samples(50, 40)
     rows, lengths = as_rows(X, "float64", "X"), np.sort(np.diff(X.indptr))
     assert [rows.most_entries(n) for n in (0, 1, 3, 50, 99)] == [0, lengths[-1], lengths[-3:].sum(), X.nnz, X.nnz]
+
+
+def test_rows_of_batches(tmp_path):
+    """What data.batches gives of SVMlight text is taken by estimators, too, and its numbers are checked."""
+    (tmp_path / "some.svm").write_text("0 1:0.5 3:1\n1 2:1\n" * 20)
+    (rows, y), = batches(tmp_path / "some.svm")
+    model, other = (MLPClassifier((4,), random_state=0).partial_fit(x, y, classes=[0, 1])
+                    for x in (rows, rows.toarray()))
+    np.testing.assert_allclose(model.predict_proba(rows), other.predict_proba(rows.toarray()), atol=1e-12)
+    rows.values[0] = 1e300
+    trainer = Trainer(Network([3, 2]))
+    for call in (trainer.evaluate, trainer.fit, trainer.step):
+        with pytest.raises(ValueError, match="X must be finite in float32: sample 0, feature .* is 1e"):
+            call(rows, y)
+
+
+def test_room_for_entries_is_that_of_a_piece():
+    """Of a mini-batch of all samples, too."""
+    X, y = samples(20_000, 5)
+    trainer = Trainer(Network([5, 2], seed=0), batch_size=20_000, threads=1)
+    trainer.fit(X, y, epochs=1)
+    assert trainer.stepper.workspace.slip._held["entries"].nbytes < X.data.nbytes
