@@ -775,10 +775,49 @@ class Network:
         --------
         >>> net = Network.from_fann("xor.net")  # doctest: +SKIP
         """
-        from fastbp import fann
+        from fastbp import fann_reading
 
-        weights, biases, (*hidden, output) = fann.read(path)
+        weights, biases, (*hidden, output) = fann_reading.read(path)
         network: Network = readers.dense(cls, weights, biases, hidden, output)
+        check_theta(network)
+        return network
+
+    @classmethod
+    def from_keras(cls, path: str | os.PathLike[str], hidden: str | Sequence[str], output: str) -> Network:
+        """Read the weights of a Keras model that is a chain of Dense layers.
+
+        Parameters
+        ----------
+        path : str or path
+            Of a file that `model.save_weights` of Keras 3 (``*.weights.h5``) or of Keras 2 (``*.h5``) wrote, or
+            `model.save` to ``*.h5``.
+        hidden, output
+            Activations as Network takes them: a file of weights does not have them. Keras' leaky_relu is another
+            function than fastbp's.
+
+        Returns
+        -------
+        Network
+            Of the weights' dtype. Dropout, noise, Flatten and activations are passed by.
+
+        Raises
+        ------
+        ImportError
+            h5py is not installed: pip install "fastbp[frames]".
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file is damaged; or a layer, which is named, is no Dense, or the order of the layers is not clear; or
+            an activation is unknown.
+
+        Examples
+        --------
+        >>> net = Network.from_keras("model.weights.h5", hidden="relu", output="softmax")  # doctest: +SKIP
+        """
+        from fastbp import keras_reading
+
+        kernels, biases = keras_reading.read(path)
+        network: Network = readers.dense(cls, kernels, biases, hidden, output)
         check_theta(network)
         return network
 

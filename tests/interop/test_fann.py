@@ -1,7 +1,7 @@
 """Networks of FANN: fastbp gives the outputs of FANN itself.
 
-The folder fann holds files and outputs of FANN 2.2.0, so that the tests need no FANN. Where its shared libraries are
-installed (Debian: apt-get install libfann2), the tests make more, of other sizes. The folder was made there by
+The folder fann_files holds files and outputs of FANN 2.2.0, so that the tests need no FANN. Where its libraries
+are installed (Debian: apt-get install libfann2), the tests make more, of other sizes. The folder was made there by
 
     python tests/interop/test_fann.py
 """
@@ -16,7 +16,7 @@ import pytest
 
 from fastbp import Network
 
-FOLDER = Path(__file__).with_name("fann")
+FOLDER = Path(__file__).with_name("fann_files")
 REAL = {"float": ctypes.c_float, "double": ctypes.c_double}
 LINEAR, SIGMOID, STEPWISE, TANH, TANH_STEPWISE, GAUSSIAN, ELLIOT = 0, 3, 4, 5, 6, 7, 10  # FANN's codes
 ROUNDINGS = {"float32": 1e-6, "float64": 1e-14}  # relative to 1 and to the largest output
