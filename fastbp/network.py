@@ -739,6 +739,88 @@ class Network:
             raise ValueError(f"{os.fspath(path)} is no network of fastbp: {error}") from None
         return network
 
+    @classmethod
+    def from_fann(cls, path: str | os.PathLike[str]) -> Network:
+        """Read a network that FANN, the Fast Artificial Neural Network Library, has saved as text: ``*.net``.
+
+        Its steepness becomes part of the weights: FANN's sigmoid of z with steepness s is ``sigmoid(2 s z)``, its
+        symmetric one ``tanh(s z)``. Source: Nissen, Implementation of a Fast Artificial Neural Network Library, 2003.
+
+        Parameters
+        ----------
+        path : str or path
+            Of a file in the format FANN_FLO_2.0 or 2.1, which FANN 2 writes.
+
+        Returns
+        -------
+        Network
+            It gives what `fann_run` gives, except for linear outputs that FANN cuts off: at 150 / steepness. float32
+            if all numbers of the file are of that type, as those of FANN's float library are; otherwise float64.
+
+        Warns
+        -----
+        UserWarning
+            The activation is a stepwise one, FANN's default, of which the Network computes the exact function; or the
+            file holds a scaling of inputs and outputs, which the Network leaves out.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file is cut off or damaged; or the network has sparse or shortcut connections, or an activation, which
+            is named, that fastbp does not have.
+
+        Examples
+        --------
+        >>> net = Network.from_fann("xor.net")  # doctest: +SKIP
+        """
+        from fastbp import fann_reading
+
+        weights, biases, (*hidden, output) = fann_reading.read(path)
+        network: Network = readers.dense(cls, weights, biases, hidden, output)
+        check_theta(network)
+        return network
+
+    @classmethod
+    def from_keras(cls, path: str | os.PathLike[str], hidden: str | Sequence[str], output: str) -> Network:
+        """Read the weights of a Keras model that is a chain of Dense layers.
+
+        Parameters
+        ----------
+        path : str or path
+            Of a file that `model.save_weights` of Keras 3 (``*.weights.h5``) or of Keras 2 (``*.h5``) wrote, or
+            `model.save` to ``*.h5``.
+        hidden, output
+            Activations as Network takes them: a file of weights does not have them. Keras' leaky_relu is another
+            function than fastbp's.
+
+        Returns
+        -------
+        Network
+            Of the weights' dtype. Dropout, noise, Flatten and activations are passed by.
+
+        Raises
+        ------
+        ImportError
+            h5py is not installed: pip install "fastbp[frames]".
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            The file is damaged; or a layer, which is named, is no Dense, or the order of the layers is not clear; or
+            an activation is unknown.
+
+        Examples
+        --------
+        >>> net = Network.from_keras("model.weights.h5", hidden="relu", output="softmax")  # doctest: +SKIP
+        """
+        from fastbp import keras_reading
+
+        kernels, biases = keras_reading.read(path)
+        network: Network = readers.dense(cls, kernels, biases, hidden, output)
+        check_theta(network)
+        return network
+
     def _fill(self, tensors: dict[str, Array]) -> None:
         for l, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
             for name, view in ((f"W{l}", W), (f"b{l}", b)):
