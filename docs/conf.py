@@ -33,7 +33,7 @@ autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"
 add_module_names = False
 sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "gallery",
-                       "filename_pattern": r"/(?!long_run)[^/]*$", "abort_on_example_error": True,
+                       "filename_pattern": r"/(?!long_run|search)[^/]*$", "abort_on_example_error": True,
                        "download_all_examples": False, "show_signature": False, "write_computation_times": False,
                        "show_memory": False}
 

@@ -688,7 +688,7 @@ class Network:
         from fastbp import onnx
 
         check_theta(self)
-        onnx.write(self, path, input_dtype)
+        onnx.write(onnx.model_of(self, input_dtype), path)
 
     @classmethod
     def from_onnx(cls, path: str | os.PathLike[str]) -> Network:

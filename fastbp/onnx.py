@@ -1,4 +1,4 @@
-"""Networks as ONNX graphs; `Network.to_onnx` and `fastbp export` call it, and only it and `onnx_reading` import onnx.
+"""Networks as ONNX graphs, for `Network.to_onnx` and the estimators; only this and `onnx_reading` import onnx.
 
 Opset 20 in files of version 10 is what `torch.onnx.export` writes by default; ONNX Runtime reads it from 1.18 on. What
 later opsets add, types of few bits above all, has no use here.
@@ -63,11 +63,17 @@ class Graph:
         Of numbers that are given in place of names.
     prefix : str
         All names that are made here begin with it, so that the nodes can be put into a larger graph.
+
+    Attributes
+    ----------
+    quick : bool
+        Whether hidden layers are single operators (`QUICK`). Without it, opset 13 has all operators.
     """
 
     def __init__(self, dtype: npt.DTypeLike, prefix: str = ""):
         self.onnx = needed("to_onnx")
         self.dtype, self.prefix = np.dtype(dtype), prefix
+        self.quick = self.dtype == np.float32
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}  # TensorProto by name
 
@@ -188,11 +194,14 @@ def add_network(graph: Graph, network: Exported, samples: str, outputs: str = ""
     str
         The name of the outputs.
     """
+    size = sum(part.nbytes for part in (*network.W, *network.b))
+    if size > MOST_BYTES:
+        raise ValueError(f"the network has {size:,} bytes of parameters; a file of ONNX holds less than 2 GiB")
     a = samples if network.input_scale == 1 else graph("Mul", samples, network.input_scale)
     last = len(network.W) - 1
     for l, (W, b, activation) in enumerate(zip(network.W, network.b, network.activations, strict=True)):
         z = graph("Gemm", a, graph.constant(W, f"W{l + 1}"), graph.constant(b, f"b{l + 1}"))
-        a = (QUICK if l < last and graph.dtype == np.float32 else EXACT)[activation](graph, z)
+        a = (QUICK if l < last and graph.quick else EXACT)[activation](graph, z)
     return graph("Identity", a, output=outputs) if outputs else a
 
 
@@ -204,17 +213,33 @@ def add_decisions(graph: Graph, network: Exported, outputs: str, label: str = LA
     """
     n_out = network.layer_sizes[-1]
     several = network.multilabel and several_decisions(n_out, network.activations[-1])
+    classes = None if network.classes is None else network.classes.astype(object)
+    add_labels(graph, outputs, label, n_out, several, classes)
+    add_probabilities(graph, outputs, probabilities, n_out)
+
+
+def add_labels(graph: Graph, outputs: str, label: str, n_out: int, several: bool, classes: Array | None,
+               yes: str = "GreaterOrEqual") -> None:
+    """Add the nodes that decide: each output for itself if `several`, else for one of `classes`, of int64 or object.
+
+    yes: the operator that compares a single output with one half.
+    """
     if n_out == 1 or several:
-        yes = graph("Cast", graph("GreaterOrEqual", outputs, 0.5), to=graph.onnx.TensorProto.INT64,
-                    output=label if several else "")
-        number = yes if several else graph("Squeeze", yes, graph.constant(np.array([1]), "axes"))
+        number = graph("Cast", graph(yes, outputs, 0.5), to=graph.onnx.TensorProto.INT64,
+                       output=label if several else "")
+        if several:
+            return
+        number = graph("Squeeze", number, graph.constant(np.array([1]), "axes"))
     else:
         number = graph("ArgMax", outputs, axis=1, keepdims=0)
-    if not several:
-        if network.classes is None:
-            graph("Identity", number, output=label)
-        else:  # ArrayFeatureExtractor, which skl2onnx takes, gives (1, N)
-            graph("Gather", graph.constant(network.classes.astype(object), "classes"), number, output=label)
+    if classes is None:
+        graph("Identity", number, output=label)
+    else:  # ArrayFeatureExtractor, which skl2onnx takes, gives (1, N)
+        graph("Gather", graph.constant(classes, "classes"), number, output=label)
+
+
+def add_probabilities(graph: Graph, outputs: str, probabilities: str, n_out: int) -> None:
+    """Add the nodes that give the probability of each class."""
     if n_out == 1:
         graph("Concat", graph("Sub", 1, outputs), outputs, axis=1, output=probabilities)
     else:
@@ -225,11 +250,8 @@ def model_of(network: Exported, input_dtype: str | None = None) -> Any:
     """The onnx.ModelProto of a network; see Network.to_onnx."""
     onnx = needed("to_onnx")
     dtype = network.dtype.name if input_dtype is None else one_of("input_dtype", input_dtype, INPUT_DTYPES)
-    size = sum(part.nbytes for part in (*network.W, *network.b))
-    if size > MOST_BYTES:
-        raise ValueError(f"the network has {size:,} bytes of parameters; a file of ONNX holds less than 2 GiB")
     graph = Graph(network.dtype)
-    kind = _kind(onnx, network.dtype)
+    kind = kind_of(network.dtype)
     samples = INPUT if dtype == network.dtype.name else graph("Cast", INPUT, to=kind)
     n_in, n_out, info = network.layer_sizes[0], network.layer_sizes[-1], onnx.helper.make_tensor_value_info
     if classifies(network.activations[-1]):
@@ -241,16 +263,22 @@ def model_of(network: Exported, input_dtype: str | None = None) -> Any:
     else:
         add_network(graph, network, samples, VALUES)
         outputs = [info(VALUES, kind, ["N", n_out])]
-    inputs = [info(INPUT, _kind(onnx, np.dtype(dtype)), ["N", n_in])]
-    made = onnx.helper.make_graph(graph.nodes, "fastbp", inputs, outputs, list(graph.constants.values()))
-    model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
-                                   producer_name="fastbp")
-    onnx.helper.set_model_props(model, {KEY: json.dumps(_names(network), sort_keys=True)})
+    return model_with(graph, network, info(INPUT, kind_of(dtype), ["N", n_in]), outputs)
+
+
+def model_with(graph: Graph, network: Exported, samples: Any, outputs: list[Any]) -> Any:
+    """The onnx.ModelProto of a graph whose input and outputs are these onnx.ValueInfoProto."""
+    helper = graph.onnx.helper
+    made = helper.make_graph(graph.nodes, "fastbp", [samples], outputs, list(graph.constants.values()))
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+                              producer_name="fastbp")
+    helper.set_model_props(model, {KEY: json.dumps(_names(network), sort_keys=True)})
     return model
 
 
-def _kind(onnx: Any, dtype: np.dtype[Any]) -> int:
-    return int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
+def kind_of(dtype: npt.DTypeLike) -> int:
+    """ONNX's number of a type."""
+    return int(needed("to_onnx").helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def _names(network: Exported) -> dict[str, Any]:
@@ -259,6 +287,6 @@ def _names(network: Exported) -> dict[str, Any]:
             "target_names": network.target_names, "classes": None if classes is None else classes.tolist()}
 
 
-def write(network: Exported, path: str | os.PathLike[str], input_dtype: str | None = None) -> None:
-    """Write a network whose parameters are finite; an old file stays whole if that fails."""
-    write_whole(path, model_of(network, input_dtype).SerializeToString(deterministic=True))
+def write(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write an onnx.ModelProto; an old file stays whole if that fails."""
+    write_whole(path, model.SerializeToString(deterministic=True))

@@ -31,10 +31,15 @@ def from_sklearn(kind: Any, model: Any) -> Any:
     # Those of the fit, which fastbp's estimators keep; scikit-learn's predict by what is set now.
     hidden = getattr(model, "_activations", model.activation)
     network = dense(kind, model.coefs_, model.intercepts_, hidden, model.out_activation_)
+    take_names(network, model)
+    return network
+
+
+def take_names(network: Any, model: Any) -> None:
+    """Take the names of features and classes of scikit-learn's estimator."""
     network.feature_names = getattr(model, "feature_names_in_", None)
     classes = np.asarray(getattr(model, "classes_", ()))
     # Of rows of decisions classes_ are the columns' numbers, as many as there are outputs.
     network.multilabel = model.out_activation_ == "logistic" and 1 < len(classes) == network.layer_sizes[-1]
     if len(classes) > 1 and isinstance(classes[0], str):
         network.classes = classes.tolist()
-    return network

@@ -9,9 +9,10 @@ try:
 except ImportError as error:
     raise ImportError('fastbp.sklearn needs scikit-learn 1.6 or newer: pip install "fastbp[sklearn]"') from error
 
+from fastbp.sklearn.converters import register_converters
 from fastbp.sklearn.mlp import MLPClassifier, MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "register_converters"]
 
 
 def __dir__() -> list[str]:

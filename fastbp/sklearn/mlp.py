@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastbp import losses, readers
 from fastbp.checks import not_negative, number, one_of, positive, shown, truth, whole_number
 from fastbp.network import Network, activation_names
+from fastbp.sklearn import onnx
 from fastbp.sklearn.fitting import NOT_FINITE, Work, by_epochs, by_lbfgs, threads_of
 from fastbp.sparse import Rows
 from fastbp.training.trainer import Trainer
@@ -217,6 +219,37 @@ class _MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         except ValueError:
             validate_data(self, _of_scipy(X), reset=False)  # says it as scikit-learn does
             raise
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator as an ONNX model, which ONNX Runtime and others run without fastbp.
+
+        The input `X` is (N, n_features), for any N, in the type of the weights. A classifier gives `label` (N,), int64
+        or text, or (N, n_classes) of rows of decisions, and `probabilities` (N, n_classes); a regressor `variable`
+        (N, n_outputs). `fastbp.sklearn.register_converters` is for pipelines.
+
+        Parameters
+        ----------
+        path : str or path
+            An old file there is replaced at once, or stays whole if the new one cannot be written.
+
+        Raises
+        ------
+        ImportError
+            onnx is not installed: pip install "fastbp[onnx]".
+        NotFittedError
+            The estimator is not fitted.
+        OSError
+            The file cannot be written.
+        ValueError
+            A parameter is not finite, or the parameters are 2 GiB or more.
+
+        Examples
+        --------
+        >>> from fastbp.sklearn import MLPClassifier
+        >>> X, y = [[0.0], [1.0]] * 20, ["no", "yes"] * 20
+        >>> MLPClassifier((4,), solver="lbfgs", random_state=0).fit(X, y).to_onnx("model.onnx")  # doctest: +SKIP
+        """
+        onnx.write(self, path)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -6,8 +6,15 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
+from sklearn.ensemble import VotingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from fastbp import Network, Trainer
+from fastbp import sklearn as estimators
 from fastbp.cli import main
 from fastbp.core import reference
 from fastbp.core.activations import CODES
@@ -231,6 +238,205 @@ def test_the_command(tmp_path):
     assert main(["export", str(tmp_path / "net.safetensors"), "--format", "onnx", "-o", str(tmp_path / "a.onnx")]) == 0
     net.to_onnx(tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+# Estimators, alone and as steps of pipelines.
+
+TARGETS = ["three", "two", "text", "two texts", "truth", "large", "several", "two of several", "value", "values",
+           "counts"]
+
+
+@pytest.fixture
+def skl2onnx():
+    package = pytest.importorskip("skl2onnx")
+    estimators.register_converters()
+    return package
+
+
+def irises(targets, dtype="float64"):
+    """Samples and targets, and whether they are classes."""
+    X, y = load_iris(return_X_y=True)
+    rows = np.eye(3, dtype=int)[y]
+    t = {"three": y, "two": (y > 0) * 1, "text": np.array(["a", "b", "ü"])[y],
+         "two texts": np.where(y > 1, "no", "yes"), "truth": y > 0, "large": y * 2**40 - 7, "several": rows,
+         "two of several": rows[:, :2], "value": y * 1.5, "values": np.c_[y * 1.5, X[:, 0]], "counts": y}[targets]
+    return X.astype(dtype), t, targets not in ("value", "values", "counts")
+
+
+def fitted(targets, dtype="float64", **settings):
+    """Samples, and an MLP that has learned something."""
+    X, y, classes = irises(targets, dtype)
+    settings = {"hidden_layer_sizes": (9, 5), "activation": "tanh", "max_iter": 40, "learning_rate_init": 0.03,
+                "random_state": 0} | settings
+    if targets == "counts":
+        settings["loss"] = "poisson"
+    return X, (estimators.MLPClassifier if classes else estimators.MLPRegressor)(**settings).fit(X, y)
+
+
+def agrees(outputs, model, X, dtype, size=20):
+    """The outputs are what the estimator gives."""
+    if hasattr(model, "classes_"):
+        label, probabilities = outputs["label"], outputs["probabilities"]
+        assert label.shape == model.predict(X).shape and (label == model.predict(X)).all()
+        assert len(np.unique(label)) > 1 and label.dtype in (np.int64, object)
+        near(probabilities, model.predict_proba(X).astype(dtype), dtype, size)
+    else:
+        near(outputs["variable"], model.predict(X).reshape(len(X), -1).astype(dtype), dtype, size)
+
+
+def converted(skl2onnx, path, model, X, **settings):
+    """The outputs of a model that skl2onnx writes, checked as far as ONNX can check one."""
+    settings = {"options": {"zipmap": False}} | settings if hasattr(model, "classes_") else settings
+    made = skl2onnx.to_onnx(model, X[:1], **settings)
+    checker.check_model(made, full_check=True)
+    path.write_bytes(made.SerializeToString())
+    return run(path, X)
+
+
+few_epochs = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@few_epochs
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_pipeline(tmp_path, skl2onnx, targets, dtype):
+    X, y, _ = irises(targets, dtype)
+    model = make_pipeline(StandardScaler(), fitted(targets)[1]).fit(X, y)
+    agrees(converted(skl2onnx, tmp_path / "a.onnx", model, X), model, X, dtype)
+
+
+@few_epochs
+@pytest.mark.parametrize("targets", [name for name in TARGETS if name not in ("large", "values")])
+@pytest.mark.parametrize("zipmap", [True, False, "columns"])
+def test_names_and_types_are_those_of_scikit_learns_mlp(skl2onnx, targets, zipmap):
+    """Of labels beyond 32 bits and of several values skl2onnx makes others than scikit-learn predicts."""
+    import sklearn.neural_network as theirs
+
+    def outputs(model):
+        options = {"zipmap": zipmap} if classes else None
+        made = skl2onnx.to_onnx(model.fit(X, y), X[:1], options=options)
+        return [(each.name, each.type.WhichOneof("value"), each.type.tensor_type.elem_type) for each in
+                made.graph.output]
+
+    X, y, classes = irises(targets, "float32")
+    settings = dict(hidden_layer_sizes=(3,), max_iter=2)
+    own, other = (getattr(module, "MLPClassifier" if classes else "MLPRegressor") for module in (estimators, theirs))
+    assert outputs(own(**settings)) == outputs(other(**settings))
+
+
+@few_epochs
+def test_a_dictionary_for_each_sample(tmp_path, skl2onnx):
+    X, model = fitted("text", "float32")
+    outputs = converted(skl2onnx, tmp_path / "a.onnx", model, X, options=None)
+    assert (outputs["output_label"] == model.predict(X)).all()
+    expected = model.predict_proba(X)[9]
+    assert outputs["output_probability"][9] == pytest.approx(dict(zip(["a", "b", "ü"], expected, strict=True)))
+    numbers = converted(skl2onnx, tmp_path / "a.onnx", model, X, options={"zipmap": False, "nocl": True})["label"]
+    assert (model.classes_[numbers] == model.predict(X)).all()
+
+
+@few_epochs
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("target_opset", [13, 17, 20, None])
+def test_activations_in_every_opset(tmp_path, skl2onnx, activation, target_opset):
+    """Below 20 those are missing that PyTorch's activations have of their own."""
+    X, model = fitted("three", "float32", activation=activation)
+    outputs = converted(skl2onnx, tmp_path / "a.onnx", model, X, target_opset=target_opset)
+    agrees(outputs, model, X, "float32")
+    assert onnx.load(tmp_path / "a.onnx").opset_import[0].version <= (target_opset or 99)
+
+
+@few_epochs
+def test_searches_and_several_estimators_in_one_graph(tmp_path, skl2onnx):
+    X, y, _ = irises("text", "float32")
+    pipeline = make_pipeline(StandardScaler(), fitted("text")[1])
+    search = GridSearchCV(pipeline, {"mlpclassifier__alpha": [0.1, 1]}, cv=2).fit(X, y)
+    agrees(converted(skl2onnx, tmp_path / "a.onnx", search.best_estimator_, X), search, X, "float32")
+    bare = GridSearchCV(fitted("text")[1], {"alpha": [0.1, 1]}, cv=2).fit(X, y)
+    agrees(converted(skl2onnx, tmp_path / "a.onnx", bare, X), bare, X, "float32")
+    both = VotingClassifier([(name, fitted("text", random_state=seed)[1]) for seed, name in enumerate("ab")],
+                            voting="soft", flatten_transform=False).fit(X, y)
+    agrees(converted(skl2onnx, tmp_path / "a.onnx", both, X), both, X, "float32")
+
+
+@few_epochs
+def test_samples_of_other_types(tmp_path, skl2onnx):
+    """Fitted in float64: float32 samples ask for a graph of float32, and so do whole numbers and truth values."""
+    X, model = fitted("three")
+    agrees(converted(skl2onnx, tmp_path / "a.onnx", model, X.astype("float32")), model, X.astype("float32"), "float32")
+    for other in (np.round(X).astype(np.int64), X > 2):
+        outputs = converted(skl2onnx, tmp_path / "a.onnx", model, other)
+        near(outputs["probabilities"], model.predict_proba(other).astype("float32"), "float32", 20)
+
+
+@few_epochs
+def test_a_loss_of_softmax_for_two_classes(tmp_path, skl2onnx):
+    X, model = fitted("two texts", loss="cross_entropy")
+    assert model.n_outputs_ == 2
+    agrees(converted(skl2onnx, tmp_path / "a.onnx", model, X), model, X, "float64")
+
+
+@few_epochs
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_estimator_alone(tmp_path, targets, dtype):
+    X, model = fitted(targets, dtype)
+    written(model, tmp_path / "a.onnx")
+    agrees(run(tmp_path / "a.onnx", X), model, X, dtype)
+    if targets != "counts":
+        back, same = Network.from_onnx(tmp_path / "a.onnx"), Network.from_sklearn(model)
+        assert (back.theta == same.theta).all() and back.activations == same.activations
+        assert (back.predict(X) == same.predict(X)).all()
+
+
+@few_epochs
+def test_names_of_columns_are_kept(tmp_path):
+    table = load_iris(as_frame=True)
+    model = estimators.MLPClassifier((4,), max_iter=2).fit(table.data, table.target_names[table.target])
+    written(model, tmp_path / "a.onnx")
+    back = Network.from_onnx(tmp_path / "a.onnx")
+    assert back.feature_names == tuple(table.data.columns) and back.classes.tolist() == list(table.target_names)
+
+
+@few_epochs
+@pytest.mark.parametrize("targets", ["two", "several"])
+def test_a_probability_of_one_half_means_no_to_estimators(tmp_path, skl2onnx, targets):
+    """As to scikit-learn's; to a Network it means yes."""
+    X, model = fitted(targets)
+    for part in (*model.coefs_, *model.intercepts_):
+        part[...] = 0
+    label = converted(skl2onnx, tmp_path / "a.onnx", model, X)["label"]
+    assert not label.any() and not model.predict(X).any()
+
+
+def test_a_single_class(tmp_path):
+    model = estimators.MLPClassifier((2,), max_iter=1000, tol=1).fit([[0.0], [1.0]], [7, 7])
+    for bias in (-1, 1):
+        model.intercepts_[-1][:] = bias
+        written(model, tmp_path / "a.onnx")
+        assert run(tmp_path / "a.onnx", np.zeros((3, 1)))["label"].tolist() == [7, 7, 7]
+
+
+@few_epochs
+def test_estimators_that_cannot_be_written(tmp_path, skl2onnx, monkeypatch):
+    X, model = fitted("two")
+    (tmp_path / "old").write_text("old")
+    with pytest.raises(ValueError, match="fastbp needs target_opset=13 or more, got 12"):
+        skl2onnx.to_onnx(model, X[:1], target_opset=12)
+    with pytest.raises(RuntimeError, match="type"):
+        skl2onnx.to_onnx(model, X[:1].astype(str))
+    with pytest.raises(NotFittedError):
+        estimators.MLPRegressor().to_onnx(tmp_path / "old")
+    model.coefs_[0][0, 1] = 1e300
+    with pytest.raises(ValueError, match=r"theta\[\d\] of the network is inf"):
+        skl2onnx.to_onnx(model, X[:1].astype("float32"))
+    model.coefs_[0][0, 1] = np.nan
+    with pytest.raises(ValueError, match=r"theta\[\d\] of the network is nan"):
+        model.to_onnx(tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "old"
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    with pytest.raises(ImportError, match="^register_converters needs skl2onnx: pip install skl2onnx$"):
+        estimators.register_converters()
 
 
 # Back.
@@ -482,10 +688,7 @@ def test_from_pytorch(tmp_path, module, activation, shape):
 def test_from_scikit_learn(tmp_path, targets, dtype):
     """A pipeline that standardises, as skl2onnx writes it."""
     skl2onnx = pytest.importorskip("skl2onnx")
-    from sklearn.datasets import load_iris
     from sklearn.neural_network import MLPClassifier, MLPRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     X, y = load_iris(return_X_y=True)
     X = X.astype(dtype)
