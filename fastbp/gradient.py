@@ -15,7 +15,6 @@ from fastbp.inference import CAPACITY, choose_threads, go_through
 from fastbp.inputs import as_data
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network
-from fastbp.sparse import Rows
 from fastbp.workspace import Array, aligned, room_for
 
 
@@ -87,7 +86,7 @@ def _of_any(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: Loss, th
             sample_weight: npt.ArrayLike | None, out: Array) -> float:
     """Compute from arrays and frames of every kind, on as many threads as pay off."""
     data = as_data(X, y, sample_weight, network, loss, sparse=True).with_some_weight()
-    workspace = network.workspace(min(len(data), CAPACITY), sparse=isinstance(data.x.array, Rows))
+    workspace = network.workspace(min(len(data), CAPACITY), sparse=data.x.is_sparse)
     threads = choose_threads(threads, 3 * len(data) * network.n_parameters)
     size = max(network.n_parameters, scratch_size(network.layer_sizes, threads, len(data)))
     gradient = aligned(size, network.dtype)

@@ -21,7 +21,6 @@ from fastbp.core.threads import processors, team
 from fastbp.core.threads.pace import pace_of
 from fastbp.inputs import Inputs, Targets
 from fastbp.losses import Loss
-from fastbp.sparse import Rows
 from fastbp.workspace import Array, Workspace, keep
 
 CAPACITY = 256  # samples computed at once outside of training
@@ -181,7 +180,7 @@ def infer(network: Served, x: Inputs, t: Targets | None, loss: Loss | None, thre
     if outputs is None:
         outputs = np.empty((len(x), network.layer_sizes[-1]), network.dtype)
     choice = _choice(network, len(x)) if threads is None else None
-    wanted, sparse = threads or (choice.next() if choice else 1), isinstance(x.array, Rows)
+    wanted, sparse = threads or (choice.next() if choice else 1), x.is_sparse
     started, capacity = time.perf_counter(), min(len(x), CAPACITY)
     workspace = network.workspace(capacity, sparse=True) if sparse else network.take_workspace(capacity)
     workspace.slip.point(outputs=outputs)
@@ -195,7 +194,7 @@ def infer(network: Served, x: Inputs, t: Targets | None, loss: Loss | None, thre
 
 def hold_entries(slip: Slip, x: Inputs, piece: int, threads: int) -> None:
     """Provide room for what gradients need of the stored entries of sparse samples."""
-    if isinstance(x.array, Rows):
+    if x.is_sparse:
         most = x.array.most_entries(piece)
         slip.make_room_for_entries(most, threads * room_for_entries(most))
 

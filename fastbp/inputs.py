@@ -33,25 +33,30 @@ class Inputs:
 
     def taken(self: Kind, chosen: Array | slice | None = None) -> Kind:
         """Return a copy of the samples with these indices, or of all."""
-        if isinstance(self.array, Rows):
+        if self.is_sparse:
             rows = self.array[slice(None) if chosen is None else chosen]
             return replace(self, array=rows, samples=rows.described(self.samples.scale))
         array = np.array(self.array) if chosen is None else self.array[chosen]
         return replace(self, array=array, samples=describe(array, self.samples.kind, self.samples.scale))
 
     @property
+    def is_sparse(self) -> bool:
+        """Whether the samples are Rows."""
+        return isinstance(self.array, Rows)
+
+    @property
     def arrays(self) -> tuple[Array, ...]:
         """Return the arrays that hold the samples."""
-        return self.array.parts if isinstance(self.array, Rows) else (self.array,)
+        return self.array.parts if self.is_sparse else (self.array,)
 
     def numbers(self, chosen: Array | slice) -> Array:
         """Return the samples with these indices as an array."""
         part = self.array[chosen]
-        return part.toarray() if isinstance(part, Rows) else np.asarray(part)
+        return np.asarray(part.toarray() if self.is_sparse else part)
 
     def dense(self) -> Inputs:
         """Return the same samples, but not as Rows."""
-        if not isinstance(self.array, Rows):
+        if not self.is_sparse:
             return self
         array = self.array.toarray()
         return Inputs(array, describe(array, scale=self.samples.scale))

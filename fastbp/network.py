@@ -24,7 +24,6 @@ from fastbp.initialization import INITIALIZERS, MATCHING, Initializer
 from fastbp.inputs import as_inputs, decide, of_each_class, several_decisions
 from fastbp.names import as_classes, as_feature_names, as_target_names, classifies, listed
 from fastbp.randomness import WEIGHTS, generator
-from fastbp.sparse import Rows
 from fastbp.workspace import Array, Workspace, aligned, overlap, parameter_offsets, room_for
 
 MOST_SAMPLES = 1 << 40  # samples at once: more would not fit the memory of any machine
@@ -435,10 +434,12 @@ class Network:
         if out is not None and any(overlap(out, array) for array in x.arrays):
             x = x.taken()
         outputs = room_for(out, (len(x), self.layer_sizes[-1]), self.dtype)
-        if isinstance(x.array, Rows):
-            x.array.check_scaled(self.input_scale, self.dtype)
-            return infer(self, x, None, None, threads, outputs=outputs)[0]
-        if not outputs_of(self, x.samples, len(x), threads, outputs):
+        if x.is_sparse:
+            fits = x.array.fits(self.input_scale, self.dtype)
+            infer(self, x, None, None, threads, outputs=outputs)
+        else:
+            fits = outputs_of(self, x.samples, len(x), threads, outputs)
+        if not fits:
             raise ValueError(f"X times the network's input_scale={self.input_scale} is too large for {self.dtype}")
         return outputs
 

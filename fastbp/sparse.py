@@ -92,10 +92,9 @@ class Rows:
         begins, indices, values = map(address_of_array, self.parts)
         return Samples(begins, indices, values, SPARSE + KINDS[self.dtype], scale)
 
-    def check_scaled(self, scale: float, dtype: np.dtype[Any]) -> None:
-        """Raise ValueError if values times the network's input_scale exceed the range of its dtype."""
-        if not np.abs(self.values).max(initial=0) * scale <= np.finfo(dtype).max:
-            raise ValueError(f"X times the network's input_scale={scale} is too large for {dtype}")
+    def fits(self, scale: float, dtype: np.dtype[Any]) -> bool:
+        """Whether values times a network's input_scale are within the range of its dtype."""
+        return bool(np.abs(self.values).max(initial=0) * scale <= np.finfo(dtype).max)
 
     def most_entries(self, n: int) -> int:
         """Return the most entries that any `n` samples may have together."""

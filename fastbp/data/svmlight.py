@@ -124,7 +124,7 @@ def _rows(lines: list[bytes]) -> Block:
         raise ValueError(f"{odd.decode(errors='replace')!r} is not index:value")
     entries = b":".join(words).split(b":") if words else []
     rows = Block(np.fromiter(map(float, entries[1::2]), np.float64), np.fromiter(map(int, entries[::2]), np.int64),
-                np.array(indptr), np.fromiter(map(float, labels), np.float64))
+                 np.array(indptr), np.fromiter(map(float, labels), np.float64))
     if not (np.isfinite(rows.values).all() and np.isfinite(rows.y).all()):
         raise ValueError("a number is not finite")
     if rows.indices.min(initial=0) < 0:

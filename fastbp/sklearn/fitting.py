@@ -21,7 +21,6 @@ from fastbp.inputs import Data, as_data
 from fastbp.names import Names
 from fastbp.optimizers import SGD, Adam
 from fastbp.scipy import objective
-from fastbp.sparse import Rows
 from fastbp.training import loop
 from fastbp.training.guard import DivergenceError
 from fastbp.training.many import Many, Member, Shared
@@ -160,7 +159,7 @@ def _are_short(work: Work, trainer: Trainer, data: Data) -> bool:
     own = work.own
     looks_on = own.early_stopping or own.verbose or work.goes_on or work.context is not None
     changes = _rate_changes(own) != "constant"
-    at_once = not (looks_on or changes or isinstance(data.x.array, Rows))
+    at_once = not (looks_on or changes or data.x.is_sparse)
     return at_once and len(data) * (3 * trainer.network.n_parameters + OF_A_SAMPLE) < SHORT
 
 

@@ -15,7 +15,6 @@ from fastbp.inference import mean_cost
 from fastbp.inputs import Data, decide, right
 from fastbp.network import check_theta
 from fastbp.randomness import ORDER, generator
-from fastbp.sparse import Rows
 from fastbp.training.guard import DivergenceError
 from fastbp.training.notes import likely_cause
 from fastbp.training.settings import Settings
@@ -55,7 +54,7 @@ class Pass:
         self.steps = -(-self.n // self.batch_size)
         self.at, self.costs = 0, np.zeros(self.steps)
         self.steps_before = self.settings.steps_done
-        stepper.prepare(self.batch_size, isinstance(data.x.array, Rows))
+        stepper.prepare(self.batch_size, data.x.is_sparse)
 
     def shuffle(self) -> None:
         """Draw the order, which depends only on the seed and the number of passes before."""
@@ -157,7 +156,7 @@ class Pass:
 def one_step(stepper: Stepper, data: Data) -> float:
     """Make one step on all samples in their order, if the mean cost is finite; return the mean cost."""
     n, settings, pace, cost = len(data), stepper.settings, stepper.pace, np.zeros(1)
-    stepper.prepare(n, isinstance(data.x.array, Rows))
+    stepper.prepare(n, data.x.is_sparse)
     order, eta = np.arange(n), settings.optimizer.eta
     made = kept = stepper.keep()
     if kept:

@@ -23,7 +23,6 @@ from fastbp.core.threads.pace import pace_of
 from fastbp.inference import hold_entries
 from fastbp.inputs import Data, several_decisions
 from fastbp.randomness import DROPOUT, generator
-from fastbp.sparse import Rows
 from fastbp.training.guard import Guard
 from fastbp.training.settings import Settings
 from fastbp.workspace import Array, Workspace, aligned
@@ -167,7 +166,7 @@ class Stepper:
     def ready(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> Slip:
         """Return the workspace's slip for such a call on `threads` threads, and load the machine code for it."""
         own, net, state = self.settings, self.settings.network, self.settings.state
-        sparse = isinstance(data.x.array, Rows)
+        sparse = data.x.is_sparse
         self.workspace = self.workspaces[sparse]  # a callback may have used the other one
         rule, slip = self.rule(), self.workspace.slip
         plan = self.plan(batch_size, threads, sparse)
