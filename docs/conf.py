@@ -69,7 +69,7 @@ def public_classes():
     """Every class that users meet, by its full name."""
     modules = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name in fastbp.__all__
                                     if inspect.ismodule(getattr(fastbp, name))} | {
-                                        "fastbp.sklearn": fastbp.sklearn, "fastbp.insight": fastbp.insight}
+                                        "fastbp.insight": fastbp.insight, "fastbp.sklearn": fastbp.sklearn}
     return {f"{place}.{name}": getattr(module, name) for place, module in modules.items() for name in module.__all__
             if inspect.isclass(getattr(module, name))}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import math
@@ -134,7 +135,7 @@ class History:
         panels = [[name for name in values if name.endswith("loss")],
                   [name for name in values if not name.endswith("loss")]]
         panels = [names for names in panels if names] or [[]]
-        figure = _shown(Figure)(figsize=(6 * len(panels), 4), layout="constrained")
+        figure = shown(Figure)(figsize=(6 * len(panels), 4), layout="constrained")
         for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for name in names:
                 # A marker: one epoch alone draws no line.
@@ -211,12 +212,16 @@ def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _shown(kind: type[Figure]) -> type[Figure]:
-    """Return a figure class that a notebook shows without pyplot, which would show the figure a second time."""
+def shown(kind: type[Figure]) -> type[Figure]:
+    """Return a figure class that notebooks and the gallery of examples show without pyplot, which would show the figure
+    a second time."""
     class Shown(kind):  # type: ignore[misc, valid-type]
         def _repr_png_(self) -> bytes:
             content = io.BytesIO()
             self.savefig(content, format="png")
             return content.getvalue()
+
+        def _repr_html_(self) -> str:
+            return f'<img alt="figure" src="data:image/png;base64,{base64.b64encode(self._repr_png_()).decode()}">'
 
     return Shown

@@ -17,12 +17,13 @@ from fastbp.initialization import INITIALIZERS
 PAGES = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "conf.py"))
 MODULES = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name in fastbp.__all__
                                 if inspect.ismodule(getattr(fastbp, name))} | {
-                                    "fastbp.sklearn": fastbp.sklearn, "fastbp.torch": fastbp.torch,
-                                    "fastbp.insight": fastbp.insight}
+                                    "fastbp.insight": fastbp.insight, "fastbp.sklearn": fastbp.sklearn,
+                                    "fastbp.torch": fastbp.torch}
 # They take what they are given, or say it in another way, as all functions for compiled code do.
 RAISE_NOTHING = {"fastbp.Diagnosis", "fastbp.EtaRange", "fastbp.History", "fastbp.callbacks.Fit",
-                 "fastbp.insight.CostComparison", "fastbp.insight.GradientCheck", "fastbp.callbacks.Fit.stop", "fastbp.callbacks.Watcher", "fastbp.data.Dataset",
-                 *(f"fastbp.callbacks.Watcher.{name}" for name in ("begin", "end", "restore"))}
+                 "fastbp.callbacks.Fit.stop", "fastbp.callbacks.Watcher", "fastbp.data.Dataset",
+                 *(f"fastbp.callbacks.Watcher.{name}" for name in ("begin", "end", "restore")),
+                 *(f"fastbp.insight.{name}" for name in fastbp.insight.__all__ if name[0].isupper())}
 FORMULA = re.compile(r"[Σ√←½∘²∂Π−]|\*\*|\b(sum|log|cos)\b [a-z]|d[Ea][_ \[]")
 SOURCE = re.compile(r"\((?:[^()]*\b)?(19|20)\d\d\)|arXiv:\d")
 

@@ -1,0 +1,44 @@
+"""z, a and delta of samples, as the compiled core leaves them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy.typing as npt
+
+from fastbp.core.call import ACCUMULATE
+from fastbp.core.plan import scratch_size
+from fastbp.figures import spread
+from fastbp.inference import CAPACITY, NO_WEIGHTS, go_through
+from fastbp.inputs import Data, as_data
+from fastbp.losses import Loss
+from fastbp.network import Network, check_loss, check_network, check_theta
+from fastbp.workspace import Array, Workspace, aligned
+
+
+def checked(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss | None) -> tuple[Data, Loss]:
+    """Return samples and loss; raise ValueError or TypeError if they, or the network's parameters, are not valid."""
+    check_theta(check_network(network))
+    own = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
+    return as_data(X, y, None, network, own), own
+
+
+def some(data: Data) -> Data:
+    """Return as many of the samples as the core computes at once, from all over the data."""
+    return data.taken(spread(len(data), CAPACITY))
+
+
+def layer_values(network: Network, data: Data, loss: Loss) -> tuple[Workspace, Array, float]:
+    """Return a workspace whose a, z and delta are those of these samples, at most CAPACITY; their gradient and cost.
+
+    If the cost is not finite, delta and the gradient are NaN."""
+    n = len(data)
+    workspace = network.workspace(n)
+    gradient = aligned(max(network.n_parameters, scratch_size(network.layer_sizes, 1, n)), network.dtype)
+    workspace.slip.point(gradient=gradient)
+    workspace.slip.put(n_gradient=len(gradient))
+    cost, _ = go_through(network, workspace, data.x, data.t, loss, NO_WEIGHTS, ACCUMULATE, 1)
+    if not math.isfinite(cost):
+        for values in (gradient, *workspace.delta):
+            values[:] = math.nan
+    return workspace, gradient[: network.n_parameters], cost
