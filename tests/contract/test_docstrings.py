@@ -21,7 +21,8 @@ MODULES = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name
                                     "fastbp.insight": fastbp.insight}
 # They take what they are given, or say it in another way, as all functions for compiled code do.
 RAISE_NOTHING = {"fastbp.Diagnosis", "fastbp.EtaRange", "fastbp.History", "fastbp.callbacks.Fit",
-                 "fastbp.insight.CostComparison", "fastbp.insight.GradientCheck", "fastbp.callbacks.Fit.stop", "fastbp.callbacks.Watcher", "fastbp.data.Dataset",
+                 "fastbp.callbacks.Fit.stop", "fastbp.callbacks.Watcher", "fastbp.data.Dataset",
+                 "fastbp.insight.CostComparison", "fastbp.insight.GradientCheck",
                  *(f"fastbp.callbacks.Watcher.{name}" for name in ("begin", "end", "restore"))}
 FORMULA = re.compile(r"[Σ√←½∘²∂Π−]|\*\*|\b(sum|log|cos)\b [a-z]|d[Ea][_ \[]")
 SOURCE = re.compile(r"\((?:[^()]*\b)?(19|20)\d\d\)|arXiv:\d")
