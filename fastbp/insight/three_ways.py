@@ -236,7 +236,8 @@ class _Ways:
 
     def _round(self) -> Array:
         """Return seconds: of a forward pass, of it and a backward pass, of the walks, of the perturbed passes."""
-        times, costs, both = max(1, int(1e6 // self.work)), self.only_costs.vector, self.all.vector
+        # As many as perturbed passes, or more: on a busy machine, short measurements look faster than long ones.
+        times, costs, both = max(len(self.chosen), int(1e6 // self.work)), self.only_costs.vector, self.all.vector
         ended = [time.perf_counter()]
         for way, arguments in ((repeat, (costs, times)), (repeat, (both, times)),
                                (walk_from_each, (both, self.walk, self.chosen, self.walked)),

@@ -894,6 +894,23 @@ def test_export_without_onnx(here, call, monkeypatch):
     assert not Path("net.onnx").exists()
 
 
+# Gradients
+
+
+def test_check(here, call, monkeypatch):
+    out = ok(call("check", "net.safetensors", "labels.npz"))
+    assert re.match(r"GradientCheck: right\. All \d+ parameters, one by one, with 30 samples in float64:\n- ", out)
+    ok(call("check", "net.safetensors", "labels.npz", "--loss", "quadratic"))
+    refused(call("check", "net.safetensors", "labels.npz", "--loss", "log"), "unknown loss 'log'")
+    np.savez("bare.npz", x=np.zeros((3, 4)))
+    refused(call("check", "net.safetensors", "bare.npz"), "bare.npz has no targets, which the cost needs; --target")
+    real = fastbp.insight.gradient_check.cost_and_gradient
+    monkeypatch.setattr(fastbp.insight.gradient_check, "cost_and_gradient", lambda *args, **options: (
+        0.0, 2 * real(*args, **options)[1]))
+    out = refused(call("check", "net.safetensors", "labels.npz"), r"the gradient is wrong: net\.")
+    assert "GradientCheck: wrong" in out
+
+
 # Mistakes
 
 BAD_COMMANDS = {
