@@ -39,7 +39,7 @@ print(f"the gradients have a mean length of {length:.2f}; their mean has {np.lin
 # %%
 # **How many are enough?** The cosine between the gradient of a mini-batch and that of all samples is 1 if both point
 # the same way, and 0 if the mini-batch knows nothing.
-noise = insight.gradient_noise(net, X, y, draws=10)
+noise = insight.gradient_noise(net, X, y, draws=5)
 print(noise)
 noise.plot()
 
