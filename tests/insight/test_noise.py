@@ -158,7 +158,7 @@ def test_a_path_that_diverges():
         insight.descent_paths(linear, 100 * X, X[:, 0], eta=10.0, steps=200)
 
 
-def test_who_learns_from_twos_alone_answers_2_to_everything():
+def test_a_network_trained_on_twos_alone_answers_2_to_everything():
     digits = data.mnist()
     twos = digits.x_train[digits.y_train == 2]
     net = Network([784, 16, 10], input_scale=digits.input_scale)
