@@ -38,7 +38,7 @@ from fastbp.wording import of_command
 from fastbp.workspace import Array
 
 CLOSE = 0.75  # least similarity of an option that is suggested for a mistyped one
-COMMANDS = ("train", "find-eta", "predict", "export", "info", "warmup")
+COMMANDS = ("train", "find-eta", "predict", "check", "export", "info", "warmup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,6 +136,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
                       _find_eta)
     find.add_argument("--plot", metavar="FILE", help="draw the losses (.png, .svg, .pdf; needs matplotlib)")
     _add_predict(commands)
+    _add_check(commands)
     _add_export(commands)
 
     info = commands.add_parser("info", help="show versions, CPU, threads and cache", allow_abbrev=False)
@@ -172,6 +173,16 @@ def _add_predict(commands: Any) -> None:
                          help="write one line per sample: label, values or probabilities; separated by tabs "
                               "if the name ends in .tsv (-: standard output)")
     predict.set_defaults(run=_predict)
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser("check", help="compare the gradients of a saved network with differences of its cost",
+                                allow_abbrev=False)
+    check.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
+    check.add_argument("data", metavar="DATA", help=options.DATA_HELP)
+    check.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format("as for predict"))
+    check.add_argument("--loss", metavar="NAME", help="the cost (default: the one that matches the output)")
+    check.set_defaults(run=_check)
 
 
 def _add_export(commands: Any) -> None:
@@ -402,9 +413,7 @@ def _predict(given: dict[str, Any]) -> None:
                      {"--json": given["json"], "--out": out})
         between = report.delimiter(given["out"] or STANDARD_OUTPUT)
     network = Network.load(given["model"])
-    x, y = data.load_samples(given["data"], network.layer_sizes[0], network.feature_names,
-                             given["target"] or options.target_beside(given["model"]),
-                             None if network.classes is None else network.classes.tolist())
+    x, y = _samples(given, network)
     if given["target"] and y is None:
         raise ValueError(f"{given['data']} has no targets in column {given['target']!r}")
     if y is None and not given["json"]:  # there is nothing to print but the predictions
@@ -419,6 +428,24 @@ def _predict(given: dict[str, Any]) -> None:
     if STANDARD_OUTPUT not in (given["json"], out):
         print(", ".join([counted(len(x), "sample"), *(f"{name} {value:.4g}" for name, value in result.items()
                                                   if name in ("accuracy", "mean_squared_error"))]))
+
+
+def _samples(given: dict[str, Any], network: Network) -> tuple[Array, Array | None]:
+    """Return samples and, if DATA has them, targets."""
+    return data.load_samples(given["data"], network.layer_sizes[0], network.feature_names,
+                             given["target"] or options.target_beside(given["model"]),
+                             None if network.classes is None else network.classes.tolist())
+
+
+def _check(given: dict[str, Any]) -> None:
+    network = Network.load(given["model"])
+    x, y = _samples(given, network)
+    if y is None:
+        raise ValueError(f"{given['data']} has no targets, which the cost needs; --target names their column")
+    found = fastbp.insight.check_gradients(network, x, task.as_named(y, network.classes), given["loss"])
+    print(found)
+    if found.verdict != "right":
+        raise ValueError(f"the gradient is {found.verdict}: {found.worst if found.verdict == 'wrong' else found.kink}")
 
 
 def _export(given: dict[str, Any]) -> None:
