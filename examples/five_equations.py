@@ -11,7 +11,7 @@ from fastbp.core import equations, rules
 
 net = Network([2, 2, 1], hidden="sigmoid", output="sigmoid", dtype="float64")
 net.W[0][:], net.b[0][:] = [[0.5, -0.5], [0.25, 1.0]], [0.0, 0.1]
-net.W[1][:], net.b[1][:] = [[1.0], [-1.0]], [0.2]
+net.W[1][:], net.b[1][:] = [[0.4], [-0.4]], [0.2]
 
 ws = net.workspace(capacity=1)  # every buffer of a step: ws.a[0] is the input, ws.z, ws.a[1:], ws.delta the layers'
 ws.a[0][:] = [[1.0, 0.5]]

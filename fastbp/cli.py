@@ -38,7 +38,7 @@ from fastbp.wording import of_command
 from fastbp.workspace import Array
 
 CLOSE = 0.75  # least similarity of an option that is suggested for a mistyped one
-COMMANDS = ("train", "find-eta", "predict", "check", "export", "info", "warmup")
+COMMANDS = ("train", "find-eta", "predict", "trace", "check", "export", "info", "warmup")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,6 +136,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
                       _find_eta)
     find.add_argument("--plot", metavar="FILE", help="draw the losses (.png, .svg, .pdf; needs matplotlib)")
     _add_predict(commands)
+    _add_trace(commands)
     _add_check(commands)
     _add_export(commands)
 
@@ -175,14 +176,25 @@ def _add_predict(commands: Any) -> None:
     predict.set_defaults(run=_predict)
 
 
+def _add_trace(commands: Any) -> None:
+    trace = _add_insight(commands, "trace", "show one sample going through the five equations", _trace)
+    trace.add_argument("--row", metavar="N", type=int, default=0, help="which sample, from 0 (default: 0)")
+    trace.add_argument("--draw", metavar="FILE", help="draw it (.png, .svg, .pdf; needs matplotlib)")
+
+
 def _add_check(commands: Any) -> None:
-    check = commands.add_parser("check", help="compare the gradients of a saved network with differences of its cost",
-                                allow_abbrev=False)
-    check.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
-    check.add_argument("data", metavar="DATA", help=options.DATA_HELP)
-    check.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format("as for predict"))
-    check.add_argument("--loss", metavar="NAME", help="the cost (default: the one that matches the output)")
-    check.set_defaults(run=_check)
+    _add_insight(commands, "check", "compare the gradients of a saved network with differences of its cost", _check)
+
+
+def _add_insight(commands: Any, name: str, what: str, run: Callable[..., None]) -> argparse.ArgumentParser:
+    """Add a command on a saved network, samples and their cost."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, allow_abbrev=False)
+    parser.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
+    parser.add_argument("data", metavar="DATA", help=options.DATA_HELP)
+    parser.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format("as for predict"))
+    parser.add_argument("--loss", metavar="NAME", help="the cost (default: the one that matches the output)")
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _add_export(commands: Any) -> None:
@@ -437,12 +449,36 @@ def _samples(given: dict[str, Any], network: Network) -> tuple[Array, Array | No
                              None if network.classes is None else network.classes.tolist())
 
 
-def _check(given: dict[str, Any]) -> None:
+def _with_targets(given: dict[str, Any]) -> tuple[Network, Array, Array]:
+    """Return a saved network, samples, and their targets as it takes them."""
     network = Network.load(given["model"])
     x, y = _samples(given, network)
     if y is None:
         raise ValueError(f"{given['data']} has no targets, which the cost needs; --target names their column")
-    found = fastbp.insight.check_gradients(network, x, task.as_named(y, network.classes), given["loss"])
+    return network, x, task.as_named(y, network.classes)
+
+
+def _trace(given: dict[str, Any]) -> None:
+    network, x, y = _with_targets(given)
+    row = given["row"]
+    if not 0 <= row < len(x):
+        raise ValueError(f"--row must be 0 to {len(x) - 1}, got {row}")
+    traced = fastbp.insight.trace(network, x[row], y[row], given["loss"])
+    if given["draw"]:
+        traced.plot(given["draw"])
+    steps = [f"{i}. {title}\n{text}" for i, (title, text) in enumerate(traced.steps(), 1)]
+    steps += [f"What the sample asks for\n{traced.asks(k)}" for k in traced.wanting()]
+    print(traced.heading())
+    read = sys.stdin.isatty() and sys.stdout.isatty()
+    for step in steps:
+        print(step, flush=True)
+        if read and step is not steps[-1] and input("[Enter: next step, q: quit] ").strip() == "q":
+            break
+
+
+def _check(given: dict[str, Any]) -> None:
+    network, x, y = _with_targets(given)
+    found = fastbp.insight.check_gradients(network, x, y, given["loss"])
     print(found)
     if found.verdict != "right":
         raise ValueError(f"the gradient is {found.verdict}: {found.worst if found.verdict == 'wrong' else found.kink}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,22 +13,28 @@ import numpy.typing as npt
 from fastbp.checks import whole_number
 from fastbp.core import equations
 from fastbp.core.activations import IDENTITY, SOFTMAX
-from fastbp.core.call import ACCUMULATE, ACTIVATION
+from fastbp.core.call import ACTIVATION
 from fastbp.core.costs import CUSTOM, TIMES_PRIME
-from fastbp.inference import NO_WEIGHTS, go_through
 from fastbp.inputs import as_data
+from fastbp.insight.drawing import draw_network
+from fastbp.insight.record import Record
+from fastbp.insight.values import layer_values
 from fastbp.losses import Loss, MeanAbsolute
 from fastbp.network import Network, check_loss, check_network
 from fastbp.optimizers import SGD, Optimizer
-from fastbp.workspace import Array, Workspace, aligned
+from fastbp.workspace import Array, Workspace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FLAT = 0.01  # a slope below this lets hardly any error through: sigmoid's is at most 0.25, tanh's 1
 NEURONS, TERMS = 6, 4  # most that are printed: of a layer, and of a sum
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Trace:
-    """What the compiled core computed for one sample; `print` shows it, `plot` draws it.
+class Trace(Record):
+    """What the compiled core computed for one sample; `print` shows it, `plot` draws it: forward, neurons by what they
+    send and lines by weight, and backward, neurons by their error and lines by gradient.
 
     Lists have an entry for each layer, layer 0 first, as `network.W` has. The texts count layers from 1, as the five
     equations do.
@@ -97,7 +103,7 @@ class Trace:
                      self._backward(l - 1)) for l in range(last - 1, 0, -1)]
         return [*forward, error, *backward,
                 ("Weight gradients: dE/dW[l] = a[l-1] times delta[l], dE/db[l] = delta[l]", self._gradients()),
-                (f"Update by {self.optimizer!r}", self._update())]
+                (f"Update by {type(self.optimizer).__name__}(eta={self.optimizer.eta})", self._update())]
 
     def asks(self, output: int) -> str:
         """Return what the sample asks of one output neuron: up or down, and through what.
@@ -127,6 +133,10 @@ class Trace:
                      for j in _largest(np.abs(weights), TERMS) if weights[j]]
         return "\n".join(told)
 
+    def wanting(self) -> list[int]:
+        """Return the outputs of which the sample asks most, the first most."""
+        return _largest(np.abs(self.delta[-1]), TERMS)
+
     def __repr__(self) -> str:
         steps = [f"{i}. {title}\n{text}" for i, (title, text) in enumerate(self.steps(), 1)]
         return "\n".join([self.heading(), *steps])
@@ -142,6 +152,13 @@ class Trace:
                 at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
                 return f"{told}\nThe first number that is not finite: {name}{at} = {array[tuple(at)]}"
         return told
+
+    def _draw(self, figure: Figure) -> None:
+        figure.set_size_inches(12, 5)
+        forward, backward = figure.subplots(1, 2)
+        important = [np.abs(self.dW[0]).max(axis=1), *map(np.abs, self.delta)]
+        draw_network(forward, self.a, self.network.W, important, f"forward: a and W; E = {_n(self.cost)}")
+        draw_network(backward, [self.a[0], *self.delta], self.dW, important, "backward: input, delta and dE/dW")
 
     def _sender(self, j: int) -> str:
         names = self.network.feature_names
@@ -225,15 +242,15 @@ def trace(network: Network, x: npt.ArrayLike, t: Any, loss: str | Loss | None = 
     --------
     >>> net = Network([2, 2, 1], hidden="sigmoid", output="sigmoid", dtype="float64")
     >>> net.W[0], net.b[0] = [[0.5, -0.5], [0.25, 1.0]], [0.0, 0.1]
-    >>> net.W[1], net.b[1] = [[1.0], [-1.0]], [0.2]
+    >>> net.W[1], net.b[1] = [[0.4], [-0.4]], [0.2]
     >>> seen = trace(net, [1.0, 0.5], [1.0], loss="quadratic", optimizer=SGD(eta=1.0))
     >>> print(seen.asks(0))
-    output 0 is 0.580877, its target 1: z should go up; its error is -0.102039
-      through its bias: + 0.102039 per unit of learning rate
-      through the weight from hidden neuron 0, which sends 0.651355: + 0.0664638
-      through the weight from hidden neuron 1, which sends 0.524979: + 0.0535685
-      by the activation of hidden neuron 0, with the weight 1: it should go up (+ 0.102039)
-      by the activation of hidden neuron 1, with the weight -1: it should go down (- 0.102039)
+    output 0 is 0.562312, its target 1: z should go up; its error is -0.107723
+      through its bias: + 0.107723 per unit of learning rate
+      through the weight from hidden neuron 0, which sends 0.651355: + 0.0701656
+      through the weight from hidden neuron 1, which sends 0.524979: + 0.0565521
+      by the activation of hidden neuron 0, with the weight 0.4: it should go up (+ 0.043089)
+      by the activation of hidden neuron 1, with the weight -0.4: it should go down (- 0.043089)
     """
     check_network(network)
     loss = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
@@ -242,11 +259,8 @@ def trace(network: Network, x: npt.ArrayLike, t: Any, loss: str | Loss | None = 
     if x.ndim != 1:
         raise ValueError(f"x must be one sample, shape ({network.layer_sizes[0]},), got shape {x.shape}")
     data = as_data(x[np.newaxis], np.asarray(t)[np.newaxis], None, network, loss)
-    network, workspace = copy.deepcopy(network), network.workspace(1)
-    gradient = aligned(network.n_parameters, network.dtype)
-    workspace.slip.point(gradient=gradient)
-    workspace.slip.put(n_gradient=len(gradient))
-    cost, _ = go_through(network, workspace, data.x, data.t, loss, NO_WEIGHTS, ACCUMULATE, 1)
+    network = copy.deepcopy(network)
+    workspace, gradient, cost = layer_values(network, data, loss)
     updated = copy.deepcopy(network)
     if np.isfinite(gradient).all():
         optimizer.step(updated, gradient)

@@ -841,6 +841,17 @@ def test_warmup(tmp_path):
     assert json.loads(info.stdout)["cached"] == {"float32": True, "float64": True}
 
 
+# A look inside
+
+
+def test_trace_prints_each_step(here, call):
+    text = ok(call("trace", "net.safetensors", "labels.npz", "--row", "3", "--draw", "trace.svg"))
+    assert text.startswith("One sample through ") and "\n1. Forward pass, layer 1" in text
+    assert "Output error: delta[" in text and "What the sample asks for\noutput " in text
+    assert Path("trace.svg").stat().st_size > 1000
+    refused(call("trace", "net.safetensors", "labels.npz", "--row", "-1"), "--row must be 0 to 29, got -1")
+
+
 # Export
 
 

@@ -150,7 +150,8 @@ def test_kinks_of_losses(loss):
 def test_weights_leave_samples_out():
     spoilt = X.copy()
     spoilt[3] = 1e300
-    found = check_gradients(net(dtype="float64"), spoilt, LABELS, sample_weight=np.arange(40) % 3 * (np.arange(40) != 3))
+    weights = np.arange(40) % 3 * (np.arange(40) != 3)
+    found = check_gradients(net(dtype="float64"), spoilt, LABELS, sample_weight=weights)
     assert found.verdict == "right" and found.n_samples == 26
 
 

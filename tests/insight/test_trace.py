@@ -11,38 +11,38 @@ from fastbp.insight import trace
 
 # The worked network: every number by hand (f = sigmoid, f' = a (1 - a)), to six digits.
 BY_HAND = """\
-One sample through 2-2-1; layer l is network.W[l - 1]; E = quadratic = 0.0878319
+One sample through 2-2-1; layer l is network.W[l - 1]; E = quadratic = 0.0957854
 1. Forward pass, layer 1: z[1] = a[0] W[1] + b[1], a[1] = sigmoid(z[1])
   neuron 0: z = 1*0.5 + 0.5*0.25 + 0 = 0.625, a = 0.651355
   neuron 1: z = 1*-0.5 + 0.5*1 + 0.1 = 0.1, a = 0.524979
 2. Forward pass, layer 2: z[2] = a[1] W[2] + b[2], a[2] = sigmoid(z[2])
-  neuron 0: z = 0.651355*1 + 0.524979*-1 + 0.2 = 0.326376, a = 0.580877
+  neuron 0: z = 0.651355*0.4 + 0.524979*-0.4 + 0.2 = 0.25055, a = 0.562312
 3. Output error: delta[2] = dE/dz[2]
-  E = 0.0878319
-  neuron 0: a = 0.580877, t = 1; dE/da = -0.419123 times f'(z) = 0.243459 = -0.102039
+  E = 0.0957854
+  neuron 0: a = 0.562312, t = 1; dE/da = -0.437688 times f'(z) = 0.246117 = -0.107723
 4. Backward, layer 1: delta[1] = (delta[2] W[2]ᵀ) f'(z[1])
-  neuron 0: -0.102039*1 = -0.102039, times f'(z) = 0.227092 = -0.0231722
-  neuron 1: -0.102039*-1 = 0.102039, times f'(z) = 0.249376 = 0.0254461
+  neuron 0: -0.107723*0.4 = -0.043089, times f'(z) = 0.227092 = -0.00978516
+  neuron 1: -0.107723*-0.4 = 0.043089, times f'(z) = 0.249376 = 0.0107454
 5. Weight gradients: dE/dW[l] = a[l-1] times delta[l], dE/db[l] = delta[l]
-  dE/dW[1][0, 1] = 1 * 0.0254461 = 0.0254461
-  dE/dW[1][0, 0] = 1 * -0.0231722 = -0.0231722
-  dE/dW[1][1, 1] = 0.5 * 0.0254461 = 0.0127231
-  dE/dW[1][1, 0] = 0.5 * -0.0231722 = -0.0115861
-  dE/dW[2][0, 0] = 0.651355 * -0.102039 = -0.0664637
-  dE/dW[2][1, 0] = 0.524979 * -0.102039 = -0.0535684
-6. Update by SGD(eta=1.0, weight_decay=0.0, decay_biases=False, l1=0.0, momentum=0.0, nesterov=False)
-  W[1][0, 1]: -0.5 -> -0.525446
-  W[1][0, 0]: 0.5 -> 0.523172
-  W[1][1, 1]: 1 -> 0.987277
-  W[1][1, 0]: 0.25 -> 0.261586
-  W[2][0, 0]: 1 -> 1.06646
-  W[2][1, 0]: -1 -> -0.946432"""
+  dE/dW[1][0, 1] = 1 * 0.0107454 = 0.0107454
+  dE/dW[1][0, 0] = 1 * -0.00978516 = -0.00978516
+  dE/dW[1][1, 1] = 0.5 * 0.0107454 = 0.00537269
+  dE/dW[1][1, 0] = 0.5 * -0.00978516 = -0.00489258
+  dE/dW[2][0, 0] = 0.651355 * -0.107723 = -0.0701656
+  dE/dW[2][1, 0] = 0.524979 * -0.107723 = -0.0565521
+6. Update by SGD(eta=1.0)
+  W[1][0, 1]: -0.5 -> -0.510745
+  W[1][0, 0]: 0.5 -> 0.509785
+  W[1][1, 1]: 1 -> 0.994627
+  W[1][1, 0]: 0.25 -> 0.254893
+  W[2][0, 0]: 0.4 -> 0.470166
+  W[2][1, 0]: -0.4 -> -0.343448"""
 
 
 def worked(dtype="float64"):
     net = Network([2, 2, 1], hidden="sigmoid", output="sigmoid", dtype=dtype)
     net.W[0], net.b[0] = [[0.5, -0.5], [0.25, 1.0]], [0.0, 0.1]
-    net.W[1], net.b[1] = [[1.0], [-1.0]], [0.2]
+    net.W[1], net.b[1] = [[0.4], [-0.4]], [0.2]
     return net
 
 
@@ -159,3 +159,24 @@ def test_weight_that_is_nan_is_named():
 def test_what_does_not_fit_is_refused(x, t, message):
     with pytest.raises(ValueError, match=message):
         trace(worked(), x, t)
+
+
+def test_picture_draws_the_neurons_that_matter(tmp_path):
+    net, x, t = drawn([40, 260, 3], "tanh", "softmax", "float32")
+    seen = trace(net, x, t)
+    figure = seen.plot(tmp_path / "trace.svg")
+    forward, backward = figure.axes
+    texts = [text.get_text() for text in forward.texts]
+    assert {"input: 12 of 40", "layer 1: 12 of 260", "layer 2: 3"} <= set(texts)
+    assert f"{seen.a[1][np.argmax(np.abs(seen.delta[0]))]:.2g}" in texts
+    assert {f"{value:.2g}" for value in seen.delta[-1]} <= {text.get_text() for text in backward.texts}
+    widest = max(forward.collections[1].get_linewidths())
+    assert widest == pytest.approx(3) and (tmp_path / "trace.svg").stat().st_size > 1000
+
+
+def test_picture_of_one_neuron_and_of_nan():
+    net = Network([1, 1], output="identity", weights="zeros")
+    assert [text.get_text() for text in trace(net, [0.0], [0.0]).plot().axes[0].texts] == ["0", "input: 1", "0",
+                                                                                           "layer 1: 1"]
+    net.W[0][:] = np.nan
+    assert "nan" in [text.get_text() for text in trace(net, [1.0], [0.0]).plot().axes[0].texts]
