@@ -159,9 +159,10 @@ def test_pictures(tmp_path):
                                       insight.layer_errors, insight.vanishing_gradients])
 def test_a_cost_that_is_not_finite_is_shown_as_such(function):
     """Inputs that overflow: the answer is NaN where it is unknown; printed and drawn without a warning."""
-    found = function(Network([3, 4, 2]), np.full((5, 3), 3e38), Y[:5])
+    net = Network([3, 4, 2], weights=lambda draw, n_in, n_out: np.ones((n_in, n_out)))
+    found = function(net, np.full((5, 3), 3e38), Y[:5])
     assert "nan" in repr(found) or function is insight.vanishing_gradients
-    assert found.plot() and repr(insight.hebbian_pairs(Network([3, 4, 2]), [3e38] * 3, 1))
+    assert found.plot() and len(insight.hebbian_pairs(net, [3e38] * 3, 1).pairs) == 0
 
 
 def test_plots_need_matplotlib(monkeypatch):
