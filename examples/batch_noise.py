@@ -17,7 +17,7 @@ def network():
 
 
 # %%
-# **Each sample wants its own.** Who learns from images of the digit 2 alone learns to answer 2, to everything.
+# **Each sample wants its own.** A network that is trained on images of the digit 2 alone answers 2 to everything.
 twos = X[y == 2]
 only = network()
 Trainer(only, optimizer=SGD(0.1), batch_size=100).fit(twos, np.full(len(twos), 2), epochs=1)
@@ -26,7 +26,7 @@ print(f"trained on 2 alone, it answers to {len(digits.x_test):,} test digits: {a
 assert answers.tolist() == [2]
 
 # %%
-# **So the wishes are averaged.** The gradient of a mini-batch is the mean of its samples' gradients. Much cancels: the
+# **So they are averaged.** The gradient of a mini-batch is the mean of its samples' gradients. Much cancels: the
 # mean is far shorter than the samples' gradients are.
 net = network()
 Trainer(net).fit(X[:10_000], y[:10_000], epochs=1)
@@ -39,7 +39,7 @@ print(f"the gradients have a mean length of {length:.2f}; their mean has {np.lin
 # %%
 # **How many are enough?** The cosine between the gradient of a mini-batch and that of all samples is 1 if both point
 # the same way, and 0 if the mini-batch knows nothing.
-noise = insight.gradient_noise(net, X, y, draws=10)
+noise = insight.gradient_noise(net, X, y, draws=5)
 print(noise)
 noise.plot()
 

@@ -19,8 +19,8 @@ print(errors)
 assert errors.rms[0] == 0.25**6 == 0.000244140625
 
 # %%
-# **Networks for digits**, of 64 neurons a layer, before any training. With sigmoids the error vanishes whatever the
-# weights; tanh and relu keep it if the weights suit them: glorot_uniform is made for tanh, he_normal for relu.
+# **Networks for digits**, of 64 neurons a layer, before any training. With sigmoids the error vanishes with each of
+# these weights. Tanh and relu keep it if the weights suit them: glorot_uniform is made for tanh, he_normal for relu.
 digits = data.mnist()
 net = Network([784, 64, 10], input_scale=digits.input_scale)
 found = insight.vanishing_gradients(net, digits.x_train, digits.y_train)

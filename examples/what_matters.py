@@ -17,7 +17,7 @@ print(f"{np.mean(net.predict(digits.x_test) == digits.y_test):.1%} of the test d
 # %%
 # **Parameters.** The gradient says how much the cost changes with each parameter. A component of 3.2 matters 32 times
 # as much as one of 0.1, for the same small change. The pictures show the weights of some neurons of the first layer,
-# and below them how the cost asks to change them: their opposite.
+# and their gradients below: gradient descent makes a weight larger where they are blue.
 found = insight.sensitivity(net, X, y)
 print(found)
 found.plot()

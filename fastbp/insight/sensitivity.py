@@ -45,7 +45,7 @@ class Sensitivity(Record):
 
     Examples
     --------
-    >>> found = sensitivity(Network([3, 2], seed=0), np.eye(3), [0, 1, 1])
+    >>> found = sensitivity(Network([2, 1], output="identity", weights="zeros"), [[1.0, 32.0]], [-0.1])
     >>> found.name_of(found.ranking[0])
     'W[0][1, 0]'
     """
@@ -247,8 +247,8 @@ def saliency(network: Network, X: npt.ArrayLike, y: npt.ArrayLike | None = None,
 class HebbianPairs(Record):
     """What `hebbian_pairs` returns: how one sample changes each weight.
 
-    Drawn as the growth of each layer's weights: the 40 most active senders from top to bottom, the 40 receivers that
-    should receive most from left to right.
+    Drawn as the growth of each layer's weights, at most 40 by 40, evenly spaced: senders from the most active one
+    downwards, receivers from the one that should receive most to the right.
 
     Attributes
     ----------
@@ -288,7 +288,8 @@ class HebbianPairs(Record):
     def _draw(self, figure: Any) -> None:
         figure.set_size_inches(3.4 * len(self.growth), 3.4)
         for l, axes in enumerate(figure.subplots(1, len(self.growth), squeeze=False)[0]):
-            rows, columns = (np.argsort(-by, kind="stable")[:SIDE] for by in (self.a[l], self.wanted[l]))
+            rows, columns = (np.argsort(-by, kind="stable")[:: 1 + len(by) // SIDE]
+                             for by in (self.a[l], self.wanted[l]))
             drawn = draw_picture(axes, self.growth[l][np.ix_(rows, columns)], f"growth of W[{l}]",
                                  np.abs(self.growth[l]).max())
             axes.set(xlabel="receivers, most wanted first", ylabel="senders, most active first")

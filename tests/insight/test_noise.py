@@ -118,7 +118,7 @@ def test_small_batches_stagger():
     """All walk equally many steps; the smaller the batch, the more often the cost of all rises."""
     found = insight.descent_paths(network(), X, Y, steps=150, eta=0.3)
     rises = [np.mean(np.diff(costs) > 0) for costs in found.costs]
-    assert rises[0] > 0.2 > rises[1] > rises[2] == 0
+    assert rises[0] > rises[1] > rises[2] == 0
     assert [len(costs) for costs in found.costs] == [101] * 3 and found.steps[-1] == 150
     again = insight.descent_paths(network(), X, Y, steps=150, eta=0.3)
     assert all((one == other).all() for one, other in zip(found.paths, again.paths, strict=True))
@@ -158,7 +158,7 @@ def test_a_path_that_diverges():
         insight.descent_paths(linear, 100 * X, X[:, 0], eta=10.0, steps=200)
 
 
-def test_who_learns_from_twos_alone_answers_2_to_everything():
+def test_a_network_trained_on_twos_alone_answers_2_to_everything():
     digits = data.mnist()
     twos = digits.x_train[digits.y_train == 2]
     net = Network([784, 16, 10], input_scale=digits.input_scale)

@@ -1,5 +1,7 @@
 """insight.sensitivity, saliency and hebbian_pairs: their numbers against the oracle's, their names against theta."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -151,3 +153,19 @@ def test_pictures(tmp_path):
         assert made.plot(tmp_path / "one.svg") and repr(made)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         insight.saliency(net, images, output=0).plot(tmp_path / "nowhere" / "a.png")
+
+
+@pytest.mark.parametrize("function", [insight.sensitivity, insight.saliency, insight.gradient_noise,
+                                      insight.layer_errors, insight.vanishing_gradients])
+def test_a_cost_that_is_not_finite_is_shown_as_such(function):
+    """Inputs that overflow: the answer is NaN where it is unknown; printed and drawn without a warning."""
+    net = Network([3, 4, 2], weights=lambda draw, n_in, n_out: np.ones((n_in, n_out)))
+    found = function(net, np.full((5, 3), 3e38), Y[:5])
+    assert "nan" in repr(found) or function is insight.vanishing_gradients
+    assert found.plot() and len(insight.hebbian_pairs(net, [3e38] * 3, 1).pairs) == 0
+
+
+def test_plots_need_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r'plot needs matplotlib: pip install "fastbp\[plot\]"'):
+        insight.sensitivity(Network([3, 4, 2]), X, Y).plot()

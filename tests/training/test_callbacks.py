@@ -619,7 +619,7 @@ def test_a_history_as_a_picture(tmp_path, monkeypatch):
     history = history_of()
     figure = history.plot(tmp_path / "picture.svg")
     assert isinstance(figure, matplotlib.figure.Figure) and "<svg" in (tmp_path / "picture.svg").read_text()
-    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert figure._repr_png_().startswith(b"\x89PNG") and "base64,iVBOR" in figure._repr_html_()
     shown = {line.get_label(): line.get_ydata() for axes in figure.axes for line in axes.lines}
     assert {name: list(each) for name, each in shown.items() if name != "f1"} == {
         name: each for name, each in history.values().items() if name != "f1"}
