@@ -15,6 +15,7 @@ from fastbp.core.call import INFER
 from fastbp.figures import rows_of, trained_on
 from fastbp.gradient import cost_and_gradient
 from fastbp.inputs import as_data
+from fastbp.insight.values import name_of, place_of
 from fastbp.losses import Huber, Loss, MeanAbsolute
 from fastbp.network import Network, check_loss, check_network
 from fastbp.randomness import LOOK, generator
@@ -145,7 +146,7 @@ def check_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: 
         lo, hi, _ = stretches[found.worst()]
     error, backprop, difference = found.rows[:, found.worst()].tolist()
     verdict = "not checked" if math.isnan(error) else "wrong" if error > TOLERANCE else "right"
-    name, layer = name_of(network, lo)
+    name, layer = name_of(lo, network.layer_sizes), place_of(lo, network.layer_sizes)[0]
     return GradientCheck(verdict, error, name if hi - lo == 1 else name[: name.index("]") + 1], layer, backprop,
                          difference, checked, count, len(probe), probe.given, first.left_out, first.kink)
 
@@ -160,7 +161,8 @@ class Probe:
         data = as_data(X, y, sample_weight, network, self.loss, sparse=True).with_some_weight()
         if not np.isfinite(network.theta).all():
             i = int(np.argmin(np.isfinite(network.theta)))
-            raise ValueError(f"{name_of(network, i)[0]} is {network.theta[i]}; derivatives need finite parameters")
+            raise ValueError(f"{name_of(i, network.layer_sizes)} is {network.theta[i]}; derivatives need finite "
+                             "parameters")
         self.given = int((data.weights > 0).sum()) if len(data.weights) else len(data)
         self.rows = np.arange(len(data))[
             trained_on(len(data), max(1, min(most, NUMBERS // network.layer_sizes[0])), None, data.weights)]
@@ -287,10 +289,10 @@ def _differences(probe: Probe, stretches: Sequence[Stretch], widths: Array) -> t
 def _ends(probe: Probe, stretch: Stretch, widths: Array) -> tuple[Array, Array]:
     """Return the parameters of a stretch after a step up and a step down: of a parameter by its width; of several with
     random signs, and by less, as many act on one neuron together."""
-    lo, hi, k = stretch
+    (lo, hi, k), sizes = stretch, probe.network.layer_sizes
     step, theta = widths[lo:hi], probe.network.theta[lo:hi]
     if hi - lo > 1:
-        senders = max(1.0, (hi - lo) / probe.network.layer_sizes[name_of(probe.network, lo)[1] + 1])
+        senders = max(1.0, (hi - lo) / sizes[place_of(lo, sizes)[0] + 1])
         step = step / math.sqrt(senders) * generator(LOOK, lo, k).choice((-1, 1), hi - lo)
     step = np.copysign(np.maximum(np.abs(step), 1e3 * np.finfo(np.float64).eps * np.abs(theta)), step)
     return theta + step, theta - step
@@ -300,13 +302,6 @@ def in_float64(network: Network, sizes: Sequence[int]) -> Network:
     """Return a float64 network of the same activations and input_scale, without names."""
     return Network(sizes, network.activations[:-1], network.activations[-1], "float64", weights=None,
                    input_scale=network.input_scale)
-
-
-def name_of(network: Network, i: int) -> tuple[str, int]:
-    """Return the name of parameter theta[i], `net.W[l][i, j]` or `net.b[l][j]`, and its layer l."""
-    l, (w, b, _) = next((l, row) for l, row in enumerate(_layers(network)) if i < row[2])
-    sender, receiver = divmod(i - w, network.layer_sizes[l + 1])
-    return (f"net.W[{l}][{sender}, {receiver}]" if i < b else f"net.b[{l}][{i - b}]"), l
 
 
 def _layers(network: Network) -> list[tuple[int, int, int]]:

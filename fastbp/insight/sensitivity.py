@@ -14,7 +14,7 @@ from fastbp.figures import column_names
 from fastbp.gradient import cost_and_gradient
 from fastbp.inputs import as_inputs
 from fastbp.insight.record import Record, draw_picture, image_shape, table
-from fastbp.insight.values import checked, layer_values
+from fastbp.insight.values import checked, layer_values, name_of, place_of
 from fastbp.losses import Loss
 from fastbp.network import Network, check_network, check_theta
 from fastbp.workspace import Array, parameter_offsets
@@ -47,7 +47,7 @@ class Sensitivity(Record):
     --------
     >>> found = sensitivity(Network([2, 1], output="identity", weights="zeros"), [[1.0, 32.0]], [-0.1])
     >>> found.name_of(found.ranking[0])
-    'W[0][1, 0]'
+    'net.W[0][1, 0]'
     """
 
     layer_sizes: tuple[int, ...]
@@ -74,12 +74,11 @@ class Sensitivity(Record):
         Examples
         --------
         >>> sensitivity(Network([3, 2]), np.eye(3), [0, 1, 1]).name_of(7)
-        'b[0][1]'
+        'net.b[0][1]'
         """
         if not 0 <= i < len(self.theta):
             raise IndexError(f"theta has no parameter {i}; it has {len(self.theta):,}")
-        l, sender, receiver = _place_of(i, self.layer_sizes)
-        return f"W[{l}][{sender}, {receiver}]" if sender < self.layer_sizes[l] else f"b[{l}][{receiver}]"
+        return name_of(i, self.layer_sizes)
 
     def __repr__(self) -> str:
         rms = np.sqrt(np.mean(np.square(self.gradient, dtype=np.float64))) or 1.0
@@ -105,13 +104,6 @@ class Sensitivity(Record):
                 drawn = draw_picture(axes, picture, title, np.abs(rows).max())
             row[0].set_ylabel(name)
             figure.colorbar(drawn, ax=list(row), shrink=0.8)
-
-
-def _place_of(i: int, layer_sizes: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return layer, sender and receiver of theta[i]; the sender of a bias comes after the others."""
-    begins = [begin for begin, _ in parameter_offsets(layer_sizes)]
-    l = int(np.searchsorted(begins, i, side="right")) - 1
-    return l, *divmod(int(i) - begins[l], layer_sizes[l + 1])
 
 
 def sensitivity(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss | None = None) -> Sensitivity:
@@ -345,6 +337,6 @@ def hebbian_pairs(network: Network, x: npt.ArrayLike, t: npt.ArrayLike, loss: st
     vector = np.negative(gradient)
     for b in network.views(vector)[1]:
         b[:] = 0
-    pairs = [_place_of(i, network.layer_sizes) for i in np.argsort(-vector, kind="stable")[:KEPT] if vector[i] > 0]
+    pairs = [place_of(i, network.layer_sizes) for i in np.argsort(-vector, kind="stable")[:KEPT] if vector[i] > 0]
     return HebbianPairs([layer[0] for layer in workspace.a], [-delta[0] for delta in workspace.delta],
                         network.views(vector)[0], np.array(pairs, np.int64).reshape(-1, 3), cost)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,14 @@ from fastbp.core.product import LOOK, Shape, product, repeated_zero
 from fastbp.core.simd.matrix import rows_of
 from fastbp.core.simd.memory import ahead, at, number, pointer_from
 from fastbp.figures import spread
-from fastbp.files import check_folder
 from fastbp.insight.gradient_check import Probe, in_float64
+from fastbp.insight.record import Record
 from fastbp.losses import Loss
 from fastbp.network import Network
 from fastbp.workspace import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FACTORS = 1 / 8, 1 / 4, 1 / 2, 1, 2  # of the widths of the hidden layers
 ROUNDS = 5
@@ -36,7 +39,7 @@ WAYS = "perturbing each", "walking from each", "backpropagation"
 
 
 @dataclass(frozen=True, repr=False)
-class CostComparison:
+class CostComparison(Record):
     """What `compare_costs` measured; printed as a table.
 
     Attributes
@@ -109,35 +112,8 @@ class CostComparison:
         return "\n".join([f"CostComparison: seconds for all derivatives of {names[self.own]}, "
                           f"{counted(self.n_samples, 'sample')}, float64, one thread", *lines])
 
-    def plot(self, path: str | os.PathLike[str]) -> None:
-        """Plot the seconds of the three ways over the number of parameters to a file.
-
-        Parameters
-        ----------
-        path : str or path
-            Name of the file: .png, .svg or .pdf.
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed: pip install "fastbp[plot]".
-        FileNotFoundError, IsADirectoryError
-            The file `path` cannot be written.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> from fastbp import Network
-        >>> found = compare_costs(Network([2, 4, 2]), np.eye(2), [0, 1])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     found.plot(os.path.join(folder, "ways.svg"))
-        """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ImportError('plot needs matplotlib: pip install "fastbp[plot]"') from None
-        target = check_folder(path)
-        figure = Figure(figsize=(7, 4), layout="constrained")
+    def _draw(self, figure: Figure) -> None:
+        figure.set_size_inches(7, 4)
         axes = figure.subplots()
         for way, seconds in zip(WAYS, self.seconds.T, strict=True):
             axes.loglog(self.n_parameters, seconds, "o-", label=way)
@@ -145,7 +121,6 @@ class CostComparison:
         axes.set(xlabel="parameters", ylabel="seconds",
                  title=f"All derivatives of the cost, {counted(self.n_samples, 'sample')}{note}")
         axes.legend()
-        figure.savefig(target)
 
 
 def compare_costs(network: Network, X: npt.ArrayLike, y: npt.ArrayLike,

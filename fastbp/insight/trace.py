@@ -49,23 +49,29 @@ class Trace(Record):
         The sample as it was given; a[0] is x times network.input_scale.
     t : ndarray (n_out,)
         Targets of the outputs.
-    a : list of ndarray
+    a : list of ndarray (neurons,)
         a[0] is the input, a[l + 1] what layer l sends on; the last one is the output.
-    z, delta : list of ndarray
+    z, delta : list of ndarray (neurons,)
         z[l] = a[l] W[l] + b[l] and delta[l] = dE/dz[l] of layer l.
-    slopes : list of ndarray, or last of None
+    slopes : list of ndarray (neurons,), or last of None
         f'(z[l]); None for softmax, each of whose outputs depends on all z.
-    sums : list of ndarray
+    sums : list of ndarray (neurons,)
         delta[l + 1] W[l + 1]ᵀ of each hidden layer l, which times its slope is delta[l].
     sensitivity : ndarray (n_out,) or None
         dE/da of the outputs, which times their slope is the output error; None where the output error comes from z
         at once, since the slope cancels (sigmoid with binary_cross_entropy, softmax with cross_entropy, and Poisson).
     cost : float
         E, in the unit of the loss.
-    dW, db : list of ndarray
+    dW, db : list of ndarray (n_in, n_out) and (n_out,)
         Gradients of E. dW[l][j, k] = a[l][j] delta[l][k].
     updated : Network
         A copy of the network after one step by this sample alone, of an optimizer without memory of earlier steps.
+
+    Examples
+    --------
+    >>> seen = trace(Network([2, 3, 2], seed=0), [1.0, 0.5], 1)
+    >>> bool((seen.sums[0] * seen.slopes[0] == seen.delta[0]).all())
+    True
     """
 
     network: Network
@@ -86,7 +92,13 @@ class Trace(Record):
 
     @property
     def saturated(self) -> list[Array]:
-        """Which neurons of each layer have a slope below 0.01, so that hardly any error passes: bool (neurons,)."""
+        """Which neurons of each layer have a slope below 0.01, so that hardly any error passes: bool (neurons,).
+
+        Examples
+        --------
+        >>> trace(Network([1, 1, 1], hidden="sigmoid", output="identity", weights="zeros"), [0.0], [1.0]).saturated
+        [array([False]), array([False])]
+        """
         return [np.zeros(len(z), bool) if slope is None else np.abs(slope) < FLAT
                 for z, slope in zip(self.z, self.slopes, strict=True)]
 
@@ -94,6 +106,20 @@ class Trace(Record):
         """Return title and text of each step: forward layer by layer, output error, backward, gradients, update.
 
         Of wide layers the texts show the neurons with the largest errors, and of long sums the largest terms.
+
+        Returns
+        -------
+        steps : list of (str, str)
+
+        Examples
+        --------
+        >>> for title, text in trace(Network([1, 1], output="identity", weights="zeros"), [2.0], [3.0]).steps()[:2]:
+        ...     print(title, text, sep="\\n")
+        Forward pass, layer 1: z[1] = a[0] W[1] + b[1], a[1] = identity(z[1])
+          neuron 0: z = 2*0 + 0 = 0, a = 0
+        Output error: delta[1] = dE/dz[1]
+          E = 4.5
+          neuron 0: a = 0, t = 3; dE/da = -3 times f'(z) = 1 = -3
         """
         last = len(self.z)
         forward = [(f"Forward pass, layer {l}: z[{l}] = a[{l - 1}] W[{l}] + b[{l}], a[{l}] = "
@@ -113,10 +139,21 @@ class Trace(Record):
         output : int
             Index of the neuron, from 0.
 
+        Returns
+        -------
+        text : str
+
         Raises
         ------
         ValueError, TypeError
             There is no such neuron.
+
+        Examples
+        --------
+        >>> print(trace(Network([1, 1], output="identity", weights="zeros"), [2.0], [3.0]).asks(0))
+        output 0 is 0, its target 3: z should go up; its error is -3
+          through its bias: + 3 per unit of learning rate
+          through the weight from input 0, which sends 2: + 6
         """
         k = whole_number("output", output, 0, len(self.t) - 1)
         wish, weights, sent = -self.delta[-1][k], self.network.W[-1][:, k], self.a[-2]
@@ -134,7 +171,18 @@ class Trace(Record):
         return "\n".join(told)
 
     def wanting(self) -> list[int]:
-        """Return the outputs of which the sample asks most, the first most."""
+        """Return the outputs of which the sample asks most.
+
+        Returns
+        -------
+        outputs : list of int
+            Indices of up to four neurons, the largest error first.
+
+        Examples
+        --------
+        >>> trace(Network([1, 3], weights="zeros"), [1.0], 2).wanting()
+        [2, 0, 1]
+        """
         return _largest(np.abs(self.delta[-1]), TERMS)
 
     def __repr__(self) -> str:
@@ -142,7 +190,13 @@ class Trace(Record):
         return "\n".join([self.heading(), *steps])
 
     def heading(self) -> str:
-        """Return a line on what was traced and, if a number is not finite, one on which is the first."""
+        """Return a line on what was traced and, if a number is not finite, one on which is the first.
+
+        Examples
+        --------
+        >>> trace(Network([1, 1], output="identity", weights="zeros"), [2.0], [3.0]).heading()
+        'One sample through 1-1; layer l is network.W[l - 1]; E = quadratic = 4.5'
+        """
         told = (f"One sample through {'-'.join(map(str, self.network.layer_sizes))}; layer l is network.W[l - 1]; "
                 f"E = {self.loss.name} = {_n(self.cost)}")
         names = [f"{name}[{l}]" for l in range(1, len(self.z) + 1) for name in "Wbz"]

@@ -1,9 +1,10 @@
-"""z, a and delta of samples, as the compiled core leaves them."""
+"""z, a and delta of samples, as the compiled core leaves them; names of parameters."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import numpy.typing as npt
 
 from fastbp.core.call import ACCUMULATE
@@ -13,7 +14,7 @@ from fastbp.inference import CAPACITY, NO_WEIGHTS, go_through
 from fastbp.inputs import Data, as_data
 from fastbp.losses import Loss
 from fastbp.network import Network, check_loss, check_network, check_theta
-from fastbp.workspace import Array, Workspace, aligned
+from fastbp.workspace import Array, Workspace, aligned, parameter_offsets
 
 
 def checked(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | Loss | None) -> tuple[Data, Loss]:
@@ -42,3 +43,16 @@ def layer_values(network: Network, data: Data, loss: Loss) -> tuple[Workspace, A
         for values in (gradient, *workspace.delta):
             values[:] = math.nan
     return workspace, gradient[: network.n_parameters], cost
+
+
+def place_of(i: int, layer_sizes: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return layer, sender and receiver of theta[i]; the sender of a bias comes after the others."""
+    begins = [begin for begin, _ in parameter_offsets(layer_sizes)]
+    l = int(np.searchsorted(begins, i, side="right")) - 1
+    return l, *divmod(int(i) - begins[l], layer_sizes[l + 1])
+
+
+def name_of(i: int, layer_sizes: tuple[int, ...]) -> str:
+    """Return what theta[i] is called: `net.W[l][i, j]` or `net.b[l][j]`."""
+    l, sender, receiver = place_of(i, layer_sizes)
+    return f"net.W[{l}][{sender}, {receiver}]" if sender < layer_sizes[l] else f"net.b[{l}][{receiver}]"

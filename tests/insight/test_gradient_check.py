@@ -6,6 +6,7 @@ import scipy.sparse
 
 from fastbp import Network, losses
 from fastbp.insight import check_gradients, gradient_check
+from fastbp.insight.values import name_of, place_of
 from fastbp.network import HIDDEN_ACTIVATIONS
 
 DRAW = np.random.default_rng(0)
@@ -90,7 +91,7 @@ def test_one_wrong_number_among_thousands_is_found_by_halving(monkeypatch, i):
     network = net(60, 60)
     found = check_gradients(network, X, LABELS)
     assert found.verdict == "wrong" and found.checked == 30 < found.n_parameters
-    assert (found.worst, found.layer) == gradient_check.name_of(network, i)
+    assert (found.worst, found.layer) == (name_of(i, network.layer_sizes), place_of(i, network.layer_sizes)[0])
     assert found.backprop - found.difference == pytest.approx(1e-3, rel=1e-3)
 
 
@@ -113,7 +114,7 @@ def test_a_gradient_of_nan_is_wrong(monkeypatch):
 
 def test_names_of_all_parameters():
     network = net(2)
-    names = [gradient_check.name_of(network, i)[0] for i in range(network.n_parameters)]
+    names = [name_of(i, network.layer_sizes) for i in range(network.n_parameters)]
     network.theta = np.arange(network.n_parameters)
     assert [float(eval(name, {"net": network})) for name in names] == network.theta.tolist()
 

@@ -1,6 +1,7 @@
 """insight.sensitivity, saliency and hebbian_pairs: their numbers against the oracle's, their names against theta."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ def test_names_lead_to_the_parameters():
     net = Network([3, 1, 4, 2], seed=0)
     found = insight.sensitivity(net, X, Y)
     dW, db = net.views(found.gradient)
-    named = [eval(found.name_of(i), {"W": dW, "b": db}) for i in range(net.n_parameters)]
+    named = [eval(found.name_of(i), {"net": SimpleNamespace(W=dW, b=db)}) for i in range(net.n_parameters)]
     assert named == found.gradient.tolist()
     assert len({found.name_of(i) for i in range(net.n_parameters)}) == net.n_parameters
     for i in (-1, net.n_parameters):
@@ -50,7 +51,7 @@ def test_a_component_of_3_2_matters_32_times_one_of_0_1():
     """Against the cost itself, after an equal small change of each."""
     net = Network([2, 1], output="identity", weights="zeros", dtype="float64")
     found = insight.sensitivity(net, [[32.0, 1.0]], [-0.1])
-    assert found.gradient.round(12).tolist() == [3.2, 0.1, 0.1] and found.name_of(found.ranking[0]) == "W[0][0, 0]"
+    assert found.gradient.round(12).tolist() == [3.2, 0.1, 0.1] and found.name_of(found.ranking[0]) == "net.W[0][0, 0]"
     rises = []
     for i in range(2):
         net.theta = np.eye(3)[i] * 1e-7
