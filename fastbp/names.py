@@ -208,6 +208,16 @@ def order_beside(one: Any, name: str, other: Any, other_name: str) -> list[int] 
     return _places(known, given, name, f"that {other_name} lacks", "")
 
 
+def names_and_order(frame: Frame, known: tuple[str, ...] | None, name: str
+                    ) -> tuple[tuple[str, ...] | None, list[int] | None]:
+    """Return the names of a frame's columns, if they are more than numbers, and the position of each known column;
+    None for the positions: they are in order, or nothing is known."""
+    given, places = _labels(frame, known, name)
+    if given is None:
+        return None, places
+    return given, None if known is None else _places(known, given, name, "that fit did not have", "")
+
+
 def classifies(output: str) -> bool:
     """Whether outputs of this activation are read as classes."""
     return activations.CODES[output] in (activations.SIGMOID, activations.SOFTMAX)

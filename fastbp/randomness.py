@@ -6,10 +6,10 @@ import zlib
 
 import numpy as np
 
-WEIGHTS, ORDER, SPLIT, DROPOUT, RANGE_TEST, LOOK, WINDOW = (
+WEIGHTS, ORDER, SPLIT, DROPOUT, RANGE_TEST, LOOK, WINDOW, FOLDS = (
     zlib.crc32(f"fastbp {purpose}".encode()) for purpose in
     ("initial weights", "order of samples", "validation split", "dropout and noise", "range test",
-     "diagnosis", "batches from a window"))
+     "diagnosis", "batches from a window", "folds"))
 
 
 def generator(purpose: int, seed: int, number: int = 0) -> np.random.Generator:

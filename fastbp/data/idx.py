@@ -1,9 +1,11 @@
 """The IDX format: two zero bytes, a type code, the number of dimensions, each dimension, then the elements."""
 
+import contextlib
 import gzip
 import io
 import math
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy.typing as npt
 
 from fastbp import ahead
 from fastbp.data.dataset import DataError, Dataset, build_dataset, checked_samples
+from fastbp.data.npz import NAMES, read_arrays
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),
@@ -28,12 +31,11 @@ _DEFLATE_RATIO = 1032
 # MNIST's training images: 130 ms with pieces of 64 KiB to 1 MiB, and no second copy of the 47 MB.
 _PIECE = 1 << 18
 
-_FOLDER_FILES = {
-    "x_train": ("train-images", "idx3-ubyte"),
-    "y_train": ("train-labels", "idx1-ubyte"),
-    "x_test": ("t10k-images", "idx3-ubyte"),
-    "y_test": ("t10k-labels", "idx1-ubyte"),
-}
+# Of MNIST's form, as t10k-images-idx3-ubyte.gz, and with the name of a set, as emnist-letters-test-images-idx3-ubyte
+# and kmnist-test-imgs.npz.
+_FILE = re.compile(r"(?:(?P<set>.+)-)?(?P<part>train|t10k|test)-"
+                   r"(?P<what>images[-.]idx3-ubyte|labels[-.]idx1-ubyte|imgs|labels)(?:(?<=ubyte)(?:\.gz)?|\.npz)")
+_EMNIST = (28, 28)
 
 
 def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
@@ -93,41 +95,85 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected an IDX file, plain or gzip") from error
 
 
-def read_idx_folder(folder: Path) -> Dataset:
-    """Read the four files that make up a data set in MNIST's form; each may be plain or end in .gz."""
-    found = files_of(folder)
-    missing = [f"{stem}-{ending}" for name, (stem, ending) in _FOLDER_FILES.items() if name not in found]
+def read_idx_folder(source: Path) -> Dataset:
+    """Read the four files that make up a data set; see `files_of`."""
+    chosen, found = _set_of(source)
+    missing = [_name(chosen, name, found) for name in NAMES if name not in found]
     if missing:
         raise DataError(
-            f"{folder}: found {len(found)} of the four IDX files of a data set, without {', '.join(missing)}; "
+            f"{source}: found {len(found)} of the four IDX files of a data set, without {', '.join(missing)}; "
             "expected all four, each plain or with .gz"
         )
-    dataset = build_dataset({name: read_idx(file) for name, file in found.items()}, folder)
+    dataset = build_dataset({name: _read(found[name]) for name in NAMES}, source)
     if dataset.x_train.dtype == np.uint8:
         dataset.input_scale = 1 / 255
     return dataset
 
 
-def read_idx_samples(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+def read_idx_samples(source: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Read the test images of such a folder, or else its training images; and their labels, if there are any."""
-    found = files_of(folder)
+    chosen, found = _set_of(source)
     part = next((part for part in ("test", "train") if f"x_{part}" in found), None)
     if part is None:
-        names = " nor ".join(f"{_FOLDER_FILES[name][0]}-idx3-ubyte" for name in ("x_test", "x_train"))
-        raise DataError(f"{folder}: found neither {names}; expected one of them, plain or with .gz")
-    arrays = {name: read_idx(found[name]) for name in (f"x_{part}", f"y_{part}") if name in found}
-    return checked_samples(arrays, f"x_{part}", f"y_{part}" if f"y_{part}" in arrays else None, folder)
+        names = " nor ".join(_name(chosen, name, found) for name in ("x_test", "x_train"))
+        raise DataError(f"{source}: found neither {names}; expected one of them, plain or with .gz")
+    arrays = {name: _read(found[name]) for name in (f"x_{part}", f"y_{part}") if name in found}
+    return checked_samples(arrays, f"x_{part}", f"y_{part}" if f"y_{part}" in arrays else None, source)
 
 
-def files_of(folder: Path) -> dict[str, Path]:
-    """Return the paths of the four files that exist, by the names of their arrays."""
-    found = {}
-    for name, (stem, ending) in _FOLDER_FILES.items():
-        spellings = (folder / f"{stem}{sep}{ending}{gz}" for sep in "-." for gz in ("", ".gz"))
-        file = next((file for file in spellings if file.is_file()), None)
-        if file is not None:
-            found[name] = file
-    return found
+def files_of(source: Path) -> dict[str, Path]:
+    """Return the paths of the four files that exist, by the names of their arrays.
+
+    source: a folder with one data set, or folder/NAME for the set whose files' names begin with NAME.
+    """
+    return _set_of(source)[1]
+
+
+def _set_of(source: Path) -> tuple[str, dict[str, Path]]:
+    """Return the name of the data set, "" for MNIST's form, and its files."""
+    folder = source if source.is_dir() else source.parent
+    sets: dict[str, dict[str, Path]] = {}
+    with contextlib.suppress(OSError):
+        for file in sorted(folder.iterdir()):  # "-" comes before ".", and plain before .gz
+            match = _FILE.fullmatch(file.name)
+            if match and file.is_file():
+                name = f"{'y' if match['what'].startswith('labels') else 'x'}_{match['part'].replace('t10k', 'test')}"
+                sets.setdefault(match["set"] or "", {}).setdefault(name, file)
+    if folder != source:
+        return source.name, sets.get(source.name, {})
+    if "" not in sets and len(sets) > 1:
+        raise DataError(f"{folder}: holds the data sets {', '.join(sets)}; name one of them, as {folder / min(sets)}")
+    chosen = "" if "" in sets or not sets else min(sets)
+    return chosen, sets.get(chosen, {})
+
+
+def _name(chosen: str, array: str, found: dict[str, Path]) -> str:
+    """Return how the file of an array should be called."""
+    images, part = array[0] == "x", array[2:]
+    if any(file.suffix == ".npz" for file in found.values()):
+        return f"{chosen}-{part}-{'imgs' if images else 'labels'}.npz"
+    start = f"{chosen}-{part}" if chosen else part.replace("test", "t10k")
+    return f"{start}-{'images-idx3' if images else 'labels-idx1'}-ubyte"
+
+
+def _read(file: Path) -> npt.NDArray[Any]:
+    """Read images (n, rows, columns) or labels (n,); EMNIST's upright, and labels of its letters from 0 on."""
+    if file.suffix == ".npz":
+        arrays, names = read_arrays(file, lambda names: names[:1])
+        if not arrays:
+            raise DataError(f"{file}: holds no array; expected one")
+        return arrays[names[0]]
+    array = read_idx(file)
+    if file.name.startswith("emnist-letters") and "-labels" in file.name:
+        if not array.all():
+            raise DataError(f"{file}: has the label 0; expected labels of EMNIST's letters, which are 1 to 26")
+        array -= 1
+    elif file.name.startswith("emnist-") and "-images" in file.name:
+        if array.shape[1:] != _EMNIST:
+            raise DataError(f"{file}: has shape {array.shape}; expected images of EMNIST, (n, 28, 28)")
+        for block in np.array_split(array, 1 + len(array) // 1000):  # without a second copy of all
+            block[:] = block.swapaxes(1, 2).copy()
+    return array
 
 
 def _read_array(stream: io.BufferedIOBase, path: Path, most: int) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastbp.data.dataset import DataError, Dataset, build_dataset, checked_samples
 from fastbp.data.table import known
 
-_NAMES = ("x_train", "y_train", "x_test", "y_test")
+NAMES = ("x_train", "y_train", "x_test", "y_test")
 # Names of samples in a file and the matching names of targets; the first that exists counts.
 _SAMPLES = {"x_test": ("y_test",), "x_train": ("y_train",), "x": ("y",), "X": ("y", "Y")}
 _TRAINED = ("x_train", "x", "X")
@@ -27,9 +27,9 @@ def read(path: Path, target: str | None = None, arrays_of: Reader | None = None)
     arrays_of = arrays_of or read_arrays
     if target is not None:
         arrays, keys = arrays_of(path, lambda keys: pair(keys, target, path))
-        return build_dataset(dict(zip(_NAMES, arrays.values(), strict=False)), path)
-    arrays, keys = arrays_of(path, lambda keys: [name for name in _NAMES if name in keys])
-    missing = [name for name in _NAMES[:2] if name not in arrays]
+        return build_dataset(dict(zip(NAMES, arrays.values(), strict=False)), path)
+    arrays, keys = arrays_of(path, lambda keys: [name for name in NAMES if name in keys])
+    missing = [name for name in NAMES[:2] if name not in arrays]
     if missing:
         raise DataError(
             f"{path}: no {' and no '.join(missing)}; found the keys {', '.join(keys) or '(none)'}; "

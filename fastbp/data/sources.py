@@ -60,7 +60,11 @@ def load(source: str | os.PathLike[str], target: str | None = None, classes: boo
         - ``"mnist"``: the packaged MNIST; a folder of that name is reached as ``"./mnist"``.
         - A folder with the four IDX files ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
           ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, each plain or with ``.gz``; a dot may stand
-          before ``idx``.
+          before ``idx``. MNIST, Fashion-MNIST and Kuzushiji-MNIST are distributed so.
+        - ``folder/NAME``, or the folder if it holds no other set, for four files ``NAME-train-images-idx3-ubyte.gz``
+          and so on, such as ``emnist-letters``; or ``NAME-train-imgs.npz`` and so on, such as ``kmnist`` and ``k49``.
+          EMNIST's images, which are stored column by column, come row by row; labels of its letters, which are stored
+          as 1 to 26, come as 0 to 25.
         - A file ``*.npz`` with the arrays ``x_train`` and ``y_train`` and, if there are test samples, ``x_test`` and
           ``y_test``.
         - A table ``*.csv`` or ``*.tsv`` in UTF-8: a header line with the names of the columns, then a line a sample,
@@ -103,10 +107,10 @@ def load(source: str | os.PathLike[str], target: str | None = None, classes: boo
     """
     path = _path(source)
     kind = path.suffix.lower()
-    if target is not None and (path.is_dir() or kind in SVMLIGHT):
+    if target is not None and (_is_idx(path) or kind in SVMLIGHT):
         raise DataError(f"{path}: target {target!r} names a column of a table (.csv, .tsv, .parquet) or an array "
                         "(.npz, .h5), but this is neither")
-    if path.is_dir():
+    if _is_idx(path):
         return read_idx_folder(path)
     if kind in SVMLIGHT:
         return Dataset(*stores.whole(SVMlight(path, keep=True)), None, None)
@@ -160,7 +164,7 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
            [6., 5.]]), None)
     """
     path = _path(source)
-    if path.is_dir():
+    if _is_idx(path):
         return read_idx_samples(path)
     kind = path.suffix.lower()
     if kind in SVMLIGHT:
@@ -174,19 +178,24 @@ def load_samples(source: str | os.PathLike[str], n_features: int | None = None, 
 def files(source: str | os.PathLike[str]) -> list[Path]:
     """Return the existing files of a source."""
     path = _path(source)
-    return list(files_of(path).values()) if path.is_dir() else [path]
+    return list(files_of(path).values()) if _is_idx(path) else [path]
 
 
 def _path(source: str | os.PathLike[str]) -> Path:
-    """Return the path of a folder, or of a file that can be read; raise DataError for anything else."""
+    """Return the path of a folder, of a set in a folder, or of a file that can be read; else raise DataError."""
     if isinstance(source, str | os.PathLike):
         path = _MNIST_FOLDER if source == "mnist" else Path(source)
-        if path.is_dir() or path.suffix.lower() in (*_TABLES, *_ARRAYS, *SVMLIGHT):
+        if path.is_dir() or not _is_idx(path) or files_of(path):
             return path
     raise DataError(
         f'{source}: not a data source that fastbp can load; expected "mnist", a folder with the four IDX files of a '
         "data set, a table as .csv, .tsv or .parquet, arrays as .npz or .h5, or SVMlight text as .svm"
     )
+
+
+def _is_idx(path: Path) -> bool:
+    """Whether a path names a folder of images and labels, or one of the sets in such a folder."""
+    return path.is_dir() or path.suffix.lower() not in (*_TABLES, *_ARRAYS, *SVMLIGHT)
 
 
 def is_table(source: str | os.PathLike[str]) -> bool:

@@ -20,8 +20,9 @@ from fastbp import losses
 from fastbp.alone import Alone
 from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import without_address
-from fastbp.checks import counted, known_as, one_of, truth, whole_number
+from fastbp.checks import counted, known_as, number, one_of, truth, whole_number
 from fastbp.core.plan import Plan
+from fastbp.data.splitting import held_out
 from fastbp.inputs import MULTILABEL, Data, as_data, as_weights
 from fastbp.metrics import Metric
 from fastbp.names import Names, n_classes
@@ -33,7 +34,6 @@ from fastbp.training.guard import DivergenceError as DivergenceError
 from fastbp.training.notes import warn_of_no_learning, warn_of_scales
 from fastbp.training.passes import Pass, go_once, one_step
 from fastbp.training.settings import MISPLACED, OF_OPTIMIZER, OF_TRAINER, Settings, chosen_threads, rates
-from fastbp.training.split import split
 from fastbp.training.stepper import Stepper
 from fastbp.training.stream import read_ahead
 from fastbp.training.validation import Validation, evaluate_few, outputs_of
@@ -293,7 +293,11 @@ class Trainer(Settings):
             return data, None, self.validation_of(given, names)
         if given is not None:
             raise ValueError("give validation_data or validation_fraction, not both")
-        chosen, kept = split(len(data), data.t.labels, share, stratify, self.seed)
+        share = number("validation_fraction", share, 0, 1, low_open=True, high_open=True)
+        if stratify and data.t.labels is None:
+            raise ValueError("stratify=True needs labels, but y holds values")
+        labels = data.t.labels if stratify else None
+        chosen, kept = held_out(len(data), share, labels, self.seed, "validation_fraction")
         return data, chosen, data.taken(kept).with_some_weight("validation ")
 
     def source_of(self, data: Data, chosen: Array | None, names: Names, fit: Fit, watchers: list[Callback],

@@ -24,11 +24,10 @@ from safetensors.numpy import load_file
 import fastbp
 from fastbp import SGD, Adam, AdamW, Network, Trainer, losses
 from fastbp.cli import main
-from fastbp.data import load
+from fastbp.data import load, split
 from fastbp.network import HIDDEN_ACTIVATIONS
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.schedules import Cosine, Linear, WarmUp
-from fastbp.training.split import split as _split
 from fastbp.wording import of_command
 
 try:
@@ -1164,7 +1163,7 @@ def test_ctrl_c_leaves_the_best_network(here):
     with open("log.csv", newline="") as file:
         losses = [float(row["validation_loss"]) for row in csv.DictReader(file)]
     x, y, _, _ = load("labels.npz")
-    _, kept = _split(len(x), y, 0.1, True, 0)
+    _, kept = split(len(x), 0.1, y)
     assert Trainer(Network.load("net")).evaluate(x[kept], y[kept])[0] == min(losses)
 
 

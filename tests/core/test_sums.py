@@ -6,9 +6,9 @@ import pytest
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, cost_and_gradient
 from fastbp.callbacks import Every
 from fastbp.core.plan import scratch_size
+from fastbp.data import split
 from fastbp.inputs import as_weights
 from fastbp.randomness import ORDER, generator
-from fastbp.training.split import split as _split
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastbp.TrainingWarning")  # many numbers here are absurd
 DRAW = np.random.default_rng(0)
@@ -206,7 +206,7 @@ def test_a_stratified_share_leaves_each_class_a_sample_to_train_on():
         seen = []
         fit(y[:, None].astype(float), y, 1, validation_fraction=0.9, stratify=True,
             callbacks=[lambda fit, seen=seen: seen.append(fit.history.samples[-1])])
-        trained, held = _split(len(y), y, 0.9, True, seed)
+        trained, held = split(len(y), 0.9, y, seed)
         assert set(y[trained]) == {0, 1, 2}
         assert len(trained) + len(held) == len(y) and seen == [len(trained)]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import fastbp.data
 from fastbp import ahead
-from fastbp.data import DataError, Dataset, dataset, load, load_samples, mnist, read_idx, table
+from fastbp.data import DataError, Dataset, dataset, load, load_samples, mnist, read_idx, sources, table
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -351,6 +351,102 @@ def test_folder_with_a_damaged_file_names_the_file(tmp_path):
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"")
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte: empty"):
         load(tmp_path)
+
+
+# Folders of MNIST's successors, in the layouts that their authors distribute
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (2100, 28, 28), dtype=np.uint8)
+
+
+def write_set(folder: Path, name: str, labels: np.ndarray, gz: str = ".gz") -> Path:
+    """A set of EMNIST: the first ten images are the test set; each is stored column by column."""
+    for part, rows in (("train", slice(10, None)), ("test", slice(10))):
+        for kind, array in (("images-idx3", PICTURES[rows].transpose(0, 2, 1)), ("labels-idx1", labels[rows])):
+            content = idx_bytes(array)
+            (folder / f"{name}-{part}-{kind}-ubyte{gz}").write_bytes(gzip.compress(content, 1) if gz else content)
+    (folder / f"{name}-mapping.txt").write_text("1 65 97\n")
+    return folder
+
+
+def write_npz_set(folder: Path, name: str, labels: np.ndarray) -> Path:
+    """A set of Kuzushiji-MNIST in NumPy's format: one array a file, arr_0."""
+    for part, rows in (("train", slice(10, None)), ("test", slice(10))):
+        np.savez_compressed(folder / f"{name}-{part}-imgs.npz", PICTURES[rows])
+        np.savez_compressed(folder / f"{name}-{part}-labels.npz", labels[rows])
+    return folder
+
+
+LETTERS = (np.arange(2100) % 26 + 1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("gz", ["", ".gz"])
+def test_emnist_comes_upright_and_its_letters_are_counted_from_0(tmp_path, gz):
+    write_set(tmp_path, "emnist-letters", LETTERS, gz)
+    assert load(tmp_path).input_scale == 1 / 255
+    for source in (tmp_path, tmp_path / "emnist-letters"):
+        x_train, y_train, x_test, y_test = load(source)
+        assert_same(x_train, PICTURES[10:].reshape(-1, 784))
+        assert_same(x_test, PICTURES[:10].reshape(-1, 784))
+        assert_same(y_train, LETTERS[10:] - np.uint8(1))
+        assert_same(y_test, LETTERS[:10] - np.uint8(1))
+        assert_same(load_samples(source)[0], x_test)
+
+
+def test_a_folder_of_several_sets_asks_for_one(tmp_path, monkeypatch):
+    """EMNIST's archive holds six sets in one folder; all but the letters count from 0."""
+    for name in ("balanced", "letters", "digits"):
+        write_set(tmp_path, f"emnist-{name}", LETTERS)
+    message = "holds the data sets emnist-balanced, emnist-digits, emnist-letters; name one of them, as .*t-balanced"
+    for call in (load, load_samples, sources.files):
+        with pytest.raises(DataError, match=message):
+            call(tmp_path)
+    assert_same(load(tmp_path / "emnist-digits").y_train, LETTERS[10:])
+    assert len(sources.files(tmp_path / "emnist-digits")) == 4
+    monkeypatch.chdir(tmp_path)
+    assert_same(load("emnist-balanced").x_test, PICTURES[:10].reshape(-1, 784))
+    for gone in ("emnist-byclass", "emnist", "emnist-letter"):
+        with pytest.raises(DataError, match=f"{gone}: not a data source"):
+            load(gone)
+
+
+def test_a_set_says_which_files_are_missing(tmp_path):
+    write_set(tmp_path, "emnist-letters", LETTERS)
+    write_npz_set(tmp_path, "k49", LETTERS)
+    (tmp_path / "emnist-letters-test-labels-idx1-ubyte.gz").unlink()
+    (tmp_path / "k49-train-imgs.npz").unlink()
+    with pytest.raises(DataError, match=r"letters: found 3 of .* without emnist-letters-test-labels-idx1-ubyte; expec"):
+        load(tmp_path / "emnist-letters")
+    assert load_samples(tmp_path / "emnist-letters")[1] is None
+    with pytest.raises(DataError, match=r"k49: found 3 of .* without k49-train-imgs.npz; expected all four"):
+        load(tmp_path / "k49")
+
+
+def test_kuzushiji_in_both_formats(tmp_path):
+    labels = (LETTERS % 10).astype(np.uint8)
+    write_npz_set(tmp_path, "kmnist", labels)
+    data = load(tmp_path)
+    assert data.input_scale == 1 / 255
+    assert_same(data.x_train, PICTURES[10:].reshape(-1, 784))
+    assert_same(data.y_test, labels[:10])
+    write_folder(tmp_path)  # in MNIST's form, which counts if the folder holds both
+    assert_same(load(tmp_path).x_train, IMAGES.reshape(5, 6))
+    assert_same(load(tmp_path / "kmnist").x_test, PICTURES[:10].reshape(-1, 784))
+
+
+def test_wrong_files_of_a_set(tmp_path):
+    write_set(tmp_path, "emnist-letters", LETTERS - np.uint8(1))
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz: has the label 0; expected labels of EMNIST's"):
+        load(tmp_path)
+    for part in ("train", "test"):
+        (tmp_path / f"emnist-letters-{part}-images-idx3-ubyte.gz").write_bytes(idx_bytes(IMAGES))
+    with pytest.raises(DataError, match=r"images-idx3-ubyte.gz: has shape \(5, 2, 3\); expected images of EMNIST"):
+        load(tmp_path)
+    write_npz_set(tmp_path, "kmnist", np.full(2100, None))
+    with pytest.raises(DataError, match=r"kmnist-train-labels.npz: arr_0 is not an array that can be read safely"):
+        load(tmp_path / "kmnist")
+    np.savez(tmp_path / "kmnist-train-labels.npz")
+    with pytest.raises(DataError, match=r"kmnist-train-labels.npz: holds no array"):
+        load(tmp_path / "kmnist")
 
 
 # NPZ, whole files

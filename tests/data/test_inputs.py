@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, Workspace, cost_and_gradient, input_gradients, losses
-from fastbp.training.split import split as _split
+from fastbp.data import split
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype("f4")
 LABELS = np.array([0, 1, 1, 0, 1, 0])
@@ -345,7 +345,7 @@ def test_rows_that_are_kept_for_validation_stay_as_they_are():
     y = np.random.default_rng(2).dirichlet(np.ones(2), size=40)
     trainer = trainer_for()
     history = trainer.fit(x, y, validation_fraction=0.25)
-    _, kept = _split(40, None, 0.25, False, 0)
+    _, kept = split(40, 0.25)
     assert history.validation_loss[-1] == trainer.evaluate(x[kept], y[kept])[0]
 
 
