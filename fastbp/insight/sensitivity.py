@@ -131,10 +131,10 @@ def sensitivity(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str 
     >>> net = Network([2, 1], output="identity", weights="zeros")
     >>> sensitivity(net, [[32.0, 1.0]], [-0.1])
     Sensitivity of the cost 0.005 to 3 parameters
-     parameter  value  dE/dtheta  times the rms
-    W[0][0, 0]      0        3.2           1.73
-    W[0][1, 0]      0        0.1         0.0541
-       b[0][0]      0        0.1         0.0541
+         parameter  value  dE/dtheta  times the rms
+    net.W[0][0, 0]      0        3.2           1.73
+    net.W[0][1, 0]      0        0.1         0.0541
+       net.b[0][0]      0        0.1         0.0541
     by layer:
     layer  rms of dE/dtheta  share of the squares
         0              1.85                100.0%
