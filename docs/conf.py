@@ -46,6 +46,7 @@ INTERNAL = {
     "Loss": {"check_targets", "rule"},
     "Optimizer": {"settings"},
     "Checkpoint": {"saved"},
+    "Statistics": {"after", "before"},
     # scikit-learn's, which it makes of the methods' arguments.
     "MLPClassifier": {"set_fit_request", "set_partial_fit_request", "set_score_request"},
     "MLPRegressor": {"set_fit_request", "set_partial_fit_request", "set_score_request"},

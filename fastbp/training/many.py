@@ -32,6 +32,7 @@ from fastbp.training.notes import (
     TrainingWarning,
     constant_of_few,
     notes_of_learning,
+    warn_of_labels,
     warn_of_scales,
 )
 from fastbp.training.settings import OF_A_SAMPLE, OF_OPTIMIZER, OF_TRAINER
@@ -117,6 +118,7 @@ def fit_many(trainers: Iterable[Trainer], X: npt.ArrayLike, y: npt.ArrayLike, ep
             check_theta(chosen[i].network)
     for own, trainer in {id(own): (own, trainer) for own, trainer in zip(shared, chosen, strict=True)}.values():
         warn_of_scales(trainer, own.data, None, own.names.feature_names)
+        warn_of_labels(trainer, own.data, None, own.names.classes)
     with _reserved(chosen):
         members = [Member(trainer, own, its, epochs)
                    for trainer, own, its in zip(chosen, shared, rows, strict=True)]

@@ -38,6 +38,9 @@ DIVERGES = 100.0  # absolute value that can make the cost overflow at a usual et
 # A fit with fewer epochs and fewer steps is judged only if its loss is HOPELESS times that of a constant prediction.
 FEWEST_EPOCHS, FEWEST_STEPS, HOPELESS = 3, 100, 1_000.0
 MANY_STEPS, MANY_EPOCHS, FAR_WORSE = 1_000, 20, 10.0  # a slightly worse loss is a fault only after this many steps
+JUMP, JUMPS, LAST = 0.1, 2, 5  # rise of an epoch's loss, as a share of the constant loss; how many of the last epochs
+TINY_FALL = 0.01  # share of what the loss is above the constant loss: an eta of use lowers it by more
+USUAL = 10  # samples for each label, below which a label may be missing by chance
 ASK = ": see fastbp.diagnose(trainer, X, y)"  # end of the warnings of a fit
 
 
@@ -68,26 +71,42 @@ def warn_of_scales(settings: Settings, data: Data, chosen: Array | None, feature
         columns = columns_of(part, x.samples.scale)
         if columns.beyond(*ABSURD_INPUTS):
             names = column_names(features or (), n_in)
-            _warn(settings, "inputs", unscaled_inputs(replace(x, array=part), columns, names))
+            warn(settings, "inputs", unscaled_inputs(replace(x, array=part), columns, names))
     if t.array.ndim == 2 and settings.loss.heeds_lengths:
         part = t.array[rows]
         if _largest(part) > ABSURD_TARGETS[1]:
             columns = columns_of(part)
             if columns.beyond(*ABSURD_TARGETS):
-                _warn(settings, "targets", unscaled_targets(columns, settings.loss))
+                warn(settings, "targets", unscaled_targets(columns, settings.loss))
+
+
+def warn_of_labels(settings: Settings, data: Data, chosen: Array | None, classes: Array | None) -> None:
+    """Warn before a fit if some outputs stand for labels that no sample has. One class alone may be an intention."""
+    n, rows = settings.network.layer_sizes[-1], trained_on(len(data), len(data), chosen, data.weights)
+    if n < 3 or data.t.labels is None or len(data) < USUAL * n:
+        return
+    counts = np.bincount(data.t.labels[rows], minlength=n)
+    missing = np.flatnonzero(counts == 0)
+    if 0 < len(missing) < n - 1:
+        names = [str(k) if classes is None else repr(str(classes[k])) for k in missing[:3]]
+        named = ", ".join(names) + f" and {len(missing) - 3:,} more" * (len(missing) > 3)
+        warn(settings, "labels", f"{counted(len(missing), 'label')} of {n:,} never occur{'s' * (len(missing) == 1)} in "
+             f"{counts.sum():,} samples, and will hardly be predicted: {named}; check y, whose labels count from 0, or "
+             "make a network with fewer outputs")
 
 
 def warn_of_no_learning(settings: Settings, history: list[float], steps: int, data: Data, chosen: Array | None) -> None:
     """Warn after a fit, see `notes_of_learning`."""
     constant = constant_of_few(settings, data, chosen)
     for kind, text in notes_of_learning(settings, history, steps, data, chosen, constant).items():
-        _warn(settings, kind, text)
+        warn(settings, kind, text)
 
 
 def notes_of_learning(settings: Settings, history: list[float], steps: int, data: Data, chosen: Array | None,
                       constant: float | None) -> dict[str, str]:
-    """Return the notes after a fit, by kind: the mean of the parameters is still mostly the first ones; or the loss is
-    no better than that of a constant prediction, both in training and for the current network without dropout.
+    """Return the notes after a fit, by kind: the mean of the parameters is still mostly the first ones; the loss jumps
+    up and down; or it is no better than that of a constant prediction, both in training and for the current network
+    without dropout, and perhaps why.
 
     constant: see `constant_of_few`.
     """
@@ -95,7 +114,14 @@ def notes_of_learning(settings: Settings, history: list[float], steps: int, data
     if first > MANY:
         notes["ema"] = (f"the network holds the mean of its parameters, and {100 * first:.0f} % of it is still the "
                         f"first ones: ema={settings.ema:g} is too slow for {counted(settings.steps_done, 'step')}")
-    if not (constant and history) or history[-1] < constant - 0.1 * abs(constant):
+    if not (constant and history):
+        return notes
+    eta = settings.optimizer.eta
+    rises = np.diff(history[-LAST - 1 :])
+    if (rises > JUMP * abs(constant)).sum() >= JUMPS and history[-1] > min(history) + JUMP * abs(constant):
+        notes["eta"] = (f"eta {eta:.3g} is too large: the loss jumps up and down, and rose by {rises.max():.3g} from "
+                        f"one epoch to the next; try {eta / 10:.3g}, or see find_eta")
+    if history[-1] < constant - 0.1 * abs(constant):
         return notes
     most = min(SAMPLES, max(FEW_SAMPLES, COPIED // data.x.array.shape[1]))
     rows = trained_on(len(data), most, chosen, data.weights)
@@ -107,6 +133,10 @@ def notes_of_learning(settings: Settings, history: list[float], steps: int, data
     if not now < constant - 1e-4 * abs(constant) and _is_stuck(history, steps, now - constant, abs(constant), outputs):
         notes["loss"] = (f"after {counted(len(history), 'epoch')} the loss, {history[-1]:.4g}, is no better than that "
                          f"of a constant prediction, {constant:.4g}")
+        if _are_constant(outputs):
+            notes["loss"] += "; the outputs are the same for all samples"
+        elif steps >= FEWEST_STEPS and abs(history[0] - history[-1]) < TINY_FALL * (history[0] - constant):
+            notes["loss"] += f": eta {eta:.3g} is too small, as the loss was {history[0]:.4g} after the first epoch"
     return notes
 
 
@@ -119,6 +149,10 @@ def _is_stuck(history: list[float], steps: int, excess: float, constant: float, 
                                                                          and steps >= FEWEST_STEPS)
     if not excess < FAR_WORSE * constant or long:
         return True
+    return _are_constant(outputs)
+
+
+def _are_constant(outputs: Array) -> bool:
     return bool(outputs.std(0, dtype=np.float64).max() <= LITTLE * np.abs(outputs).max())
 
 
@@ -211,7 +245,7 @@ def _constant_loss_of(settings: Settings, data: Data, rows: Array | slice) -> fl
     return constant_loss(settings.loss, part, settings.network.layer_sizes[-1], own)
 
 
-def _warn(settings: Settings, kind: str, text: str) -> None:
+def warn(settings: Settings, kind: str, text: str) -> None:
     """Warn once per trainer and kind, at the caller's line outside of this package."""
     if kind in settings.warned_of:
         return

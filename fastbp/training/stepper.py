@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,19 @@ from fastbp.training.settings import Settings
 from fastbp.workspace import Array, Workspace, aligned
 
 LEAST_SAMPLES = 24  # per thread: with fewer, a phase is a few grains, and a thread with cheap ones seems fast
+
+
+class Observer(Protocol):
+    """Looks at every `interval`-th step of a trainer; it changes nothing."""
+
+    interval: int
+
+    def before(self, stepper: Stepper) -> None:
+        """Called before the step."""
+
+    def after(self, stepper: Stepper, n: int, eta: float, cost: float) -> None:
+        """Called after the step: its number of samples, learning rate and mean cost; z, a and delta of the last piece
+        of its samples are in stepper.workspace."""
 
 
 class Stepper:
@@ -53,6 +66,7 @@ class Stepper:
     extra: Mapping[int, float] = MappingProxyType({})  # slots of the rule, and values, that no setting gives
     few: Slip | None = None  # slip of `step_few`; None: a setting has changed
     most_few = 0  # most samples that it takes
+    observer: Observer | None = None  # see `observe`
 
     def __init__(self, settings: Settings):
         self.settings, self.workspaces = settings, dict[bool, Workspace]()
@@ -67,6 +81,10 @@ class Stepper:
         size = scratch_size(net.layer_sizes, own.threads, own.batch_size, own.clip_norm is not None)
         if len(vars(self).get("scratch", ())) != size:
             self.scratch = aligned(size, net.dtype)
+
+    def observe(self, observer: Observer | None) -> None:
+        """Let `observer` look at steps from now on; None: no longer."""
+        self.observer, self.few = observer, None
 
     def step_few(self, X: Any, y: Any) -> float:
         """Make a step on a few samples in one compiled call; return their mean cost, or NaN: see few.run."""
@@ -96,7 +114,7 @@ class Stepper:
         rule, plan = self.rule(), self.plan(own.batch_size, 1)
         # Not with a mean of the parameters, which the network holds between steps, and not if threads may pay off.
         alone = plan.piece if own.threads == 1 else (team.WORTH_THREADS - 1) // (3 * net.n_parameters)
-        self.most_few = 0 if own.state.kind.mean else min(plan.piece, alone)
+        self.most_few = 0 if own.state.kind.mean or self.observer else min(plan.piece, alone)
         self._decides_each = several_decisions(net.layer_sizes[-1], net.activations[-1])
         self.prepare(max(1, self.most_few))
         # Set at the end: Ctrl-C may come while machine code is loaded.
@@ -152,7 +170,25 @@ class Stepper:
                         bounds=(own.clip_norm is not None, own.max_norm is not None), sparse=sparse)
 
     def make(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> int:
-        """Make a step for each of `etas` in one compiled call; write mean costs to `costs`; return the steps made."""
+        """Make a step for each of `etas` in one compiled call, or in several if there is an observer; write mean costs
+        to `costs`; return the steps made."""
+        if self.observer is None:
+            return self._make(data, order, batch_size, etas, costs, threads)
+        made, observer = 0, self.observer
+        while made < len(etas):
+            left = observer.interval - self.settings.steps_done % observer.interval  # the last of them is looked at
+            part = slice(made, made + min(max(1, left - 1), len(etas) - made))
+            samples = order[part.start * batch_size : part.stop * batch_size]
+            if left == 1:
+                observer.before(self)
+            made += self._make(data, samples, batch_size, etas[part], costs[part], threads)
+            if made < part.stop:
+                break
+            if left == 1:
+                observer.after(self, len(samples), float(etas[made - 1]), float(costs[made - 1]))
+        return made
+
+    def _make(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> int:
         board = self.board
         if not team.is_awake(threads):  # they may wake on other cores, and their measured speeds are outdated
             board[:] = 0

@@ -31,7 +31,7 @@ from fastbp.optimizers import Optimizer
 from fastbp.schedules import SCHEDULES, Function, Schedule
 from fastbp.training import loop
 from fastbp.training.guard import DivergenceError as DivergenceError
-from fastbp.training.notes import warn_of_no_learning, warn_of_scales
+from fastbp.training.notes import warn_of_labels, warn_of_no_learning, warn_of_scales
 from fastbp.training.passes import Pass, go_once, one_step
 from fastbp.training.settings import MISPLACED, OF_OPTIMIZER, OF_TRAINER, Settings, chosen_threads, rates
 from fastbp.training.stepper import Stepper
@@ -251,9 +251,10 @@ class Trainer(Settings):
         Warns
         -----
         TrainingWarning
-            Inputs or targets are absurdly large; the loss is far worse than that of a constant prediction, or no better
-            after 20 epochs or 1,000 steps; the network holds a mean (ema) that is still mostly the initial parameters.
-            Each is given once per trainer. `diagnose` says more.
+            Inputs or targets are absurdly large; some labels of the network never occur; the loss is far worse than
+            that of a constant prediction, or no better after 20 epochs or 1,000 steps; it jumps up and down from epoch
+            to epoch; the network holds a mean (ema) that is still mostly the initial parameters. Each is given once per
+            trainer. `diagnose` says more; so does the callback `insight.Statistics`, during training.
         UserWarning
             X, y or sample_weight are pandas objects with the same index labels in another order.
 
@@ -278,6 +279,7 @@ class Trainer(Settings):
         validation = Validation(self, held_out, metrics)
         fit = self._new_fit(epochs, validation)
         warn_of_scales(self, data, chosen, names.feature_names)
+        warn_of_labels(self, data, chosen, names.classes)
         with self.reserved():
             source = self.source_of(data, chosen, names, fit, watchers, validation)
             loop.run(self, source, fit, validation, progress)
@@ -335,7 +337,7 @@ class Trainer(Settings):
 
     def _new_fit(self, epochs: int, validation: Validation) -> Fit:
         check_theta(self.network)
-        fit = Fit(self.network, epochs=epochs)
+        fit = Fit(self.network, epochs=epochs, trainer=self)
         validation.announce(fit)
         return fit
 

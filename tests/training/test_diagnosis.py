@@ -438,6 +438,49 @@ def test_fit_warns_of_many_epochs_without_learning():
     assert note.startswith("after 20 epochs the loss, ") and "no better than that of a constant prediction" in note
 
 
+
+def test_fit_says_why_nothing_was_learned():
+    X, y = regression()
+    labels = (y > 0).astype(int)
+    slow = Trainer(Network([4, 16, 2], seed=1), optimizer=SGD(1e-7), batch_size=20)
+    [note] = said(slow, X, labels, 20)
+    assert f": eta 1e-07 is too small, as the loss was {slow.history.loss[0]:.4g} after the first epoch: see" in note
+    net = Network([4, 16, 2])
+    net.b[0] = -100
+    [note] = said(Trainer(net, batch_size=20), X, labels, 4)
+    assert "; the outputs are the same for all samples: see" in note and "eta" not in note
+
+
+def test_fit_warns_of_a_loss_that_jumps():
+    x, y = table("digits")
+    trainer = Trainer(Network([64, 32, 16, 10], "tanh", seed=0), optimizer=SGD(5.0), batch_size=32)
+    note = said(trainer, x / 16, y, 12)[0]
+    loss = trainer.history.loss
+    assert np.sum(np.diff(loss[-6:]) > 0.23) >= 2
+    assert note.startswith("eta 5 is too large: the loss jumps up and down, and rose by "
+                           f"{np.diff(loss[-6:]).max():.3g} from one epoch to the next; try 0.5, or see find_eta")
+    trainer = Trainer(Network([64, 32, 16, 10], "tanh", seed=0), optimizer=SGD(0.1), batch_size=32)
+    assert said(trainer, x / 16, y, 12) == []
+
+
+def test_fit_warns_of_labels_that_never_occur():
+    X, y = table("digits")
+    X, some = X / 16, (y != 3) & (y != 7)
+    expected = "2 labels of 10 never occur in {:,} samples, and will hardly be predicted: 3, 7; check y, whose"
+    for given in ({"X": X[some], "y": y[some]}, {"X": X, "y": y, "sample_weight": some.astype(float)}):
+        (note,) = said(Trainer(Network([64, 16, 10])), **given)
+        assert note.startswith(expected.format(some.sum()))
+    with pytest.warns(TrainingWarning, match="1 label of 11 never occurs in 1,797 samples, .*: 10; check"):
+        fit_many([Trainer(Network([64, 16, 11]))], X, y)
+    named = Network([64, 16, 10])
+    Trainer(named).fit(X, np.array(list("abcdefghij"))[y])
+    (note,) = said(Trainer(named), X[some], np.array(list("abcdefghij"))[y[some]])
+    assert ": 'd', 'h'; check y" in note
+    assert said(Trainer(Network([64, 16, 10])), X, y) == []
+    assert said(Trainer(Network([64, 16, 10])), X[y == 2], y[y == 2]) == []  # an intention
+    assert said(Trainer(Network([64, 16, 10])), X[:99], y[:99] % 9) == []  # by chance
+
+
 # Divergence
 
 
