@@ -152,6 +152,7 @@ class Handle:
         """Return the slips of steps, and of updates by a gradient of the caller."""
         sizes, stepper = self.network.layer_sizes, trainer.stepper
         stepper.prepare_layers(self._workspace.layers)
+        self._augmentation = trainer.augmentation  # the layers hold an address of its settings
         stepper.has_changed = True
         room = aligned(max(scratch_size(sizes, 1, self.batch_size), scratch_size(sizes, 1, 1, True)), self.dtype)
         train = stepper.bound(self._workspace, stepper.rule(), stepper.plan(self.batch_size, 1), room)

@@ -83,7 +83,7 @@ class Workspace:
 
     Attributes
     ----------
-    layers : ndarray (L, 15), int64
+    layers : ndarray (L, 16), int64
         The table of layers that the kernels read (its columns are named in fastbp.core.call).
     buffers : ndarray (numbers,)
         Memory of a[0] and of all z[l], a[l], delta[l].
@@ -122,7 +122,7 @@ class Workspace:
                                                   strict=False):
             length = row_length(n_out, itemsize)
             z, a, delta = (end + i * capacity * length for i in range(3))
-            row[:] = n_in, n_out, w, b, activations.CODES[name], sent, sent_length, z, a, delta, length, 0, 0, 0, 0
+            row[:] = n_in, n_out, w, b, activations.CODES[name], sent, sent_length, z, a, delta, length, 0, 0, 0, 0, 0
             sent, sent_length, end = a, length, end + 3 * capacity * length
         self.buffers = aligned(end, dtype)
         self.targets = np.zeros((capacity, layer_sizes[-1]), dtype)

@@ -10,7 +10,20 @@ from numba import types
 
 from fastbp.core import compiler, derivatives
 from fastbp.core.activations import COMMON, activate, activate_rarely, multiply_by_prime, multiply_by_rare_prime
-from fastbp.core.call import ACTIVATION, CALL_VIEWS, DROPOUT, FIELDS, INFER, NOISE, TRAIN, Part, Room, Summed
+from fastbp.core.augmentation import augment
+from fastbp.core.call import (
+    ACTIVATION,
+    AUGMENTATION,
+    CALL_VIEWS,
+    DROPOUT,
+    FIELDS,
+    INFER,
+    NOISE,
+    TRAIN,
+    Part,
+    Room,
+    Summed,
+)
 from fastbp.core.costs import Outputs, costs_and_errors
 from fastbp.core.engine import bound_part, one_thread, run
 from fastbp.core.noise import add_noise, drop
@@ -46,6 +59,7 @@ def signatures(dtype: str) -> tuple[tuple[Any, ...], Pieces, Pieces]:
         (update_rarely, (*update, rates)),
         (drop, (whole, whole, whole, whole, numbers, whole, whole, whole)),
         (add_noise, (whole, whole, whole, numbers, whole, whole, whole)),
+        (augment, (whole, whole, whole, numbers, whole, whole)),
         (bound_part, (call, whole, rates, part, whole)),
         (sparse_forward, (call, whole, whole, whole, whole)),
         (sparse_weights, (call, samples, types.boolean, part, room, rates)),
@@ -95,6 +109,8 @@ def _rare_needed(layers: Any, settings: Any, purpose: int, sparse: bool) -> froz
         pieces.add(drop)
     if any(columns[NOISE]):
         pieces.add(add_noise)
+    if any(columns[AUGMENTATION]):
+        pieces.add(augment)
     if sparse:
         pieces.update((sparse_forward, sparse_weights) if purpose != INFER else (sparse_forward,))
     if purpose == TRAIN:
@@ -107,7 +123,8 @@ def _rare_needed(layers: Any, settings: Any, purpose: int, sparse: bool) -> froz
 
 RARE_NAMES = {activate_rarely: "activations such as gelu", multiply_by_rare_prime: "activations such as gelu",
               update_rarely: "optimizers such as Lion", drop: "dropout", add_noise: "noise",
-              bound_part: "clip_norm or max_norm", sparse_forward: "sparse samples", sparse_weights: "sparse samples"}
+              augment: "augmentation", bound_part: "clip_norm or max_norm",
+              sparse_forward: "sparse samples", sparse_weights: "sparse samples"}
 
 
 def _fill(dtype: str, pieces: Iterable[Any]) -> frozenset[Any]:

@@ -23,11 +23,12 @@ from fastbp.core.threads.board import FIELDS as FIELDS_OF_BOARD
 # A layer of the network, a row of the table of layers. w, b: offsets into theta; input, z, a, delta: offsets into
 # buffers, where the rows of the input are ld_input apart and those of the others ld. dropout: rate for the
 # layer's input, 0 for none; noise: for the first layer's input, 0 for none; key: of both, see `drop` and `add_noise`.
-# frozen: 1 if W and b are not trained.
+# frozen: 1 if W and b are not trained. augmentation: the address of its settings, for the first layer's input, or 0.
 LAYER_FIELDS = ("n_in", "n_out", "w", "b", "activation", "input", "ld_input", "z", "a", "delta", "ld", "dropout", "key",
-                "noise", "frozen")
+                "noise", "frozen", "augmentation")
 N_COLUMNS = len(LAYER_FIELDS)
-N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, DROPOUT, KEY, NOISE, FROZEN = range(N_COLUMNS)
+(N_IN, N_OUT, W, B, ACTIVATION, INPUT, LD_INPUT, Z, A, DELTA, LD, DROPOUT, KEY, NOISE, FROZEN,
+ AUGMENTATION) = range(N_COLUMNS)
 LAYER_VIEW = View("Layer", dict.fromkeys(LAYER_FIELDS, types.int64))
 
 # A stage of a step, a row of the plan; see fastbp.core.plan for their meanings.

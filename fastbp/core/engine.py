@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from fastbp.core import compiler
+from fastbp.core.augmentation import augment
 from fastbp.core.call import (
     ACCUMULATE,
     ADDRESS,
@@ -268,6 +269,8 @@ def input_block(call, batch, lo, hi):
         gather(call, call.t, first, targets, hi - lo, n_out, n_out)
     if NONE < call.x.kind < SPARSE:
         gather(call, call.x, first, rows, hi - lo, n_in, ld)
+    if layer.augmentation != 0:
+        augment(layer.augmentation, layer.key, row, rows, hi - lo, ld)
     if layer.noise > 0:
         add_noise(layer.key, row, layer.noise, rows, hi - lo, n_in, ld)
     drop_sent(call, 0, rows, row, 0, hi - lo, n_in)

@@ -40,7 +40,7 @@ def mixed(x):
     return x ^ (x >> np.uint64(31))
 
 
-def _for_each_hash(emit_number):
+def for_each_hash(emit_number):
     """Return the intrinsic `run(row, n, key, first, integer, number)`: row[j] = emit_number(vectors, row[j], h,
     integer, number) with the hash h of (key, first + j), in whole vectors, as in `each`.
 
@@ -82,7 +82,7 @@ def _for_each_hash(emit_number):
     return run
 
 
-@_for_each_hash
+@for_each_hash
 def _drop_row(vectors, values, hashes, least, scale):
     """The values times `scale`, or 0 where the hash is below `least`."""
     builder = vectors.builder
@@ -90,14 +90,18 @@ def _drop_row(vectors, values, hashes, least, scale):
     return builder.fmul(values, factor)
 
 
-@_for_each_hash
+@for_each_hash
 def _add_normal_row(vectors, values, hashes, _, deviation):
     """The values plus `deviation` times a normal number made from the hash."""
+    return (Numbers(vectors, values) + Numbers(vectors, deviation) * normal(uniform(vectors, hashes))).value
+
+
+def uniform(vectors, hashes):
+    """Numbers in (-1, 1), made from hashes; symmetric and never 0."""
     builder = vectors.builder
     odd = builder.or_(builder.lshr(hashes, ir.Constant(hashes.type, [8] * vectors.lanes)),
                       ir.Constant(hashes.type, [1] * vectors.lanes))  # 24 bits, so that all that follows is exact
-    u = Numbers(vectors, builder.sitofp(odd, vectors.type)) * 2.0**-23 - 1
-    return (Numbers(vectors, values) + Numbers(vectors, deviation) * normal(u)).value
+    return Numbers(vectors, builder.sitofp(odd, vectors.type)) * 2.0**-23 - 1
 
 
 def normal(u):

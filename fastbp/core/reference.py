@@ -302,9 +302,43 @@ def dropout_factors(layer, at_row, n, n_in):
 
 def noise(layer, at_row, n, n_in):
     """The noise that is added to the input: (n, n_in)."""
-    bits = hashes(int(layer[call.KEY]), range(-1 - at_row, -1 - at_row - n, -1), n_in)
-    u = (bits >> np.uint32(8) | np.uint32(1)) / 2**24  # in (0, 1)
-    return layer[call.NOISE] / 2**32 * np.vectorize(NormalDist().inv_cdf)(u)
+    u = uniform(hashes(int(layer[call.KEY]), range(-1 - at_row, -1 - at_row - n, -1), n_in))
+    return layer[call.NOISE] / 2**32 * np.vectorize(NormalDist().inv_cdf)(u / 2 + 0.5)
+
+
+def uniform(bits):
+    """Numbers in (-1, 1)."""
+    return (bits >> np.uint32(8) | np.uint32(1)) / 2**23 - 1
+
+
+def cubic_spline(x):
+    """The cubic B-spline around 0, by truncated powers."""
+    return sum((-1) ** i * math.comb(4, i) * np.maximum(x + 2 - i, 0) ** 3 for i in range(5)) / 6
+
+
+def augmented(images, own, key, at_row):
+    """Images (n, height, width), each as an Augmentation has it."""
+    sizes, spacing = np.array(images.shape[1:]), own.smoothness * math.sqrt(3)
+    grid = (sizes - 1) // spacing + 4 if own.elastic else np.zeros(2)
+    draws = uniform(hashes(key, range(at_row + 2**62, at_row + 2**62 + len(images)), 6 + 2 * int(grid.prod())))
+    pixels, middle = np.indices(images.shape[1:]).reshape(2, -1).T, (sizes - 1) / 2
+    of_rows, of_columns = (cubic_spline(pixels[:, i, np.newaxis] / spacing - np.arange(-1, grid[i] - 1))
+                           for i in range(2))
+    result = np.empty(images.shape)
+    for image, u, to in zip(images, draws, result, strict=True):
+        angle, slope = math.radians(own.rotation) * u[2], math.tan(math.radians(own.shear)) * u[5]
+        turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        forward = turn @ np.diag(1 + own.scale * u[3:5]) @ np.array([[1, 0], [slope, 1]])
+        place = middle + (pixels - middle - own.shift * u[:2]) @ np.linalg.inv(forward).T
+        if own.elastic:
+            displacements = u[6:].reshape(2, *grid.astype(int)) * own.elastic * math.sqrt(3) / (151 / 315)
+            place += np.einsum("pi,aij,pj->pa", of_rows, displacements, of_columns)
+        place = np.clip(place, 0, sizes - 1)
+        (above, left), (down, along) = np.floor(place).astype(int).T, (place % 1).T
+        wide = np.pad(image, (0, 1), "edge")
+        upper, lower = ((1 - along) * wide[r, left] + along * wide[r, left + 1] for r in (above, above + 1))
+        to[:] = ((1 - down) * upper + down * lower).reshape(sizes)
+    return result
 
 
 def forward(theta, layers, buffers, n, threads=1, at_row=0):

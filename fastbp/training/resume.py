@@ -122,8 +122,8 @@ class Record:
     def _identity(self) -> dict[str, Any]:
         """Return the values that must agree between a checkpoint and the fit that resumes from it."""
         own, net = self.once.settings, self.once.settings.network
-        names = ("optimizer", "batch_size", "seed", "dropout", "noise", "clip_norm", "clip_value", "max_norm", "ema",
-                 "frozen")
+        names = ("optimizer", "batch_size", "seed", "dropout", "noise", "augmentation", "clip_norm", "clip_value",
+                 "max_norm", "ema", "frozen")
         return {
             "fastbp": fastbp.__version__, "layer_sizes": net.layer_sizes, "activations": net.activations,
             "dtype": net.dtype.name, "input_scale": net.input_scale, **self._functions(),

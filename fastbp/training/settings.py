@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp import losses
-from fastbp.checks import check_spelling, counted, fraction, number, one_of, positive, whole_number
+from fastbp.checks import check_spelling, counted, fraction, number, one_of, positive, shown, whole_number
 from fastbp.core.rules import RULE
+from fastbp.data.augmentation import Augmentation
 from fastbp.history import History
 from fastbp.inference import choose_threads
 from fastbp.names import classifies
@@ -21,7 +22,8 @@ from fastbp.training.state import Kind, State
 MOST_NOISE = 1e9  # the most that the table of layers can hold, in units of 2**-32
 WORTH_TRYING = 200_000  # multiply-adds of a step from which all threads may be faster than one
 OF_A_SAMPLE = 3_000  # fixed cost of a sample (gathering, activations, output error), in multiply-adds
-READ_ONCE = {"batch_size", "seed", "threads", "dropout", "noise", "frozen"}  # read by a fit only when it begins
+# Read by a fit only when it begins.
+READ_ONCE = {"batch_size", "seed", "threads", "dropout", "noise", "augmentation", "frozen"}
 
 # Keywords that are often passed to the wrong call.
 OF_FIT = dict.fromkeys(
@@ -29,8 +31,8 @@ OF_FIT = dict.fromkeys(
      "class_weight", "stratify", "metrics", "callbacks"),
     "it belongs to fit: Trainer(net).fit(X, y, ...)")
 OF_TRAINER = dict.fromkeys(
-    ("loss", "optimizer", "batch_size", "seed", "threads", "schedule", "dropout", "noise", "clip_norm", "clip_value",
-     "max_norm", "ema", "frozen"),
+    ("loss", "optimizer", "batch_size", "seed", "threads", "schedule", "dropout", "noise", "augmentation", "clip_norm",
+     "clip_value", "max_norm", "ema", "frozen"),
     "it belongs to the trainer: Trainer(net, ...)")
 OF_OPTIMIZER = dict.fromkeys(("eta", "lr", "learning_rate"),
                              "eta belongs to the optimizer: Trainer(net, optimizer=SGD(eta=...))")
@@ -58,6 +60,7 @@ class Settings:
         schedule: Schedule | Function | None
         dropout: tuple[float, ...]
         noise: float
+        augmentation: Augmentation | None
         clip_norm: float | None
         clip_value: float | None
         max_norm: float | None
@@ -220,6 +223,14 @@ def _noise(noise: float) -> float:
     return chosen
 
 
+def _augmentation(augmentation: Augmentation | None, n_in: int) -> Augmentation | None:
+    if augmentation is not None:
+        if not isinstance(augmentation, Augmentation):
+            raise TypeError(f"augmentation must be a fastbp.data.Augmentation, got {shown(augmentation)}")
+        augmentation.settings(n_in)
+    return augmentation
+
+
 def _clip(own: Settings, name: str, value: float | None) -> float | None:
     chosen = _none_or_positive(name, value)
     other = "clip_value" if name == "clip_norm" else "clip_norm"
@@ -286,4 +297,5 @@ SETTINGS: dict[str, Callable[[Settings, Any], Any]] = {
     "max_norm": lambda own, value: _none_or_positive("max_norm", value),
     "ema": lambda own, value: None if value is None else number("ema", value, 0, 1, low_open=True, high_open=True),
     "frozen": lambda own, value: _frozen(value, len(own.network.W)),
+    "augmentation": lambda own, value: _augmentation(value, own.network.layer_sizes[0]),
 }

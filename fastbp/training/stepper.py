@@ -17,6 +17,7 @@ from fastbp.core.call import Slip
 from fastbp.core.noise import WHOLE, threshold
 from fastbp.core.plan import Plan, plan_for, scratch_size
 from fastbp.core.rules import CLIP_NORM, CLIP_VALUE, EMA_DECAY, MAX_NORM
+from fastbp.core.samples import address_of_array
 from fastbp.core.threads import team
 from fastbp.core.threads.board import balance, board_size
 from fastbp.core.threads.pace import pace_of
@@ -132,8 +133,8 @@ class Stepper:
     def prepare(self, batch_size: int, sparse: bool = False) -> None:
         """Prepare buffers for mini-batches of this size, and a guard of the trainer's state."""
         own, net, state, known = self.settings, self.settings.network, self.settings.state, vars(self)
-        if sparse and (own.noise or own.dropout[0]):
-            what = "noise" if own.noise else "dropout of the input"
+        if sparse and (own.noise or own.dropout[0] or own.augmentation):
+            what = "noise" if own.noise else "augmentation" if own.augmentation else "dropout of the input"
             raise ValueError(f"{what} needs dense samples, and X is sparse: give X.toarray(), or a trainer without it")
         held = self.workspaces.get(sparse)
         if held is None or held.capacity < batch_size:
@@ -149,9 +150,12 @@ class Stepper:
         own = self.settings
         for l, rate in enumerate(own.dropout):
             layers[l, call.DROPOUT] = threshold(rate)
-            if rate or own.noise:  # for streams, too: a generator takes as long as small steps
+            if rate or own.noise or own.augmentation:  # for streams, too: a generator takes as long as small steps
                 layers[l, call.KEY] = generator(DROPOUT, own.seed, l).integers(1 << 62)
         layers[0, call.NOISE] = round(own.noise * WHOLE)
+        layers[0, call.AUGMENTATION] = 0
+        if own.augmentation is not None:  # which keeps them
+            layers[0, call.AUGMENTATION] = address_of_array(own.augmentation.settings(own.network.layer_sizes[0]))
         layers[:, call.FROZEN] = [l in own.frozen for l in range(len(layers))]
 
     def rule(self) -> Array:

@@ -22,6 +22,7 @@ from fastbp.callbacks import Callback, Fit, History
 from fastbp.checkpoint import without_address
 from fastbp.checks import counted, known_as, number, one_of, truth, whole_number
 from fastbp.core.plan import Plan
+from fastbp.data.augmentation import Augmentation
 from fastbp.data.splitting import held_out
 from fastbp.inputs import MULTILABEL, Data, as_data, as_weights
 from fastbp.metrics import Metric
@@ -94,6 +95,8 @@ class Trainer(Settings):
         fit; further training continues from the parameters themselves, unless others are assigned to the network.
     frozen : sequence of int
         Layers l whose W[l] and b[l] are not trained; no gradient is computed for them.
+    augmentation : fastbp.data.Augmentation, optional
+        Random shifts, rotations, deformations of the images in X, others in each step; noise and dropout come after it.
 
     Attributes
     ----------
@@ -133,11 +136,11 @@ class Trainer(Settings):
                  threads: int | None = None, schedule: str | Schedule | Function | None = None,
                  dropout: float | Sequence[float] = 0.0, noise: float = 0.0, clip_norm: float | None = None,
                  clip_value: float | None = None, max_norm: float | None = None, ema: float | None = None,
-                 frozen: Sequence[int] = ()):
+                 frozen: Sequence[int] = (), augmentation: Augmentation | None = None):
         super().__init__(network, {
             "loss": loss, "optimizer": optimizer, "batch_size": batch_size, "seed": seed, "threads": threads,
             "schedule": schedule, "dropout": dropout, "noise": noise, "clip_norm": clip_norm, "clip_value": clip_value,
-            "max_norm": max_norm, "ema": ema, "frozen": frozen})
+            "max_norm": max_norm, "ema": ema, "frozen": frozen, "augmentation": augmentation})
         self.alone, self.stepper = Alone(), Stepper(self)
 
     def changed(self, room: bool) -> None:

@@ -152,7 +152,8 @@ def test_rows_of_tables():
     def layer(vector, l):
         layer = layer_of(see(at(vector, 0)), l)
         return (layer.n_in, layer.n_out, layer.w, layer.b, layer.activation, layer.input, layer.ld_input, layer.z,
-                layer.a, layer.delta, layer.ld, layer.dropout, layer.key, layer.noise, layer.frozen)
+                layer.a, layer.delta, layer.ld, layer.dropout, layer.key, layer.noise, layer.frozen,
+                layer.augmentation)
 
     @numba.njit(**compiler.FLAGS)
     def stage(vector, i):
@@ -161,7 +162,7 @@ def test_rows_of_tables():
                 stage.backward_from, stage.backward_to, stage.updates)
 
     workspace = Workspace([2, 3, 4, 1], ["tanh"] * 3, "float32", 4)
-    workspace.layers[:, -4:] = np.arange(12).reshape(3, 4)
+    workspace.layers[:, -5:] = np.arange(15).reshape(3, 5)
     slip, plan = workspace.slip, plan_for((784, 512, 512, 10), 32, call.TRAIN, 2)
     slip.point(plan=plan.table)
     assert [list(layer(slip.vector, l)) for l in range(3)] == workspace.layers.tolist()

@@ -11,7 +11,7 @@ from fastbp import SGD, Adam, Network, Trainer, cost_and_gradient, diagnose, fin
 from fastbp.callbacks import Checkpoint, Every
 from fastbp.core.call import ACCUMULATE, INFER, TRAIN
 from fastbp.core.plan import NEURONS, SPARSE_FORWARD, SPARSE_WEIGHTS, plan_for
-from fastbp.data import batches
+from fastbp.data import Augmentation, batches
 from fastbp.sparse import as_rows
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
@@ -217,6 +217,9 @@ def test_bad_samples():
         for call in (lambda given=given: trainer.fit(given, y), lambda given=given: trainer.network.forward(given)):
             with pytest.raises((ValueError, TypeError), match=message):
                 call()
+    augmented = Trainer(trainer.network, augmentation=Augmentation(shift=1, shape=(1, 5)))
+    with pytest.raises(ValueError, match="augmentation needs dense samples, and X is sparse"):
+        augmented.fit(X, y)
     with pytest.raises(ValueError, match="noise needs dense samples, and X is sparse"):
         Trainer(trainer.network, noise=0.1).fit(X, y)
     with pytest.raises(ValueError, match="dropout of the input needs dense samples, and X is sparse"):

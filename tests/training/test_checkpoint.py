@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from fastbp import SGD, Adam, Network, Rprop, Trainer, checkpoint, losses, schedules
 from fastbp.callbacks import SWA, Checkpoint, EarlyStopping, Every, JSONLog, ReduceOnPlateau, TimeBudget
 from fastbp.core.threads.pace import Pace
+from fastbp.data import Augmentation
 from fastbp.training import loop, passes, validation
 from fastbp.training.guard import Guard
 from fastbp.training.state import State
@@ -37,6 +38,7 @@ class KilledError(Exception):
 SETTINGS = {
     "adam": dict(optimizer=Adam(0.01), schedule="cosine"),
     "rprop": dict(optimizer=Rprop(), batch_size=N),
+    "augmentation": dict(augmentation=Augmentation(1, 20, 0.1, 5, 0.5, shape=(1, 5)), noise=0.1),
     "all": dict(optimizer=SGD(0.1, 0.9, True), dropout=0.2, noise=0.1, clip_norm=0.5, max_norm=2.0, ema=0.9,
                 schedule=schedules.WarmUp(0.2, schedules.OneCycle())),
 }

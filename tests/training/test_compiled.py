@@ -18,6 +18,7 @@ from rig import DTYPES
 
 import fastbp
 from fastbp import SGD, Adam, Lion, Network, Rprop, Trainer, compiled, cost_and_gradient, input_gradients, losses, vjp
+from fastbp.data import Augmentation
 
 
 @njit
@@ -88,7 +89,8 @@ def test_a_step_is_that_of_the_trainer(dtype, n, output):
 
 @pytest.mark.parametrize("settings", [
     dict(optimizer=SGD(0.1, momentum=0.9)), dict(optimizer=Lion(0.01)), dict(optimizer=Rprop()),
-    dict(dropout=0.5), dict(noise=0.3), dict(clip_norm=0.1), dict(clip_value=0.01), dict(max_norm=0.5),
+    dict(dropout=0.5), dict(noise=0.3), dict(augmentation=Augmentation(1, 20, elastic=1, shape=(1, 5))),
+    dict(clip_norm=0.1), dict(clip_value=0.01), dict(max_norm=0.5),
     dict(clip_norm=0.1, max_norm=0.5, frozen=[0]), dict(loss=losses.CrossEntropy(label_smoothing=0.1)),
 ], ids=str)
 def test_every_setting_counts(settings):

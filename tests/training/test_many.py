@@ -17,6 +17,7 @@ from rig import in_threads, python, start
 
 from fastbp import SGD, Adam, Lion, Network, RMSprop, Trainer, TrainingWarning, fit_many, losses
 from fastbp.core.call import OF_ONE_CALL, SLOTS
+from fastbp.data import Augmentation
 from fastbp.schedules import Cosine, WarmUp
 from fastbp.training import guard, many
 
@@ -30,6 +31,7 @@ OPTIONS = {
     "rmsprop": dict(optimizer=RMSprop(1e-3), schedule=WarmUp(0.1)),
     "own schedule": dict(schedule=lambda step, steps: 1 - step / steps),
     "dropout": dict(dropout=[0.1, 0.3, 0.2], noise=0.1), "clip_norm": dict(clip_norm=0.05),
+    "augmentation": dict(augmentation=Augmentation(1, 20, elastic=0.5, shape=(2, 3)), dropout=0.1),
     "clip_value": dict(clip_value=1e-3), "max_norm": dict(max_norm=0.5, clip_norm=0.1), "ema": dict(ema=0.9),
     "frozen": dict(frozen=[0], optimizer=Adam(0.01)), "all": dict(
         ema=0.8, clip_norm=0.1, max_norm=0.7, dropout=0.2, noise=0.1, frozen=[1], optimizer=Adam(0.01)),

@@ -8,6 +8,7 @@ from rig import DTYPES, bits_of_two_fits, gradient_by_oracle
 from fastbp import SGD, Adam, AdamW, Network, Trainer
 from fastbp.core import call, compiler, noise, reference
 from fastbp.core.simd.memory import at
+from fastbp.data import Augmentation
 from fastbp.randomness import ORDER, generator
 from fastbp.workspace import aligned
 
@@ -16,8 +17,10 @@ CASES = {"samples": ([6, 40, 30, 3], 50), "neurons": ([6, 900, 1100, 3], 50), "p
 OPTIONS = {
     "clip_norm": dict(clip_norm=0.1), "clip_value": dict(clip_value=0.002), "max_norm": dict(max_norm=0.7),
     "noise": dict(noise=0.3), "dropout": dict(dropout=0.3), "ema": dict(ema=0.7),
+    "augmentation": dict(augmentation=Augmentation(1, 30, 0.1, 10, 0.5, shape=(2, 3))),
     "first frozen": dict(frozen=[0]), "last frozen": dict(frozen=[-1]),
-    "all": dict(clip_norm=0.1, max_norm=0.7, noise=0.3, ema=0.7, frozen=[0], dropout=0.1),
+    "all": dict(clip_norm=0.1, max_norm=0.7, noise=0.3, ema=0.7, frozen=[0], dropout=0.1,
+                augmentation=Augmentation(1, 30, shape=(3, 2))),
 }
 
 
@@ -31,6 +34,12 @@ def trainer_and_data(case, option, dtype="float64", threads=1, optimizer=None, n
     if "frozen" in chosen:
         chosen["frozen"] = [l % len(net.W) for l in chosen["frozen"]]
     return Trainer(net, None, optimizer or SGD(0.2, 0.9), batch_size, seed, threads, **chosen), X, y
+
+
+def seen_as(augmentation, X, key, at_row):
+    if augmentation is None:
+        return X
+    return reference.augmented(X.reshape(-1, *augmentation.shape), augmentation, key, at_row).reshape(X.shape)
 
 
 def by_reference(trainer, X, y, epochs):
@@ -49,7 +58,8 @@ def by_reference(trainer, X, y, epochs):
             chosen, step = order[i : i + trainer.batch_size], step + 1
             n, before = len(chosen), theta.copy()
             sent = reference.neurons(buffers, w.layers[0], n)[0]
-            sent[:] = X[chosen] + reference.noise(w.layers[0], step << 32, n, X.shape[1])
+            sent[:] = seen_as(trainer.augmentation, X[chosen], int(w.layers[0, call.KEY]), step << 32)
+            sent += reference.noise(w.layers[0], step << 32, n, X.shape[1])
             gradient = gradient_by_oracle(theta, w.layers, buffers, np.eye(3)[y[chosen]], costs, trainer.loss.rule(), n,
                                           step << 32)
             gradient[~trained] = 0

@@ -22,6 +22,7 @@ from fastbp import (
     fit_many,
     losses,
 )
+from fastbp.data import Augmentation
 from fastbp.optimizers import OPTIMIZERS
 from fastbp.training import guard
 
@@ -38,6 +39,7 @@ KINDS = {
     "values": ("identity", None, 1, SHARES[:, 0]), "of one's own": ("tanh", losses.Cosine(), 3, SHARES),
 }
 SETTINGS = {"plain": {}, "dropout": {"dropout": 0.3, "noise": 0.1}, "bounds": {"clip_norm": 0.1, "max_norm": 1.0},
+            "augmentation": {"augmentation": Augmentation(1, scale=0.2, elastic=0.5, shape=(5, 1))},
             "frozen": {"frozen": [0], "clip_value": 0.01}, "mean": {"ema": 0.9}}
 
 

@@ -31,6 +31,7 @@ from fastbp.core.plan import MANY_WEIGHTS
 from fastbp.core.threads import board as boards
 from fastbp.core.threads import processors, team
 from fastbp.core.threads.pace import Pace
+from fastbp.data import Augmentation
 from fastbp.randomness import ORDER, generator
 from fastbp.schedules import SCHEDULES
 from fastbp.training import loop, many, passes, stepper
@@ -288,6 +289,7 @@ WRONG = {
     "schedule": ["cosin", 0.1, type(SCHEDULES["cosine"])], "dropout": [1.0, -0.1, [0.1], "x", None],
     "noise": [-1, math.nan, 1e-12, 1e12, None], "clip_norm": [-1, 0, math.inf, "x"], "clip_value": [-1, 0, "x"],
     "max_norm": [-1, 0, "x"], "ema": [0, 1, 2, "x"], "frozen": [0, [2], [-1], [0, 1], "x"],
+    "augmentation": [True, "shift", Augmentation, Augmentation(shift=1), Augmentation(shape=(2, 4))],
 }
 
 
@@ -309,7 +311,7 @@ def test_a_wrong_setting_is_refused_alike_when_it_is_assigned(name, value):
 RIGHT = {
     "loss": "mse", "optimizer": "adam", "batch_size": np.int64(17), "seed": np.int64(5), "threads": 2,
     "schedule": "cosine", "dropout": 0.5, "noise": 1, "clip_norm": 1, "clip_value": 1, "max_norm": 1, "ema": 0.5,
-    "frozen": [0, 0],
+    "frozen": [0, 0], "augmentation": Augmentation(shift=1, shape=(2, 3)),
 }
 
 

@@ -20,6 +20,8 @@ from fastbp.core.simd.cpu import (
 )
 from fastbp.core.simd.vectors import I64, emit_prefetch, room_on_stack
 
+IMAGE_NUMBERS = 1 << 14  # that an augmented image needs at most: 128 KB of float64
+
 
 @intrinsic
 def prefetch(typing, pointer):
@@ -116,6 +118,9 @@ def _on_stack(n_bytes, pointer_of):
 
 
 panel_on_stack = _on_stack(max(DEPTH * TILE_VECTORS, SKIP_DEPTH * SKIP_VECTORS) * VECTOR_BITS // 8, lambda like: like)
+
+
+image_on_stack = _on_stack(IMAGE_NUMBERS * 8, lambda like: like)
 
 
 steps_on_stack = _on_stack(SKIP_TILES * SKIP_WORDS * 8, lambda like: types.CPointer(types.int64))
