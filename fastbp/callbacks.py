@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from fastbp.history import WATCHED
 from fastbp.history import History as History
 from fastbp.network import Network
 from fastbp.workspace import Array
-
-if TYPE_CHECKING:
-    from fastbp.training.trainer import Trainer
 
 __all__ = ["SWA", "CSVLog", "Checkpoint", "EarlyStopping", "Every", "Fit", "JSONLog", "ReduceOnPlateau", "StopAt",
            "TensorBoardLog", "TimeBudget", "Watcher"]
@@ -88,7 +85,7 @@ class Fit:
     eta_factor: float = 1.0
     available: dict[str, bool] = field(default_factory=lambda: dict(WATCHED))
     state: Callable[[], State] = lambda: ({}, {})
-    trainer: Trainer | None = field(default=None, repr=False)
+    trainer: Any = field(default=None, repr=False)
 
     def stop(self, reason: str) -> None:
         """End the fit now.

@@ -95,7 +95,7 @@ class Statistics(Record, Watcher):
     >>> _ = trainer.fit(X, (X[:, 0] * X[:, 1] > 0).astype(int), epochs=2, callbacks=[statistics])
     >>> [(each["step"], each["layer"]) for each in statistics.records[:4]]
     [(50, 0), (50, 1), (50, 2), (100, 0)]
-    >>> print(str(statistics).splitlines()[0][:66])
+    >>> print(str(statistics).splitlines()[0][:65])
     Statistics of 4 looks, every 50 steps; step 200: 20 samples, cost
     """
 

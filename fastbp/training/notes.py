@@ -10,6 +10,7 @@ import numpy as np
 
 from fastbp.checks import counted, level_of_caller
 from fastbp.figures import (
+    LEARNED,
     LITTLE,
     MANY,
     SAMPLES,
@@ -117,8 +118,8 @@ def notes_of_learning(settings: Settings, history: list[float], steps: int, data
     if not (constant and history):
         return notes
     eta = settings.optimizer.eta
-    rises = np.diff(history[-LAST - 1 :])
-    if (rises > JUMP * abs(constant)).sum() >= JUMPS and history[-1] > min(history) + JUMP * abs(constant):
+    rises, jump = np.diff(history[-LAST - 1 :]), JUMP * abs(constant)
+    if (rises > jump).sum() >= JUMPS and history[-1] > max(LEARNED * constant, min(history) + jump):
         notes["eta"] = (f"eta {eta:.3g} is too large: the loss jumps up and down, and rose by {rises.max():.3g} from "
                         f"one epoch to the next; try {eta / 10:.3g}, or see find_eta")
     if history[-1] < constant - 0.1 * abs(constant):
@@ -153,7 +154,8 @@ def _is_stuck(history: list[float], steps: int, excess: float, constant: float, 
 
 
 def _are_constant(outputs: Array) -> bool:
-    return bool(outputs.std(0, dtype=np.float64).max() <= LITTLE * np.abs(outputs).max())
+    with np.errstate(invalid="ignore"):  # they may be infinite
+        return bool(outputs.std(0, dtype=np.float64).max() <= LITTLE * np.abs(outputs).max())
 
 
 def likely_cause(settings: Settings, data: Data, batch: Array, order: Array, is_first: bool) -> str:
