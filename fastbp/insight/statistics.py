@@ -18,6 +18,7 @@ from fastbp.callbacks import Fit, Watcher
 from fastbp.checks import counted, shown, whole_number
 from fastbp.core import equations
 from fastbp.core.call import SLOTS
+from fastbp.core.metrics import sums_of
 from fastbp.core.samples import describe
 from fastbp.diagnosis import DEAD, SATURATED
 from fastbp.figures import LITTLE, MANY, Levels, column_names, columns_of, unscaled_inputs
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 SATURATES = {"sigmoid": 2 * math.atanh(SATURATED), "tanh": math.atanh(SATURATED)}
 IDLES = {"relu": 0.0, "elu": -4.61, "selu": -5.18, "gelu": -3.1, "gelu_tanh": -3.1, "silu": -6.3, "mish": -6.3,
          "softplus": -4.61}
-BLOCK = 8192  # numbers summed at once: they stay in the nearest cache, and BLAS wakes no threads below 10,000
 FEWEST = 16  # samples, below which nothing is judged: of a few, most relu neurons may be 0
 VANISHED, EXPLODED = 1e-3, 1e3  # delta of a hidden layer, as a share of delta of the output layer
 LARGE_UPDATE, TINY_UPDATE, IN_A_ROW = 0.1, 1e-6, 3  # update to weight, usually near 1e-3; looks that must agree
@@ -103,7 +103,7 @@ class Statistics(Record, Watcher):
         self.interval = whole_number("every", every, 1)
         self.records: list[dict[str, Any]] = []
         self._of: Stepper | None = None  # whose steps are being looked at
-        self._theta, self._gradient = np.empty(0), np.empty(0)
+        self._theta, self._gradient = np.empty(0), np.empty(0)  # before a step, after it the change; its gradient
 
     # When it looks
 
@@ -118,8 +118,10 @@ class Statistics(Record, Watcher):
                              "another one for each")
         self._forget(trainer.steps_done)
         self._theta, self._gradient = np.empty_like(net.theta), aligned(net.n_parameters, net.dtype)
-        workspace = net.workspace(1)  # compiles the kernel now, and not within a step whose time is taken
+        workspace = net.workspace(2)  # compile kernels now, and not within a step whose time is taken
         equations.weight_gradients_serial(self._gradient, workspace.layers, workspace.buffers, 1, 1)
+        for array in (net.W[0], workspace.z[0]):
+            sums_of(array)
         self._of = stepper
         stepper.observe(self)
 
@@ -182,6 +184,7 @@ class Statistics(Record, Watcher):
         layers = workspace.layers[int(workspace.sparse) :]  # sparse samples are not in the buffers
         if len(layers):
             equations.weight_gradients_serial(self._gradient, layers, workspace.buffers, rows, 1)
+        np.subtract(trainer.network.theta, self._theta, out=self._theta)
         self._forget(trainer.steps_done - 1)
         known = {"step": trainer.steps_done, "samples": rows, "cost": cost}
         self.records += [known | self._layer(stepper, l, rows) for l in range(len(workspace.layers))]
@@ -203,7 +206,7 @@ class Statistics(Record, Watcher):
             known["saturated"] = float((np.abs(z) > SATURATES[activation]).mean())
         elif l + 1 < len(net.W) and activation in IDLES:
             known["dead"] = float((z.max(0) <= IDLES[activation]).mean())
-        size, change = _figures(W)[1], _figures(W, net.views(self._theta)[0][l])[1]
+        size, change = _figures(W)[1], _figures(net.views(self._theta)[0][l])[1]
         known["update_ratio"] = change / size if size else math.nan
         return known
 
@@ -227,8 +230,8 @@ class Statistics(Record, Watcher):
         found = dict([*self._of_units(), *self._of_errors(), *self._of_updates(stepper, eta),
                       *self._of_outputs(stepper, rows), *_of_inputs(stepper, rows)])
         new = [kind for kind in found if kind not in trainer.warned_of]
-        t = Targets(targets, describe(targets), VALUE, None)
-        if new and not Levels.of(trainer.loss, t, targets.shape[1]).learned(cost):
+        if new and not Levels.of(trainer.loss, Targets(targets, describe(targets), VALUE, None),
+                                 targets.shape[1]).learned(cost):
             for kind in new:
                 warn(trainer, kind, f"at step {trainer.steps_done:,} {found[kind]}")
 
@@ -287,7 +290,7 @@ class Statistics(Record, Watcher):
         own, workspace = stepper.settings, stepper.workspace
         spread, wanted = (float(array[:rows].std(0, dtype=np.float64).max())
                           for array in (workspace.a[-1], workspace.targets))
-        if own.loss.heeds_lengths and spread < LITTLE * wanted and self._theta.any():
+        if own.loss.heeds_lengths and spread < LITTLE * wanted and (len(own.network.W) > 1 or own.steps_done > 1):
             yield "constant outputs", (
                 f"the outputs are the same for all {rows} samples: their standard deviation is {spread:.2g}, that of "
                 f"the targets {wanted:.2g}; make a new network (other seed or weights), with a smaller eta or other "
@@ -345,14 +348,9 @@ class Statistics(Record, Watcher):
             (each["layer"], each["activation"], *(_text(name, each[name]) for name in FIGURES)) for each in looks[-1]))
 
 
-def _figures(array: Array, minus: Array | None = None) -> tuple[float, float]:
-    """Return mean and root mean square of an array (rows, columns), or of a difference, summed in float64."""
-    rows, total, squares = max(1, BLOCK // array.shape[1]), 0.0, 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for i in range(0, len(array), rows):
-            block = array[i : i + rows] if minus is None else array[i : i + rows] - minus[i : i + rows]
-            numbers = block.astype(np.float64).ravel()
-            total, squares = total + float(numbers.sum()), squares + float(numbers @ numbers)
+def _figures(array: Array) -> tuple[float, float]:
+    """Return mean and root mean square of an array (rows, columns)."""
+    total, squares = sums_of(array)
     return total / array.size, math.sqrt(squares / array.size)
 
 
