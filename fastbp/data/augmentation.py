@@ -96,7 +96,27 @@ class Augmentation:
             object.__setattr__(self, "shape", tuple(whole_number("a number of shape", n, 1) for n in self.shape))
 
     def settings(self, n_in: int) -> npt.NDArray[Any]:
-        """Return the vector that compiled code reads, for images of n_in pixels; always the same array."""
+        """Return the vector that compiled code reads; always the same array.
+
+        Parameters
+        ----------
+        n_in : int
+            Number of pixels of an image.
+
+        Returns
+        -------
+        settings : ndarray (numbers,), float64
+
+        Raises
+        ------
+        ValueError
+            Images of this setting have another number of pixels, or too many.
+
+        Examples
+        --------
+        >>> Augmentation(shift=2).settings(784)[:3]
+        array([28., 28.,  2.])
+        """
         known = self.__dict__.setdefault("_settings", {})
         if n_in not in known:
             known[n_in] = self._settings_for(*self._shape_of(n_in))

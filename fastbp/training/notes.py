@@ -119,7 +119,8 @@ def notes_of_learning(settings: Settings, history: list[float], steps: int, data
         return notes
     eta = settings.optimizer.eta
     rises, jump = np.diff(history[-LAST - 1 :]), JUMP * abs(constant)
-    if (rises > jump).sum() >= JUMPS and history[-1] > max(LEARNED * constant, min(history) + jump):
+    jumps = len(history) > 2 * LAST and (rises > jump).sum() >= JUMPS
+    if jumps and history[-1] > max(LEARNED * constant, min(history) + jump):
         notes["eta"] = (f"eta {eta:.3g} is too large: the loss jumps up and down, and rose by {rises.max():.3g} from "
                         f"one epoch to the next; try {eta / 10:.3g}, or see find_eta")
     if history[-1] < constant - 0.1 * abs(constant):
