@@ -96,7 +96,28 @@ class Augmentation:
             object.__setattr__(self, "shape", tuple(whole_number("a number of shape", n, 1) for n in self.shape))
 
     def settings(self, n_in: int) -> npt.NDArray[Any]:
-        """Return the vector that compiled code reads, for images of n_in pixels; always the same array."""
+        """Return the vector that compiled code reads, as long as these settings live always the same one.
+
+        Parameters
+        ----------
+        n_in : int
+            Pixels of an image.
+
+        Returns
+        -------
+        ndarray, float64
+            See fastbp.core.augmentation.
+
+        Raises
+        ------
+        ValueError
+            The images have another shape, or are too large.
+
+        Examples
+        --------
+        >>> Augmentation(shift=2).settings(784)[:3]
+        array([28., 28.,  2.])
+        """
         known = self.__dict__.setdefault("_settings", {})
         if n_in not in known:
             known[n_in] = self._settings_for(*self._shape_of(n_in))
