@@ -96,21 +96,22 @@ class Augmentation:
             object.__setattr__(self, "shape", tuple(whole_number("a number of shape", n, 1) for n in self.shape))
 
     def settings(self, n_in: int) -> npt.NDArray[Any]:
-        """Return the vector that compiled code reads; always the same array.
+        """Return the vector that compiled code reads, as long as these settings live always the same one.
 
         Parameters
         ----------
         n_in : int
-            Number of pixels of an image.
+            Pixels of an image.
 
         Returns
         -------
-        settings : ndarray (numbers,), float64
+        ndarray (numbers,), float64
+            See fastbp.core.augmentation.
 
         Raises
         ------
         ValueError
-            Images of this setting have another number of pixels, or too many.
+            The images have another shape, or are too large.
 
         Examples
         --------

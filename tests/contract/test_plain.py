@@ -10,6 +10,7 @@ import sys
 import numpy as np
 from fastbp import Adam, Lion, Network, Trainer, cost_and_gradient, losses
 from fastbp.core import compiler
+from fastbp.data import Augmentation
 
 print(compiler.PLAIN, file=sys.stderr)
 x, y = np.random.default_rng(0).normal(size=(400, 5)), np.arange(400) % 3
@@ -21,7 +22,8 @@ def fourth_power(z, a, t, delta):
 
 for threads in (1, 2):
     net = Network([5, 7, 3], hidden="gelu")
-    options = dict(dropout=0.1, noise=0.1, clip_norm=1.0, max_norm=2.0, batch_size=100, threads=threads)
+    options = dict(dropout=0.1, noise=0.1, clip_norm=1.0, max_norm=2.0, batch_size=100, threads=threads,
+                   augmentation=Augmentation(1, 9, elastic=1, shape=(1, 5)))
     Trainer(net, optimizer=Lion(), **options).fit(x, y, 3, sample_weight=np.arange(400) + 1.0)
     total.update(net.theta.tobytes() + net.forward(x[:2].astype("f4")).tobytes() + net.forward(x).tobytes())
     total.update(cost_and_gradient(net, x, y, threads=threads)[1].tobytes())
