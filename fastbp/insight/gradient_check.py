@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastbp import few
 from fastbp.checks import counted
 from fastbp.core.call import INFER
+from fastbp.core.costs import TIMES_PRIME
 from fastbp.figures import rows_of, trained_on
 from fastbp.gradient import cost_and_gradient
 from fastbp.inputs import as_data
@@ -206,7 +207,10 @@ class Probe:
         """Return how far rounding moves the mean cost: about as far as a change of the last bit of all parameters."""
         theta, eps = self.network.theta, np.finfo(np.float64).eps
         draw, before, costs = generator(LOOK, len(theta)), theta.copy(), self.costs().copy()
-        most = max(float(eps * np.average(np.abs(costs), weights=self.weights)), np.finfo(np.float64).tiny)
+        sizes = np.abs(costs)
+        if self.loss.code not in TIMES_PRIME:  # log(a) of an a near 1, and differences of z, are small but rounded so
+            sizes += 1 + np.abs(self.workspace.z[-1]).max(axis=1)
+        most = max(float(eps * np.average(sizes, weights=self.weights)), np.finfo(np.float64).tiny)
         for _ in range(4):
             theta[:] = before * (1 + 2 * eps * draw.choice((-1, 1), len(theta)))
             most = max(most, abs(float(np.average(self.costs() - costs, weights=self.weights))))

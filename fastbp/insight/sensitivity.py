@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastbp.checks import counted
 from fastbp.derivatives import input_gradients
 from fastbp.figures import column_names
+from fastbp.frames import is_frame
 from fastbp.gradient import cost_and_gradient
 from fastbp.inputs import as_inputs
 from fastbp.insight.record import Record, draw_picture, image_shape, table
@@ -329,7 +330,7 @@ def hebbian_pairs(network: Network, x: npt.ArrayLike, t: npt.ArrayLike, loss: st
         0       1               1         1             0.5     0.5     0.5
         0       2             0.5         1             0.5     0.5    0.25
     """
-    X, y = np.atleast_2d(np.asarray(x)), np.asarray(t)
+    X, y = x if is_frame(x) else np.atleast_2d(np.asarray(x)), np.asarray(t)
     data, own = checked(network, X, y if y.ndim == 2 or y.shape == (1,) else y[np.newaxis], loss)
     if len(data) != 1:
         raise ValueError(f"x must be one sample, got {len(data)}")

@@ -35,6 +35,7 @@ ROUNDS = 5
 # Multiply-adds of a measurement: of the slow ways on a sample of parameters, at least LEAST, if all would take more.
 WORK, LEAST = 2e8, 16
 STEP = 2.0**-26  # of a parameter: the square root of the rounding of float64
+SAME = 1e-4  # difference of perturbed derivatives, of the largest
 WAYS = "perturbing each", "walking from each", "backpropagation"
 
 
@@ -103,7 +104,7 @@ class CostComparison(Record):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  " + "  ".join(map(str.rjust, row, widths)) for row in rows]
         first, second = self.differences
-        same = "the same numbers, to" if first < 1e-4 and second < 1e-10 else "NOT the same numbers: they differ by"
+        same = "the same numbers, to" if first < SAME and second < 1e-10 else "NOT the same numbers: they differ by"
         lines.append(f"{same} {first:.1g} and {second:.1g} of the largest; a backward pass takes {self.ratio:.1f} "
                      "forward passes")
         if (self.measured < self.n_parameters).any():
@@ -177,7 +178,7 @@ def compare_costs(network: Network, X: npt.ArrayLike, y: npt.ArrayLike,
         ways = _Ways(probe, other)
         rows.append(ways.measure())
         if sizes == network.layer_sizes:
-            differences = ways.differences()
+            differences = ways.differences(probe.noise() / STEP)
     counts, measured, seconds, forward, backward = map(np.array, zip(*rows, strict=True))
     return CostComparison(kinds, own, len(probe), counts, measured, seconds, forward, backward, differences)
 
@@ -221,10 +222,12 @@ class _Ways:
             ended.append(time.perf_counter())
         return np.diff(ended) / (times, times, 1, 1)
 
-    def differences(self) -> tuple[float, float]:
+    def differences(self, rounding: float) -> tuple[float, float]:
+        """rounding: how far that of a cost may move a perturbed derivative; the difference is of 10,000 times that, at
+        least."""
         right, largest = self.gradient[self.chosen], np.abs(self.gradient).max() or 1.0
-        first, second = (float(np.abs(each - right).max() / largest) for each in (self.perturbed, self.walked))
-        return first, second
+        first = float(np.abs(self.perturbed - right).max() / max(largest, rounding / SAME))
+        return first, float(np.abs(self.walked - right).max() / largest)
 
 
 @compiler.serial

@@ -309,7 +309,7 @@ def trace(network: Network, x: npt.ArrayLike, t: Any, loss: str | Loss | None = 
     check_network(network)
     loss = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
     optimizer = SGD() if optimizer is None else optimizer
-    x = np.asarray(x.toarray()[0] if hasattr(x, "toarray") else x)
+    x = np.asarray(x.toarray().ravel() if hasattr(x, "toarray") else x)
     if x.ndim != 1:
         raise ValueError(f"x must be one sample, shape ({network.layer_sizes[0]},), got shape {x.shape}")
     data = as_data(x[np.newaxis], np.asarray(t)[np.newaxis], None, network, loss)

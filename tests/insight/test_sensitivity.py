@@ -170,3 +170,11 @@ def test_plots_need_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'plot needs matplotlib: pip install "fastbp\[plot\]"'):
         insight.sensitivity(Network([3, 4, 2]), X, Y).plot()
+
+
+def test_pairs_of_a_frame_go_by_name():
+    net = Network([2, 3, 2], seed=0)
+    net.feature_names = ["u", "v"]
+    x, swapped = pd.DataFrame({"u": [1.0], "v": [3.0]}), pd.DataFrame({"v": [3.0], "u": [1.0]})
+    costs = [insight.hebbian_pairs(net, row, [1]).cost for row in (x, swapped, [3.0, 1.0])]
+    assert costs[0] == costs[1] != costs[2]

@@ -180,3 +180,12 @@ def test_picture_of_one_neuron_and_of_nan():
                                                                                            "layer 1: 1"]
     net.W[0][:] = np.nan
     assert "nan" in [text.get_text() for text in trace(net, [1.0], [0.0]).plot().axes[0].texts]
+
+
+def test_a_sparse_row_is_a_sample():
+    from scipy.sparse import csr_array, csr_matrix
+
+    net, x, t = drawn([3, 4], "relu", "identity", "float64")
+    dense = trace(net, x, t)
+    for row in (csr_array(x[None])[0], csr_array(x[None]), csr_matrix(x[None])[0]):
+        assert trace(net, row, t).cost == dense.cost
