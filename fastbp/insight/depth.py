@@ -201,8 +201,11 @@ def vanishing_gradients(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, lo
                          "Network([n_in, width, n_out])")
     n_in, width, *_, n_out = network.layer_sizes
     errors, part = {}, some(data)
-    for name, start, depth in itertools.product(hidden, weights, depths):
+    starts = {getattr(start, "__name__", str(start)): start for start in weights}
+    if len(starts) < len(weights):
+        raise ValueError("two of the initial weights have the same name; give each once, and functions names by def")
+    for name, (called, start), depth in itertools.product(hidden, starts.items(), depths):
         sizes = [n_in, *[width] * whole_number("a depth", depth, 1), n_out]
         net = Network(sizes, name, network.activations[-1], network.dtype, seed, start, network.input_scale)
-        errors[net.activations[0], getattr(start, "__name__", str(start)), depth] = _errors(net, part, own)
+        errors[net.activations[0], called, depth] = _errors(net, part, own)
     return DepthExperiment(errors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from fastbp.core.product import LOOK, Shape, product, repeated_zero
 from fastbp.core.simd.matrix import rows_of
 from fastbp.core.simd.memory import ahead, at, number, pointer_from
 from fastbp.figures import spread
-from fastbp.insight.gradient_check import Probe, in_float64
+from fastbp.insight.gradient_check import KINKED, Probe, in_float64
 from fastbp.insight.record import Record
 from fastbp.losses import Loss
 from fastbp.network import Network
@@ -60,7 +61,8 @@ class CostComparison(Record):
         Seconds of a forward pass with the costs, and of a backward pass with the weight gradients.
     differences : tuple of float
         Largest difference of the first and of the second way's derivatives of the network itself from those of
-        backpropagation, relative to the largest derivative if any is not 0.
+        backpropagation, relative to the largest derivative if any is not 0. The first is NaN if a neuron is at the kink
+        of its activation: the difference to one side is then another number.
 
     Examples
     --------
@@ -104,9 +106,12 @@ class CostComparison(Record):
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  " + "  ".join(map(str.rjust, row, widths)) for row in rows]
         first, second = self.differences
-        same = "the same numbers, to" if first < SAME and second < 1e-10 else "NOT the same numbers: they differ by"
-        lines.append(f"{same} {first:.1g} and {second:.1g} of the largest; a backward pass takes {self.ratio:.1f} "
-                     "forward passes")
+        at_kink, agree = np.isnan(first), not first >= SAME and second < 1e-10
+        same = "the same numbers, to" if agree else "NOT the same numbers: they differ by"
+        both = f"{second:.1g} (walked)" if at_kink else f"{first:.1g} and {second:.1g}"
+        lines.append(f"{same} {both} of the largest; a backward pass takes {self.ratio:.1f} forward passes")
+        if at_kink:
+            lines.append("perturbed ones are not compared: a neuron lies at the kink of its activation, z = 0")
         if (self.measured < self.n_parameters).any():
             least = int(self.measured[self.measured < self.n_parameters].min())
             lines.append(f"* extrapolated from a sample of {least} or more of the parameters")
@@ -200,7 +205,7 @@ class _Ways:
         self.all.point(gradient=self.gradient, tangents=np.zeros(len(workspace.buffers)))
         for slip in (self.only_costs, self.all):
             few.run(slip, network, probe.loss, probe.x, probe.t, n)
-        self.walk = _address_of_walk()
+        self.walk, self.z = _address_of_walk(), workspace.z
 
     def measure(self) -> tuple[int, int, list[float], float, float]:
         """Return the numbers of parameters, all and chosen, and seconds: of the three ways, forward, backward."""
@@ -227,6 +232,8 @@ class _Ways:
         least."""
         right, largest = self.gradient[self.chosen], np.abs(self.gradient).max() or 1.0
         first = float(np.abs(self.perturbed - right).max() / max(largest, rounding / SAME))
+        if any(name in KINKED and (z == 0).any() for name, z in zip(self.network.activations, self.z, strict=True)):
+            first = math.nan  # the slope to one side is not that of the other
         return first, float(np.abs(self.walked - right).max() / largest)
 
 

@@ -138,3 +138,9 @@ def test_parameters_must_be_finite():
         insight.hebbian_pairs(net, X[0], 1)
     with pytest.raises(TypeError, match="network must be a Network"):
         insight.layer_errors("net", X, Y)
+
+
+def test_initial_weights_of_the_same_name_are_refused():
+    with pytest.raises(ValueError, match="two of the initial weights have the same name"):
+        insight.vanishing_gradients(Network([2, 3, 1], output="identity"), [[1.0, 2.0]], [[1.0]],
+                                    weights=[lambda *_: np.ones((2, 3)), lambda *_: np.zeros((2, 3))])

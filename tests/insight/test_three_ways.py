@@ -90,3 +90,11 @@ def test_what_is_refused():
         compare_costs(broken, X, LABELS)
     with pytest.raises(FileNotFoundError):
         compare_costs(net(), X, LABELS).plot("nowhere/at.svg")
+
+
+def test_a_neuron_at_its_kink_is_said():
+    """A sample of zeros and biases of 0: a difference to one side takes the slope of that side."""
+    samples = X.copy()
+    samples[0] = 0
+    text = repr(compare_costs(Network([4, 8, 3], seed=0), samples, LABELS))
+    assert "the same numbers, to" in text and "NOT" not in text and "lies at the kink" in text
