@@ -250,6 +250,8 @@ class Training:
             say(line)
         if "json" in given:
             _write_json(given["json"], result)
+        if "report" in given:
+            self._report(history, interrupted)
         if self.trainer.warned_of:
             _print_notes(self.trainer, dataset)
         say.check()
@@ -287,6 +289,12 @@ class Training:
             self.network.save(self.given["save"])
             write_whole(str(options.config_beside(self.given["save"])),
                         options.config(self.given, interrupted).encode())
+
+    def _report(self, history: History, interrupted: bool) -> None:
+        x, y = _test_samples(self.dataset) or (self.dataset.x_train, self.dataset.y_train)
+        fastbp.insight.page(self.network, x, y, self.given["report"], None, self.trainer.loss, self.trainer.optimizer,
+                            history, batch_size=self.trainer.batch_size,
+                            settings=options.config(self.given, interrupted))
 
     def _result(self, history: History, interrupted: bool) -> dict[str, Any]:
         dataset, trainer, once = self.dataset, self.trainer, self.fraction is not None
@@ -356,7 +364,10 @@ def _check_places(given: dict[str, Any]) -> None:
     if str(given.get("save", "")).endswith(".toml"):
         raise ValueError(f"--save {given['save']}: a .toml file keeps the options of the network; choose another "
                          "name for the network, such as one that ends in .safetensors")
-    named = {f"--{name}": given.get(name) for name in ("save", "json", "log", "plot", "checkpoint", "tensorboard")}
+    if given.get("report") == STANDARD_OUTPUT:
+        raise ValueError("--report writes a page of HTML to a file; name one, such as run.html")
+    named = {f"--{name}": given.get(name) for name in ("save", "json", "log", "plot", "report", "checkpoint",
+                                                           "tensorboard")}
     folders = {name: named.pop(name) for name in ("--checkpoint", "--tensorboard")}
     check_places({"DATA": files(given["data"]), "--config": given.get("config"),
                   "--init-from": given.get("init_from")} | folders,

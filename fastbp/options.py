@@ -38,8 +38,8 @@ DATA_HELP = ("mnist (packaged); a folder with the four IDX files, plain or .gz; 
              "and optionally x_test, y_test; a table, .csv, .tsv or .parquet; or SVMlight text, .svm")
 TARGET_HELP = "the column of a table, or the array of an .npz or .h5, that holds the targets (default: {})"
 # Options of one run that do not change what it computes: they are not kept for another run.
-OF_A_RUN = {"config", "save", "json", "log", "tensorboard", "checkpoint", "checkpoint_seconds", "resume", "quiet",
-            "run"}
+OF_A_RUN = {"config", "save", "json", "log", "report", "tensorboard", "checkpoint", "checkpoint_seconds", "resume",
+            "quiet", "run"}
 
 
 class UsageError(ValueError):
@@ -166,6 +166,8 @@ def _add_files(group: Any) -> None:
     group.add_argument("--json", metavar="FILE", help="write the results as JSON (-: standard output)")
     group.add_argument("--log", metavar="FILE",
                        help="write one line per epoch: a table if the name of the file ends in .csv, else JSON")
+    group.add_argument("--report", metavar="FILE",
+                       help="write a page of HTML: the worst sample going through the five equations, and the results")
     group.add_argument("--tensorboard", metavar="DIR", help="write event files for TensorBoard (needs tensorboardX)")
     group.add_argument("--checkpoint", metavar="DIR",
                        help="write checkpoints to DIR, from which the training can be resumed if the process is killed")

@@ -11,8 +11,8 @@ from fastbp.insight.trace import Trace, trace
 
 __all__ = ["CostComparison", "DepthExperiment", "DescentPaths", "GradientCheck", "GradientNoise", "HebbianPairs",
            "LayerErrors", "Saliency", "Sensitivity", "Statistics", "Trace", "check_gradients", "compare_costs",
-           "descent_paths", "gradient_noise", "hebbian_pairs", "layer_errors", "page", "saliency", "sensitivity", "trace",
-           "vanishing_gradients"]
+           "descent_paths", "gradient_noise", "hebbian_pairs", "layer_errors", "page", "saliency", "sensitivity",
+           "trace", "vanishing_gradients"]
 
 
 def __dir__() -> list[str]:

@@ -126,7 +126,7 @@ def _numbers(seen: Trace, batch: Data) -> dict[str, Any]:
     net, shown = seen.network, _shown(seen)
     workspace, mean, mean_cost = layer_values(net, batch, seen.loss)
     own = np.concatenate([part.ravel() for pair in zip(seen.dW, seen.db, strict=True) for part in pair])
-    after, (mean_dW, mean_db) = copy.deepcopy(net), net.views(mean)
+    after, (dW_mean, db_mean) = copy.deepcopy(net), net.views(mean)
     if np.isfinite(mean).all():
         seen.optimizer.step(after, mean.copy())
     corners = [np.ix_(*pair) for pair in zip(shown, shown[1:], strict=False)]
@@ -146,11 +146,12 @@ def _numbers(seen: Trace, batch: Data) -> dict[str, Any]:
         "sensitivity": None if seen.sensitivity is None else _bits(seen.sensitivity), "b": [_bits(b) for b in net.b],
         "columns": [_bits(W[:, to].T) for W, to in zip(net.W, shown[1:], strict=True)],
         "rows": [None, *(_bits(W[of]) for W, of in zip(net.W[1:], shown[1:-1], strict=True))],
-        "dW": drawn(seen.dW), "db": picked(seen.db), "mean_dW": drawn(mean_dW), "mean_db": picked(mean_db),
+        "dW": drawn(seen.dW), "db": picked(seen.db), "mean_dW": drawn(dW_mean), "mean_db": picked(db_mean),
         "new_W": drawn(seen.updated.W), "new_b": picked(seen.updated.b), "mean_W": drawn(after.W),
-        "mean_b": picked(after.b), "saturated": [s[to].tolist() for s, to in zip(seen.saturated, shown[1:], strict=True)],
+        "mean_b": picked(after.b),
+        "saturated": [s[to].tolist() for s, to in zip(seen.saturated, shown[1:], strict=True)],
         "asks": {int(k): seen.asks(int(k)) for k in shown[-1]}, "agreement": _agreement(own, mean),
-        "layers": [_figures(net, workspace, mean_dW, l, len(batch)) for l in range(len(net.W))],
+        "layers": [_figures(net, workspace, dW_mean, l, len(batch)) for l in range(len(net.W))],
     }
 
 
@@ -181,8 +182,9 @@ def _figures(net: Network, workspace: Any, dW: list[Array], l: int, n: int) -> d
     with np.errstate(all="ignore"):
         told = {name: [float(np.mean(v, dtype=np.float64)), float(np.sqrt(np.mean(np.square(v, dtype=np.float64))))]
                 for name, v in arrays.items()}
-        flat = np.abs(z) > SATURATES[activation] if activation in SATURATES else z < 0 if activation == "relu" else None
-    return {"activation": activation, "figures": told, "flat": None if flat is None else float(flat.mean())}
+        flat = np.abs(z) > SATURATES[activation] if activation in SATURATES else z <= 0
+    known = activation in SATURATES or activation == "relu"
+    return {"activation": activation, "figures": told, "flat": float(flat.mean()) if known else None}
 
 
 # All samples
