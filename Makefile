@@ -41,7 +41,7 @@ test-oldest: $(OLDEST)/installed-test
 
 # With the partners that are too large for the environment of the other tests.
 test-interop: $(INTEROP)/installed-test
-	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,onnx torch) \
+	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,onnx torch page) \
 		$(patsubst %,docs/guide/%.md,onnx torch) "tests/contract/test_examples.py::test_example_runs[search]"
 
 slow: $(VENV)/installed-test

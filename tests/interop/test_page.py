@@ -1,4 +1,4 @@
-"""fastbp.insight.page in Debian's chromium: it renders, answers clicks and keys, and finds its numbers equal.
+"""fastbp.insight.page in Chromium: it renders, answers clicks and keys, and finds its numbers equal.
 
 With FASTBP_SCREENSHOTS=FOLDER, pictures of the page are left there.
 """
@@ -23,7 +23,7 @@ SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    places = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    places = [shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")]
     assert all(places), "these tests need a browser: apt-get install chromium chromium-driver"
     options = webdriver.ChromeOptions()
     options.binary_location = places[0]
