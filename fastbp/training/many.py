@@ -118,7 +118,7 @@ def fit_many(trainers: Iterable[Trainer], X: npt.ArrayLike, y: npt.ArrayLike, ep
             check_theta(chosen[i].network)
     for own, trainer in {id(own): (own, trainer) for own, trainer in zip(shared, chosen, strict=True)}.values():
         warn_of_scales(trainer, own.data, None, own.names.feature_names)
-        warn_of_labels(trainer, own.data, None, own.names.classes)
+        warn_of_labels(trainer, own.data, None)
     with _reserved(chosen):
         members = [Member(trainer, own, its, epochs)
                    for trainer, own, its in zip(chosen, shared, rows, strict=True)]

@@ -81,16 +81,16 @@ def warn_of_scales(settings: Settings, data: Data, chosen: Array | None, feature
                 warn(settings, "targets", unscaled_targets(columns, settings.loss))
 
 
-def warn_of_labels(settings: Settings, data: Data, chosen: Array | None, classes: Array | None) -> None:
-    """Warn before a fit if some outputs stand for labels that no sample has. One class alone may be an intention."""
+def warn_of_labels(settings: Settings, data: Data, chosen: Array | None) -> None:
+    """Warn before a fit if some outputs stand for labels that no sample has: they may be counted from 1. One class
+    alone, and names of classes that the data lack, may be an intention."""
     n, rows = settings.network.layer_sizes[-1], trained_on(len(data), len(data), chosen, data.weights)
-    if n < 3 or data.t.labels is None or len(data) < USUAL * n:
+    if n < 3 or data.t.labels is None or settings.network.classes is not None or len(data) < USUAL * n:
         return
     counts = np.bincount(data.t.labels[rows], minlength=n)
     missing = np.flatnonzero(counts == 0)
     if 0 < len(missing) < n - 1:
-        names = [str(k) if classes is None else repr(str(classes[k])) for k in missing[:3]]
-        named = ", ".join(names) + f" and {len(missing) - 3:,} more" * (len(missing) > 3)
+        named = ", ".join(map(str, missing[:3])) + f" and {len(missing) - 3:,} more" * (len(missing) > 3)
         warn(settings, "labels", f"{counted(len(missing), 'label')} of {n:,} never occur{'s' * (len(missing) == 1)} in "
              f"{counts.sum():,} samples, and will hardly be predicted: {named}; check y, whose labels count from 0, or "
              "make a network with fewer outputs")

@@ -282,7 +282,7 @@ class Trainer(Settings):
         validation = Validation(self, held_out, metrics)
         fit = self._new_fit(epochs, validation)
         warn_of_scales(self, data, chosen, names.feature_names)
-        warn_of_labels(self, data, chosen, names.classes)
+        warn_of_labels(self, data, chosen)
         with self.reserved():
             source = self.source_of(data, chosen, names, fit, watchers, validation)
             loop.run(self, source, fit, validation, progress)

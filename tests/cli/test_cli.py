@@ -453,7 +453,7 @@ def test_default_rate_of_values(here, call):
     Trainer(net, "quadratic", SGD(0.01, 0.9, True), 10, schedule="linear").fit(x, y, 2)
     assert Network.load("net").theta.tobytes() == net.theta.tobytes()
 
-ENDS = ["", "--swa .2", "--swa .2 --validation-fraction .25", "--ema .9", "--early-stopping 2 --eta 1"]
+ENDS = ["", "--swa .2", "--swa .2 --validation-fraction .25", "--ema .9", "--early-stopping 1 --eta 1"]
 
 
 @pytest.mark.parametrize("options", ENDS)

@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from fastbp import Network, Trainer, cost_and_gradient, diagnose, find_eta
+from fastbp import Network, Trainer, TrainingWarning, cost_and_gradient, diagnose, find_eta
 from fastbp.callbacks import Checkpoint, EarlyStopping
 
 N = 60
@@ -227,7 +227,8 @@ def test_names_that_the_data_lack_can_be_set():
     begun.fit(X, WORDS, 30)
     number = np.array([["cat", "dog", "ant", "fish"].index(word) for word in WORDS])
     by_number = trainer(4)
-    by_number.fit(X, number, 30)
+    with pytest.warns(TrainingWarning, match="1 label of 4 never occurs in 60 samples, .*: 1; check y"):
+        by_number.fit(X, number, 30)
     assert begun.network.theta.tobytes() == by_number.network.theta.tobytes()
     assert begun.network.predict(X).tolist() == begun.network.classes[by_number.network.predict(X)].tolist()
 

@@ -384,6 +384,8 @@ def test_large_updates():
     assert (ratios[last - 3 : last, l] > 0.1).all() and f"by {100 * ratios[last - 1, l]:.0f} % of its size" in note
     assert "eta 5 may be too large, try 0.5, or see find_eta" in note
     assert said(classifier(optimizer=Adam(1e-3)), X, y, Statistics(2)) == []
+    once, statistics = classifier("tanh", schedule=lambda step, steps: 20.0 if step == 40 else 1.0), Statistics(1)
+    assert said(once, X, y, statistics) == [] and seen(statistics, "update_ratio")[40].max() > 0.1
 
 
 def test_tiny_updates():
