@@ -1,4 +1,4 @@
-"""fastbp.insight.page in Debian's chromium: it renders, answers clicks and keys, and finds its numbers equal.
+"""fastbp.insight.page in chromium or Chrome: it renders, answers clicks and keys, and finds its numbers equal.
 
 With FASTBP_SCREENSHOTS=FOLDER, pictures of the page are left there.
 """
@@ -23,8 +23,9 @@ SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    places = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    assert all(places), "these tests need a browser: apt-get install chromium chromium-driver"
+    programs = [shutil.which(name) for name in ("chromium", "google-chrome")]
+    places = [*filter(None, programs)][:1] + [shutil.which("chromedriver")]
+    assert len(places) == 2 and places[1], "these tests need a browser: apt-get install chromium chromium-driver"
     options = webdriver.ChromeOptions()
     options.binary_location = places[0]
     for switch in [*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
