@@ -39,9 +39,10 @@ test-oldest: $(OLDEST)/installed-test
 		$(patsubst %,tests/training/test_%.py,compiled many options step stream trainer) \
 		$(patsubst %,tests/contract/test_%.py,import numba plain) tests/interop/test_sparse.py
 
-# With the partners that are too large for the environment of the other tests.
+# With the partners that are too large for the environment of the other tests, and a browser: Debian's chromium and
+# chromium-driver, or Chrome and its driver.
 test-interop: $(INTEROP)/installed-test
-	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,onnx torch page) \
+	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,onnx page torch) \
 		$(patsubst %,docs/guide/%.md,onnx torch) "tests/contract/test_examples.py::test_example_runs[search]"
 
 slow: $(VENV)/installed-test
