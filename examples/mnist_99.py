@@ -1,5 +1,5 @@
 """99 % of the MNIST digits
-=======================
+========================
 
 A dense network is right about 99 % of the test digits, if it never sees the same image twice.
 
