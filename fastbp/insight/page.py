@@ -43,10 +43,11 @@ def page(network: Network, X: npt.ArrayLike, y: Any, path: str | os.PathLike[str
          batch_size: int = 128, settings: str = "") -> None:
     """Write a page of HTML on which one sample goes through the five equations, number by number.
 
-    Neurons and weights can be clicked and open into the sums that they are made of; the keys ← and → go from step to
-    step. The page computes its sums once more and says whether they are equal to those of the compiled core to the last
-    bit. Below it are settings, curves, the confusion matrix, the samples with the largest errors, first-layer weights
-    and figures of each layer. It is one file and needs no network; of wide layers it shows some neurons and says so.
+    Neurons and weights can be clicked and open into the sums that they are made of; the arrow keys go from step to
+    step. The page computes its sums once more and says whether they are equal to those of the compiled core to the
+    last bit. Below it are settings, curves, the confusion matrix, the samples with the largest errors, first-layer
+    weights and figures of each layer. It is one file and needs no network; of wide layers it shows some neurons and
+    says so.
 
     Parameters
     ----------

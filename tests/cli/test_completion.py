@@ -44,7 +44,7 @@ def offered(script, line, folder):
 
 @BASH
 @pytest.mark.parametrize(("line", "wanted"), [
-    ("fastbp ", {"train", "find-eta", "predict", "check", "export", "info", "warmup"}),
+    ("fastbp ", {"train", "find-eta", "predict", "trace", "check", "export", "info", "warmup"}),
     ("fastbp train --batch", {"--batch-size"}),
     ("fastbp train --optimizer ", set(OPTIMIZERS)),
     ("fastbp train mnist --loss ", set(LOSSES)),
