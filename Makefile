@@ -42,7 +42,7 @@ test-oldest: $(OLDEST)/installed-test
 # With the partners that are too large for the environment of the other tests, and a browser: Debian's chromium and
 # chromium-driver, or Chrome and its driver.
 test-interop: $(INTEROP)/installed-test
-	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,onnx page torch) \
+	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,browser onnx torch) \
 		$(patsubst %,docs/guide/%.md,onnx torch) "tests/contract/test_examples.py::test_example_runs[search]"
 
 slow: $(VENV)/installed-test

@@ -198,6 +198,7 @@ import sys
 import numpy as np
 from fastbp import Lion, Network, Trainer
 from fastbp.core import build
+from fastbp.data import Augmentation
 
 rare = [piece.alone.stats for piece, _ in build.signatures("float32")[2]]
 made = lambda: [sum(stats.cache_misses.values()) + sum(stats.cache_hits.values()) for stats in rare]
@@ -205,11 +206,11 @@ x, y = np.random.default_rng(0).normal(size=(400, 5)), np.arange(400) % 3
 Trainer(Network([5, 7, 3]), batch_size=10, threads=int(sys.argv[1])).fit(x, y)
 before = made()
 net = Network([5, 7, 3], hidden="gelu")
-options = dict(dropout=0.1, noise=0.1, clip_norm=1.0)
+options = dict(dropout=0.1, noise=0.1, clip_norm=1.0, augmentation=Augmentation(shift=1, shape=(1, 5)))
 trainer = Trainer(net, optimizer=Lion(), batch_size=200, threads=int(sys.argv[1]), **options)
 if len(sys.argv) > 2:
     trainer.compile()
-    assert made() == [1] * 6 + [0] * 2 and trainer.steps_done == 0  # the last two are for sparse samples
+    assert made() == [1] * 7 + [0] * 2 and trainer.steps_done == 0  # the last two are for sparse samples
 trainer.fit(x, y)
 print(net.theta.tobytes().hex(), *before, *made())
 """
@@ -220,7 +221,7 @@ def test_rare_pieces(tmp_path):
     printed = [output(RARE, *arguments, NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2").split()
                for arguments in (["2"], ["1"], ["2", "compile"])]
     assert printed[0] == printed[1] == printed[2]
-    assert printed[0][1:] == ["0"] * 8 + ["1"] * 6 + ["0"] * 2
+    assert printed[0][1:] == ["0"] * 9 + ["1"] * 7 + ["0"] * 2
     assert len(list(tmp_path.rglob("*activate_rarely*.nbc"))) == 1
 
 

@@ -397,7 +397,7 @@ def test_what_may_be_assigned_during_a_fit():
         assert copy.deepcopy(trainer)._is_training is False
 
     trainer.fit(X, y, 1, callbacks=[Every(3, change)])
-    assert set(refused) == {"batch_size", "seed", "threads", "dropout", "noise", "frozen", "ema"}
+    assert set(refused) == {"batch_size", "seed", "threads", "dropout", "noise", "augmentation", "frozen", "ema"}
     assert trainer.clip_value == trainer.max_norm == 1.0
     trainer.batch_size = 10
     trainer.fit(X, y, 1)
