@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 import os
 from collections.abc import Mapping
@@ -12,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastbp.checks import counted
-from fastbp.files import check_folder
 from fastbp.metrics import METRICS
+from fastbp.plotting import drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,17 +123,16 @@ class History:
         >>> figure.axes[0].get_ylabel()
         'loss'
         """
-        try:
-            from matplotlib.figure import Figure
-            from matplotlib.ticker import MaxNLocator
-        except ImportError:
-            raise ImportError('plot needs matplotlib: pip install "fastbp[plot]"') from None
-        target = None if path is None else check_folder(path)
+        return drawn(self._draw, path)
+
+    def _draw(self, figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         values = self.values()
         panels = [[name for name in values if name.endswith("loss")],
                   [name for name in values if not name.endswith("loss")]]
         panels = [names for names in panels if names] or [[]]
-        figure = shown(Figure)(figsize=(6 * len(panels), 4), layout="constrained")
+        figure.set_size_inches(6 * len(panels), 4)
         for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for name in names:
                 # A marker: one epoch alone draws no line.
@@ -144,9 +141,6 @@ class History:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if names:
                 axes.legend()
-        if target is not None:
-            figure.savefig(target)
-        return figure
 
     def __repr__(self) -> str:
         rows = self._rows()
@@ -210,18 +204,3 @@ def _best(name: str, values: list[float]) -> float | None:
 
 def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
-
-
-def shown(kind: type[Figure]) -> type[Figure]:
-    """Return a figure class that notebooks and the gallery of examples show without pyplot, which would show the figure
-    a second time."""
-    class Shown(kind):  # type: ignore[misc, valid-type]
-        def _repr_png_(self) -> bytes:
-            content = io.BytesIO()
-            self.savefig(content, format="png")
-            return content.getvalue()
-
-        def _repr_html_(self) -> str:
-            return f'<img alt="figure" src="data:image/png;base64,{base64.b64encode(self._repr_png_()).decode()}">'
-
-    return Shown

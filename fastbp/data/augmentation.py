@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastbp.checks import counted, number, settle, shown, whole_number
 from fastbp.core.augmentation import augment_rows, fits
-from fastbp.files import check_folder
+from fastbp.plotting import drawn
 from fastbp.randomness import DROPOUT, generator
 
 MOST_PIXELS = 1000.0  # of a setting
@@ -211,19 +211,20 @@ class Augmentation:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Augmentation(rotation=10, elastic=1.4).plot(digits, os.path.join(folder, "digits.png"))
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ImportError('plot needs matplotlib: pip install "fastbp[plot]"') from None
-        target, images = check_folder(path), np.asarray(X)
+        images = np.asarray(X)
         if images.ndim != 2 or not 1 <= len(images) <= 20:
             raise ValueError(f"X must be 1 to 20 images as rows (n, n_in), got shape {images.shape}")
         made = np.stack([images, *self.apply(np.tile(images, (9, 1)), seed).reshape(9, *images.shape)], axis=1)
-        figure = Figure(figsize=(10, len(images)), layout="constrained")
-        for axes, image in zip(figure.subplots(len(images), 10).flat, made.reshape(-1, images.shape[1]), strict=True):
-            axes.imshow(image.reshape(self._shape_of(image.size)), cmap="gray_r", vmin=images.min(), vmax=images.max())
-            axes.set_axis_off()
-        figure.savefig(target)
+
+        def draw(figure: Any) -> None:
+            figure.set_size_inches(10, len(images))
+            panels = figure.subplots(len(images), 10).flat
+            for axes, image in zip(panels, made.reshape(-1, images.shape[1]), strict=True):
+                axes.imshow(image.reshape(self._shape_of(image.size)), cmap="gray_r", vmin=images.min(),
+                            vmax=images.max())
+                axes.set_axis_off()
+
+        drawn(draw, path)
 
 
 def _spline(n: int, spacing: float) -> npt.NDArray[Any]:

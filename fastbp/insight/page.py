@@ -23,6 +23,7 @@ from fastbp.files import check_folder, strict, write_whole
 from fastbp.history import History
 from fastbp.inference import CAPACITY, NO_WEIGHTS, infer
 from fastbp.inputs import Data, Targets, as_data, decide
+from fastbp.insight.record import image_shape, largest
 from fastbp.insight.statistics import SATURATES
 from fastbp.insight.trace import Trace, trace
 from fastbp.insight.values import layer_values
@@ -35,7 +36,6 @@ from fastbp.workspace import Array
 NEURONS, FEW = 16, 4  # most neurons of a layer that are drawn; fewer where their weights are more than NUMBERS
 NUMBERS = 120_000  # of weights in a page: a megabyte of float64, or two thirds of one as float32
 CLASSES, WORST = 30, 12  # most classes of a confusion matrix; samples that are listed
-SMALL_SIDE = 8  # least side of a square of inputs that is taken for a picture
 
 
 def page(network: Network, X: npt.ArrayLike, y: Any, path: str | os.PathLike[str], row: int | None = 0,
@@ -94,7 +94,7 @@ def page(network: Network, X: npt.ArrayLike, y: Any, path: str | os.PathLike[str
     targets = rows_of(data.t, network.layer_sizes[-1])
     with np.errstate(invalid="ignore", over="ignore"):
         far = np.abs(outputs - targets).max(axis=1)
-    worst = _largest(far, WORST)
+    worst = largest(far, WORST)
     row = worst[0] if row is None else whole_number("row", row, 0, len(data) - 1)
     batch = range(row // size * size, min(row // size * size + size, len(data)))
     side = _side(network, data)
@@ -161,10 +161,10 @@ def _shown(seen: Trace) -> list[list[int]]:
     sizes, most = seen.network.layer_sizes, NEURONS
     while most > FEW and most * sum(2 * n for n in sizes) > NUMBERS:
         most //= 2
-    layers = [sorted(_largest(np.abs(delta), most)) for delta in seen.delta]
+    layers = [sorted(largest(np.abs(delta), most)) for delta in seen.delta]
     with np.errstate(invalid="ignore", over="ignore"):
         sent = np.abs(seen.a[0]) * np.abs(seen.network.W[0][:, layers[0]]).sum(axis=1)
-    return [sorted(_largest(sent, most)), *layers]
+    return [sorted(largest(sent, most)), *layers]
 
 
 def _agreement(own: Array, mean: Array) -> dict[str, float]:
@@ -202,7 +202,7 @@ def _confusion(network: Network, t: Targets, outputs: Array) -> list[list[int]] 
 def _sample(network: Network, data: Data, i: int, outputs: Array, targets: Array, side: int) -> dict[str, Any]:
     """Return a sample, what it should be, and the network's opinion: its largest outputs."""
     labels = data.t.labels
-    best = _largest(outputs if labels is not None else np.abs(outputs - targets), 3)
+    best = largest(outputs if labels is not None else np.abs(outputs - targets), 3)
     pixels = data.x.taken(np.array([i])).dense().array[0] if side else np.zeros(0)
     return {"row": i, "label": None if labels is None else int(labels[i]),
             "said": None if labels is None or np.isnan(outputs).any() else int(decide(outputs[np.newaxis])[0]),
@@ -212,8 +212,8 @@ def _sample(network: Network, data: Data, i: int, outputs: Array, targets: Array
 
 def _side(network: Network, data: Data) -> int:
     """Return the side of the pictures that the samples are: squares of grey values from 0 to 255; 0 if they are not."""
-    side = int(np.sqrt(network.layer_sizes[0]))
-    if side < SMALL_SIDE or side * side != network.layer_sizes[0] or data.x.is_sparse:
+    rows, side = image_shape(network.layer_sizes[0])
+    if rows == 1 or data.x.is_sparse:
         return 0
     return side if are_bytes(data.x.array) or abs(255 * network.input_scale - 1) < 1e-3 else 0
 
@@ -222,11 +222,6 @@ def _names(network: Network) -> dict[str, list[str] | None]:
     outputs = network.classes if network.classes is not None else network.target_names
     return {name: None if given is None else [str(each) for each in given]
             for name, given in (("inputs", network.feature_names), ("outputs", outputs))}
-
-
-def _largest(sizes: Array, most: int) -> list[int]:
-    """Return the indices of up to `most` numbers, the largest first; NaN counts as the largest."""
-    return [int(i) for i in np.argsort(-np.where(np.isnan(sizes), np.inf, sizes), kind="stable")[:most]]
 
 
 def _bits(array: Array) -> str:

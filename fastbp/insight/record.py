@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp.files import check_folder
-from fastbp.history import shown
+from fastbp.plotting import drawn
 from fastbp.workspace import Array
 
 if TYPE_CHECKING:
@@ -41,15 +40,7 @@ class Record:
         >>> from fastbp import Network, insight
         >>> figure = insight.sensitivity(Network([3, 2]), np.eye(3), [0, 1, 1]).plot()
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ImportError('plot needs matplotlib: pip install "fastbp[plot]"') from None
-        target, figure = None if path is None else check_folder(path), shown(Figure)(layout="constrained")
-        self._draw(figure)
-        if target is not None:
-            figure.savefig(target)
-        return figure
+        return drawn(self._draw, path)
 
     def _draw(self, figure: Figure) -> None:
         raise NotImplementedError
@@ -60,6 +51,11 @@ def table(title: str, *rows: tuple[Any, ...]) -> str:
     cells = [[f"{cell:.3g}" if isinstance(cell, (float, np.floating)) else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join([title, *("  ".join(map(str.rjust, row, widths)).rstrip() for row in cells)])
+
+
+def largest(sizes: Array, most: int) -> list[int]:
+    """Return the indices of up to `most` numbers, the largest first; NaN counts as the largest."""
+    return [int(i) for i in np.argsort(-np.where(np.isnan(sizes), np.inf, sizes), kind="stable")[:most]]
 
 
 def image_shape(n: int) -> tuple[int, int]:

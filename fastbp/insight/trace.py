@@ -17,7 +17,7 @@ from fastbp.core.call import ACTIVATION
 from fastbp.core.costs import CUSTOM, TIMES_PRIME
 from fastbp.inputs import as_data
 from fastbp.insight.drawing import draw_network
-from fastbp.insight.record import Record
+from fastbp.insight.record import Record, largest
 from fastbp.insight.values import layer_values
 from fastbp.losses import Loss, MeanAbsolute
 from fastbp.network import Network, check_loss, check_network
@@ -163,11 +163,11 @@ class Trace(Record):
                 f"{'up' if wish > 0 else 'down'}; its error is {_n(-wish)}",
                 f"  through its bias: {_signed(wish)} per unit of learning rate"]
         told += [f"  through the weight from {self._sender(j)}, which sends {_n(sent[j])}: {_signed(sent[j] * wish)}"
-                 for j in _largest(np.abs(sent), TERMS) if sent[j]]
+                 for j in largest(np.abs(sent), TERMS) if sent[j]]
         if len(self.z) > 1:
             told += [f"  by the activation of {self._sender(j)}, with the weight {_n(weights[j])}: it should go "
                      f"{'up' if weights[j] * wish > 0 else 'down'} ({_signed(weights[j] * wish)})"
-                     for j in _largest(np.abs(weights), TERMS) if weights[j]]
+                     for j in largest(np.abs(weights), TERMS) if weights[j]]
         return "\n".join(told)
 
     def wanting(self) -> list[int]:
@@ -183,7 +183,7 @@ class Trace(Record):
         >>> trace(Network([1, 3], weights="zeros"), [1.0], 2).wanting()
         [2, 0, 1]
         """
-        return _largest(np.abs(self.delta[-1]), TERMS)
+        return largest(np.abs(self.delta[-1]), TERMS)
 
     def __repr__(self) -> str:
         steps = [f"{i}. {title}\n{text}" for i, (title, text) in enumerate(self.steps(), 1)]
@@ -220,7 +220,7 @@ class Trace(Record):
 
     def _shown(self, l: int) -> tuple[list[int], list[str]]:
         """Return the neurons of layer l to print, and a line that says so if they are not all."""
-        shown, n = sorted(_largest(np.abs(self.delta[l]), NEURONS)), len(self.z[l])
+        shown, n = sorted(largest(np.abs(self.delta[l]), NEURONS)), len(self.z[l])
         return shown, [f"  ({len(shown)} of {n} neurons, those with the largest errors)"] if len(shown) < n else []
 
     def _forward(self, l: int) -> str:
@@ -263,7 +263,7 @@ class Trace(Record):
     def _largest_gradients(self) -> list[tuple[int, int, int]]:
         """Return layer, sender and receiver of the weights with the largest gradients of each layer."""
         return [(l, *(int(i) for i in np.unravel_index(flat, dW.shape))) for l, dW in enumerate(self.dW)  # type: ignore[misc]
-                for flat in _largest(np.abs(dW).ravel(), TERMS)]
+                for flat in largest(np.abs(dW).ravel(), TERMS)]
 
 
 def trace(network: Network, x: npt.ArrayLike, t: Any, loss: str | Loss | None = None,
@@ -377,16 +377,10 @@ def _instead(workspace: Workspace, l: int, compute: Callable[[int], None]) -> Ar
 # Text
 
 
-def _largest(sizes: Array, most: int) -> list[int]:
-    """Return the indices of up to `most` numbers, the largest first; NaN counts as the largest."""
-    return [int(i) for i in np.argsort(-sizes, kind="stable")[:most]] if np.isfinite(sizes).all() else [
-        int(i) for i in np.argsort(np.isfinite(sizes), kind="stable")[:most]]
-
-
 def _terms(sent: Array, weights: Array) -> str:
     """Return a sum of products as text: its largest terms in order, and the sum of the others."""
     products = sent.astype(np.float64) * weights
-    shown = sorted(_largest(np.abs(products), TERMS))
+    shown = sorted(largest(np.abs(products), TERMS))
     told = " + ".join(f"{_n(sent[i])}*{_n(weights[i])}" for i in shown)
     rest = len(products) - len(shown)
     return f"{told} + {rest} more ({_n(products.sum() - products[shown].sum())})" if rest else told

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,18 @@ import numpy.typing as npt
 from fastbp.checks import positive, whole_number
 from fastbp.diagnosis import diagnose
 from fastbp.figures import Levels
-from fastbp.files import check_folder
 from fastbp.inputs import Data, as_data, as_targets
 from fastbp.names import Names
+from fastbp.plotting import drawn
 from fastbp.randomness import RANGE_TEST, generator
 from fastbp.training.guard import DivergenceError
 from fastbp.training.notes import ASK, likely_cause
 from fastbp.training.passes import AT_FIRST
 from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_STEPS = 1_000_000
 MEMORY = 0.95  # decay of the running mean that smooths the losses
@@ -89,12 +93,10 @@ class EtaRange:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     found.plot(os.path.join(folder, "etas.svg"))
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ImportError('plot needs matplotlib: pip install "fastbp[plot]"') from None
-        target = check_folder(path)
-        figure = Figure(figsize=(7, 4), layout="constrained")
+        drawn(self._draw, path)
+
+    def _draw(self, figure: Figure) -> None:
+        figure.set_size_inches(7, 4)
         axes = figure.subplots()
         axes.semilogx(self.etas, self.losses, color="0.8", label="of each step")
         axes.semilogx(self.etas, self.smoothed, color="C0", label="smoothed")
@@ -106,7 +108,6 @@ class EtaRange:
         limits = (0.0 if least >= 0 else least - room), first + room
         axes.set(xlabel="learning rate eta", ylabel="loss", ylim=limits, title=title)
         axes.legend()
-        figure.savefig(target)
 
 
 def find_eta(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, low: float = 1e-5, high: float = 10.0,
