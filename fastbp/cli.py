@@ -192,7 +192,8 @@ def _add_insight(commands: Any, name: str, what: str, run: Callable[..., None]) 
     parser.add_argument("model", metavar="MODEL", help="a file that `fastbp train --save` wrote")
     parser.add_argument("data", metavar="DATA", help=options.DATA_HELP)
     parser.add_argument("--target", metavar="NAME", help=options.TARGET_HELP.format("as for predict"))
-    parser.add_argument("--loss", metavar="NAME", help="the cost (default: the one that matches the output)")
+    parser.add_argument("--loss", type=options.loss_choice, metavar="NAME[:...]",
+                        help="the cost, as for train (default: the one that matches the output)")
     parser.set_defaults(run=run)
     return parser
 
@@ -474,7 +475,7 @@ def _trace(given: dict[str, Any]) -> None:
     row = given["row"]
     if not 0 <= row < len(x):
         raise ValueError(f"--row must be 0 to {len(x) - 1}, got {row}")
-    traced = fastbp.insight.trace(network, x[row], y[row], given["loss"])
+    traced = fastbp.insight.trace(network, x[row], y[row], options.loss_of(given["loss"]))
     if given["draw"]:
         traced.plot(given["draw"])
     steps = [f"{i}. {title}\n{text}" for i, (title, text) in enumerate(traced.steps(), 1)]
@@ -489,7 +490,7 @@ def _trace(given: dict[str, Any]) -> None:
 
 def _check(given: dict[str, Any]) -> None:
     network, x, y = _with_targets(given)
-    found = fastbp.insight.check_gradients(network, x, y, given["loss"])
+    found = fastbp.insight.check_gradients(network, x, y, options.loss_of(given["loss"]))
     print(found)
     if found.verdict != "right":
         raise ValueError(f"the gradient is {found.verdict}: {found.worst if found.verdict == 'wrong' else found.kink}")

@@ -97,7 +97,7 @@ def _add_network(group: Any) -> None:
 
 
 def _add_learning(group: Any) -> None:
-    group.add_argument("--loss", type=_chosen(LOSSES, losses.ALIASES), metavar="NAME[:...]",
+    group.add_argument("--loss", type=loss_choice, metavar="NAME[:...]",
                        help=f"{', '.join(LOSSES)} (default: cross_entropy for classes, quadratic for values), with "
                             "settings after a colon, as in huber:threshold=2; the loss decides the output activation: "
                             "sigmoid, softmax or softplus if it needs one, else softmax for classes, identity for "
@@ -243,6 +243,14 @@ def _chosen(valid: Iterable[str], aliases: Mapping[str, str] | None = None) -> C
         return choice
 
     return chosen
+
+
+loss_choice = _chosen(LOSSES, losses.ALIASES)
+
+
+def loss_of(choice: Chosen | None) -> Any:
+    """Return the loss that was chosen, if one was."""
+    return choice and _with(LOSSES[choice.name], "loss", choice)
 
 
 def _value(text: str) -> Any:

@@ -11,11 +11,10 @@ import numpy.typing as npt
 from fastbp.checks import counted
 from fastbp.derivatives import input_gradients
 from fastbp.figures import column_names
-from fastbp.frames import is_frame
 from fastbp.gradient import cost_and_gradient
 from fastbp.inputs import as_inputs
 from fastbp.insight.record import Record, draw_picture, image_shape, table
-from fastbp.insight.values import checked, layer_values, name_of, place_of
+from fastbp.insight.values import checked, layer_values, name_of, one_sample, place_of
 from fastbp.losses import Loss
 from fastbp.network import Network, check_network, check_theta
 from fastbp.workspace import Array, parameter_offsets
@@ -301,7 +300,7 @@ def hebbian_pairs(network: Network, x: npt.ArrayLike, t: npt.ArrayLike, loss: st
     ----------
     network : Network
     x : array_like (n_in,) or (1, n_in)
-        One sample.
+        One sample; the index of a pandas Series names its features.
     t : label, name of a class, number, or array_like (n_out,) or (1, n_out)
         Its target.
     loss : str or one of fastbp.losses, optional
@@ -330,10 +329,7 @@ def hebbian_pairs(network: Network, x: npt.ArrayLike, t: npt.ArrayLike, loss: st
         0       1               1         1             0.5     0.5     0.5
         0       2             0.5         1             0.5     0.5    0.25
     """
-    X, y = x if is_frame(x) else np.atleast_2d(np.asarray(x)), np.asarray(t)
-    data, own = checked(network, X, y if y.ndim == 2 or y.shape == (1,) else y[np.newaxis], loss)
-    if len(data) != 1:
-        raise ValueError(f"x must be one sample, got {len(data)}")
+    data, own = checked(network, *one_sample(x, t), loss)
     workspace, gradient, cost = layer_values(network, data, own)
     vector = np.negative(gradient)
     for b in network.views(vector)[1]:

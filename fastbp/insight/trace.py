@@ -18,7 +18,7 @@ from fastbp.core.costs import CUSTOM, TIMES_PRIME
 from fastbp.inputs import as_data
 from fastbp.insight.drawing import draw_network
 from fastbp.insight.record import Record, largest
-from fastbp.insight.values import layer_values
+from fastbp.insight.values import layer_values, one_sample
 from fastbp.losses import Loss, MeanAbsolute
 from fastbp.network import Network, check_loss, check_network
 from fastbp.optimizers import SGD, Optimizer
@@ -274,9 +274,9 @@ def trace(network: Network, x: npt.ArrayLike, t: Any, loss: str | Loss | None = 
     ----------
     network : Network
         It is not changed.
-    x : array_like (n_in,)
-        One sample, as `fit` takes them.
-    t : int, str or array_like (n_out,)
+    x : array_like (n_in,) or (1, n_in)
+        One sample, as `fit` takes them; the index of a pandas Series names its features.
+    t : int, str or array_like (n_out,) or (1, n_out)
         Its label, the name of its class, or its targets.
     loss : str or one of fastbp.losses, optional
         See Trainer; None: the loss that matches the output.
@@ -309,10 +309,7 @@ def trace(network: Network, x: npt.ArrayLike, t: Any, loss: str | Loss | None = 
     check_network(network)
     loss = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
     optimizer = SGD() if optimizer is None else optimizer
-    x = np.asarray(x.toarray().ravel() if hasattr(x, "toarray") else x)
-    if x.ndim != 1:
-        raise ValueError(f"x must be one sample, shape ({network.layer_sizes[0]},), got shape {x.shape}")
-    data = as_data(x[np.newaxis], np.asarray(t)[np.newaxis], None, network, loss)
+    data = as_data(*one_sample(x, t), None, network, loss)
     network = copy.deepcopy(network)
     workspace, gradient, cost = layer_values(network, data, loss)
     updated = copy.deepcopy(network)
@@ -320,7 +317,7 @@ def trace(network: Network, x: npt.ArrayLike, t: Any, loss: str | Loss | None = 
         optimizer.step(updated, gradient)
     dW, db = network.views(gradient)
     kept = {name: [array[0].copy() for array in getattr(workspace, name)] for name in ("a", "z", "delta")}
-    return Trace(network, loss, optimizer, x, workspace.targets[0].copy(), **kept, slopes=_slopes(workspace),
+    return Trace(network, loss, optimizer, data.x.numbers(slice(None))[0], workspace.targets[0].copy(), **kept, slopes=_slopes(workspace),
                  sums=_sums(network, workspace), sensitivity=_sensitivity(workspace, loss), cost=cost, dW=dW, db=db,
                  updated=updated)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from fastbp.core.call import ACCUMULATE
 from fastbp.core.plan import scratch_size
 from fastbp.figures import spread
+from fastbp.frames import is_frame
 from fastbp.inference import CAPACITY, NO_WEIGHTS, go_through
 from fastbp.inputs import Data, as_data
 from fastbp.losses import Loss
@@ -22,6 +24,32 @@ def checked(network: Network, X: npt.ArrayLike, y: npt.ArrayLike, loss: str | Lo
     check_theta(check_network(network))
     own = check_loss(loss, network.activations[-1], network.layer_sizes[-1])
     return as_data(X, y, None, network, own), own
+
+
+def one_sample(x: Any, t: Any) -> tuple[Any, Any]:
+    """Return a sample and its target as samples and targets, one each; raise ValueError if it is not one sample.
+
+    x: a row of numbers, a pandas Series whose index names the features, or a table of one row; t: its target, alone or
+    as a row or table of one row."""
+    if not is_frame(x):
+        x = _row_of_frame(x) if _is_labelled(x) else np.atleast_2d(x.toarray() if hasattr(x, "toarray") else x)
+    if len(x) != 1:
+        raise ValueError(f"x must be one sample, got {len(x)}")
+    if is_frame(t):
+        return x, t
+    if _is_labelled(t) and len(t) > 1:
+        return x, _row_of_frame(t)
+    t = np.asarray(t)
+    return x, t if t.ndim == 2 or t.shape == (1,) else t[np.newaxis]
+
+
+def _is_labelled(x: Any) -> bool:
+    """Whether x is a pandas Series."""
+    return hasattr(x, "iloc") and x.ndim == 1
+
+
+def _row_of_frame(x: Any) -> Any:
+    return x.to_frame().T
 
 
 def some(data: Data) -> Data:

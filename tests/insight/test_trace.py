@@ -7,7 +7,7 @@ from rig import DTYPES
 import fastbp
 from fastbp import SGD, Adam, Network, losses
 from fastbp.core import reference
-from fastbp.insight import trace
+from fastbp.insight import hebbian_pairs, trace
 
 # The worked network: every number by hand (f = sigmoid, f' = a (1 - a)), to six digits.
 BY_HAND = """\
@@ -146,6 +146,22 @@ def test_asks_by_names_and_without_hidden_layer():
         seen.asks(2)
 
 
+def test_row_of_a_frame_is_read_by_its_names():
+    """A pandas Series in another order than the features is the same sample, as a table of one row is."""
+    pd = pytest.importorskip("pandas")
+    net = drawn([3, 4, 2], "tanh", "identity", "float64")[0]
+    net.feature_names, net.target_names = ["age", "height", "mass"], ["low", "high"]
+    row, wanted = pd.Series({"mass": 3.0, "age": 1.0, "height": 2.0}), pd.Series({"high": 5.0, "low": 4.0})
+    expected = trace(net, [1.0, 2.0, 3.0], [4.0, 5.0])
+    for x, t in [(row, wanted), (row.to_frame().T, wanted.to_frame().T), (row, [4.0, 5.0])]:
+        seen = trace(net, x, t)
+        assert repr(seen) == repr(expected)
+        np.testing.assert_array_equal(seen.x, [1.0, 2.0, 3.0])
+        np.testing.assert_array_equal(hebbian_pairs(net, x, t).pairs, hebbian_pairs(net, [1.0, 2.0, 3.0], [4, 5]).pairs)
+    with pytest.raises(ValueError, match="weight"):
+        trace(net, row.rename({"mass": "weight"}), wanted)
+
+
 def test_weight_that_is_nan_is_named():
     net = worked()
     net.W[0][1, 0] = np.nan
@@ -153,7 +169,7 @@ def test_weight_that_is_nan_is_named():
 
 
 @pytest.mark.parametrize(("x", "t", "message"), [
-    ([[1.0, 0.5]], [1.0], r"x must be one sample, shape \(2,\), got shape \(1, 2\)"),
+    ([[1.0, 0.5]] * 2, [1.0], "x must be one sample, got 2"),
     ([1.0], [1.0], "features"), ([1.0, 0.5], [1.0, 0.0], "y"), ([1.0, np.nan], [1.0], "finite|NaN|missing"),
 ])
 def test_what_does_not_fit_is_refused(x, t, message):
