@@ -1,4 +1,4 @@
-"""Epochs on images that are transformed at random: the recipe of examples/mnist_99.py in fastbp and in PyTorch, in turn.
+"""Epochs on images that are transformed at random: the recipe of examples/mnist_99.py, fastbp and PyTorch in turn.
 
 `make bench-augmentation`, or `python benchmarks/augmentation.py [--sizes N ...] [--epochs N] [--results FOLDER]`. A
 process for each side, which have the machine for an epoch in turn; what augmentation and insight.Statistics cost is
