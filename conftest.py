@@ -20,7 +20,8 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # Pages that need more than the tests have: `make test-interop` runs them.
-PARTNERS = {"docs/guide/onnx.md": ("onnx", "onnxruntime", "skl2onnx"), "docs/guide/torch.md": ("torch",)}
+PARTNERS = {"docs/guide/clusters.md": ("distributed", "mpi4py", "optuna"),
+            "docs/guide/onnx.md": ("onnx", "onnxruntime", "skl2onnx"), "docs/guide/torch.md": ("torch",)}
 LEFT_OUT = [page for page, packages in PARTNERS.items() if not all(map(importlib.util.find_spec, packages))]
 
 

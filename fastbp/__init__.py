@@ -30,7 +30,7 @@ __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Diagnosis", "DivergenceError", "E
            "vjp"]
 
 
-LATER = ("compiled", "insight", "sklearn", "torch")  # sklearn needs scikit-learn
+LATER = ("compiled", "insight", "mpi", "sklearn", "torch")  # sklearn needs scikit-learn
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,7 @@ from fastbp.core import build
 from fastbp.core.environment import environment
 from fastbp.core.simd import cpu
 from fastbp.data.sources import files
+from fastbp.data.splitting import held_out
 from fastbp.export import FORMATS
 from fastbp.files import strict, write_whole
 from fastbp.inputs import as_targets, right
@@ -37,6 +38,7 @@ from fastbp.training.trainer import Trainer
 from fastbp.wording import of_command
 from fastbp.workspace import Array
 
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")  # in which launchers tell a process its rank
 CLOSE = 0.75  # least similarity of an option that is suggested for a mistyped one
 COMMANDS = ("train", "find-eta", "predict", "trace", "check", "export", "info", "warmup")
 
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given = options.with_config(parser, train, given)
         _run(_parsed(parser, given))
     except (ValueError, TypeError, OSError, MemoryError, ImportError, ArithmeticError, RecursionError) as error:
+        if _is_another_rank(given):  # rank 0 says it
+            return 2
         advice = f"; see fastbp{_command_of(given)} -h" if isinstance(error, options.UsageError) else ""
         print(f"fastbp: {_one_line(error)}{advice}", file=sys.stderr)
         return 2
@@ -61,6 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fastbp: interrupted{stop}", file=sys.stderr)
         return startup.INTERRUPTED
     return 0
+
+
+def _is_another_rank(given: list[str]) -> bool:
+    """Whether this is a process of `train --mpi` that is not the first one."""
+    return "--mpi" in given and next((os.environ[name] for name in RANKS if name in os.environ), "0") != "0"
 
 
 def command() -> None:
@@ -219,7 +228,13 @@ class Training:
     """One run of `fastbp train`."""
 
     def __init__(self, given: dict[str, Any], watchers: list[Callback]):
-        self.given, self.watchers = given, watchers
+        self.given, self.watchers, self.ranks = given, watchers, None
+        if given["mpi"]:
+            self.ranks = fastbp.mpi.Ranks(fastbp.mpi.world())
+            if "class_weight" in given:
+                raise ValueError("--class-weight does not go with --mpi; fastbp.mpi.fit takes weights of samples")
+            if self.ranks.rank:
+                given["quiet"] = True
         self.fraction = given.get("validation_fraction", 0.1 if "early_stopping" in given else None)
         self.say = report.Printer(silent=given["quiet"] or given.get("json") == STANDARD_OUTPUT)
         self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation",
@@ -229,14 +244,7 @@ class Training:
     def run(self) -> None:
         """Load, train, save and report; after Ctrl-C, save and report what has been trained so far."""
         given, say = self.given, self.say
-        started = time.perf_counter()
-        dataset = _load(given)
-        self.load_seconds = time.perf_counter() - started
-        if dataset.target is not None:
-            given["target"] = dataset.target
-        with options.blamed():
-            self.network, self.trainer = options.network_and_trainer(given, dataset)
-        self.dataset = dataset = task.named(dataset, self.network.classes)
+        dataset = self.ranks.together(self._prepare) if self.ranks else self._prepare()
         for line in report.beginning(given["data"], dataset, self.trainer):
             say(line)
         say.check()
@@ -245,6 +253,8 @@ class Training:
         self.compile_seconds = time.perf_counter() - started
 
         history, interrupted = self._fit()
+        if self.ranks and self.ranks.rank:
+            return
         self._save(interrupted)
         result = self._result(history, interrupted)
         for line in report.ending(history, result):
@@ -262,10 +272,38 @@ class Training:
             raise KeyboardInterrupt(f" in epoch {len(history.loss) + 1} of {given['epochs']}"
                                     + "".join(f"; {what}" for what in kept))
 
+    def _prepare(self) -> data.Dataset:
+        """Return the data, and make network and trainer."""
+        given, started = self.given, time.perf_counter()
+        dataset = _load(given)
+        self.load_seconds = time.perf_counter() - started
+        if dataset.target is not None:
+            given["target"] = dataset.target
+        with options.blamed():
+            self.network, self.trainer = options.network_and_trainer(given, dataset)
+        self.dataset = dataset = task.named(dataset, self.network.classes)
+        return dataset
+
+    def _fit_on_ranks(self, ranks: Any) -> History:
+        """Train on all ranks, each of which takes its share of the samples."""
+        given, dataset = self.given, self.dataset
+        train, test = (dataset.x_train, dataset.y_train), _test_samples(dataset)
+        if self.fraction is not None:
+            labels = dataset.y_train if self.network.activations[-1] == "softmax" else None
+            chosen, kept = held_out(len(train[0]), self.fraction, labels, given["seed"], "--validation-fraction")
+            train, test = [tuple(array[rows] for array in train) for rows in (chosen, kept)]
+        train, test = [each and tuple(array[fastbp.mpi.share(len(array), ranks.comm)] for array in each)
+                       for each in (train, test)]
+        return fastbp.mpi.fit(self.trainer, *train, given["epochs"], test, False if given["quiet"] else None,
+                              comm=ranks.comm, metrics=given.get("metrics", ()),
+                              callbacks=[*self.watchers, *([self.epochs] if ranks.rank == 0 else [])])
+
     def _fit(self) -> tuple[History, bool]:
         """Return the history and whether Ctrl-C ended the fit; a Ctrl-C before the first step is raised."""
         given, dataset, network = self.given, self.dataset, self.network
         self.started = time.perf_counter()
+        if self.ranks:
+            return self._fit_on_ranks(self.ranks), False
         try:
             history = self.trainer.fit(
                 dataset.x_train, dataset.y_train, given["epochs"],

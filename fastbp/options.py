@@ -175,6 +175,8 @@ def _add_files(group: Any) -> None:
                        help="seconds from one checkpoint to the next (default: 60)")
     group.add_argument("--resume", action="store_true", default=False,
                        help="resume from the checkpoint in --checkpoint DIR, if there is one")
+    group.add_argument("--mpi", action="store_true", default=False,
+                       help="train on all ranks of MPI, as in: mpiexec -n 4 fastbp train DATA --mpi (needs mpi4py)")
     group.add_argument("--quiet", action="store_true", default=False, help="print nothing but errors")
 
 

@@ -49,9 +49,10 @@ FIELDS: dict[str, Any] = {
     "weights": REALS, "n_weights": WHOLE, "order": WHOLES, "n_order": WHOLE, "n_samples": WHOLE,
     # Targets and costs of a mini-batch, gathered and computed here.
     "targets": NUMBERS, "costs": REALS,
-    # The work: its purpose, samples in a mini-batch and in a piece, stages of each piece and those after the last one.
-    "purpose": WHOLE, "batch_size": WHOLE, "piece": WHOLE, "plan": WHOLES, "n_stages": WHOLE, "n_last": WHOLE,
-    "n_steps": WHOLE,
+    # The work: its purpose, samples in a mini-batch and in a piece, stages of each piece and those after the last one;
+    # the first sample's row for `drop`, if the mini-batch is a part of a larger one.
+    "purpose": WHOLE, "batch_size": WHOLE, "piece": WHOLE, "row": WHOLE, "plan": WHOLES, "n_stages": WHOLE,
+    "n_last": WHOLE, "n_steps": WHOLE,
     "loss": types.NamedTuple((WHOLE, REAL, REAL, WHOLE), Cost),
     # The update: the rule, its moments (n_state rows), a learning rate per step, updates so far and before this call.
     "rule": RULE_VIEW, "state": NUMBERS, "n_state": WHOLE, "n_parameters": WHOLE, "etas": REALS, "clock": WHOLES,

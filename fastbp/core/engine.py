@@ -172,8 +172,8 @@ def batch_at(call, step, first, whole):
     if call.purpose == TRAIN:
         rates = rates_of(call.rule, call.etas[step], call.start + step + 1, total if total > 0 else 1.0)
     elif call.purpose == ACCUMULATE:
-        factor, scale, fresh = call.n_samples / whole, 1 / call.n_samples, step == 0
-    row = ((call.start + step + 1) << 32) + gone
+        factor, scale, fresh = call.n_samples / whole, 1 / call.n_samples, first == 0
+    row = ((call.start + step + 1) << 32) + call.row + gone
     changes = call.purpose == TRAIN and last and total > 0
     return Batch(first, gone, n, n_batch, row, factor, total, scale, fresh, last, changes, rates)
 

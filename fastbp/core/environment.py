@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from fastbp.core import compiler
-from fastbp.core.threads.processors import available_threads
+from fastbp.core.threads.processors import available_threads, ranks_here
 from fastbp.core.threads.team import team
 
 
@@ -27,6 +27,7 @@ def environment() -> dict[str, Any]:
         "cpu": numba.config.CPU_NAME or llvm.get_host_cpu_name(),
         "cpu_features": [name for name in vectors if features.get(name)],
         "threads": available_threads(),
+        "ranks_here": ranks_here(),
         "threading_layer": numba.threading_layer(),
         "cache_directory": folder(),
     }

@@ -123,7 +123,7 @@ def by_epochs(work: Work, validation_data: Any) -> None:
     trainer.stepper.extra = {L2: own.alpha, EPSILON_HAT: float(own._made_with["optimizer"] is None)}
     names = Names(trainer.network, learning=True)
     data = as_data(X, y, weights, trainer.network, trainer.loss, names, sparse=True)
-    watchers = trainer._callbacks(own.callbacks)
+    watchers = trainer.checked_callbacks(own.callbacks)
     validation = Validation(trainer, _validated(own, trainer, validation_data, names), own.metrics or ())
     own.n_iter_, epochs = 0, 1 if work.goes_on else own.max_iter
     with trainer.reserved():
@@ -134,7 +134,7 @@ def by_epochs(work: Work, validation_data: Any) -> None:
                 fit = member.fit
                 _several_at_once(member, after)
             else:
-                fit = trainer._new_fit(epochs, validation)
+                fit = trainer.new_fit(epochs, validation)
                 fit.eta_factor = own._rate / trainer.optimizer.eta
                 source = trainer.source_of(data, None, names, fit, watchers, validation)
                 source.once.order_of = after.order  # type: ignore[method-assign, assignment]

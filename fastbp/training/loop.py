@@ -66,7 +66,7 @@ class Arrays:
 
     def begin(self) -> None:
         saved = self.record.saved()
-        calls.begin(self.watchers, self.fit)
+        self._begin_calls()
         if saved is not None:
             calls.restore(self.watchers, self.record.resume(*saved))
         if self.once.settings.batch_size > self.once.n:
@@ -74,6 +74,9 @@ class Arrays:
                      self.once.settings.batch_size, self.once.n)
         self.learn()
         self.record.place = BETWEEN, self.fit.epoch
+
+    def _begin_calls(self) -> None:
+        calls.begin(self.watchers, self.fit)
 
     @contextlib.contextmanager
     def bar(self, progress: bool | None) -> Iterator[None]:

@@ -108,6 +108,10 @@ class Pass:
         self.stepper.workspace.slip.let_go()
         return self.mean(made)
 
+    def samples_of(self, steps: slice) -> Array:
+        """Return the indices of the samples of some steps."""
+        return self.order[steps.start * self.batch_size : steps.stop * self.batch_size]
+
     def mean(self, steps: int) -> Mean:
         """Return the mean cost of the first `steps` steps."""
         samples, weights = min(self.n, steps * self.batch_size), self.data.weights
@@ -125,8 +129,8 @@ class Pass:
         return shown if shares is None else shown | {"accuracy": f"{shares.mean():.3f}"}
 
     def _make(self, etas: Array, step: int, steps: int, threads: int) -> int:
-        samples = self.order[step * self.batch_size : (step + steps) * self.batch_size]
         part = slice(step, step + steps)
+        samples = self.samples_of(part)
         return self.stepper.make(self.data, samples, self.batch_size, etas[part], self.costs[part], threads)
 
     def _diverged(self, etas: Array, end: int) -> None:
@@ -145,7 +149,7 @@ class Pass:
         after = costed and (self.streamed or end == self.steps)
         step = f"step {end + 1}" if not after else f"after step {end}" if end else "before step 1"
         end = min(end, self.steps - 1)
-        batch = self.order[end * self.batch_size : (end + 1) * self.batch_size]
+        batch = self.samples_of(slice(end, end + 1))
         cause = likely_cause(settings, self.data, batch, self.order, is_first)
         if is_first and not (self.streamed and settings.steps_done):
             raise DivergenceError(f"{AT_FIRST}; {cause}")

@@ -89,11 +89,15 @@ class Record:
             undo.pop_all()
         if not found:
             return None
-        there, fit = found[newest][1], self.fit
+        self.take_history(found[newest][1])
+        LOG.info("resumed from %s: %d of %s were done", newest, self.fit.epoch, counted(self.fit.epochs, "epoch"))
+        return found[newest]
+
+    def take_history(self, there: dict[str, Any]) -> None:
+        """Take over what a checkpoint says of the fit itself."""
+        fit = self.fit
         fit.history, fit.epoch, fit.step = History(**there["history"]), there["epoch"], there["step"]
         fit.eta_factor = there["eta_factor"]
-        LOG.info("resumed from %s: %d of %s were done", newest, fit.epoch, counted(fit.epochs, "epoch"))
-        return found[newest]
 
     def _check_starts(self, newest: Path, found: dict[Path, State]) -> None:
         """Refuse checkpoints of a network with other initial parameters.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -78,6 +78,7 @@ class Stepper:
         own, net = self.settings, self.settings.network
         self.pace = pace_of(own.thread_counts(), net.layer_sizes, net.activations, net.dtype.name,
                             own.batch_size, str(type(own.optimizer)), os.getpid())
+        self.threads = own.threads
         self.board = np.zeros(board_size(own.threads), np.int64)
         size = scratch_size(net.layer_sizes, own.threads, own.batch_size, own.clip_norm is not None)
         if len(vars(self).get("scratch", ())) != size:
@@ -193,29 +194,38 @@ class Stepper:
         return made
 
     def _make(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> int:
+        return self.run(threads, batch_size,
+                        lambda threads: self.ready(data, order, batch_size, etas, costs, threads))
+
+    def run(self, threads: int, batch_size: int, ready: Callable[[int], Slip]) -> int:
+        """Run the slip that `ready` returns for the number of threads that are safe; return the steps made."""
         board = self.board
         if not team.is_awake(threads):  # they may wake on other cores, and their measured speeds are outdated
             board[:] = 0
-        with team.team((engine.run, engine.run_serial), threads, self.settings.threads, board) as (run, threads):
-            slip = self.ready(data, order, batch_size, etas, costs, threads)
-            made = run(slip.vector, threads)
+        with team.team((engine.run, engine.run_serial), threads, self.threads, board) as (run, threads):
+            made = run(ready(threads).vector, threads)
         if threads > 1 and batch_size >= LEAST_SAMPLES * threads:
             balance(board, threads)
         return int(made)
 
     def ready(self, data: Data, order: Array, batch_size: int, etas: Array, costs: Array, threads: int) -> Slip:
         """Return the workspace's slip for such a call on `threads` threads, and load the machine code for it."""
+        plan = self.plan(batch_size, threads, data.x.is_sparse)
+        slip = self.bring(data, order, plan, threads, self.rule())
+        slip.point(etas=etas)
+        slip.put_work(call.TRAIN, batch_size, plan, costs)
+        return slip
+
+    def bring(self, data: Data, order: Array, plan: Plan, threads: int, rule: Array) -> Slip:
+        """Return the workspace's slip, on which all is written but the work, and load the machine code for it."""
         own, net, state = self.settings, self.settings.network, self.settings.state
         sparse = data.x.is_sparse
         self.workspace = self.workspaces[sparse]  # a callback may have used the other one
-        rule, slip = self.rule(), self.workspace.slip
-        plan = self.plan(batch_size, threads, sparse)
-        slip.point(theta=net.theta, gradient=self.scratch, state=state.rows, clock=state.clock, rule=rule,
-                   etas=etas)
+        slip = self.workspace.slip
+        slip.point(theta=net.theta, gradient=self.scratch, state=state.rows, clock=state.clock, rule=rule)
         slip.put(n_gradient=len(self.scratch), n_state=len(state.rows))
         slip.put_data(data.x.samples, data.t.samples, data.weights, order, len(order))
         slip.put_loss(own.loss.rule(net.dtype.name))
-        slip.put_work(call.TRAIN, batch_size, plan, costs)
         slip.put_threads(self.board, threads)
         hold_entries(slip, data.x, plan.piece, threads)
         slip.put(address=build.address(net.dtype.name, self.workspace.layers, rule, call.TRAIN, sparse))

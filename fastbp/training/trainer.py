@@ -270,7 +270,7 @@ class Trainer(Settings):
         (3, [160, 160, 160])
         """
         epochs = whole_number("epochs", epochs, 1)
-        watchers = self._callbacks(callbacks)
+        watchers = self.checked_callbacks(callbacks)
         names = Names(self.network, learning=True)
         data = self._check(X, y, sample_weight, names)
         data, chosen, held_out = self._divide(data, validation_fraction, truth("stratify", stratify), validation_data,
@@ -280,7 +280,7 @@ class Trainer(Settings):
                                                     chosen, n_classes(self.network.layer_sizes[-1])))
         data.with_some_weight(chosen=chosen)
         validation = Validation(self, held_out, metrics)
-        fit = self._new_fit(epochs, validation)
+        fit = self.new_fit(epochs, validation)
         warn_of_scales(self, data, chosen, names.feature_names)
         warn_of_labels(self, data, chosen)
         with self.reserved():
@@ -309,14 +309,15 @@ class Trainer(Settings):
                   validation: Validation) -> loop.Arrays:
         """Return the source that `loop.run` uses for a fit on these samples; in a block of `reserved`."""
         return loop.Arrays(Pass(self.stepper, data, chosen), fit, watchers, validation.arrays,
-                           lambda: self._learn_meaning(data, names))
+                           lambda: self.learn_meaning(data, names))
 
-    def _learn_meaning(self, data: Data, names: Names) -> None:
+    def learn_meaning(self, data: Data, names: Names) -> None:
         """Let the network predict the kind of targets that it is trained on."""
         names.teach(self.network)
         self.network.multilabel = data.t.kind == MULTILABEL
 
-    def _callbacks(self, callbacks: Iterable[Callback] | None) -> list[Callback]:
+    def checked_callbacks(self, callbacks: Iterable[Callback] | None) -> list[Callback]:
+        """Return the callbacks of a fit in the order of their calls; raise TypeError or ValueError if they are none."""
         if callbacks is None:
             return []
         if not isinstance(callbacks, Iterable):
@@ -338,7 +339,8 @@ class Trainer(Settings):
         own = given[2] if len(given) == 3 else None
         return self._check(given[0], given[1], own, names, "validation ").with_some_weight("validation ")
 
-    def _new_fit(self, epochs: int, validation: Validation) -> Fit:
+    def new_fit(self, epochs: int, validation: Validation) -> Fit:
+        """Return a fit as callbacks see it, if the parameters are finite."""
         check_theta(self.network)
         fit = Fit(self.network, epochs=epochs, trainer=self)
         validation.announce(fit)
@@ -407,7 +409,7 @@ class Trainer(Settings):
     def _step_any(self, data: Data, names: Names) -> float:
         """Make a step on the general path, with checked data."""
         with self.reserved():
-            self._learn_meaning(data, names)
+            self.learn_meaning(data, names)
             self.hold_mean(False)
             return one_step(self.stepper, data)
 
@@ -459,7 +461,7 @@ class Trainer(Settings):
     def go_once(self, data: Data, names: Names) -> float:
         """Do `partial_fit` with checked data."""
         with self.reserved():
-            self._learn_meaning(data, names)
+            self.learn_meaning(data, names)
             return go_once(self.stepper, data)[0].cost
 
     def fit_batches(self, batches: Iterable[Sequence[npt.ArrayLike]], epochs: int = 1,
@@ -503,14 +505,14 @@ class Trainer(Settings):
         if self.schedule not in (None, SCHEDULES["constant"]):
             raise ValueError(f"fit_batches takes no schedule, as it does not know how many steps there will be, got "
                              f"{without_address(self.schedule)}; set trainer.schedule = \"constant\"")
-        watchers = self._callbacks(callbacks)
+        watchers = self.checked_callbacks(callbacks)
         if any(isinstance(callback, calls.Checkpoint) for callback in watchers):
             raise ValueError("fit_batches does not support checkpoints; use fit with memory-mapped arrays")
         names = Names(self.network, learning=True)
         validation = Validation(self, self.validation_of(validation_data, names), metrics)
-        fit = self._new_fit(epochs, validation)
+        fit = self.new_fit(epochs, validation)
         source = loop.Batches(self.stepper, lambda: read_ahead(batches, functools.partial(self._check_batch, names)),
-                              lambda data: self._learn_meaning(data, names), fit, watchers)
+                              lambda data: self.learn_meaning(data, names), fit, watchers)
         with self.reserved():
             loop.run(self, source, fit, validation)
         return fit.history

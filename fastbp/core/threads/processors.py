@@ -73,10 +73,16 @@ def _quota_of(folder: Path) -> float:
     return math.inf
 
 
+def ranks_here() -> int:
+    """Return how many processes the launcher of Open MPI or MPICH has started on this machine with this one; else 1."""
+    told = [os.environ[name] for name in ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS") if name in os.environ]
+    return max([1, *(int(n) for n in told if n.isdecimal())])
+
+
 def available_threads() -> int:
     """Return the most threads to use: NUMBA_NUM_THREADS if it is set, else the processors that this process may run on,
-    but no more than its control group grants."""
+    but no more than its control group grants, nor than its share if MPI has started several processes here."""
     threads = int(numba.config.NUMBA_NUM_THREADS)
     if "NUMBA_NUM_THREADS" in os.environ:
         return threads
-    return max(1, math.ceil(min(quota(), threads)))
+    return max(1, math.ceil(min(quota(), threads, (os.cpu_count() or 1) // ranks_here())))
