@@ -15,7 +15,8 @@ ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest test-interop slow lint dist-check bench bench-compare bench-page \
 	bench-check bench-tile bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory \
-	bench-many bench-doors bench-inference bench-estimators bench-sparse bench-augmentation bench-ranks chaos docs clean
+	bench-many bench-doors bench-inference bench-estimators bench-sparse bench-augmentation bench-ranks \
+	bench-scale chaos docs clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -150,6 +151,10 @@ bench-augmentation: $(PEERS)/installed
 bench-ranks: $(PEERS)/installed $(INTEROP)/installed-test $(OPENMPI)/installed
 	mkdir -p benchmarks/results
 	$(PEERS)/bin/python benchmarks/ranks.py --results benchmarks/results
+
+bench-scale: $(PEERS)/installed $(INTEROP)/installed-test
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/scale.py --results benchmarks/results
 
 # Every way to call fastbp beside other libraries': some 15 minutes.
 bench-doors: $(PEERS)/installed
