@@ -8,8 +8,8 @@ A step on R ranks, each with a copy of this machine, takes
 for a mini-batch of B samples: each rank computes the gradient of its samples, sends a slice of it to each of the
 others, adds the slices that it receives, sends the sum to all, and updates all parameters. All but the networks is
 measured here; so are a real exchange between two ranks on this machine, whose latency and bandwidth are fitted, and a
-step of two ranks, which checks the model. The networks are assumptions: Ethernet with TCP at 30 us and 90 % of its rate,
-InfiniBand HDR at 2 us and 90 % of 200 Gbit/s; ranks wait for nothing else: no stragglers, no congestion.
+step of two ranks, which checks the model. The networks are assumptions: Ethernet with TCP at 30 us and 90 % of its
+rate, InfiniBand HDR at 2 us and 90 % of 200 Gbit/s; ranks wait for nothing else: no stragglers, no congestion.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def main():
                 f"threads, a gradient of {model['bytes'] / 1e6:.1f} MB" for name, model in models.items()]
     text = "\n".join([
         "The smallest mini-batch with which so many machines like this one are predicted to be at least half as",
-        "many times as fast as one:", "", *rows, "",
+        "many times as fast as one:", "",
+        *rows, "",
         f"Measured here: {'; '.join(measured)}; {1e9 * adding:.3f} ns to add a byte. Two ranks on this machine:",
         f"{1e6 * max(latency, 0):.0f} µs and {bandwidth / 1e9:.1f} GB/s. A step of 784-512-512-10, mini-batch of 1,024,",
         f"on two ranks of one thread: {1e3 * expected:.1f} ms predicted, {1e3 * step:.1f} ms measured.", "",
