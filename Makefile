@@ -14,7 +14,7 @@ ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest test-interop slow lint dist-check bench bench-compare bench-page bench-check \
 	bench-tile bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory bench-many \
-	bench-doors bench-inference bench-estimators bench-sparse chaos docs clean
+	bench-doors bench-inference bench-estimators bench-sparse bench-augmentation chaos docs clean
 
 mnist: $(VENV)/installed
 	$(BIN)/fastbp train mnist
@@ -140,6 +140,10 @@ bench-estimators: $(VENV)/installed-test
 bench-sparse: $(PEERS)/installed
 	mkdir -p benchmarks/results
 	$(PEERS)/bin/python benchmarks/sparse.py --results benchmarks/results
+
+bench-augmentation: $(PEERS)/installed
+	mkdir -p benchmarks/results
+	$(PEERS)/bin/python benchmarks/augmentation.py --results benchmarks/results
 
 # Every way to call fastbp beside other libraries': some 15 minutes.
 bench-doors: $(PEERS)/installed

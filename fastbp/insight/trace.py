@@ -318,8 +318,8 @@ def trace(network: Network, x: npt.ArrayLike, t: Any, loss: str | Loss | None = 
     dW, db = network.views(gradient)
     kept = {name: [array[0].copy() for array in getattr(workspace, name)] for name in ("a", "z", "delta")}
     return Trace(network, loss, optimizer, data.x.numbers(slice(None))[0], workspace.targets[0].copy(), **kept,
-                 slopes=_slopes(workspace), sums=_sums(network, workspace), sensitivity=_sensitivity(workspace, loss), cost=cost, dW=dW, db=db,
-                 updated=updated)
+                 slopes=_slopes(workspace), sums=_sums(network, workspace), sensitivity=_sensitivity(workspace, loss),
+                 cost=cost, dW=dW, db=db, updated=updated)
 
 
 # What the engine multiplies at once is computed once more, in parts, by its own equations: with the identity for f, a
