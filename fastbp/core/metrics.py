@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import prange
 
 from fastbp.core import compiler
+
+AT_ONCE = 1 << 14  # numbers that one thread adds up
 
 
 @compiler.serial
@@ -97,3 +100,25 @@ def sums_of(numbers):
             w = np.float64(numbers[i, j])
             a, aa = a + w, aa + w * w
     return (a + b) + (c + d), (aa + bb) + (cc + dd)
+
+
+def _sums_of_update(after, before, gradient, sums, threads):
+    """Of parameters (n,) after and before a step, and of their gradient: sums (n / AT_ONCE, 4) rounded up = after²,
+    (after - before)², gradient, gradient² of each AT_ONCE numbers."""
+    for own in prange(threads):
+        for k in range(own * len(sums) // threads, (own + 1) * len(sums) // threads):
+            a = b = c = d = aa = bb = cc = dd = 0.0
+            for i in range(k * AT_ONCE, min(len(after), (k + 1) * AT_ONCE) // 2 * 2, 2):
+                w, x, g, h = (np.float64(after[i]), np.float64(after[i + 1]), np.float64(gradient[i]),
+                              np.float64(gradient[i + 1]))
+                v, y = np.float64(after[i] - before[i]), np.float64(after[i + 1] - before[i + 1])
+                a, b, c, d = a + w * w, b + x * x, c + v * v, d + y * y
+                aa, bb, cc, dd = aa + g, bb + h, cc + g * g, dd + h * h
+            if len(after) % 2 and k == len(sums) - 1:
+                i = len(after) - 1
+                w, v, g = np.float64(after[i]), np.float64(after[i] - before[i]), np.float64(gradient[i])
+                a, c, aa, cc = a + w * w, c + v * v, aa + g, cc + g * g
+            sums[k, 0], sums[k, 1], sums[k, 2], sums[k, 3] = a + b, c + d, aa + bb, cc + dd
+
+
+sums_of_update, sums_of_update_serial = compiler.twins(_sums_of_update)

@@ -18,8 +18,9 @@ from fastbp.callbacks import Fit, Watcher
 from fastbp.checks import counted, shown, whole_number
 from fastbp.core import equations
 from fastbp.core.call import SLOTS
-from fastbp.core.metrics import sums_of
+from fastbp.core.metrics import AT_ONCE, sums_of, sums_of_update, sums_of_update_serial
 from fastbp.core.samples import describe
+from fastbp.core.threads import team
 from fastbp.diagnosis import DEAD, SATURATED
 from fastbp.figures import LITTLE, MANY, Levels, column_names, columns_of, unscaled_inputs
 from fastbp.inputs import VALUE, Inputs, Targets
@@ -27,7 +28,7 @@ from fastbp.insight.record import Record, table
 from fastbp.training.notes import ABSURD_INPUTS, warn
 from fastbp.training.stepper import Stepper
 from fastbp.training.trainer import Trainer
-from fastbp.workspace import Array, aligned
+from fastbp.workspace import Array, Workspace, aligned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +104,7 @@ class Statistics(Record, Watcher):
         self.interval = whole_number("every", every, 1)
         self.records: list[dict[str, Any]] = []
         self._of: Stepper | None = None  # whose steps are being looked at
-        self._theta, self._gradient = np.empty(0), np.empty(0)  # before a step, after it the change; its gradient
+        self._theta, self._gradient = np.empty(0), np.empty(0)  # before a step; its gradient
 
     # When it looks
 
@@ -118,11 +119,11 @@ class Statistics(Record, Watcher):
                              "another one for each")
         self._forget(trainer.steps_done)
         self._theta, self._gradient = np.empty_like(net.theta), aligned(net.n_parameters, net.dtype)
+        self._of = stepper
         workspace = net.workspace(2)  # compile kernels now, and not within a step whose time is taken
-        equations.weight_gradients_serial(self._gradient, workspace.layers, workspace.buffers, 1, 1)
+        self._compute(workspace, workspace.layers, 1)
         for array in (net.W[0], workspace.z[0]):
             sums_of(array)
-        self._of = stepper
         stepper.observe(self)
 
     def __call__(self, fit: Fit) -> None:
@@ -182,15 +183,31 @@ class Statistics(Record, Watcher):
         trainer, workspace = stepper.settings, stepper.workspace
         rows = (n - 1) % int(workspace.slip.vector[SLOTS["piece"]]) + 1
         layers = workspace.layers[int(workspace.sparse) :]  # sparse samples are not in the buffers
-        if len(layers):
-            equations.weight_gradients_serial(self._gradient, layers, workspace.buffers, rows, 1)
-        np.subtract(trainer.network.theta, self._theta, out=self._theta)
+        updates = self._compute(workspace, layers, rows)
         self._forget(trainer.steps_done - 1)
         known = {"step": trainer.steps_done, "samples": rows, "cost": cost}
-        self.records += [known | self._layer(stepper, l, rows) for l in range(len(workspace.layers))]
+        self.records += [known | self._layer(stepper, l, rows, sums) for l, sums in enumerate(updates)]
         self._warn(stepper, rows, eta, cost)
 
-    def _layer(self, stepper: Stepper, l: int, rows: int) -> dict[str, Any]:
+    def _compute(self, workspace: Workspace, layers: Array, rows: int) -> list[Array]:
+        """Compute the gradients of these layers; return of each W the sums of `sums_of_update`, on all threads."""
+        assert self._of is not None
+        own = self._of.settings
+        vectors = own.network.theta, self._theta, self._gradient
+        parallel, serial = (equations.weight_gradients, sums_of_update), (equations.weight_gradients_serial,
+                                                                          sums_of_update_serial)
+        with team.team((parallel, serial), own.threads) as ((gradients, add), threads):
+            if len(layers):
+                gradients(self._gradient, layers, workspace.buffers, rows, threads)
+            found = []
+            for W, before, dW in zip(*(own.network.views(vector)[0] for vector in vectors), strict=True):
+                sums = np.empty((-(-W.size // AT_ONCE), 4))
+                add(W.ravel(), before.ravel(), dW.ravel(), sums, threads)
+                found.append(sums.sum(0))
+        return found
+
+    def _layer(self, stepper: Stepper, l: int, rows: int, sums: Array) -> dict[str, Any]:
+        """Return the figures of a layer; sums: of its W, see `sums_of_update`."""
         net, workspace, frozen = stepper.settings.network, stepper.workspace, stepper.settings.frozen
         z, W, activation = workspace.z[l][:rows], net.W[l], net.activations[l]
         known: dict[str, Any] = {"layer": l, "activation": activation, "neurons": W.shape[1]}
@@ -199,15 +216,14 @@ class Statistics(Record, Watcher):
         if any(lower not in frozen for lower in range(l + 1)):  # otherwise no error is sent there
             of["delta"] = workspace.delta[l][:rows]
             if l or not workspace.sparse:
-                of["dW"] = net.views(self._gradient)[0][l]
+                known["dW_mean"], known["dW_rms"] = sums[2] / W.size, math.sqrt(sums[3] / W.size)
         for name, array in of.items():
             known[f"{name}_mean"], known[f"{name}_rms"] = _figures(array)
         if l + 1 < len(net.W) and activation in SATURATES:
             known["saturated"] = float((np.abs(z) > SATURATES[activation]).mean())
         elif l + 1 < len(net.W) and activation in IDLES:
             known["dead"] = float((z.max(0) <= IDLES[activation]).mean())
-        size, change = _figures(W)[1], _figures(net.views(self._theta)[0][l])[1]
-        known["update_ratio"] = change / size if size else math.nan
+        known["update_ratio"] = math.sqrt(sums[1] / sums[0]) if sums[0] else math.nan
         return known
 
     def _forget(self, step: int) -> None:
