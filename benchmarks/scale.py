@@ -159,7 +159,7 @@ def main():
         "many times as fast as one:", "",
         *rows, "",
         f"Measured here: {'; '.join(measured)}; {1e9 * adding:.3f} ns to add a byte. Two ranks on this machine:",
-        f"{1e6 * max(latency, 0):.0f} µs and {bandwidth / 1e9:.1f} GB/s. A step of 784-512-512-10, mini-batch of 1,024,",
+        f"{1e6 * max(latency, 0):.0f} µs and {bandwidth / 1e9:.1f} GB/s. A step of 784-512-512-10, batch of 1,024, "
         f"on two ranks of one thread: {1e3 * expected:.1f} ms predicted, {1e3 * step:.1f} ms measured.", "",
         f"{time.strftime('%Y-%m-%d')}; {describe()}"])
     print(text)

@@ -81,6 +81,8 @@ def command() -> None:
     # The way multiprocessing ends its own processes; takes 0.6 ms. From Python 3.14 Numba's lock is a named semaphore:
     # an exit function removes it, without which Python's resource tracker reports a leak on standard error.
     atexit._run_exitfuncs()
+    if "mpi4py.MPI" in sys.modules:  # which would do so at a regular exit
+        sys.modules["mpi4py.MPI"].Finalize()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # none, full or closed: `main` has said so
             stream.flush()

@@ -95,15 +95,15 @@ def alone():
 
 
 def resumed(folder, epochs, budget):
-    """Steps of ranks from a checkpoint; `budget` epochs are made now."""
+    """A fit that goes on from a checkpoint; it stops in the midst of an epoch, at step `budget`."""
     def stop(fit):
-        if fit.epoch == int(budget):
-            fit.stop("enough")
+        fit.stop("enough")
 
     trainer = fastbp.Trainer(network(), optimizer=fastbp.Adam(0.01), batch_size=100, dropout=0.3)
     checkpoint = callbacks.Checkpoint(folder, 0, resume=True)
     history = mpi.fit(trainer, own(X), own(Y), int(epochs), (own(X, VALIDATION), own(Y, VALIDATION)),
-                      callbacks=[callbacks.EarlyStopping(patience=50), stop, checkpoint])
+                      callbacks=[callbacks.EarlyStopping(patience=50), callbacks.Every(int(budget), stop),
+                                 checkpoint])
     told(trainer, history)
 
 

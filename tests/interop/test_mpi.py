@@ -89,8 +89,8 @@ def test_rank_0_writes_files_and_decides(tmp_path):
 
 @libraries
 def test_another_number_of_ranks_resumes_to_the_same_bits(library, tmp_path):
-    whole = run(library, 1, "resumed", str(tmp_path / "whole"), "6", "99")[0]
-    for ranks, budget in ((2, "2"), (4, "4"), (1, "99")):
+    whole = run(library, 1, "resumed", str(tmp_path / "whole"), "6", "999")[0]
+    for ranks, budget in ((2, "19"), (4, "47"), (1, "999")):
         last = run(library, ranks, "resumed", str(tmp_path / "parts"), "6", budget)[0]
     assert {**last, "stopped": ""} == whole
 
