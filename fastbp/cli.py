@@ -289,16 +289,19 @@ class Training:
     def _fit_on_ranks(self, ranks: Any) -> History:
         """Train on all ranks, each of which takes its share of the samples."""
         given, dataset = self.given, self.dataset
-        train, test = (dataset.x_train, dataset.y_train), _test_samples(dataset)
+        x, y, test = dataset.x_train, dataset.y_train, _test_samples(dataset)
         if self.fraction is not None:
-            labels = dataset.y_train if self.network.activations[-1] == "softmax" else None
-            chosen, kept = held_out(len(train[0]), self.fraction, labels, given["seed"], "--validation-fraction")
-            train, test = [tuple(array[rows] for array in train) for rows in (chosen, kept)]
-        train, test = [each and tuple(array[fastbp.mpi.share(len(array), ranks.comm)] for array in each)
-                       for each in (train, test)]
-        return fastbp.mpi.fit(self.trainer, *train, given["epochs"], test, False if given["quiet"] else None,
-                              comm=ranks.comm, metrics=given.get("metrics", ()),
-                              callbacks=[*self.watchers, *([self.epochs] if ranks.rank == 0 else [])])
+            labels = y if self.network.activations[-1] == "softmax" else None
+            chosen, kept = held_out(len(x), self.fraction, labels, given["seed"], "--validation-fraction")
+            x, y, test = x[chosen], y[chosen], (x[kept], y[kept])
+        own = fastbp.mpi.share(len(x), ranks.comm)
+        if test is not None:
+            rows = fastbp.mpi.share(len(test[0]), ranks.comm)
+            test = test[0][rows], test[1][rows]
+        history: History = fastbp.mpi.fit(
+            self.trainer, x[own], y[own], given["epochs"], test, False if given["quiet"] else None, comm=ranks.comm,
+            metrics=given.get("metrics", ()), callbacks=[*self.watchers, *([self.epochs] if ranks.rank == 0 else [])])
+        return history
 
     def _fit(self) -> tuple[History, bool]:
         """Return the history and whether Ctrl-C ended the fit; a Ctrl-C before the first step is raised."""
