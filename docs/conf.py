@@ -41,7 +41,7 @@ sphinx_gallery_conf = {"examples_dirs": "../examples", "gallery_dirs": "gallery"
 INTERNAL = {
     "Network": {"take_workspace", "give_back"},
     "Trainer": {"asked_threads", "changed", "go_once", "hold_mean", "reserved", "schedule_of_fit", "source_of",
-                "thread_counts", "validation_of"},
+                "thread_counts", "validation_of", "checked_callbacks", "learn_meaning", "new_fit"},
     "Workspace": {"bind", "board", "new_slip"},
     "Loss": {"check_targets", "rule"},
     "Optimizer": {"settings"},

@@ -17,8 +17,8 @@ from fastbp.initialization import INITIALIZERS
 PAGES = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "conf.py"))
 MODULES = {"fastbp": fastbp} | {f"fastbp.{name}": getattr(fastbp, name) for name in fastbp.__all__
                                 if inspect.ismodule(getattr(fastbp, name))} | {
-                                    "fastbp.insight": fastbp.insight, "fastbp.sklearn": fastbp.sklearn,
-                                    "fastbp.torch": fastbp.torch}
+                                    "fastbp.insight": fastbp.insight, "fastbp.mpi": fastbp.mpi,
+                                    "fastbp.sklearn": fastbp.sklearn, "fastbp.torch": fastbp.torch}
 # They take what they are given, or say it in another way, as all functions for compiled code do.
 RAISE_NOTHING = {"fastbp.Diagnosis", "fastbp.EtaRange", "fastbp.History", "fastbp.callbacks.Fit",
                  "fastbp.callbacks.Fit.stop", "fastbp.callbacks.Watcher", "fastbp.data.Dataset",

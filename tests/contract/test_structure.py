@@ -13,7 +13,7 @@ import fastbp.core
 CORE = Path(fastbp.core.__path__[0])
 MOST_ARGUMENTS, MOST_LINES = 8, 45
 # Lines of code in fastbp/. Whoever raises the number says in the commit's message what the package gains by it.
-BUDGET = 16_800
+BUDGET = 17_200
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
