@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastbp
 from fastbp import checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +141,49 @@ def test_command_on_ranks(library, tmp_path):
     assert saved[0] == saved[1]
     done = launched(library, 2, "fastbp", "train", "nothing.npz", "--mpi", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("fastbp: ") == 1, done.stderr
+
+
+@pytest.fixture
+def two_hosts():
+    """Two network namespaces that only a virtual cable connects: what two machines are to MPI."""
+    names = [f"fastbp-{os.getpid()}-{i}" for i in range(2)]
+
+    def ip(command, check=True):
+        return subprocess.run(["ip", *command.split()], capture_output=True, check=check).returncode == 0
+
+    if not (shutil.which("ip") and ip(f"netns add {names[0]}", check=False)):
+        pytest.skip("network namespaces need the command ip, and the rights of root")
+    try:
+        ip(f"netns add {names[1]}")
+        ip(f"link add cable0 netns {names[0]} type veth peer name cable1 netns {names[1]}")
+        for i, name in enumerate(names):
+            ip(f"-n {name} link set cable{i} addrgenmode none")  # an address of IPv6 could not be used at once
+            ip(f"-n {name} addr add 10.77.0.{i + 1}/24 dev cable{i}")
+            ip(f"-n {name} link set cable{i} up")
+            ip(f"-n {name} link set lo up")
+        yield names
+    finally:
+        for name in names:
+            ip(f"netns del {name}", check=False)
+
+
+@pytest.mark.skipif("mpich" not in FOUND, reason="make test-interop makes the environment")
+def test_two_hosts_give_the_same_bits_over_a_network(two_hosts, on_one):
+    """MPICH is told that its ranks share no memory, and to use TCP."""
+    enter = (f"export FI_PROVIDER=tcp FI_TCP_IFACE=cable$PMI_RANK MPIR_CVAR_CH4_NETMOD=ofi MPIR_CVAR_NOLOCAL=1; "
+             f"exec ip netns exec {two_hosts[0][:-1]}$PMI_RANK {FOUND['mpich'] / 'python'} {PROGRAM} kinds sgd")
+    sent = []
+    for _ in range(2):
+        seen = subprocess.run(["ip", "netns", "exec", two_hosts[0], "cat", "/proc/net/dev"], text=True,
+                              capture_output=True, check=True).stdout
+        sent.append(int(next(line for line in seen.splitlines() if "cable0" in line).split()[9]))
+        if len(sent) == 1:
+            done = subprocess.run([FOUND["mpich"] / "mpiexec", "-n", "2", "sh", "-c", enter], text=True,
+                                  capture_output=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [on_one["sgd"]] * 2
+    n_gradients, n_numbers = 3 * 11, fastbp.Network([7, 33, 16, 2]).n_parameters
+    assert sent[1] - sent[0] > n_gradients * n_numbers * 4  # each sends half of its gradient, and half of the sum
 
 
 def test_without_mpi4py_it_says_what_to_install():
