@@ -1,5 +1,6 @@
 """fastbp.mpi on 1 to 4 ranks of MPICH and of Open MPI, each in an environment of its own: `make test-interop`."""
 
+import itertools
 import json
 import os
 import shutil
@@ -149,18 +150,19 @@ def two_hosts():
     names = [f"fastbp-{os.getpid()}-{i}" for i in range(2)]
 
     def ip(command, check=True):
-        return subprocess.run(["ip", *command.split()], capture_output=True, check=check).returncode == 0
+        return subprocess.run(["ip", *command.split()], capture_output=True, check=check)
 
-    if not (shutil.which("ip") and ip(f"netns add {names[0]}", check=False)):
+    if not shutil.which("ip") or ip(f"netns add {names[0]}", check=False).returncode:
         pytest.skip("network namespaces need the command ip, and the rights of root")
     try:
         ip(f"netns add {names[1]}")
         ip(f"link add cable0 netns {names[0]} type veth peer name cable1 netns {names[1]}")
         for i, name in enumerate(names):
-            ip(f"-n {name} link set cable{i} addrgenmode none")  # an address of IPv6 could not be used at once
             ip(f"-n {name} addr add 10.77.0.{i + 1}/24 dev cable{i}")
             ip(f"-n {name} link set cable{i} up")
             ip(f"-n {name} link set lo up")
+        for _, name in itertools.product(range(50), names):  # Linux takes a second to say that the cable is plugged in
+            time.sleep(0.1 * (b"state UP" not in ip(f"-n {name} link show type veth").stdout))
         yield names
     finally:
         for name in names:
@@ -170,16 +172,18 @@ def two_hosts():
 @pytest.mark.skipif("mpich" not in FOUND, reason="make test-interop makes the environment")
 def test_two_hosts_give_the_same_bits_over_a_network(two_hosts, on_one):
     """MPICH is told that its ranks share no memory, and to use TCP."""
-    enter = (f"export FI_PROVIDER=tcp FI_TCP_IFACE=cable$PMI_RANK MPIR_CVAR_CH4_NETMOD=ofi MPIR_CVAR_NOLOCAL=1; "
-             f"exec ip netns exec {two_hosts[0][:-1]}$PMI_RANK {FOUND['mpich'] / 'python'} {PROGRAM} kinds sgd")
-    sent = []
+    command, sent = [FOUND["mpich"] / "mpiexec"], []
+    for i, host in enumerate(two_hosts):
+        command += ["-n", "1", "-env", "FI_TCP_IFACE", f"cable{i}", "ip", "netns", "exec", host,
+                    FOUND["mpich"] / "python", PROGRAM, "kinds", "sgd", ":"]
+    environment = os.environ | {"FI_PROVIDER": "tcp", "MPIR_CVAR_CH4_NETMOD": "ofi", "MPIR_CVAR_NOLOCAL": "1"}
     for _ in range(2):
         seen = subprocess.run(["ip", "netns", "exec", two_hosts[0], "cat", "/proc/net/dev"], text=True,
                               capture_output=True, check=True).stdout
         sent.append(int(next(line for line in seen.splitlines() if "cable0" in line).split()[9]))
         if len(sent) == 1:
-            done = subprocess.run([FOUND["mpich"] / "mpiexec", "-n", "2", "sh", "-c", enter], text=True,
-                                  capture_output=True, timeout=100, check=False)
+            done = subprocess.run(command[:-1], text=True, capture_output=True, timeout=100, check=False,
+                                  env=environment)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == [on_one["sgd"]] * 2
     n_gradients, n_numbers = 3 * 11, fastbp.Network([7, 33, 16, 2]).n_parameters
