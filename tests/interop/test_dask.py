@@ -55,7 +55,7 @@ def test_search_on_two_workers_gives_the_same_scores(client, estimator):
 
     import fastbp.sklearn
 
-    model = getattr(fastbp.sklearn, estimator)(max_iter=10, tol=0.5, random_state=0)
+    model = getattr(fastbp.sklearn, estimator)(max_iter=100, tol=10.0, n_iter_no_change=3, random_state=0)
     search = GridSearchCV(model, {"alpha": [0.01, 1.0], "hidden_layer_sizes": [(4,), (8,)]}, cv=3)
     here = search.fit(X, Y).cv_results_["mean_test_score"]
     with joblib.parallel_backend("dask"):
