@@ -386,6 +386,18 @@ def test_a_saved_network_has_its_options_beside_it(here, call, monkeypatch):
     assert "seed = 5" in (here / "elsewhere" / "other.toml").read_text()
 
 
+def test_a_report_looks_at_the_training_and_changes_no_bit(here, call):
+    options = [*QUICK, "--epochs", 30, "--freeze", 0, "--threads", 2, "--quiet"]
+    ok(call("train", "rows.npz", *options, "--save", "plain"))
+    ok(call("train", "rows.npz", *options, "--save", "watched", "--report", "run.html"))
+    assert Path("plain").read_bytes() == Path("watched").read_bytes()
+    seen = json.loads(re.search(r'application/json">(.*?)</script>', Path("run.html").read_text(), re.S)[1])
+    steps = 30 * -(-len(load("rows.npz")[0]) // 10)
+    assert 100 <= seen["statistics"]["looks"] <= 200 and steps // 100 == seen["statistics"]["every"]
+    assert seen["statistics"]["panels"]["rms of delta"][0] == [None] * len(seen["statistics"]["steps"])  # frozen
+    assert seen["speed"]["threads"] == 2 and seen["speed"]["training"] > 0 < seen["speed"]["loop"]
+
+
 def test_init_from(here, call):
     """The layers whose shapes agree; those that are frozen stay what they were."""
     ok(call("train", "labels.npz", "--save", "first", "--quiet", *QUICK))
