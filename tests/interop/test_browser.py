@@ -190,6 +190,8 @@ def test_every_part_on_desktop_and_phone(browser, tmp_path, width, dark):
     assert len(browser.find_elements("css selector", "canvas")) == 1 + 12 + 16
     assert EVIL in text(browser, "#below") and browser.execute_script("return window.hit") is None
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("""return [...document.querySelectorAll(".card svg")].every(
+        svg => svg.getBoundingClientRect().right <= svg.parentElement.getBoundingClientRect().right)""")
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(18, 22, 27)") == dark
