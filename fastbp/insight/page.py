@@ -231,13 +231,13 @@ def _over_time(network: Network, statistics: Statistics) -> dict[str, Any] | Non
 
 
 def _speed(trainer: Trainer, history: History) -> dict[str, Any] | None:
-    """Return multiply-adds a second of the training, and of a loop on as many threads; None if its time is not known.
-    """
+    """Return multiply-adds a second of the training, and of a loop on as many threads; None if no time is known."""
     seconds, samples = sum(history.seconds), sum(history.samples)
     if not (samples and 0 < seconds < math.inf):
         return None
+    loop, ran = multiply_adds_a_second(trainer.network.dtype.name, trainer.threads)
     return {"training": _multiply_adds(trainer.network.layer_sizes, trainer.frozen) * samples / seconds,
-            "loop": multiply_adds_a_second(trainer.network.dtype.name, trainer.threads), "threads": trainer.threads}
+            "loop": loop, "threads": trainer.threads, "ran": ran}
 
 
 def _multiply_adds(layer_sizes: tuple[int, ...], frozen: tuple[int, ...]) -> int:

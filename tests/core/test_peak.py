@@ -1,5 +1,6 @@
 """The loop of multiply-adds that a training is compared with: that it does them all, and what is counted."""
 
+import os
 import time
 
 import numpy as np
@@ -28,4 +29,10 @@ def test_the_rate_is_that_of_the_steps(dtype):
         chains(steps, x)
         seconds.append(time.perf_counter() - started)
     rate = steps * of_step(dtype) / min(seconds)
-    assert 0.4 < multiply_adds_a_second(dtype, 1) / rate < 2.5
+    assert 0.4 < multiply_adds_a_second(dtype, 1)[0] / rate < 2.5
+
+
+def test_threads_that_had_to_wait_are_seen():
+    _, alone = multiply_adds_a_second("float32", 1)
+    _, many = multiply_adds_a_second("float32", 4 * os.cpu_count())
+    assert 0 < many < 0.3 and many < alone < 1.1

@@ -225,6 +225,10 @@ def test_layers_over_the_training_are_drawn(browser, tmp_path):
     assert [[x for x, _ in line] for line in points] == [[8, 152, 296]] * 3
     heights = [26 + 84 * (1 - np.log(v / 5e-5) / np.log(200)) for v in (5e-5, 1e-4, 1e-2)]
     assert [y for line in points for _, y in line] == pytest.approx(np.repeat(heights, 3))
+    script = "return speed({training: 3e9, loop: 4e9, threads: 2, ran: arguments[0]})[0].textContent"
+    told = [browser.execute_script(script, ran) for ran in (1, 0.5)]
+    assert told[0].startswith("75 % of the multiply-adds that 2 threads of") and told[0].endswith("is approximate.")
+    assert told[1].endswith("the loop had only 50 % of the time of 2 processors, so the share may be too large.")
     assert "every step" in text(browser, "#below") and browser.get_log("browser") == []
 
 

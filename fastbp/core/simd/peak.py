@@ -46,16 +46,19 @@ def of_step(dtype: str) -> int:
     return CHAINS * VECTOR_BITS // (8 * np.dtype(dtype).itemsize)
 
 
-def multiply_adds_a_second(dtype: str, threads: int) -> float:
-    """Return how many multiply-adds a second so many threads make at the same time; this takes some 0.2 s."""
+def multiply_adds_a_second(dtype: str, threads: int) -> tuple[float, float]:
+    """Return how many multiply-adds a second so many threads make at the same time, and the share of that time in which
+    they ran: less than 1 if others use the processors, or if there are fewer of them. This takes some 0.2 s."""
     x, steps = np.dtype(dtype).type(0.5), 1000
     chains(1, x)  # compiles
     with ThreadPoolExecutor(threads) as pool:
-        def seconds(steps: int) -> float:
-            started = time.perf_counter()
+        def seconds(steps: int) -> tuple[float, float]:
+            """Return the seconds that have passed, and those of the processors."""
+            started, ran = time.perf_counter(), time.process_time()
             list(pool.map(chains, [steps] * threads, [x] * threads))
-            return time.perf_counter() - started
+            return time.perf_counter() - started, time.process_time() - ran
 
-        while seconds(steps) < SECONDS:
+        while seconds(steps)[0] < SECONDS:
             steps *= 2
-        return threads * of_step(dtype) * steps / min(seconds(steps) for _ in range(ROUNDS))
+        passed, ran = min(seconds(steps) for _ in range(ROUNDS))
+    return threads * of_step(dtype) * steps / passed, ran / (threads * passed)
