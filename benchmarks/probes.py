@@ -6,41 +6,14 @@ import os
 import time
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from fastbp.core import compiler
-from fastbp.core.simd.cpu import VECTOR_BITS
-from fastbp.core.simd.vectors import I64, Loop, Vectors
+from fastbp.core.simd.peak import chains, of_step
 from fastbp.core.threads.board import add, read
 
-CHAINS = 12  # enough to hide the latency of two units; few enough for the 16 registers of AVX2
 STEPS = 1_500_000  # of the multiply-adds that test a processor: 5 ms
 PASSES = 2000
-OPERATIONS = 2 * (VECTOR_BITS // 32) * CHAINS * STEPS  # of float32, of multiply_add
-
-
-@intrinsic
-def fma_chains(typing, steps, x):
-    """CHAINS sums s = x s + x, each its own register, `steps` times; returns one number of them."""
-    def emit(context, builder, signature, arguments):
-        vectors = Vectors(builder, types.CPointer(x))
-        factor = vectors.splat(arguments[1])
-        starts = [ir.Constant(vectors.type, [float(i)] * vectors.lanes) for i in range(CHAINS)]  # all different
-        with Loop(builder, arguments[0], starts) as loop:
-            loop.next([vectors.fma(factor, s, factor) for s in loop.values])
-        total = loop.result[0]
-        for s in loop.result[1:]:
-            total = builder.fadd(total, s)
-        return builder.extract_element(total, I64(0))
-
-    return x(types.int64, x), emit
-
-
-@compiler.serial
-def chains(steps, x):
-    return fma_chains(steps, x)
+OPERATIONS = 2 * of_step("float32") * STEPS  # of float32, of multiply_add
 
 
 @compiler.serial
@@ -71,7 +44,6 @@ def pass_to_and_fro(cpu: int, turn: int, board: np.ndarray) -> float:
 
 def peak(dtype: str, seconds: float):
     """A measure of fused multiply-adds in GFLOP/s."""
-    lanes = VECTOR_BITS // (8 * np.dtype(dtype).itemsize)
     x = np.dtype(dtype).type(0.5)
     steps = 1000
 
@@ -83,4 +55,4 @@ def peak(dtype: str, seconds: float):
     run(steps)  # compiles
     while run(steps) < seconds:
         steps *= 2
-    return lambda: 2 * lanes * CHAINS * steps / run(steps) / 1e9
+    return lambda: 2 * of_step(dtype) * steps / run(steps) / 1e9

@@ -41,6 +41,7 @@ from fastbp.workspace import Array
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")  # in which launchers tell a process its rank
 CLOSE = 0.75  # least similarity of an option that is suggested for a mistyped one
 COMMANDS = ("train", "find-eta", "predict", "trace", "check", "export", "info", "warmup")
+LOOKS = 100  # at layers, of a training with a report: as many at the least, if there are as many steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -241,6 +242,7 @@ class Training:
         self.say = report.Printer(silent=given["quiet"] or given.get("json") == STANDARD_OUTPUT)
         self.epochs = report.Epochs(self.say, "test" if self.fraction is None else "validation",
                                     next((each for each in watchers if isinstance(each, Checkpoint)), None))
+        self.statistics: fastbp.insight.Statistics | None = None  # for the report
         self.load_seconds = self.compile_seconds = self.started = self.ended = 0.0
 
     def run(self) -> None:
@@ -306,6 +308,10 @@ class Training:
     def _fit(self) -> tuple[History, bool]:
         """Return the history and whether Ctrl-C ended the fit; a Ctrl-C before the first step is raised."""
         given, dataset, network = self.given, self.dataset, self.network
+        if "report" in given:
+            steps = given["epochs"] * -(-len(dataset.x_train) // self.trainer.batch_size)
+            self.statistics = fastbp.insight.Statistics(every=max(1, steps // LOOKS))
+        watchers = [*self.watchers, *([self.statistics] if self.statistics else []), self.epochs]
         self.started = time.perf_counter()
         if self.ranks:
             return self._fit_on_ranks(self.ranks), False
@@ -315,7 +321,7 @@ class Training:
                 _test_samples(dataset) if self.fraction is None else None, progress=False if given["quiet"] else None,
                 class_weight=given.get("class_weight"), validation_fraction=self.fraction,
                 stratify=self.fraction is not None and network.activations[-1] == "softmax",
-                metrics=given.get("metrics", ()), callbacks=[*self.watchers, self.epochs])
+                metrics=given.get("metrics", ()), callbacks=watchers)
         except KeyboardInterrupt:
             if self.trainer.steps_done == 0:
                 raise
@@ -338,7 +344,8 @@ class Training:
         x, y = _test_samples(self.dataset) or (self.dataset.x_train, self.dataset.y_train)
         fastbp.insight.page(self.network, x, y, self.given["report"], None, self.trainer.loss, self.trainer.optimizer,
                             history, batch_size=self.trainer.batch_size,
-                            settings=options.config(self.given, interrupted))
+                            settings=options.config(self.given, interrupted), statistics=self.statistics,
+                            threads=self.trainer.threads, frozen=self.trainer.frozen)
 
     def _result(self, history: History, interrupted: bool) -> dict[str, Any]:
         dataset, trainer, once = self.dataset, self.trainer, self.fraction is not None

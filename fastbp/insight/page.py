@@ -10,44 +10,51 @@ import base64
 import copy
 import html
 import json
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.checks import shown as told_of
 from fastbp.checks import whole_number
+from fastbp.core.simd.peak import multiply_adds_a_second
 from fastbp.figures import are_bytes, rows_of
 from fastbp.files import check_folder, strict, write_whole
 from fastbp.history import History
 from fastbp.inference import CAPACITY, NO_WEIGHTS, infer
 from fastbp.inputs import Data, Targets, as_data, decide
 from fastbp.insight.record import image_shape, largest
-from fastbp.insight.statistics import SATURATES
+from fastbp.insight.statistics import PANELS, SATURATES, Statistics, mean_and_rms
 from fastbp.insight.trace import Trace, trace
 from fastbp.insight.values import layer_values
 from fastbp.losses import Loss
 from fastbp.metrics import confusion_matrix
 from fastbp.network import Network, check_loss, check_network
 from fastbp.optimizers import Optimizer
+from fastbp.training.trainer import Trainer
 from fastbp.workspace import Array
 
 NEURONS, FEW = 16, 4  # most neurons of a layer that are drawn; fewer where their weights are more than NUMBERS
 NUMBERS = 120_000  # of weights in a page: a megabyte of float64, or two thirds of one as float32
 CLASSES, WORST = 30, 12  # most classes of a confusion matrix; samples that are listed
+LOOKS = 200  # most points of a line over the training
 
 
 def page(network: Network, X: npt.ArrayLike, y: Any, path: str | os.PathLike[str], row: int | None = 0,
          loss: str | Loss | None = None, optimizer: Optimizer | None = None, history: History | None = None, *,
-         batch_size: int = 128, settings: str = "") -> None:
+         batch_size: int = 128, settings: str = "", statistics: Statistics | None = None, threads: int | None = None,
+         frozen: Sequence[int] = ()) -> None:
     """Write a page of HTML on which one sample goes through the five equations, number by number.
 
     Neurons and weights can be clicked and open into the sums that they are made of; the arrow keys go from step to
     step. The page computes its sums once more and says whether they are equal to those of the compiled core to the
-    last bit. Below it are settings, curves, the confusion matrix, the samples with the largest errors, first-layer
-    weights and figures of each layer. It is one file and needs no network; of wide layers it shows some neurons and
-    says so.
+    last bit. Below it are settings, curves, figures of each layer over the training, its share of what the processors
+    can do, the confusion matrix, the samples with the largest errors, first-layer weights and figures of each layer. It
+    is one file and needs no network; of wide layers it shows some neurons and says so.
 
     Parameters
     ----------
@@ -64,16 +71,24 @@ def page(network: Network, X: npt.ArrayLike, y: Any, path: str | os.PathLike[str
     optimizer : one of fastbp.optimizers, optional
         Whose first step is shown; None: SGD().
     history : History, optional
-        What `fit` returned: its curves are drawn.
+        What `fit` returned: its curves are drawn, and its multiply-adds a second are compared with those of a loop of
+        nothing else, which runs for some 0.2 s now (not if X is sparse, of which the core computes stored entries).
     batch_size : int
         What the sample asks for is compared with the mean over a mini-batch: so many samples around it, at most 256.
     settings : str
         Text that is shown as it is, such as the options of a training.
+    statistics : Statistics, optional
+        The callback that watched the training: errors, gradients, updates, and saturated or dead neurons of each layer
+        are drawn over its steps, from up to 200 of its looks.
+    threads : int, optional
+        Those of the training, as for Trainer: the loop runs on as many.
+    frozen : sequence of int
+        Layers that were not trained, as for Trainer: less is computed for them.
 
     Raises
     ------
     ValueError, TypeError
-        The samples, their targets or the loss do not fit the network, or there is no such row.
+        The samples, targets, loss, statistics or frozen layers do not fit the network, or there is no such row.
     OSError
         The file cannot be written.
 
@@ -90,6 +105,8 @@ def page(network: Network, X: npt.ArrayLike, y: Any, path: str | os.PathLike[str
     loss = check_loss(loss, check_network(network).activations[-1], network.layer_sizes[-1])
     data = as_data(X, y, None, network, loss, sparse=True)
     size = min(whole_number("batch_size", batch_size, 1), CAPACITY)
+    trainer = Trainer(network, loss, batch_size=batch_size, threads=threads, frozen=frozen)
+    over_time = None if statistics is None else _over_time(network, statistics)
     outputs, cost = infer(network, data.x, data.t, loss, None)
     targets = rows_of(data.t, network.layer_sizes[-1])
     with np.errstate(invalid="ignore", over="ignore"):
@@ -99,7 +116,8 @@ def page(network: Network, X: npt.ArrayLike, y: Any, path: str | os.PathLike[str
     batch = range(row // size * size, min(row // size * size + size, len(data)))
     side = _side(network, data)
     shown = {"row": row, "n": len(data), "batch": [batch.start, batch.stop], "side": side, "settings": settings,
-             "cost": cost, "curves": {} if history is None else history.values(),
+             "cost": cost, "curves": {} if history is None else history.values(), "statistics": over_time,
+             "speed": None if history is None or data.x.is_sparse else _speed(trainer, history),
              "confusion": _confusion(network, data.t, outputs), "names": _names(network),
              "worst": [_sample(network, data, i, outputs[i], targets[i], side) for i in worst],
              "sample": _sample(network, data, row, outputs[row], targets[row], side)}
@@ -178,14 +196,55 @@ def _agreement(own: Array, mean: Array) -> dict[str, float]:
 
 def _figures(net: Network, workspace: Any, dW: list[Array], l: int, n: int) -> dict[str, Any]:
     """Return figures of layer l over the mini-batch."""
-    z, activation = workspace.z[l][:n].astype(np.float64), net.activations[l]
+    z, activation = workspace.z[l][:n], net.activations[l]
     arrays = {"z": z, "a": workspace.a[l + 1][:n], "delta": workspace.delta[l][:n], "dW": dW[l]}
-    with np.errstate(all="ignore"):
-        told = {name: [float(np.mean(v, dtype=np.float64)), float(np.sqrt(np.mean(np.square(v, dtype=np.float64))))]
-                for name, v in arrays.items()}
+    with np.errstate(invalid="ignore"):
         flat = np.abs(z) > SATURATES[activation] if activation in SATURATES else z <= 0
     known = activation in SATURATES or activation == "relu"
-    return {"activation": activation, "figures": told, "flat": float(flat.mean()) if known else None}
+    return {"activation": activation, "figures": {name: mean_and_rms(array) for name, array in arrays.items()},
+            "flat": float(flat.mean()) if known else None}
+
+
+# The training
+
+
+def _over_time(network: Network, statistics: Statistics) -> dict[str, Any] | None:
+    """Return figures of each layer, to four digits, over the steps that were looked at; None if none was."""
+    if not isinstance(statistics, Statistics):
+        raise TypeError(f"statistics must be an insight.Statistics, got {told_of(statistics)}")
+    records, n = statistics.records, len(network.W)
+    if not records:
+        return None
+    if [each["neurons"] for each in records[: records[-1]["layer"] + 1]] != list(network.layer_sizes[1:]):
+        raise ValueError("statistics are those of another network; give those of a callback of this one's training")
+    looks = np.unique(np.linspace(0, len(records) // n - 1, LOOKS).astype(int))
+    layers = [[records[i * n + l] for i in looks] for l in range(n)]
+
+    def lines(*names: str) -> list[list[float | None]]:
+        """Return, of each layer and look, the one of these figures that is known; None if none is."""
+        known = [[[each[name] for name in names if not math.isnan(each[name])] for each in layer] for layer in layers]
+        return [[float(f"{values[0]:.4g}") if values else None for values in line] for line in known]
+
+    panels = {PANELS[name]: lines(name) for name in ("delta_rms", "dW_rms", "update_ratio")}
+    return {"every": statistics.interval, "looks": len(records) // n, "steps": [each["step"] for each in layers[0]],
+            "panels": panels | {"share of saturated or dead neurons": lines("saturated", "dead")}}
+
+
+def _speed(trainer: Trainer, history: History) -> dict[str, Any] | None:
+    """Return multiply-adds a second of the training, and of a loop on as many threads; None if no time is known."""
+    seconds, samples = sum(history.seconds), sum(history.samples)
+    if not (samples and 0 < seconds < math.inf):
+        return None
+    loop, ran = multiply_adds_a_second(trainer.network.dtype.name, trainer.threads)
+    return {"training": _multiply_adds(trainer.network.layer_sizes, trainer.frozen) * samples / seconds,
+            "loop": loop, "threads": trainer.threads, "ran": ran}
+
+
+def _multiply_adds(layer_sizes: tuple[int, ...], frozen: tuple[int, ...]) -> int:
+    """Return how many a sample takes: forward, for gradients of W, and backward to the lowest layer that is trained."""
+    weights = [n_in * n_out for n_in, n_out in zip(layer_sizes, layer_sizes[1:], strict=False)]
+    trained = [l for l in range(len(weights)) if l not in frozen]
+    return sum(weights) + sum(weights[l] for l in trained) + sum(weights[trained[0] + 1 :])
 
 
 # All samples

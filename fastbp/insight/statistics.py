@@ -218,7 +218,7 @@ class Statistics(Record, Watcher):
             if l or not workspace.sparse:
                 known["dW_mean"], known["dW_rms"] = sums[2] / W.size, math.sqrt(sums[3] / W.size)
         for name, array in of.items():
-            known[f"{name}_mean"], known[f"{name}_rms"] = _figures(array)
+            known[f"{name}_mean"], known[f"{name}_rms"] = mean_and_rms(array)
         if l + 1 < len(net.W) and activation in SATURATES:
             known["saturated"] = float((np.abs(z) > SATURATES[activation]).mean())
         elif l + 1 < len(net.W) and activation in IDLES:
@@ -364,7 +364,7 @@ class Statistics(Record, Watcher):
             (each["layer"], each["activation"], *(_text(name, each[name]) for name in FIGURES)) for each in looks[-1]))
 
 
-def _figures(array: Array) -> tuple[float, float]:
+def mean_and_rms(array: Array) -> tuple[float, float]:
     """Return mean and root mean square of an array (rows, columns)."""
     total, squares = sums_of(array)
     return total / array.size, math.sqrt(squares / array.size)

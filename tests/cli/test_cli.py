@@ -386,6 +386,22 @@ def test_a_saved_network_has_its_options_beside_it(here, call, monkeypatch):
     assert "seed = 5" in (here / "elsewhere" / "other.toml").read_text()
 
 
+def test_a_report_looks_at_the_training_and_changes_no_bit(here, call):
+    options = [*QUICK, "--epochs", 30, "--freeze", 0, "--threads", 2, "--quiet"]
+    ok(call("train", "rows.npz", *options, "--save", "plain"))
+    ok(call("train", "rows.npz", *options, "--save", "watched", "--report", "run.html", "--json", "run.json"))
+    assert Path("plain").read_bytes() == Path("watched").read_bytes()
+    seen = json.loads(re.search(r'application/json">(.*?)</script>', Path("run.html").read_text(), re.S)[1])
+    steps = 30 * -(-len(load("rows.npz")[0]) // 10)
+    assert 100 <= seen["statistics"]["looks"] <= 200 and steps // 100 == seen["statistics"]["every"]
+    assert seen["statistics"]["panels"]["rms of delta"][0] == [None] * len(seen["statistics"]["steps"])  # frozen
+    result = json.loads(Path("run.json").read_text())
+    n_in, hidden, n_out = result["layer_sizes"]  # of the first layer only the forward pass, of the second no backward
+    assert seen["speed"]["training"] == pytest.approx(
+        (n_in * hidden + 2 * hidden * n_out) * result["samples_per_second"])
+    assert seen["speed"]["threads"] == 2 and seen["speed"]["loop"] > 0
+
+
 def test_init_from(here, call):
     """The layers whose shapes agree; those that are frozen stay what they were."""
     ok(call("train", "labels.npz", "--save", "first", "--quiet", *QUICK))

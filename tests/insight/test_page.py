@@ -10,9 +10,11 @@ import scipy.sparse
 from rig import DTYPES
 
 import fastbp
-from fastbp import Network, Trainer
+from fastbp import History, Network, Trainer
 from fastbp.cli import main
-from fastbp.insight import page, trace
+from fastbp.core.plan import NEURONS, SAMPLES, WEIGHTS
+from fastbp.insight import Statistics, page, trace
+from fastbp.insight.page import _multiply_adds
 
 EVIL = '</script><script>alert("1" & \'2\')</script><!--'
 
@@ -29,9 +31,9 @@ def numbers(text, dtype):
     return np.frombuffer(base64.b64decode(text), dtype)
 
 
-def drawn(sizes, output="softmax", dtype="float32", n=7, **settings):
+def drawn(sizes, output="softmax", dtype="float32", n=7, hidden="tanh", **settings):
     draw = np.random.default_rng(0)
-    net = Network(sizes, hidden="tanh", output=output, dtype=dtype, **settings)
+    net = Network(sizes, hidden=hidden, output=output, dtype=dtype, **settings)
     X = draw.normal(size=(n, sizes[0]))
     return net, X, draw.random((n, sizes[-1])) if output == "identity" else draw.integers(max(2, sizes[-1]), size=n)
 
@@ -125,13 +127,86 @@ def test_history_confusion_and_the_network_is_not_changed(tmp_path):
     assert (net.theta == before).all()
 
 
+def watched(sizes, epochs, every=1, hidden="tanh", **settings):
+    """A trained network, its samples, and the Statistics and history of the training."""
+    net, X, y = drawn(sizes, n=40, hidden=hidden)
+    statistics = Statistics(every)
+    history = Trainer(net, batch_size=10, **settings).fit(X, y, epochs, callbacks=[statistics])
+    return (net, X, y), {"statistics": statistics, "history": history}
+
+
+def test_layers_over_the_training_are_those_of_the_records(tmp_path):
+    given, known = watched([3, 6, 4, 2], 90)
+    records, data = known["statistics"].records, written(tmp_path, *given, **known)[1]["statistics"]
+    steps = [each["step"] for each in records[::3]]
+    assert (data["looks"], len(data["steps"]), data["every"]) == (360, 200, 1)
+    assert (data["steps"][0], data["steps"][-1]) == (1, 360) and len({*data["steps"]}) == 200
+    names = ["delta_rms", "dW_rms", "update_ratio", "saturated"]
+    assert len(data["panels"]) == len(names)
+    for name, lines in zip(names, data["panels"].values(), strict=True):
+        for l, line in enumerate(lines):
+            wanted = [records[3 * steps.index(step) + l][name] for step in data["steps"]]
+            wanted = [None if np.isnan(v) else v for v in wanted]
+            assert line == (wanted if None in wanted else pytest.approx(wanted, rel=6e-4))
+    assert data["panels"]["share of saturated or dead neurons"][2] == [None] * 200  # of outputs it is not known
+
+
+def test_dead_neurons_and_layers_without_an_error(tmp_path):
+    given, known = watched([3, 6, 4, 2], 2, every=3, hidden="relu", frozen=[0])
+    data = written(tmp_path, *given, **known, frozen=[0])[1]["statistics"]
+    assert data["steps"] == [3, 6] and data["every"] == 3
+    assert data["panels"]["rms of delta"][0] == [None, None] and data["panels"]["rms of delta"][1][0] > 0
+    dead = [each["dead"] for each in known["statistics"].records]
+    assert data["panels"]["share of saturated or dead neurons"] == [dead[0::3], dead[1::3], [None, None]]
+
+
+def test_without_a_training_nothing_of_it_is_shown(tmp_path):
+    given, known = watched([3, 6, 2], 2, every=100)
+    _, data = written(tmp_path, *given)
+    assert data["statistics"] is data["speed"] is None
+    _, data = written(tmp_path, *given, **known | {"history": History([0.5])})  # neither looks nor times
+    assert data["statistics"] is data["speed"] is None
+    for seconds in ([0.0], [float("nan")]):
+        history = History([0.5], seconds=seconds, samples=[40])
+        assert written(tmp_path, *given, history=history)[1]["speed"] is None
+    sparse = given[0], scipy.sparse.csr_matrix(given[1].astype(np.float32)), given[2]
+    assert written(tmp_path, *sparse, history=known["history"])[1]["speed"] is None
+
+
+@pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (0, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize(("sizes", "batch_size", "threads"), [((3, 4, 5, 2), 7, 1), ((500, 600, 20, 3), 64, 2)])
+def test_the_multiply_adds_are_those_of_the_plan(sizes, batch_size, threads, frozen):
+    weights, total = np.multiply(sizes[:-1], sizes[1:]), 0
+    plan = Trainer(Network(sizes), batch_size=batch_size, threads=threads, frozen=frozen).plan()
+    for stage in plan.stages:
+        layers = range(stage.begin, stage.end)
+        total += weights[layers].sum() if stage.kind in (SAMPLES, NEURONS) else 0
+        total += sum(weights[l] for l in layers if l not in frozen) if stage.kind == WEIGHTS else 0
+        total += weights[stage.backward_to + 1 : stage.backward_from + 2].sum()
+    assert _multiply_adds(sizes, frozen) == total
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_speed_is_compared_with_the_loop_of_as_many_threads(tmp_path, threads):
+    given, _ = watched([3, 6, 2], 1)
+    history = History([0.5, 0.4], seconds=[0.5, 1.5], samples=[4000, 5000])
+    speed = written(tmp_path, *given, history=history, threads=threads, frozen=[0])[1]["speed"]
+    assert speed["training"] == (18 + 12 + 12) * 9000 / 2 and speed["threads"] == threads
+    assert 1e8 < speed["loop"] < 1e14 and 0 < speed["ran"] < 1.1
+
+
 @pytest.mark.parametrize(("change", "error", "message"), [
+    ({"statistics": [1]}, TypeError, r"statistics must be an insight.Statistics, got \[1\]"),
+    ({"frozen": [2]}, ValueError, "frozen names layer 2"), ({"threads": 0}, ValueError, "threads must be at least 1"),
+    ({"statistics": "another"}, ValueError, "statistics are those of another network"),
     ({"row": 7}, ValueError, "row must be at most 6"), ({"row": 0.5}, TypeError, "row must be a whole number"),
     ({"batch_size": 0}, ValueError, "batch_size must be at least 1"), ({"y": [0]}, ValueError, "y has shape"),
     ({"X": np.ones((7, 5))}, ValueError, "X has 5 features"), ({"loss": "poisson"}, ValueError, "poisson"),
     ({"network": None}, TypeError, "network"), ({"path": "none/net.html"}, FileNotFoundError, "there is no folder")])
 def test_what_does_not_fit_is_refused(tmp_path, change, error, message):
     net, X, y = drawn([2, 3, 2])
+    if change.get("statistics") == "another":
+        change = watched([3, 3, 2, 2], 1)[1]
     given = {"network": net, "X": X, "y": y, "path": "net.html"} | change
     with pytest.raises(error, match=message):
         page(**given | {"path": tmp_path / given["path"]})

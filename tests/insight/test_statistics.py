@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from fastbp import SGD, Adam, DivergenceError, Network, Trainer, TrainingWarning, callbacks, data, losses
 from fastbp.core import reference
 from fastbp.insight import Statistics
-from fastbp.insight.statistics import FIGURES, IDLES, SATURATES, _figures
+from fastbp.insight.statistics import FIGURES, IDLES, SATURATES, mean_and_rms
 from fastbp.sklearn import MLPClassifier
 
 
@@ -92,11 +92,11 @@ def test_slopes_below_the_limits_are_flat():
 @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1.0, 1e15, 1e30])
 def test_figures_of_small_and_large_numbers(scale):
     array = (np.random.default_rng(0).normal(size=(70, 300)) * scale).astype(np.float32)
-    mean, size = _figures(array)
+    mean, size = mean_and_rms(array)
     assert mean == pytest.approx(array.mean(dtype=np.float64), abs=1e-6 * scale)
     assert size == pytest.approx(rms(array), rel=1e-5)
-    assert _figures(array[:, :299])[1] == pytest.approx(rms(array[:, :299]), rel=1e-5)
-    assert _figures(0 * array) == (0.0, 0.0)
+    assert mean_and_rms(array[:, :299])[1] == pytest.approx(rms(array[:, :299]), rel=1e-5)
+    assert mean_and_rms(0 * array) == (0.0, 0.0)
 
 
 SETTINGS = [{}, {"dropout": 0.4, "noise": 0.1}, {"clip_norm": 100.0}, {"frozen": [0]}, {"frozen": [1]}, {"ema": 0.9},

@@ -13,7 +13,7 @@ import pytest
 from rig import DTYPES
 
 from fastbp import Network, Trainer, data
-from fastbp.insight import page
+from fastbp.insight import Statistics, page
 
 webdriver = pytest.importorskip("selenium.webdriver")
 # Nothing of the browser's own goes out to a network, and nothing needs a screen.
@@ -173,19 +173,25 @@ def test_every_part_on_desktop_and_phone(browser, tmp_path, width, dark):
     net = Network([784, 128, 10], input_scale=1 / 255)
     net.classes = [*"012345678", EVIL]
     names = net.classes[mnist.y_test[:2000]]
-    history = Trainer(net, batch_size=100).fit(mnist.x_test[:2000], names, 2, (mnist.x_test[:2000], names))
-    page(net, mnist.x_test[:2000], names, tmp_path / "mnist.html", row=None, history=history, settings=EVIL)
+    statistics = Statistics(every=1)
+    history = Trainer(net, batch_size=100).fit(mnist.x_test[:2000], names, 2, (mnist.x_test[:2000], names),
+                                               callbacks=[statistics])
+    page(net, mnist.x_test[:2000], names, tmp_path / "mnist.html", row=None, history=history, settings=EVIL,
+         statistics=statistics)
     shown(browser, tmp_path / "mnist.html", width, dark)
     for _ in range(3):
         press(browser, webdriver.Keys.ARROW_RIGHT)
     browser.find_element("css selector", '[data-neuron="1,0"] circle:nth-of-type(2)').click()
     assert [h2.text for h2 in browser.find_elements("css selector", "#below h2")] == [
-        "This sample", "Settings", "Curves", "Confusion matrix", "Largest errors", "Weights of the first layer",
-        "Layers, over the mini-batch"]
+        "This sample", "Settings", "Curves", "Layers, over the training", "Share of the FMA peak", "Confusion matrix",
+        "Largest errors", "Weights of the first layer", "Layers, over the mini-batch"]
+    assert "% of the multiply-adds that" in text(browser, "#below")
     assert text(browser, "#equal").startswith("Equal") and "16 of 784" in text(browser, "#drawing")
     assert len(browser.find_elements("css selector", "canvas")) == 1 + 12 + 16
     assert EVIL in text(browser, "#below") and browser.execute_script("return window.hit") is None
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("""return [...document.querySelectorAll(".card svg")].every(
+        svg => svg.getBoundingClientRect().right <= svg.parentElement.getBoundingClientRect().right)""")
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(18, 22, 27)") == dark
@@ -196,6 +202,34 @@ def test_every_part_on_desktop_and_phone(browser, tmp_path, width, dark):
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500})
         folder = Path(os.environ["FASTBP_SCREENSHOTS"])
         browser.save_screenshot(str(folder / f"page-{width}-{'dark' if dark else 'light'}.png"))
+
+
+def test_layers_over_the_training_are_drawn(browser, tmp_path):
+    """A line a layer that has a figure, at its numbers: 0 at the bottom of a log scale; none where there is none."""
+    net, X, y = Network([2, 3, 4, 2], seed=1), np.random.default_rng(0).normal(size=(12, 2)), np.arange(12) % 2
+    statistics = Statistics(every=1)
+    Trainer(net, frozen=[0]).fit(X, y, 3, callbacks=[statistics])
+    for each, ratio in zip(statistics.records, [0.0, 1e-4, 1e-2] * 3, strict=True):
+        each["update_ratio"] = ratio
+    page(net, X, y, tmp_path / "net.html", statistics=statistics, frozen=[0])
+    shown(browser, tmp_path / "net.html")
+    charts = browser.execute_script("""return [...document.querySelectorAll("#below svg")].map(svg => [
+        svg.getAttribute("aria-label"), [...svg.querySelectorAll("polyline")].map(line => [
+            line.previousSibling.textContent, line.getAttribute("points")])])""")
+    assert [title for title, _ in charts] == ["rms of delta", "rms of dW", "rms of update / rms of W",
+                                              "share of saturated or dead neurons"]
+    assert [[name for name, _ in lines] for _, lines in charts] == [
+        ["layer 2 relu", "layer 3 softmax"], ["layer 2 relu", "layer 3 softmax"],
+        ["layer 1 relu", "layer 2 relu", "layer 3 softmax"], ["layer 1 relu", "layer 2 relu"]]
+    points = [[[float(x) for x in pair.split(",")] for pair in line.split(" ")] for _, line in charts[2][1]]
+    assert [[x for x, _ in line] for line in points] == [[8, 152, 296]] * 3
+    heights = [26 + 84 * (1 - np.log(v / 5e-5) / np.log(200)) for v in (5e-5, 1e-4, 1e-2)]
+    assert [y for line in points for _, y in line] == pytest.approx(np.repeat(heights, 3))
+    script = "return speed({training: 3e9, loop: 4e9, threads: 2, ran: arguments[0]})[0].textContent"
+    told = [browser.execute_script(script, ran) for ran in (1, 0.5)]
+    assert told[0].startswith("75 % of the multiply-adds that 2 threads of") and told[0].endswith("is approximate.")
+    assert told[1].endswith("the loop had only 50 % of the time of 2 processors, so the share may be too large.")
+    assert "every step" in text(browser, "#below") and browser.get_log("browser") == []
 
 
 def test_without_numbers_it_still_renders(browser, tmp_path):
