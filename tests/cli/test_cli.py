@@ -916,7 +916,8 @@ def test_check(here, call, monkeypatch):
     out = ok(call("check", "net.safetensors", "labels.npz"))
     assert re.match(r"GradientCheck: right\. All \d+ parameters, one by one, with 30 samples in float64:\n- ", out)
     ok(call("check", "net.safetensors", "labels.npz", "--loss", "quadratic"))
-    refused(call("check", "net.safetensors", "labels.npz", "--loss", "log"), "unknown loss 'log'")
+    refused(call("check", "net.safetensors", "labels.npz", "--loss", "log"), "argument --loss: unknown name 'log'")
+    ok(call("check", "net.safetensors", "labels.npz", "--loss", "cross_entropy:label_smoothing=0.1"))
     np.savez("bare.npz", x=np.zeros((3, 4)))
     refused(call("check", "net.safetensors", "bare.npz"), "bare.npz has no targets, which the cost needs; --target")
     real = fastbp.insight.gradient_check.cost_and_gradient

@@ -580,6 +580,17 @@ def test_available_threads(monkeypatch, quota, threads):
     assert processors.available_threads() == 4  # as asked for
 
 
+@pytest.mark.parametrize("name", ["MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"])
+@pytest.mark.parametrize(("ranks", "threads"), [("1", 4), ("2", 4), ("3", 2), ("8", 1), ("99", 1)])
+def test_ranks_share_the_processors(monkeypatch, name, ranks, threads):
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 4)
+    monkeypatch.setattr(processors, "quota", lambda: np.inf)
+    monkeypatch.setattr(processors.os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    monkeypatch.setenv(name, ranks)
+    assert processors.available_threads() == threads
+
+
 TWO = hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
 
 

@@ -323,8 +323,8 @@ import numpy as np
 from fastbp import Network, Trainer
 X, y = np.zeros((16, 4), "f4"), np.zeros(16, np.int64)
 trainer = Trainer(Network([4, 6, 3], seed=0), batch_size=16)
-threading.Timer(float(sys.argv[1]), _thread.interrupt_main).start()
 try:
+    threading.Timer(float(sys.argv[1]), _thread.interrupt_main).start()
     for _ in range(10**6):
         trainer.step(X, y)
 except KeyboardInterrupt:

@@ -85,4 +85,6 @@ def available_threads() -> int:
     threads = int(numba.config.NUMBA_NUM_THREADS)
     if "NUMBA_NUM_THREADS" in os.environ:
         return threads
-    return max(1, math.ceil(min(quota(), threads, (os.cpu_count() or 1) // ranks_here())))
+    if (ranks := ranks_here()) > 1:
+        threads = min(threads, (os.cpu_count() or 1) // ranks)
+    return max(1, math.ceil(min(quota(), threads)))
