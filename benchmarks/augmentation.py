@@ -1,9 +1,8 @@
 """Epochs on images that are transformed at random: the recipe of examples/mnist_99.py, fastbp and PyTorch in turn.
 
 `make bench-augmentation`, or `python benchmarks/augmentation.py [--sizes N ...] [--epochs N] [--results FOLDER]`. A
-process for each side, which have the machine for an epoch in turn; what augmentation and insight.Statistics cost is
-the ratio to the epoch before. All sides train to the end, and their accuracies say whether they do the same job. With
---results, the table goes to augmentation.md there.
+process for each side, which have the machine for an epoch in turn. All sides train to the end, and their accuracies say
+whether they do the same job. With --results, the table goes to augmentation.md there.
 """
 
 import argparse
@@ -28,18 +27,16 @@ def settings():
     return Augmentation(shift=SHIFT, rotation=ROTATION, scale=SCALE, shear=SHEAR, elastic=ELASTIC)
 
 
-def train_fastbp(sizes, epochs, turn, augmented=False, looked_at=False):
+def train_fastbp(sizes, epochs, turn, augmented=False):
     """Call `turn` after each epoch; return the accuracy at the end."""
     import fastbp
-    from fastbp import insight
 
     data = fastbp.data.mnist()
     net = fastbp.Network(sizes, hidden="relu", seed=0, input_scale=data.input_scale)
     trainer = fastbp.Trainer(net, optimizer=fastbp.SGD(ETA, MOMENTUM, nesterov=True), schedule="linear",
                              batch_size=BATCH, augmentation=settings() if augmented else None)
     turn()
-    trainer.fit(data.x_train, data.y_train, epochs,
-                callbacks=[lambda fit: turn(), *([insight.Statistics()] if looked_at else [])])
+    trainer.fit(data.x_train, data.y_train, epochs, callbacks=[lambda fit: turn()])
     return trainer.evaluate(data.x_test, data.y_test)[1]
 
 
@@ -105,7 +102,6 @@ def of_torch():
 SIDES = {  # name: function, its settings
     "fastbp": (train_fastbp, {}),
     "fastbp, augmented": (train_fastbp, {"augmented": True}),
-    "fastbp, with `Statistics()`": (train_fastbp, {"looked_at": True}),
     "PyTorch": (train_torch, {}),
     "PyTorch, augmented": (train_torch, {"augmented": True}),
 }

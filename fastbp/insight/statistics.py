@@ -118,7 +118,7 @@ class Statistics(Record, Watcher):
             raise ValueError("a trainer takes one insight.Statistics at a time, and a Statistics one trainer; use "
                              "another one for each")
         self._forget(trainer.steps_done)
-        self._theta, self._gradient = np.empty_like(net.theta), aligned(net.n_parameters, net.dtype)
+        self._theta, self._gradient = net.theta.copy(), aligned(net.n_parameters, net.dtype)
         self._of = stepper
         workspace = net.workspace(2)  # compile kernels now, and not within a step whose time is taken
         self._compute(workspace, workspace.layers, 1)
