@@ -74,7 +74,7 @@ def exchanges():
         times = max(3, min(300, (1 << 24) // n))
         comm.Barrier()
         own = dict.fromkeys(add._nodes[comm.Get_rank()], vector)
-        found.append(seconds_of(lambda add=add, own=own: add._exchanged(own), times))
+        found.append(seconds_of(lambda add=add, own=own: add._exchange(own), times))
     data = fastbp.data.mnist()
     own = mpi.share(16_384)
     trainer = fastbp.Trainer(fastbp.Network(MODELS["784-512-512-10"], input_scale=data.input_scale), batch_size=1024,

@@ -6,9 +6,9 @@ How far can a dense network get? It never sees the same image twice, sends a ran
 
 All settings were chosen on 10,000 of the training digits, held out; then `python mnist_record.py full` trained three
 networks on all 60,000 and looked at the test digits once: 99.41, 99.44 and 99.42 % are right, 99.42 % in the mean,
-after 556 seconds of training in all on two processors of a Zen 3. Simard et al. (2003) reached 99.3 % with one layer of 800
-neurons and elastic deformations, Cireşan et al. (2010) 99.65 % with five large layers. Without an argument one network
-trains for a moment on 5,000.
+after 556 seconds of training in all on two processors of a Zen 3. Simard et al. (2003) reached 99.3 % with one layer of
+800 neurons and elastic deformations, Cireşan et al. (2010) 99.65 % with five large layers. Without an argument one
+network trains for a moment on 5,000.
 """
 
 import sys

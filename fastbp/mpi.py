@@ -29,6 +29,8 @@ from fastbp.core import call
 from fastbp.core.call import Slip
 from fastbp.core.plan import Plan, plan_for, scratch_size
 from fastbp.core.rules import CLIP_NORM
+from fastbp.core.shares import add_share, add_share_serial
+from fastbp.core.threads import team
 from fastbp.frames import array_of, labels_of
 from fastbp.inputs import Data, as_data
 from fastbp.metrics import Metric
@@ -46,7 +48,7 @@ from fastbp.workspace import Array, aligned
 
 __all__ = ["fit", "share"]
 
-PIECES = 8
+PIECES = 4
 GRACE = 5.0  # seconds
 STEPS_AT_ONCE = 32  # after which a copy is taken to go back to, and callbacks of time are called
 WRITERS = (Checkpoint, CSVLog, JSONLog, TensorBoardLog)  # rank 0 alone has them
@@ -174,7 +176,9 @@ def nodes(lo: int, hi: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 class Sum:
-    """Adds vectors of `n` numbers, one of each piece: by the tree, or as the MPI library does."""
+    """Adds the gradients of all pieces, each times its share of the mini-batch: by the tree, or as the library does.
+
+    Gradients have room behind them, which compiled code needs."""
 
     def __init__(self, ranks: Ranks, n: int, dtype: np.dtype[Any], reproducible: bool):
         self.ranks, self.reproducible, self.dtype, self.n = ranks, reproducible, dtype, n
@@ -182,56 +186,69 @@ class Sum:
         self._counts = np.array(even(n, ranks.size))
         self._places = np.cumsum([0, *self._counts[:-1]])
         self._received = np.empty((max(map(len, self._nodes)), ranks.size * self._counts[ranks.rank]), dtype)
-        self._free: list[Array] = []
+        self._room, self._free, self.threads = 0, list[Array](), 1
 
-    def __call__(self, compute: Callable[[int, Array], None], check: Callable[[], bool]) -> Array | None:
-        """Return the sum; None if `check` is False.
+    def make_room(self, room: int, threads: int) -> None:
+        """Have gradients with so many numbers in all, and add them on so many threads."""
+        if room > self._room:
+            self._room, self._free = room, []
+        self.threads = threads
 
-        compute: writes the vector of a piece; check: called after those of this rank."""
+    def __call__(self, compute: Callable[[int, Array], float], check: Callable[[], bool]) -> Array | None:
+        """Return the sum, with its room; None if `check` is False.
+
+        compute: writes the mean gradient of a piece and returns its share; check: called after those of this rank."""
         ranks = self.ranks
-        if not self.reproducible:
-            total = self._of((ranks.own.start, ranks.own.stop), compute)
-            if good := check():
-                ranks.comm.Allreduce(_in_place(), total)
-            self._free.append(total)
-            return total if good else None
-        known = {node: self._of(node, compute) for node in self._nodes[ranks.rank]}
+        own = self._nodes[ranks.rank] if self.reproducible else [(ranks.own.start, ranks.own.stop)]
+        known = {node: self._whole(*self._of(node, compute)) for node in own}
         self._free += known.values()  # they are free after this call
         if not check():
             return None
-        return self._exchanged(known) if ranks.size > 1 else next(iter(known.values()))
-
-    def _of(self, node: tuple[int, int], compute: Callable[[int, Array], None]) -> Array:
-        """Return the sum of a node's pieces."""
-        begin, end = node
-        if end - begin == 1:
-            to = self._free.pop() if self._free else aligned(self.n, self.dtype)
-            compute(begin, to)
-            return to
-        middle = (begin + end) // 2
-        total, other = self._of((begin, middle), compute), self._of((middle, end), compute)
-        np.add(total, other, out=total)
-        self._free.append(other)
+        total = next(iter(known.values()))
+        if ranks.size > 1:
+            sums = {node: vector[: self.n] for node, vector in known.items()}
+            if self.reproducible:
+                self._exchange(sums)
+            else:
+                ranks.comm.Allreduce(_in_place(), sums[own[0]])
         return total
 
-    def _exchanged(self, known: dict[tuple[int, int], Array]) -> Array:
-        """Return the sum of all ranks' nodes: each rank adds its slice of all, which then go to all ranks."""
-        ranks, sums = self.ranks, dict[tuple[int, int], Array]()
+    def _of(self, node: tuple[int, int], compute: Callable[[int, Array], float]) -> tuple[Array, float]:
+        """Return the sum of a node's pieces, and the share that it is still to be multiplied by."""
+        begin, end = node
+        if end - begin == 1:
+            to = self._free.pop() if self._free else aligned(self._room, self.dtype)
+            return to, compute(begin, to)
+        middle = (begin + end) // 2
+        total, share = self._of((begin, middle), compute)
+        other, share_of_other = self._of((middle, end), compute)
+        as_number = self.dtype.type
+        with team.team((add_share, add_share_serial), self.threads) as (add, threads):
+            add(total[: self.n], as_number(share), other[: self.n], as_number(share_of_other), threads)
+        self._free.append(other)
+        return total, 1.0
+
+    def _whole(self, total: Array, share: float) -> Array:
+        if share != 1:
+            total[: self.n] *= self.dtype.type(share)
+        return total
+
+    def _exchange(self, known: dict[tuple[int, int], Array]) -> None:
+        """Add the nodes of all ranks, into the first of this rank's: each adds its slice of all, then all get them."""
+        ranks, sums, total = self.ranks, dict[tuple[int, int], Array](), next(iter(known.values()))
         own = int(self._counts[ranks.rank])
         for i, received in enumerate(self._received):
             has = [i < len(theirs) for theirs in self._nodes]
-            mine = list(known.values())[i] if has[ranks.rank] else next(iter(known.values()))
+            mine = list(known.values())[i] if has[ranks.rank] else total
             counts = np.array([own * one for one in has])
             places = np.cumsum([0, *counts[:-1]])
             ranks.comm.Alltoallv([mine, (self._counts * has[ranks.rank], self._places)], [received, (counts, places)])
             for rank, theirs in enumerate(self._nodes):
                 if has[rank]:
                     sums[theirs[i]] = received[places[rank] : places[rank] + own]
-        total = next(iter(known.values()))
         first = int(self._places[ranks.rank])
         total[first : first + own] = _tree(sums, 0, ranks.pieces)
         ranks.comm.Allgatherv(_in_place(), [total, (self._counts, self._places)])
-        return total
 
 
 def _tree(sums: dict[tuple[int, int], Array], begin: int, end: int) -> Array:
@@ -278,10 +295,8 @@ class RankStepper(Stepper):
 
     def make_room(self, most: int) -> None:
         """Provide room for gradients of up to `most` samples."""
-        net = self.settings.network
-        size = scratch_size(net.layer_sizes, self.threads, most, clips=True)
-        if len(self.scratch) < size:
-            self.scratch = aligned(size, net.dtype)
+        sizes = self.settings.network.layer_sizes
+        self.sum.make_room(max(scratch_size(sizes, self.threads, n, clips=True) for n in (1, most)), self.threads)
 
     def make_one(self, data: Data, parts: Sequence[Part], weight: float, eta: float) -> float:
         """Make a step, unless the mean cost is not finite; return the mean cost.
@@ -292,13 +307,14 @@ class RankStepper(Stepper):
             self.settings.state.clock[0] += 1
             return 0.0
 
-        def compute(piece: int, to: Array) -> None:
+        def compute(piece: int, to: Array) -> float:
             i = piece - self.ranks.own.start
-            to[:] = 0
-            if parts[i].weight:
-                factor = parts[i].weight / weight
-                costs[i] = factor * self._gradient(data, parts[i])
-                np.multiply(self.scratch[: len(to)], to.dtype.type(factor), out=to)
+            if parts[i].weight == 0:
+                to[:] = 0
+                return 1.0
+            share = parts[i].weight / weight
+            costs[i] = share * self._gradient(data, parts[i], to)
+            return share
 
         def is_finite() -> bool:
             nonlocal cost
@@ -310,15 +326,15 @@ class RankStepper(Stepper):
             self._update(data, total, eta)
         return cost
 
-    def _gradient(self, data: Data, part: Part) -> float:
-        """Write the mean gradient of a part to `scratch`; return its mean cost, NaN if it is not finite."""
+    def _gradient(self, data: Data, part: Part, to: Array) -> float:
+        """Write the mean gradient of a part; return its mean cost, NaN if it is not finite."""
         cost, clock = np.full(1, np.nan), self.settings.state.clock.copy()  # a part is no step
 
         def ready(threads: int) -> Slip:
             plan = self._plans(len(part.order), threads, data.x.is_sparse)[0]
             slip = self.bring(data, part.order, plan, threads, self.rule())
-            slip.point(clock=clock)
-            slip.put(row=part.row)
+            slip.point(clock=clock, gradient=to)
+            slip.put(row=part.row, n_gradient=len(to))
             slip.put_work(call.ACCUMULATE, len(part.order), plan, cost)
             return slip
 
@@ -327,13 +343,13 @@ class RankStepper(Stepper):
         return float(cost[0]) if made else math.nan
 
     def _update(self, data: Data, gradient: Array, eta: float) -> None:
-        self.scratch[: len(gradient)] = gradient
         cost, etas, order = np.zeros(1), np.array([eta]), np.zeros(1, np.int64)  # of a sample that is not read
 
         def ready(threads: int) -> Slip:
             plan = self._plans(1, threads, data.x.is_sparse)[1]
             slip = self.bring(data, order, plan, threads, self.rule())
-            slip.point(etas=etas)
+            slip.point(etas=etas, gradient=gradient)
+            slip.put(n_gradient=len(gradient))
             slip.put_work(call.TRAIN, 1, plan, cost)
             return slip
 
@@ -544,7 +560,7 @@ def fit(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 5,
     comm : mpi4py.MPI.Comm, optional
         None: MPI.COMM_WORLD.
     pieces : int, optional
-        At least as many as ranks; None: 8, or the number of ranks if there are more. The result depends on it.
+        At least as many as ranks; None: 4, or the number of ranks if there are more. The result depends on it.
     reproducible : bool
         Whether the gradients of the pieces are added in their order, so that other numbers of ranks, and other MPI
         libraries, give the same bits. False: the library adds them, and only the ranks of this run agree.
