@@ -138,16 +138,14 @@ def main():
         n_bytes = 4 * sum((n_in + 1) * n_out for n_in, n_out in zip(sizes, sizes[1:], strict=False))
         fixed, sample = (median(values) for values in zip(*(of_a_step(sizes, 2) for _ in range(ROUNDS)), strict=True))
         models[name] = {"bytes": n_bytes, "fixed": fixed, "sample": sample, "adding": adding}
-    one = dict(models["784-512-512-10"])
-    one["fixed"], one["sample"] = (median(values) for values in zip(
-        *(of_a_step(MODELS["784-512-512-10"], 1) for _ in range(ROUNDS)), strict=True))
     bin_ = ROOT / ".venv-interop" / "bin"
     told = subprocess.run([bin_ / "mpiexec", "-n", "2", bin_ / "python", __file__, "--exchanges"], text=True,
                           check=True, stdout=subprocess.PIPE).stdout
     seconds, step = json.loads(told.splitlines()[-1])
     per_byte, latency = np.polyfit([4 * n for n in NUMBERS], seconds, 1, w=1 / np.array(seconds))
     bandwidth = 1 / max(per_byte - adding / 2, 1e-13)  # of two ranks: 2 (latency + bytes / (2 bandwidth)) + adding / 2
-    expected = predicted(one, 2, 1024, max(latency, 0) / 2, bandwidth)
+    model = models["784-512-512-10"]  # whose two threads are the two ranks
+    expected = predicted(model, 1, 1024, 0, 1) + predicted(model, 2, 0, max(latency, 0) / 2, bandwidth) - model["fixed"]
     rows = ["| network | ranks | " + " | ".join(NETWORKS) + " |", "|---|---|" + "---|" * len(NETWORKS)]
     for name, model in models.items():
         for ranks in RANKS:
