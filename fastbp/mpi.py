@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastbp
-from fastbp.callbacks import Callback, Checkpoint, CSVLog, Fit, History, JSONLog, TensorBoardLog
+from fastbp.callbacks import Callback, Checkpoint, CSVLog, Fit, History, JSONLog, TensorBoardLog, Watcher
 from fastbp.checkpoint import State, fingerprint, without_address
 from fastbp.checks import counted, truth, whole_number
 from fastbp.core import call
@@ -282,12 +282,13 @@ class RankStepper(Stepper):
     def __init__(self, trainer: Trainer, ranks: Ranks, reproducible: bool):
         net = trainer.network
         self.ranks, self.sum = ranks, Sum(ranks, net.n_parameters, net.dtype, reproducible)
+        self._most_threads = ranks.threads()  # asked once: all ranks must ask together
         super().__init__(trainer)
 
     def renew(self) -> None:
         super().renew()
         if self.settings.asked_threads is None:
-            self.threads = min(self.threads, self.ranks.threads())
+            self.threads = min(self.threads, self._most_threads)
 
     def observe(self, observer: Observer | None) -> None:
         if observer is not None:
@@ -609,7 +610,9 @@ def fit(trainer: Trainer, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int = 5,
 
     own_fit: Fit
     watchers, data, validation, own_fit = ranks.together(checked)
-    ranks.check_same(_known(trainer, ranks, names, data, validation, own_fit, truth("reproducible", reproducible)))
+    every = sorted({each.every for each in watchers if isinstance(each, Watcher) and each.every})
+    ranks.check_same(_known(trainer, ranks, names, data, validation, own_fit, truth("reproducible", reproducible))
+                     | {"callbacks after so many steps": every})
     stepper = RankStepper(trainer, ranks, reproducible)
     with _ending_all(ranks), trainer.reserved(), _stepping(trainer, stepper):
         once = RankPass(stepper, data, ranks.of_pieces(even(len(data), len(ranks.own))))

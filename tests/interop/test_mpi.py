@@ -102,6 +102,7 @@ def test_another_number_of_ranks_resumes_to_the_same_bits(library, tmp_path):
     ("eta", "rank 1 has optimizer Adam(eta=0.02"), ("features", "rank 1: X has 6 features"),
     ("rows", "rank 1: X is empty"), ("parameters", "rank 1 has initial parameters"),
     ("version", "rank 1 has fastbp 0.0.1"), ("labels", "rank 1: y"),
+    ("every", "rank 1 has callbacks after so many steps [7], rank 0 [5]"),
 ])
 def test_ranks_that_differ_are_named_on_all(what, message):
     lines = run(next(iter(FOUND)), 2, "differs", what)
