@@ -307,3 +307,13 @@ pieces of 7 samples; each, stage by stage:
 def test_frozen_layers_are_told():
     assert "gradients of layers 0 to 2 but 0, 2 (frozen), update" in str(
         plan_for((12, 10, 9, 3), 32, TRAIN, 1, frozen=(0, 2)))
+
+
+@pytest.mark.parametrize("clips", [True, False])
+def test_a_plan_that_waits_for_the_gradients_of_others(clips):
+    """Cut before its update, of which the norm is a part if it is bounded."""
+    whole = plan_for(LARGE, 4000, TRAIN, 2, bounds=(True, True))
+    before, after = whole.held(clips)
+    assert (before.stages, before.n_last, before.piece) == (whole.stages[: -whole.n_last], 0, whole.piece)
+    assert [stage.kind for stage in after.stages] == [NORMS, UPDATE, LIMIT][not clips :]
+    assert after.n_last == 0

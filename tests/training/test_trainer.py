@@ -27,15 +27,17 @@ from fastbp import SGD, Adam, DivergenceError, History, Network, Trainer, cost_a
 from fastbp.callbacks import Every
 from fastbp.core import call, compiler, engine
 from fastbp.core.equations import rows_near
-from fastbp.core.plan import MANY_WEIGHTS
+from fastbp.core.plan import MANY_WEIGHTS, plan_for, scratch_size
 from fastbp.core.threads import board as boards
 from fastbp.core.threads import processors, team
 from fastbp.core.threads.pace import Pace
 from fastbp.data import Augmentation
+from fastbp.inputs import as_data
 from fastbp.randomness import ORDER, generator
 from fastbp.schedules import SCHEDULES
 from fastbp.training import loop, many, passes, stepper
 from fastbp.training.settings import SETTINGS
+from fastbp.workspace import aligned
 
 try:
     import fcntl
@@ -1190,3 +1192,31 @@ def test_what_is_no_setting_is_refused(name, advice):
         setattr(trainer, name, 4)
     trainer.my_note = "kept"
     assert not hasattr(trainer, name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradient_of_a_part_of_a_mini_batch(dtype):
+    """Dropout and noise of its samples are those of their rows in the whole, as on other ranks (fastbp.mpi)."""
+    draw, net = np.random.default_rng(0), Network([2000, 20, 4], seed=0, dtype=dtype)
+    trainer = Trainer(net, dropout=0.3, noise=0.1, threads=1)
+    samples = as_data(draw.normal(size=(700, 2000)), draw.integers(0, 4, 700), None, net, trainer.loss)
+    own, clock = trainer.stepper, np.zeros(1, np.int64)
+    own.prepare(700)
+
+    def gradient(rows, row):
+        plan = plan_for(net.layer_sizes, len(rows), call.TRAIN, 1, bounds=(True, False)).held(False)[0]
+        assert len(rows) == 90 or plan.piece < len(rows)
+        room = aligned(scratch_size(net.layer_sizes, 1, len(rows), clips=True), dtype)
+        slip = own.bring(samples, rows, plan, 1, own.rule())
+        slip.point(gradient=room, clock=clock.copy())
+        slip.put(row=row, n_gradient=len(room))
+        slip.put_work(call.ACCUMULATE, len(rows), plan, np.zeros(1))
+        assert engine.run_serial(slip.vector, 1) == 1
+        slip.put(row=0)
+        return room[: net.n_parameters].astype(float)
+
+    whole, parts = np.arange(700), (np.arange(90), np.arange(90, 700))
+    sums = sum(len(rows) / 700 * gradient(rows, rows[0]) for rows in parts)
+    near = 10 * np.finfo(dtype).eps
+    np.testing.assert_allclose(sums, gradient(whole, 0), rtol=0, atol=near)
+    assert np.abs(gradient(parts[1], 0) - gradient(parts[1], 90)).max() > 1e-3
