@@ -308,13 +308,13 @@ class Training:
     def _fit(self) -> tuple[History, bool]:
         """Return the history and whether Ctrl-C ended the fit; a Ctrl-C before the first step is raised."""
         given, dataset, network = self.given, self.dataset, self.network
+        self.started = time.perf_counter()
+        if self.ranks:
+            return self._fit_on_ranks(self.ranks), False
         if "report" in given:
             steps = given["epochs"] * -(-len(dataset.x_train) // self.trainer.batch_size)
             self.statistics = fastbp.insight.Statistics(every=max(1, steps // LOOKS))
         watchers = [*self.watchers, *([self.statistics] if self.statistics else []), self.epochs]
-        self.started = time.perf_counter()
-        if self.ranks:
-            return self._fit_on_ranks(self.ranks), False
         try:
             history = self.trainer.fit(
                 dataset.x_train, dataset.y_train, given["epochs"],

@@ -81,14 +81,18 @@ class Plan:
         self.stages, self.n_last, self.piece, self.frozen = tuple(stages + last), len(last), piece, frozen
         self.table: npt.NDArray[Any] = np.array(self.stages, np.int64)
         self.table.flags.writeable = False
+        self._halves: dict[bool, tuple[Plan, Plan]] = {}  # see `held`: each step asks for them
 
     def held(self, clips: bool) -> tuple[Plan, Plan]:
         """Return the plan of a step up to its gradient, and that of the update by a gradient that is laid out like
         theta: between the two the caller adds those of others. It must be the plan of a step that clips; whether the
         norm is needed says `clips`."""
-        last = len(self.stages) - self.n_last
-        update = [stage for stage in self.stages[last:] if clips or stage.kind != NORMS]
-        return Plan(list(self.stages[:last]), [], self.piece, self.frozen), Plan(update, [], 1, self.frozen)
+        if clips not in self._halves:
+            last = len(self.stages) - self.n_last
+            update = [stage for stage in self.stages[last:] if clips or stage.kind != NORMS]
+            self._halves[clips] = (Plan(list(self.stages[:last]), [], self.piece, self.frozen),
+                                   Plan(update, [], 1, self.frozen))
+        return self._halves[clips]
 
     def __str__(self) -> str:
         pieces = f"pieces of {self.piece} samples; each, stage by stage:"

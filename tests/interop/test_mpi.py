@@ -136,9 +136,11 @@ def test_command_on_ranks(library, tmp_path):
     saved = []
     for ranks in (1, 2):
         done = launched(library, ranks, "fastbp", "train", "data.npz", "--mpi", "--hidden", "16", "--epochs", "2",
-                        "--save", f"{ranks}.safetensors", "--early-stopping", "5", cwd=tmp_path)
+                        "--save", f"{ranks}.safetensors", "--early-stopping", "5", "--report",
+                        f"{ranks}.html", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("epoch 2") == 1 or done.stdout.count("\n") < 20, done.stdout
+        assert (tmp_path / f"{ranks}.html").stat().st_size > 10_000
         saved.append((tmp_path / f"{ranks}.safetensors").read_bytes())
     assert saved[0] == saved[1]
     done = launched(library, 2, "fastbp", "train", "nothing.npz", "--mpi", cwd=tmp_path)
